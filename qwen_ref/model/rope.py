@@ -1,0 +1,40 @@
+"""Rotary position embedding: partial, with interleaved multi-axis sections (M-RoPE).
+
+A position has three coordinates: time, row and column. Text has the same number in all three. Each of
+the rotary_dim / 2 frequencies takes one coordinate: frequency i takes the row where i % 3 == 1 (up to
+3 * section[1]), the column where i % 3 == 2 (up to 3 * section[2]), the time everywhere else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qwen_ref.config import Config
+
+
+def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """positions [3, T] integers -> cos, sin [T, R/2], R = rotary_dim.
+
+    transformers' `Qwen3_5TextRotaryEmbedding`. Angles are computed in float64 whatever the dtype: at
+    position 262,143 a float32 angle would be wrong in its third decimal.
+    """
+    _, rows, columns = config.mrope_section
+    half = config.rotary_dim // 2
+    frequency = np.arange(half)
+    inverse_frequency = config.rope_theta ** -(2 * frequency / config.rotary_dim)  # [R/2]
+    axis = np.zeros(half, int)  # 0 time, 1 row, 2 column
+    axis[(frequency % 3 == 1) & (frequency < 3 * rows)] = 1
+    axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
+    angle = positions[axis].T * inverse_frequency  # [3, T] -> [R/2, T] -> [T, R/2]
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+
+
+def apply_rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+    """x [T, H, D], cos and sin [T, R/2] -> [T, H, D], the first R dimensions turned, the others kept.
+
+    Dimension i turns together with dimension i + R/2 (transformers' `apply_rotary_pos_emb`).
+    """
+    half = cos.shape[-1]
+    cos, sin = cos[:, None], sin[:, None]  # [T, R/2] -> [T, 1, R/2]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)

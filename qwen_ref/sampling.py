@@ -1,0 +1,133 @@
+"""From logits to the next token.
+
+The steps and their order are llama.cpp's default sampler chain (`common_sampler_init`): penalties, top-k,
+top-p, min-p, temperature, then a draw. Temperature comes last, so the filters see the model's own
+probabilities; transformers and vLLM apply it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from qwen_ref.errors import QwenRefError
+
+LIMITS = {  # field -> lowest and highest value that makes sense
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 1 << 30),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-100.0, 100.0),
+    "frequency_penalty": (-100.0, 100.0),
+    "penalty_last_n": (0, 1 << 30),
+    "seed": (0, (1 << 64) - 1),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen. Raises QwenRefError if a value is outside its limits."""
+
+    temperature: float = 1.0  # 0: greedy, the most likely token after penalties
+    top_k: int = 0  # keep this many tokens; 0: all
+    top_p: float = 1.0  # keep the likeliest tokens that together reach this probability; 1: all
+    min_p: float = 0.0  # keep tokens at least this likely relative to the likeliest; 0: all
+    repetition_penalty: float = (
+        1.0  # divides positive logits of tokens seen, multiplies negative ones; 1: none
+    )
+    presence_penalty: float = 0.0  # subtracted once from the logit of a token seen
+    frequency_penalty: float = 0.0  # subtracted as often as the token was seen
+    penalty_last_n: int = 64  # how many of the last tokens, prompt included, count as seen
+    seed: int | None = None  # of the random draws; None: different each time
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # NaN compares false
+                raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
+
+
+def defaults(thinking: bool, thinks_by_default: bool) -> Sampling:
+    """The model cards' settings for text.
+
+    Qwen gives one set for thinking; without it, one for the models that answer directly unless asked
+    (0.8B, 2B) and one for those that think unless told not to (4B, 9B).
+    """
+    if thinking:
+        return Sampling(temperature=1.0, top_k=20, top_p=0.95, presence_penalty=1.5)
+    if thinks_by_default:
+        return Sampling(temperature=0.7, top_k=20, top_p=0.8, presence_penalty=1.5)
+    return Sampling(temperature=1.0, top_k=20, top_p=1.0, presence_penalty=2.0)
+
+
+def override(sampling: Sampling, **changes: float | None) -> Sampling:
+    """The same sampling with the changes that are not None. Raises QwenRefError for an unknown name."""
+    known = {field.name for field in fields(Sampling)}
+    for name in changes:
+        if name not in known:
+            raise QwenRefError(f"{name}: no such sampling option; there are {', '.join(sorted(known))}")
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    return replace(sampling, **given)
+
+
+def penalize(logits: np.ndarray, seen: Sequence[int], s: Sampling) -> np.ndarray:
+    """logits [vocab] -> a copy with the last tokens seen made less likely (llama.cpp's penalties sampler)."""
+    logits = logits.copy()
+    recent = np.asarray(seen[len(seen) - min(len(seen), s.penalty_last_n) :], int)
+    ids, counts = np.unique(recent, return_counts=True)
+    at = logits[ids]
+    at = np.where(at > 0, at / s.repetition_penalty, at * s.repetition_penalty)
+    logits[ids] = at - counts * s.frequency_penalty - s.presence_penalty
+    return logits
+
+
+def candidates(logits: np.ndarray, seen: Sequence[int], s: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """logits [vocab], tokens seen so far -> ids [n] and probabilities [n] of what may come next.
+
+    Likeliest first; equal logits keep the order of their ids.
+    """
+    logits = penalize(logits, seen, s)
+    if s.temperature == 0:
+        return np.array([int(np.argmax(logits))]), np.ones(1)
+    if 0 < s.top_k < len(logits):
+        kth = np.partition(logits, len(logits) - s.top_k)[-s.top_k]
+        ids = np.flatnonzero(logits >= kth)
+    else:
+        ids = np.arange(len(logits))
+    ids = ids[np.argsort(-logits[ids], kind="stable")]
+    if s.top_k:
+        ids = ids[: s.top_k]
+    scores = logits[ids].astype(np.float64)
+
+    if s.top_p < 1:
+        cumulative = np.cumsum(_softmax(scores))
+        keep = int(np.searchsorted(cumulative, s.top_p)) + 1  # up to and with the one that reaches top_p
+        ids, scores = ids[:keep], scores[:keep]
+    if s.min_p > 0:
+        likely = scores >= scores[0] + np.log(s.min_p)
+        ids, scores = ids[likely], scores[likely]
+    return ids, _softmax((scores - scores[0]) / s.temperature)  # the difference first: no overflow at 1e-300
+
+
+class Sampler:
+    """Draws one token after another."""
+
+    def __init__(self, sampling: Sampling):
+        self.sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def choose(self, logits: np.ndarray, seen: Sequence[int]) -> int:
+        """logits [vocab], all tokens so far -> the next token's id."""
+        ids, probabilities = candidates(logits, seen, self.sampling)
+        if len(ids) == 1:
+            return int(ids[0])
+        return int(self._random.choice(ids, p=probabilities))
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    e = np.exp(scores - scores.max())
+    return e / e.sum()

@@ -1,0 +1,138 @@
+"""Text to token ids and back, from the vocabulary and merges in a GGUF file.
+
+Byte-level BPE with NFC normalization, done by the `tokenizers` library and set up as transformers'
+`Qwen2Tokenizer` is for Qwen3.5. (llama.cpp does not normalize; here transformers is followed.)
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from typing import Any
+
+from gguf_io import GGUFFile
+from qwen_ref.errors import QwenRefError
+
+# How text is cut before BPE: contractions, letters and marks, single digits, punctuation, white space.
+PRE_TOKENIZERS = {
+    "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
+    r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # GGUF's token types, beside the normal ones
+
+
+def _byte_letters() -> dict[str, int]:
+    """GPT-2's alphabet: every byte as one printable character (itself where it is printable)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {chr(b): b for b in printable}
+    others = (b for b in range(256) if b not in printable)
+    return letters | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+BYTE_OF_LETTER = _byte_letters()
+
+
+class Tokenizer:
+    """The tokenizer of an opened model file. Raises QwenRefError if the file has none that is known here."""
+
+    def __init__(self, file: GGUFFile):
+        from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer as Backend
+
+        def get(key: str) -> Any:
+            value = file.metadata.get(f"tokenizer.ggml.{key}")
+            if value is None:
+                raise QwenRefError(f"{file.path}: tokenizer.ggml.{key}: the metadata key is missing")
+            return value
+
+        if (kind := get("model")) != "gpt2":
+            raise QwenRefError(f"{file.path}: tokenizer.ggml.model: {kind!r} is not byte-level BPE ('gpt2')")
+        if (cut := get("pre")) not in PRE_TOKENIZERS:
+            raise QwenRefError(
+                f"{file.path}: tokenizer.ggml.pre: {cut!r} is not one of {sorted(PRE_TOKENIZERS)}"
+            )
+        self.tokens: list[str] = get("tokens")
+        self.types: list[int] = [int(t) for t in get("token_type")]
+        merges = [tuple(m.split(" ", 1)) for m in get("merges")]
+        if len(self.types) != len(self.tokens):
+            raise QwenRefError(
+                f"{file.path}: tokenizer.ggml.token_type: "
+                f"{len(self.types)} types for {len(self.tokens)} tokens"
+            )
+        self.ids = {token: i for i, token in enumerate(self.tokens) if self.types[i] != UNUSED}
+        try:
+            self._backend = Backend(models.BPE(vocab=self.ids, merges=merges))
+        except Exception as error:  # the library has no exception type of its own
+            raise QwenRefError(f"{file.path}: tokenizer.ggml.merges: {error}") from None
+        self._backend.normalizer = normalizers.NFC()
+        self._backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(PRE_TOKENIZERS[cut]), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        self._backend.decoder = decoders.ByteLevel()
+        self.control_tokens = [t for i, t in enumerate(self.tokens) if self.types[i] == CONTROL]
+        self._backend.add_tokens(
+            [
+                AddedToken(token, special=self.types[i] == CONTROL, normalized=False)
+                for i, token in enumerate(self.tokens)
+                if self.types[i] in (CONTROL, USER_DEFINED)
+            ]
+        )
+        self.eos_ids = self._end_tokens(file)
+
+    def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
+        """Tokens that end an answer: the file's end-of-sequence and end-of-turn, and Qwen's by name."""
+        ids = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
+        ids += [self.ids.get(name) for name in ("<|im_end|>", "<|endoftext|>")]
+        return frozenset(i for i in ids if isinstance(i, int))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        A control token spelled in the text (`<|im_end|>`) stays ordinary text unless `special` is true.
+        Ordinary added tokens such as `<think>` are always recognized, as in transformers and llama.cpp.
+        Raises QwenRefError if the text holds half a surrogate pair, which no UTF-8 text can.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise QwenRefError(
+                f"the text: character {error.start}: {text[error.start]!r} is not valid Unicode"
+            ) from None
+        self._backend.encode_special_tokens = not special
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for; b"" for ids that the vocabulary only pads with."""
+        if self.types[token_id] == UNUSED:
+            return b""
+        token = self.tokens[token_id]
+        try:
+            return bytes([BYTE_OF_LETTER[letter] for letter in token])
+        except KeyError:  # an added token with characters that are not letters of the byte alphabet
+            return token.encode()
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Text of token ids, control tokens included; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
+
+
+class StreamDecoder:
+    """Decodes token by token and never emits half a character: it waits for the missing bytes."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that this token completes, perhaps none."""
+        return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD if the last character never became whole."""
+        return self._utf8.decode(b"", final=True)

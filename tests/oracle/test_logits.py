@@ -1,0 +1,124 @@
+"""Our logits against transformers in float64 and float32, and against llama.cpp, on the same weights.
+
+Run with -s to see each distance. The bounds: float64 within 1e-9 of transformers' float64 at every position;
+float32 at most twice as far from float64 as transformers' own float32; llama.cpp's F32 result at most twice
+as far from our float32 as from float64.
+"""
+
+from __future__ import annotations
+
+import make
+import numpy as np
+import pytest
+
+from gguf_io import open_gguf
+from qwen_ref.model.text import TextModel
+from qwen_ref.tokenizer import Tokenizer
+
+LENGTH = 300
+PREFIXES = [5, 11, 17, 30, 47, 63, 64, 65, 66, 100, 127, 128, 129, 200, 257, 300]
+
+
+def prompt_ids(path, fixtures) -> np.ndarray:
+    """300 tokens of text whose every prefix of PREFIXES is again text that is cut into the same tokens."""
+    tokenizer = Tokenizer(open_gguf(path))
+    lines = (fixtures / "texts.txt").read_text().splitlines()
+    text = " ".join([lines[0], lines[1], lines[-1], lines[-2].replace("'", ""), *lines[2:12]])
+    return np.array(tokenizer.encode(text)[:LENGTH])
+
+
+class Case:
+    """One model file: token ids, transformers' logits in both precisions, ours in any."""
+
+    def __init__(self, path, token_ids, float64, float32):
+        self.path, self.token_ids, self.float64, self.float32 = path, token_ids, float64, float32
+
+    def ours(self, dtype, piece=LENGTH):
+        network = TextModel(open_gguf(self.path), dtype, memory_budget=12 << 30)
+        state = network.new_state()
+        pieces = (self.token_ids[i : i + piece] for i in range(0, LENGTH, piece))
+        return np.concatenate([network.forward(ids, state) for ids in pieces])
+
+
+@pytest.fixture(scope="module")
+def cases(model, fixtures, tmp_path_factory) -> dict[str, Case]:
+    scratch = tmp_path_factory.mktemp("logits")
+    token_ids = prompt_ids(model.f32, fixtures)
+    assert len(token_ids) == LENGTH
+    results = []
+    for dtype in "float64", "float32":
+        # The F32 file is compared with the original checkpoint: that checks the converter's conventions too.
+        plain = make.transformers_logits(model.checkpoint, [model.f32], token_ids, scratch, dtype, True)
+        quantized = make.transformers_logits(model.checkpoint, model.quantized, token_ids, scratch, dtype)
+        results.append(plain | quantized)
+    files = [model.f32, *model.quantized]
+    return {
+        path.stem.split("-")[-1]: Case(path, token_ids, *(r[path.stem] for r in results)) for path in files
+    }
+
+
+def distance(a, b) -> float:
+    return float(np.abs(a - b).max())
+
+
+@pytest.mark.parametrize("kind", ["f32", "Q4_0", "Q4_K_M", "Q8_0"])
+def test_transformers(cases, model, kind):
+    case = cases[kind]
+    assert case.float64.std() > 0.5
+    ours64, ours32 = case.ours(np.float64), case.ours(np.float32)
+    theirs = distance(case.float32, case.float64)
+    print(
+        f"\n{model.name} {kind}: float64 {distance(ours64, case.float64):.1e}, float32 ours "
+        f"{distance(ours32, case.float64):.1e}, transformers' {theirs:.1e}, std {case.float64.std():.2f}"
+    )
+    assert distance(ours64, case.float64) < 1e-9
+    assert distance(ours32, case.float64) <= 2 * theirs
+
+    top = np.sort(case.float64, axis=1)
+    clear = top[:, -1] - top[:, -2] > 4 * theirs  # twice the error of either logit
+    assert clear.mean() > 0.9
+    assert (ours32.argmax(axis=1) == case.float64.argmax(axis=1))[clear].all()
+
+
+def test_prefill_in_pieces(cases):
+    case = cases["f32"]
+    whole64, whole32 = case.ours(np.float64), case.ours(np.float32)
+    bound = 2 * distance(case.float32, case.float64)
+    for piece in 1, 7, 64:
+        assert distance(case.ours(np.float64, piece), whole64) < 1e-12
+        assert distance(case.ours(np.float32, piece), whole32) <= bound
+
+
+def test_llama_cpp(cases, model, tmp_path):
+    case = cases["f32"]
+    tokenizer = Tokenizer(open_gguf(case.path))
+    ours = case.ours(np.float32)
+    to_ours, to_float64 = [], []
+    for n in PREFIXES:
+        text = tokenizer.decode(case.token_ids[:n])
+        if tokenizer.encode(text) != case.token_ids[:n].tolist():
+            continue  # the cut fell inside a character
+        make.run_llama(
+            "llama-debug",
+            "-m",
+            case.path,
+            "-p",
+            text,
+            "-ctk",
+            "f32",
+            "-ctv",
+            "f32",
+            "-fa",
+            "off",
+            "--save-logits",
+            "--logits-output-dir",
+            tmp_path,
+        )
+        tokens = np.fromfile(next(tmp_path.glob("*-tokens.bin")), np.int32)
+        assert tokens.tolist() == case.token_ids[:n].tolist()
+        logits = np.fromfile(next(p for p in tmp_path.glob("*.bin") if "tokens" not in p.name), np.float32)
+        to_ours.append(distance(logits, ours[n - 1]))
+        to_float64.append(distance(logits, case.float64[n - 1]))
+    print(f"\n{model.name}: llama.cpp to our float32 {max(to_ours):.1e}, to float64 {max(to_float64):.1e}")
+    assert len(to_ours) >= 14
+    assert max(to_ours) <= 2 * max(to_float64)

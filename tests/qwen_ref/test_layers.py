@@ -1,0 +1,75 @@
+"""Layers against plain statements of what they compute, over many shapes and values."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen_ref.model.activation import sigmoid, silu, softplus
+from qwen_ref.model.attention import causal_attention
+from qwen_ref.model.conv import causal_conv
+from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked, gated_delta_recurrent
+from qwen_ref.model.norm import l2_norm, rms_norm
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=seeds,
+    T=st.sampled_from([1, 2, 7, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5]),
+    decay=st.floats(1e-4, 40),
+)
+def test_chunked_delta_rule_equals_the_recurrence(seed, T, decay):
+    rng = np.random.default_rng(seed)
+    H, K, V = 3, 8, 5
+    q, k = (l2_norm(rng.standard_normal((T, H, K))) for _ in range(2))
+    v, state = rng.standard_normal((T, H, V)), rng.standard_normal((H, K, V))
+    g, beta = -decay * rng.random((T, H)), rng.random((T, H))
+    want, want_state = gated_delta_recurrent(q, k, v, g, beta, state)
+    got, got_state = gated_delta_chunked(q, k, v, g, beta, state)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    np.testing.assert_allclose(got_state, want_state, atol=1e-12)
+
+
+def test_the_delta_rule_stores_a_value_under_its_key():
+    """With beta 1 and no decay, reading with the key just written gives its value: what DeltaNet is for."""
+    rng = np.random.default_rng(0)
+    k = l2_norm(rng.standard_normal((5, 1, 8)), eps=0)
+    v = rng.standard_normal((5, 1, 3))
+    ones, zeros = np.ones((5, 1)), np.zeros((5, 1))
+    o, _ = gated_delta_recurrent(k, k, v, zeros, ones, rng.standard_normal((1, 8, 3)))
+    np.testing.assert_allclose(o, v, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, T=st.integers(1, 6), past=st.integers(0, 5), group=st.integers(1, 3))
+def test_attention_is_a_weighted_mean_of_what_was_before(seed, T, past, group):
+    rng = np.random.default_rng(seed)
+    H_kv, D, S = 2, 4, past + T
+    q, k, v = rng.standard_normal((T, H_kv * group, D)), *rng.standard_normal((2, S, H_kv, D))
+    out = causal_attention(q, k, v)
+    for t in range(T):
+        for h in range(H_kv * group):
+            seen = past + t + 1
+            weight = np.exp(k[:seen, h // group] @ q[t, h] / np.sqrt(D))
+            np.testing.assert_allclose(out[t, h], weight @ v[:seen, h // group] / weight.sum(), atol=1e-12)
+
+
+def test_causal_conv_is_numpys_convolution():
+    rng = np.random.default_rng(0)
+    x, weight, past = rng.standard_normal((9, 3)), rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
+    y, new_past = causal_conv(x, weight, past)
+    for c in range(3):
+        joined = np.concatenate([past[:, c], x[:, c]])
+        np.testing.assert_allclose(y[:, c], np.convolve(joined, weight[c, ::-1], "valid"), atol=1e-12)
+    assert (new_past == x[-3:]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_inputs_stay_finite(dtype):
+    x = np.array([-1e4, -100, -1, 0, 1, 100, 1e4], dtype)
+    for f in sigmoid, silu, softplus:
+        assert f(x).dtype == dtype and np.isfinite(f(x)).all()
+    zeros = np.zeros((2, 4), dtype)
+    assert (rms_norm(zeros, np.ones(4, dtype), 1e-6) == 0).all() and (l2_norm(zeros) == 0).all()
