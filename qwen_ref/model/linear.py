@@ -6,7 +6,7 @@ import numpy as np
 
 from qwen_ref.model.weights import Matrix
 
-SUMMED = 64
+SUMMED = 32
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
