@@ -11,7 +11,9 @@ import numpy as np
 
 from gguf_io import open_gguf
 from qwen_ref.chat import ChatTemplate, Message
+from qwen_ref.config import Config, read_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
 from qwen_ref.sampling import Sampler, defaults, override
 from qwen_ref.tokenizer import StreamDecoder, Tokenizer
@@ -24,13 +26,52 @@ MAX_TOKENS = 32_768  # the answer length that the model cards advise for most qu
 Progress = Callable[[int, int], None]  # called with (prompt tokens done, prompt tokens in all)
 
 
+BACKENDS = ("numba", "numpy")
+
+
+def choose_layers(config: Config, backend: str | None, dtype: type, threads: int | None) -> Layers:
+    """The one place where kernels or NumPy are chosen. None: kernels, if Numba is here and they fit."""
+    if backend not in (None, *BACKENDS):
+        raise QwenRefError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
+    if backend == "numpy" or (backend is None and dtype != np.float32):
+        return NUMPY
+    if dtype != np.float32:
+        raise QwenRefError(f"backend: numba computes in float32 only, not in {dtype.__name__}")
+    try:
+        import numba
+    except ImportError:
+        if backend == "numba":
+            raise QwenRefError("backend: numba is not installed; `pip install numba`, or use numpy") from None
+        return NUMPY
+    if threads is not None:
+        if not 1 <= threads <= (most := numba.get_num_threads()):
+            raise QwenRefError(f"threads: {threads} is not in 1 to {most}")
+        numba.set_num_threads(threads)
+    from qwen_ref import kernels
+
+    if kernels.supports(config):
+        return kernels.KERNELS
+    if backend == "numba":
+        raise QwenRefError("backend: numba: the kernels do not fit this model's sizes; use numpy")
+    return NUMPY
+
+
 class Model:
     """A loaded model: `config`, `tokenizer`, `text` (the network) and `generate`."""
 
-    def __init__(self, path: str | os.PathLike[str], dtype: type, memory_budget: int, context: int | None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        dtype: type,
+        memory_budget: int,
+        context: int | None,
+        backend: str | None,
+        threads: int | None,
+    ):
         file = open_gguf(path)
         self.path = file.path
-        self.text = TextModel(file, dtype, memory_budget)
+        layers = choose_layers(read_config(file), backend, dtype, threads)
+        self.text = TextModel(file, dtype, memory_budget, layers)
         self.config = self.text.config
         self.tokenizer = Tokenizer(file)
         if len(self.tokenizer) > self.config.vocab_size:
@@ -238,14 +279,18 @@ def load(
     dtype: type = np.float32,
     memory_budget: int | None = None,
     context: int | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
 ) -> Model:
     """Open a Qwen3.5 GGUF file for text generation.
 
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. Weights are converted from the file as
     they are needed; at most `memory_budget` bytes of them are kept as floats (half of the available memory
     unless given). `context` is the longest text, prompt and answer, in tokens (unless given, what the model
-    was made for).
+    was made for). `backend` is "numba" (kernels, which read the quantized weights as they lie in the file; the
+    was made for). `backend` is "numba" (kernels, which read the weights as they lie quantized in the file; the
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
-    return Model(path, dtype, available_memory() // 2 if memory_budget is None else memory_budget, context)
+    budget = available_memory() // 2 if memory_budget is None else memory_budget
+    return Model(path, dtype, budget, context, backend, threads)

@@ -10,10 +10,10 @@ import os
 import sys
 
 from gguf_io import GGUFError
-from qwen_ref.cli import generate
+from qwen_ref.cli import bench, generate
 from qwen_ref.errors import QwenRefError
 
-COMMANDS = {"generate": generate}
+COMMANDS = {"generate": generate, "bench": bench}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument(
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
+    other.add_argument("--backend", choices=["numba", "numpy"], help="kernels (if installed) or plain NumPy")
+    other.add_argument("-t", "--threads", type=int, metavar="N", help="threads for the kernels (all cores)")
     other.add_argument(
         "--memory",
         type=float,
@@ -116,7 +118,14 @@ def run(args: argparse.Namespace) -> int:
     if args.memory is not None and not 0 <= args.memory < 1 << 20:
         raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
     budget = None if args.memory is None else int(args.memory * 2**30)
-    model = load(args.model, dtype=getattr(np, args.dtype), memory_budget=budget, context=args.context)
+    model = load(
+        args.model,
+        dtype=getattr(np, args.dtype),
+        memory_budget=budget,
+        context=args.context,
+        backend=args.backend,
+        threads=args.threads,
+    )
     options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
     if args.greedy:
         options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
@@ -180,7 +189,17 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
         "prompt_tokens_per_second": rate(prompt, generation.prompt_seconds),
         "decode_tokens_per_second": rate(generated - 1, generation.decode_seconds),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "private_memory_mb": private_memory_mb(),
     }
+
+
+def private_memory_mb() -> int | None:
+    """Resident memory that is not file pages, now; the weights are file pages, which the system can drop."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(fields["RssAnon"].split()[0]) // 1024
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def report(generation: object, load_seconds: float) -> None:

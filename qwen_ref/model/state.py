@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class DeltaNetState:
 class State:
     """Everything after some tokens. `copy()` it to try two continuations of one beginning."""
 
-    layers: list[KVCache | DeltaNetState]
+    layers: list[Any]  # one a layer, each with copy(); the kernels keep theirs in another form
     num_tokens: int = 0
     next_position: int = 0  # of the next text token; images advance it by less than their tokens
 

@@ -11,13 +11,9 @@ import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.config import read_config
-from qwen_ref.model.attention import attention
-from qwen_ref.model.deltanet import deltanet
-from qwen_ref.model.linear import linear
-from qwen_ref.model.mlp import mlp
-from qwen_ref.model.norm import rms_norm
+from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.rope import rope_tables
-from qwen_ref.model.state import KVCache, State, new_state
+from qwen_ref.model.state import State
 from qwen_ref.model.weights import AttentionWeights, load_weights
 
 
@@ -26,17 +22,22 @@ class TextModel:
 
     `dtype` (numpy.float32 or numpy.float64) is the type of every number that is computed. `memory_budget` is
     how many bytes of weights may be kept as floats; the rest is converted anew whenever it is needed.
+    `layers` are the functions that compute: NumPy's, which take any dtype, or the kernels', in float32 only.
     Raises QwenRefError if the file is not such a model.
     """
 
-    def __init__(self, file: GGUFFile, dtype: type = np.float32, memory_budget: int = 4 << 30):
+    def __init__(
+        self, file: GGUFFile, dtype: type = np.float32, memory_budget: int = 4 << 30, layers: Layers = NUMPY
+    ):
+        self.file = file
         self.config = read_config(file)
         self.dtype = dtype
+        self.layers = layers
         self.weights = load_weights(file, self.config, dtype, memory_budget)
 
     def new_state(self) -> State:
         """The state before the first token."""
-        return new_state(self.config, self.dtype)
+        return self.layers.new_state(self.config, self.dtype)
 
     def hidden(
         self, token_ids: Sequence[int], state: State, positions: np.ndarray | None = None
@@ -45,7 +46,7 @@ class TextModel:
 
         positions [3, T] are M-RoPE's time, row and column; text counts on from the state in all three.
         """
-        config, w = self.config, self.weights
+        config, w, use = self.config, self.weights, self.layers
         T = len(token_ids)
         if positions is None:
             positions = np.tile(
@@ -55,22 +56,20 @@ class TextModel:
 
         x = w.embedding.rows(np.asarray(token_ids), self.dtype)  # [T] -> [T, hidden]
         for layer, layer_state in zip(w.layers, state.layers, strict=True):
-            normed = rms_norm(x, layer.input_norm, config.rms_norm_eps)
+            normed = use.rms_norm(x, layer.input_norm, config.rms_norm_eps)
             if isinstance(layer.mixer, AttentionWeights):
-                assert isinstance(layer_state, KVCache)
-                x = x + attention(normed, layer.mixer, layer_state, cos, sin, config)
+                x = x + use.attention(normed, layer.mixer, layer_state, cos, sin, config)
             else:
-                assert not isinstance(layer_state, KVCache)
-                x = x + deltanet(normed, layer.mixer, layer_state, config)
-            x = x + mlp(rms_norm(x, layer.post_attention_norm, config.rms_norm_eps), layer.mlp)
+                x = x + use.deltanet(normed, layer.mixer, layer_state, config)
+            x = x + use.mlp(use.rms_norm(x, layer.post_attention_norm, config.rms_norm_eps), layer.mlp)
 
         state.num_tokens += T
         state.next_position = int(positions.max(initial=state.next_position - 1)) + 1
-        return rms_norm(x, w.final_norm, config.rms_norm_eps)
+        return use.rms_norm(x, w.final_norm, config.rms_norm_eps)
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """hidden [T, hidden] -> logits [T, vocab]."""
-        return linear(hidden, self.weights.output)
+        return self.layers.linear(hidden, self.weights.output)
 
     def forward(self, token_ids: Sequence[int], state: State) -> np.ndarray:
         """token_ids [T] -> logits [T, vocab] of the token after each; `state` moves on by T tokens."""

@@ -32,16 +32,16 @@ class Budget:
 
 
 class Matrix:
-    """A weight matrix [O, I] of the file. `tensor` has its quantized bytes."""
+    """A weight matrix [O, I] of the file; `data` uint8 [O, row bytes] is it as it lies there."""
 
     def __init__(self, tensor: Tensor, budget: Budget):
-        self.tensor, self.shape = tensor, tensor.shape
+        self.tensor, self.shape, self.data = tensor, tensor.shape, tensor.data
         self._budget = budget
         self._kept: np.ndarray | None = None
 
     def rows(self, index: np.ndarray, dtype: type) -> np.ndarray:
         """Rows by number (an embedding look-up): [T] -> [T, I]."""
-        return self.tensor.type.dequantize(self.tensor.data[index]).astype(dtype)
+        return self.tensor.type.dequantize(self.data[index]).astype(dtype)
 
     def panels(self, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, float panel [P, I]) over all rows; in one piece if the budget lets it be kept."""
@@ -76,7 +76,7 @@ class DeltaNetWeights:
     z_proj: Matrix  # [H_v * V, hidden]: the output gate
     b_proj: Matrix  # [H_v, hidden]: beta before its sigmoid
     a_proj: Matrix  # [H_v, hidden]: the decay before softplus
-    conv: np.ndarray  # [channels, kernel]
+    conv: np.ndarray  # [kernel, channels]
     A: np.ndarray  # [H_v], negative: -exp(A_log)
     dt_bias: np.ndarray  # [H_v]
     norm: np.ndarray  # [V]
@@ -153,7 +153,7 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
             z_proj=matrix(p + "attn_gate.weight", c.value_dim, hidden),
             b_proj=matrix(p + "ssm_beta.weight", value_heads, hidden),
             a_proj=matrix(p + "ssm_alpha.weight", value_heads, hidden),
-            conv=array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel),
+            conv=np.ascontiguousarray(array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel).T),
             A=array(p + "ssm_a", value_heads),
             dt_bias=array(p + "ssm_dt.bias", value_heads),
             norm=array(p + "ssm_norm.weight", c.linear_value_head_dim),

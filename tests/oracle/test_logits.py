@@ -23,7 +23,7 @@ def prompt_ids(path, fixtures) -> np.ndarray:
     """300 tokens of text whose every prefix of PREFIXES is again text that is cut into the same tokens."""
     tokenizer = Tokenizer(open_gguf(path))
     lines = (fixtures / "texts.txt").read_text().splitlines()
-    text = " ".join([lines[0], lines[1], lines[-1], lines[-2].replace("'", ""), *lines[2:12]])
+    text = " ".join([lines[0], lines[1], lines[-1], lines[-2].replace("'", ""), *lines[2:20]])
     return np.array(tokenizer.encode(text)[:LENGTH])
 
 

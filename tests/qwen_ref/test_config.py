@@ -68,8 +68,8 @@ REFUSED = {
     "a missing tensor": (dict(drop_tensors=["blk.2.ssm_a"]), "blk.2.ssm_a: the tensor is missing"),
     "no embedding": (dict(drop_tensors=["token_embd.weight"]), "token_embd.weight: the tensor is missing"),
     "a wrong shape": (
-        dict(shapes={"blk.0.ssm_norm.weight": 17}),
-        "blk.0.ssm_norm.weight: shape (17,) should be (16,)",
+        dict(shapes={"blk.0.ssm_norm.weight": 33}),
+        "blk.0.ssm_norm.weight: shape (33,) should be (32,)",
     ),
     "no tokenizer": (
         dict(drop_keys=["tokenizer.ggml.model"]),
@@ -105,7 +105,7 @@ def test_no_chat_template_leaves_raw_prompts(fixtures, tmp_path):
     model = load(
         rewrite(fixtures / "tiny.gguf", tmp_path / "bare.gguf", drop_keys=["tokenizer.chat_template"])
     )
-    assert len(list(model.generate("a", raw=True, max_tokens=3))) <= 3
+    assert "".join(model.generate("a", raw=True, max_tokens=3, seed=0))
     with pytest.raises(QwenRefError, match="has no chat template"):
         model.generate("a")
 
@@ -116,7 +116,7 @@ def test_values_of_a_real_file(fixtures):
     assert (config.linear_num_key_heads, config.linear_num_value_heads, config.linear_value_head_dim) == (
         2,
         4,
-        16,
+        32,
     )
     assert config.rms_norm_eps == 1e-6 and config.rope_theta == 1e7
     assert [config.is_full_attention(i) for i in range(4)] == [False, False, False, True]

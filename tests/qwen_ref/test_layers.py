@@ -58,11 +58,11 @@ def test_attention_is_a_weighted_mean_of_what_was_before(seed, T, past, group):
 
 def test_causal_conv_is_numpys_convolution():
     rng = np.random.default_rng(0)
-    x, weight, past = rng.standard_normal((9, 3)), rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
+    x, weight, past = rng.standard_normal((9, 3)), rng.standard_normal((4, 3)), rng.standard_normal((3, 3))
     y, new_past = causal_conv(x, weight, past)
     for c in range(3):
         joined = np.concatenate([past[:, c], x[:, c]])
-        np.testing.assert_allclose(y[:, c], np.convolve(joined, weight[c, ::-1], "valid"), atol=1e-12)
+        np.testing.assert_allclose(y[:, c], np.convolve(joined, weight[::-1, c], "valid"), atol=1e-12)
     assert (new_past == x[-3:]).all()
 
 

@@ -1,0 +1,176 @@
+"""Measure prefill and decoding speed, cold start and peak memory.
+
+A test is named as llama-bench names it: pp512 is a prompt of 512 tokens, tg128 the generation of 128, and
+@ d4096 means that 4,096 tokens came before. Each is run once to warm up and then -r times, of which the
+median is shown.
+"start" is a process of its own, from its beginning to the first token of a short prompt.
+
+examples:
+  python -m qwen_ref bench --model model.gguf
+  python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
+  python -m qwen_ref bench --model model.gguf --no-start --profile
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from qwen_ref.errors import QwenRefError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", action="append", required=True, metavar="FILE", help="repeatable")
+    parser.add_argument(
+        "-p", type=int, action="append", metavar="N", help="prompt tokens (512; 0: none); repeatable"
+    )
+    parser.add_argument(
+        "-n", type=int, action="append", metavar="N", help="tokens to generate (128; 0: none)"
+    )
+    parser.add_argument("-d", type=int, action="append", metavar="N", help="tokens that came before (0)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
+    parser.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (5)")
+    parser.add_argument("-o", "--output", choices=["md", "json"], default="md")
+    parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels or plain NumPy")
+    parser.add_argument("--no-start", action="store_true", help="leave out cold start and peak memory")
+    parser.add_argument("--profile", action="store_true", help="say where the time of a token goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or [])]):
+        raise QwenRefError("-r must be at least 1, and -p, -n and -d not negative")
+    results = []
+    for path in args.model:
+        results += measure_model(path, args)
+    if args.output == "json":
+        print(json.dumps(results, indent=1))
+    else:
+        print_table(results)
+        print_environment()
+    return 0
+
+
+def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from qwen_ref.engine import PREFILL_BLOCK, load
+
+    model = load(path, backend=args.backend, threads=args.threads)
+    network = model.text
+    size = sum(t.nbytes for t in network.file.tensors.values())
+    weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())
+    token_ids = np.random.default_rng(0).integers(0, len(model.tokenizer), 1 << 18).tolist()
+    base = {"model": Path(path).name, "size": size, "params": weights, "backend": network.layers.name}
+
+    def prefill(state: Any, count: int) -> None:
+        for start in range(0, count, PREFILL_BLOCK):
+            hidden = network.hidden(token_ids[start : min(start + PREFILL_BLOCK, count)], state)
+        network.logits(hidden[-1:])
+
+    def decode(state: Any, count: int) -> None:
+        for i in range(count):
+            network.logits(network.hidden([token_ids[i]], state))
+
+    results = []
+    for depth in args.d or [0]:
+        before = network.new_state()
+        if depth:
+            show(f"{base['model']}: reading {depth} tokens")
+            prefill(before, depth)
+        for name, work, counts in ("pp", prefill, args.p or [512]), ("tg", decode, args.n or [128]):
+            for count in filter(None, counts):
+                seconds = []
+                for repetition in range(args.r + 1):  # the first one warms up (and compiles)
+                    test = f"{name}{count}" + (f" @ d{depth}" if depth else "")
+                    show(f"{base['model']}: {test}, {repetition} of {args.r}")
+                    state = before.copy()
+                    started = time.perf_counter()
+                    work(state, count)
+                    seconds.append(time.perf_counter() - started)
+                rates = [count / s for s in seconds[1:]]
+                results.append(
+                    base | {"test": test, "tokens_per_second": statistics.median(rates), "rates": rates}
+                )
+    show("")
+    if not args.no_start:
+        results.append(base | measure_start(path, args))
+    if args.profile:
+        from qwen_ref.profile import profile_decode
+
+        results.append(base | {"test": "profile", "profile": profile_decode(network, token_ids[:64])})
+    return results
+
+
+def measure_start(path: str, args: argparse.Namespace) -> dict[str, Any]:
+    """A fresh process that answers a short prompt with one token: seconds to its end, and its peak memory."""
+    command = [sys.executable, "-m", "qwen_ref", "generate", "--model", path, "--prompt", "Hello", "--raw"]
+    command += ["-n", "1", "--json", *(["--backend", args.backend] if args.backend else [])]
+    command += ["--threads", str(args.threads)] if args.threads else []
+    seconds, answers = [], []
+    for _ in range(min(args.r, 3) + 1):
+        show("starting a process of its own")
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise QwenRefError(f"the measured process failed: {done.stderr.strip()}")
+        seconds.append(time.perf_counter() - started)
+        answers.append(json.loads(done.stdout))
+    show("")
+    return {
+        "test": "start",
+        "seconds_to_first_token": statistics.median(seconds[1:]),
+        "peak_memory_mb": statistics.median(a["peak_memory_mb"] for a in answers[1:]),
+        "private_memory_mb": statistics.median(a["private_memory_mb"] or 0 for a in answers[1:]),
+    }
+
+
+def show(line: str) -> None:
+    """Progress, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    print("| model | size | params | backend | test | t/s |")
+    print("|---|---:|---:|---|---|---:|")
+    for r in results:
+        if r["test"] == "start":
+            value = (
+                f"{r['seconds_to_first_token']:.2f} s, peak {r['peak_memory_mb']} MB "
+                f"({r['private_memory_mb']} MB private)"
+            )
+        elif r["test"] == "profile":
+            continue
+        else:
+            spread = statistics.pstdev(r["rates"])
+            value = f"{r['tokens_per_second']:.2f} ± {spread:.2f}"
+        size, params = f"{r['size'] / 2**20:.2f} MiB", f"{r['params'] / 1e6:.2f} M"
+        print(f"| {r['model']} | {size} | {params} | {r['backend']} | {r['test']} | {value} |")
+    for r in results:
+        if r["test"] == "profile":
+            print(f"\nwhere the time of a token goes, {r['model']}:\n\n{r['profile']['table']}")
+
+
+def print_environment() -> None:
+    """What the figures were measured with, once kernels are loaded."""
+    if "numba" not in sys.modules:
+        return
+    import numba
+
+    from qwen_ref.kernels import simd
+
+    note = (
+        ""
+        if numba.config.THREADING_LAYER == "omp"
+        else " (install libgomp1: its parallel loops start 40 times faster)"
+    )
+    print(
+        f"\n{numba.get_num_threads()} threads, threading layer {numba.config.THREADING_LAYER}{note}, "
+        f"int8 dot product: {simd.DOT}"
+    )

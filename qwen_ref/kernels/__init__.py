@@ -1,0 +1,37 @@
+"""The fast part: Numba kernels behind the signatures of qwen_ref/model/. Importing this compiles nothing yet.
+
+simd.py         SIMD values for Numba, and the int8 dot product of each processor
+compile.py      how kernels are compiled, cached and spread over threads
+quantize.py     activations as 8-bit integers
+rows.py         one quantized row times one vector, for each type
+matvec.py       a matrix times one vector (decoding)
+matmul.py       a matrix times many (prefill)
+elementwise.py  norms, activations, rotations
+deltanet.py     convolution and recurrence
+attention.py    online softmax over a float16 cache
+layers.py       the layers of qwen_ref/model/, made of these
+"""
+
+from qwen_ref.config import Config
+from qwen_ref.kernels import deltanet, layers
+from qwen_ref.model.layers import Layers
+
+KERNELS = Layers(
+    "numba",
+    layers.rms_norm,
+    layers.linear,
+    layers.attention,
+    layers.deltanet,
+    layers.mlp,
+    layers.new_state,
+)
+
+
+def supports(config: Config) -> bool:
+    """Do vectors and blocks divide this model's sizes? They do for all official ones."""
+    c = config
+    whole = c.hidden_size, c.intermediate_size, c.value_dim, c.num_attention_heads * c.head_dim
+    lanes = c.head_dim, c.linear_key_head_dim, c.conv_channels
+    return not (
+        any(n % 32 for n in whole) or any(n % 16 for n in lanes) or c.linear_value_head_dim % deltanet.SLICE
+    )

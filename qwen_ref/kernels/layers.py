@@ -1,0 +1,190 @@
+"""The layers of qwen_ref/model/ with the same signatures, made of the kernels beside this file.
+
+What has no kernel goes through its NumPy twin: weights of rare types, and sizes that vectors do not divide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen_ref.config import Config
+from qwen_ref.kernels import attention as attend
+from qwen_ref.kernels import deltanet as delta
+from qwen_ref.kernels import elementwise, matmul, matvec
+from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
+from qwen_ref.model import linear as numpy_linear
+from qwen_ref.model.state import State
+from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, Matrix, MlpWeights
+
+FEW = 4  # up to so many tokens the matrix-vector product is faster than unpacking tiles
+
+INTEGER = {  # type -> (matrix-vector product, matrix product, columns must be a multiple of this)
+    "Q4_0": (matvec.matvec_q4_0, matmul.matmul_q4_0, 64),
+    "Q8_0": (matvec.matvec_q8_0, matmul.matmul_q8_0, 64),
+    "IQ4_NL": (matvec.matvec_iq4_nl, matmul.matmul_iq4_nl, 64),
+    "Q4_K": (matvec.matvec_q4_k, matmul.matmul_q4_k, 256),
+    "Q5_K": (matvec.matvec_q5_k, matmul.matmul_q5_k, 256),
+    "Q6_K": (matvec.matvec_q6_k, matmul.matmul_q6_k, 256),
+    "IQ4_XS": (matvec.matvec_iq4_xs, matmul.matmul_iq4_xs, 256),
+}
+FLOAT = {"F32": matvec.matvec_f32, "F16": matvec.matvec_f16, "BF16": matvec.matvec_bf16}
+
+
+@dataclass
+class Input:
+    """T activations as floats [T, K], and quantized once for all the matrices that they meet."""
+
+    x: np.ndarray
+    quantized: Quantized
+
+
+def quantize(x: np.ndarray) -> Input:
+    result = new_quantized(*x.shape)
+    (quantize_one if len(x) == 1 else quantize_many)(x, *result)
+    return Input(x, result)
+
+
+def product(given: Input, weight: Matrix) -> np.ndarray:
+    """[T, K], weight [N, K] -> [T, N]."""
+    kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(given.x)
+    if kind in INTEGER and columns % INTEGER[kind][2] == 0:
+        by_vector, by_matrix, _ = INTEGER[kind]
+        if tokens > FEW and rows >= matmul.ROWS:
+            y = np.empty((len(given.quantized.q), rows), np.float32)
+            by_matrix(weight.data, *given.quantized, y)
+            return y[:tokens]
+        y = np.empty((tokens, rows), np.float32)
+        for t in range(tokens):
+            by_vector(weight.data, *(part[t : t + 1] for part in given.quantized), y[t : t + 1])
+        return y
+    if kind in FLOAT and columns % 16 == 0 and tokens <= FEW:
+        y = np.empty((tokens, rows), np.float32)
+        for t in range(tokens):
+            FLOAT[kind](weight.data, given.x[t : t + 1], y[t : t + 1])
+        return y
+    return numpy_linear.linear(given.x, weight)
+
+
+def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
+    return product(quantize(x), weight)
+
+
+def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+    out = np.empty_like(x)
+    many = len(x) > elementwise.SERIAL
+    if many:
+        elementwise.rms_norm_many(x, weight, eps, out)
+    else:
+        for t in range(len(x)):
+            elementwise.rms_norm_one(x[t : t + 1], weight, eps, out[t : t + 1])
+    return out
+
+
+def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
+    given = quantize(x)
+    gate, up = product(given, w.gate_proj), product(given, w.up_proj)
+    hidden = new_quantized(*gate.shape)
+    (elementwise.silu_times_one if len(x) == 1 else elementwise.silu_times_many)(gate, up, *hidden)
+    return product(Input(gate, hidden), w.down_proj)
+
+
+class KVCache:
+    """Keys [H_kv, S/16, D, 16] and values [H_kv, S, D] of a full-attention layer: float16, which Numba
+    has on GPUs only, as its bits in uint16; room grows by half."""
+
+    def __init__(self, heads: int, head_dim: int):
+        self.length = 0
+        self.keys = np.zeros((heads, 0, head_dim, 16), np.uint16)
+        self.values = np.zeros((heads, 0, head_dim), np.uint16)
+
+    def reserve(self, tokens: int) -> int:
+        """Make room for so many more tokens; returns where they begin."""
+        start = self.length
+        self.length += tokens
+        room = self.values.shape[1]
+        if self.length > room:
+            self._resize(-(-max(self.length, room + room // 2, 256) // 64) * 64)
+        return start
+
+    def _resize(self, room: int) -> None:
+        keys, values = self.keys, self.values
+        self.keys = np.zeros((len(keys), room // 16, *keys.shape[2:]), np.uint16)
+        self.values = np.zeros((len(values), room, values.shape[2]), np.uint16)
+        self.keys[:, : keys.shape[1]], self.values[:, : values.shape[1]] = keys, values
+
+    def copy(self) -> KVCache:
+        other = KVCache(len(self.values), self.values.shape[2])
+        other.length, other.keys, other.values = self.length, self.keys.copy(), self.values.copy()
+        return other
+
+
+@dataclass
+class DeltaNetState:
+    """The convolution's last inputs [k-1, C] and the state in slices of 32 columns, [H_v, V/32, K, 32]."""
+
+    conv: np.ndarray
+    recurrent: np.ndarray
+
+    def copy(self) -> DeltaNetState:
+        return DeltaNetState(self.conv.copy(), self.recurrent.copy())
+
+
+def new_state(config: Config, dtype: type) -> State:
+    c = config
+
+    def layer(i: int) -> KVCache | DeltaNetState:
+        if c.is_full_attention(i):
+            return KVCache(c.num_key_value_heads, c.head_dim)
+        slices = c.linear_value_head_dim // delta.SLICE
+        shape = (c.linear_num_value_heads, slices, c.linear_key_head_dim, delta.SLICE)
+        return DeltaNetState(
+            np.zeros((c.conv_kernel - 1, c.conv_channels), np.float32), np.zeros(shape, np.float32)
+        )
+
+    return State([layer(i) for i in range(c.num_layers)])
+
+
+def attention(
+    x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
+) -> np.ndarray:
+    given = quantize(x)
+    q_and_gate, k, v = (product(given, m) for m in (w.q_proj, w.k_proj, w.v_proj))
+    start = cache.reserve(len(x))
+    q = np.empty((len(x), config.num_attention_heads * config.head_dim), np.float32)
+    attend.append(
+        q_and_gate,
+        k,
+        v,
+        w.q_norm,
+        w.k_norm,
+        config.rms_norm_eps,
+        cos,
+        sin,
+        cache.keys,
+        cache.values,
+        start,
+        q,
+    )
+    out = np.empty_like(q)
+    (attend.attend_one if len(x) == 1 else attend.attend_many)(q, cache.keys, cache.values, start, out)
+    gated = new_quantized(*out.shape)
+    elementwise.gate_output(out, q_and_gate, config.head_dim, *gated)
+    return product(Input(out, gated), w.o_proj)
+
+
+def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
+    given = quantize(x)
+    raw, z = product(given, w.qkv_proj), product(given, w.z_proj)
+    a, b = product(given, w.a_proj), product(given, w.b_proj)
+    qkv = np.empty_like(raw)
+    prepare = delta.prepare_one if len(x) == 1 else delta.prepare_many
+    prepare(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
+    state.conv = np.concatenate([state.conv, raw[-len(state.conv) :]])[-len(state.conv) :]
+    o = np.empty((len(x), config.value_dim), np.float32)
+    delta.recurrence(qkv, a, b, w.A, w.dt_bias, config.linear_num_key_heads, state.recurrent, o)
+    gated = new_quantized(*o.shape)
+    gate = elementwise.gated_norm_one if len(x) == 1 else elementwise.gated_norm_many
+    gate(o, z, w.norm, config.rms_norm_eps, *gated)
+    return product(Input(o, gated), w.out_proj)

@@ -1,0 +1,486 @@
+"""SIMD values for Numba: a `Vec` is a Numba type whose machine form is one LLVM vector.
+
+A kernel written in ordinary @njit Python keeps such values in registers and works on 64 bytes at a time:
+
+    dots = dot4(zero_i32(), nibbles(load_i8x32(row, at)), load_i8x64(x, k))
+    acc = fma(to_f32(dots), splat(scale), acc)
+
+Everything is generic LLVM IR, which becomes AVX-512, AVX2 or NEON, but for two operations that name an
+instruction set: `dot4`, the int8 dot product, and `look_up`, the 16-entry table. Both have a generic form.
+Vectors longer than a register are split by LLVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+I32, FLOAT = ir.IntType(32), ir.FloatType()
+ELEMENTS = {"i8": ir.IntType(8), "i16": ir.IntType(16), "i32": I32, "f16": ir.HalfType(), "f32": FLOAT}
+
+
+def cpu_features() -> set[str]:
+    """Instruction sets that Numba compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change them)."""
+    if numba.config.CPU_FEATURES is not None:
+        return {f[1:] for f in numba.config.CPU_FEATURES.split(",") if f.startswith("+")}
+    if numba.config.CPU_NAME is not None:
+        return {"dotprod"} if numba.config.CPU_NAME == "cortex-a76" else set()
+    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+
+
+FEATURES = cpu_features()
+if {"avx512vnni", "avx512bw"} <= FEATURES:
+    DOT = "avx512vnni"
+elif "avxvnni" in FEATURES:
+    DOT = "avxvnni"
+elif "dotprod" in FEATURES:
+    DOT = "sdot"
+else:
+    DOT = "generic"
+# x86's dot product takes unsigned weights, Arm's signed ones. Weights of 4 to 6 bits are both; those of 8 are
+# moved into the unsigned range by adding BIAS where that is needed.
+BIAS = 128 if "vnni" in DOT else 0
+
+
+class Vec(types.Type):
+    """`lanes` values of one element type in one vector register (or several)."""
+
+    def __init__(self, element: str, lanes: int):
+        self.element, self.lanes = element, lanes
+        super().__init__(name=f"Vec({element}x{lanes})")
+
+    @property
+    def llvm(self) -> ir.VectorType:
+        return ir.VectorType(ELEMENTS[self.element], self.lanes)
+
+
+@register_model(Vec)
+class VecModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vec):
+        super().__init__(dmm, fe_type, fe_type.llvm)
+
+    def as_data(self, builder: Any, value: Any) -> Any:
+        return value
+
+    def from_data(self, builder: Any, value: Any) -> Any:
+        return value
+
+
+I8x16, I8x32, I8x64 = Vec("i8", 16), Vec("i8", 32), Vec("i8", 64)
+I32x16, F16x16, F32x8, F32x16 = Vec("i32", 16), Vec("f16", 16), Vec("f32", 8), Vec("f32", 16)
+
+
+# ---- helpers that emit IR
+
+
+def _indices(numbers: list[int]) -> ir.Constant:
+    return ir.Constant(ir.VectorType(I32, len(numbers)), numbers)
+
+
+def _fill(vector: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _splat(b: Any, scalar: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+    first = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, undefined, _indices([0] * lanes))
+
+
+def _address(ctx: Any, b: Any, array_type: Any, array: Any, index_type: Any, index: Any, pointee: Any) -> Any:
+    data = ctx.make_array(array_type)(ctx, b, array).data
+    return b.bitcast(b.gep(data, [ctx.cast(b, index, index_type, types.intp)]), pointee.as_pointer())
+
+
+def _read(ctx: Any, b: Any, sig: Any, args: Any, pointee: Any) -> Any:
+    value = b.load(_address(ctx, b, sig.args[0], args[0], sig.args[1], args[1], pointee))
+    value.align = 1
+    return value
+
+
+def _call(b: Any, name: str, result: Any, args: list[Any]) -> Any:
+    function = ir.FunctionType(result, [a.type for a in args])
+    return b.call(cgutils.get_or_insert_function(b.module, function, name), args)
+
+
+def _operation(result: Callable[..., Any], emit: Callable[..., Any], count: int) -> Any:
+    """An intrinsic of `count` Vecs; `result(*arguments)` is its type, `emit(builder, *values)` its IR."""
+    if count == 1:
+
+        @intrinsic
+        def operation(typing, a):
+            return result(a)(a), lambda ctx, b, sig, args: emit(b, *args)
+
+    elif count == 2:
+
+        @intrinsic
+        def operation(typing, a, c):
+            return result(a, c)(a, c), lambda ctx, b, sig, args: emit(b, *args)
+
+    else:
+
+        @intrinsic
+        def operation(typing, a, c, d):
+            return result(a, c, d)(a, c, d), lambda ctx, b, sig, args: emit(b, *args)
+
+    return operation
+
+
+def _same(*vectors: Vec) -> Vec:
+    return vectors[0]
+
+
+# ---- memory: an index counts elements of the array, whatever is read there
+
+
+def _loader(vector: Vec) -> Any:
+    @intrinsic
+    def load(typing, array, index):
+        return vector(array, index), lambda ctx, b, sig, args: _read(ctx, b, sig, args, vector.llvm)
+
+    return load
+
+
+load_i8x16, load_i8x32, load_i8x64 = _loader(I8x16), _loader(I8x32), _loader(I8x64)
+load_i32x16, load_f16x16, load_f32x8, load_f32x16 = map(_loader, (I32x16, F16x16, F32x8, F32x16))
+
+
+@intrinsic
+def store(typing, array, index, vector):
+    """array[index:] = the vector's lanes."""
+
+    def emit(ctx, b, sig, args):
+        kept = b.store(args[2], _address(ctx, b, array, args[0], index, args[1], vector.llvm))
+        kept.align = 1
+        return ctx.get_dummy_value()
+
+    return types.void(array, index, vector), emit
+
+
+@intrinsic
+def load_f16(typing, array, index):
+    """The float16 at array[index:] as float32."""
+
+    def emit(ctx, b, sig, args):
+        return b.fpext(_read(ctx, b, sig, args, ir.HalfType()), FLOAT)
+
+    return types.float32(array, index), emit
+
+
+@intrinsic
+def load_u32(typing, array, index):
+    return types.uint32(array, index), lambda ctx, b, sig, args: _read(ctx, b, sig, args, I32)
+
+
+@intrinsic
+def load_bf16x16(typing, array, index):
+    """16 bfloat16 values at array[index:] as float32: each is the upper half of one."""
+
+    def emit(ctx, b, sig, args):
+        halves = b.zext(_read(ctx, b, sig, args, ir.VectorType(ir.IntType(16), 16)), I32x16.llvm)
+        return b.bitcast(b.shl(halves, _fill(I32x16.llvm, 16)), F32x16.llvm)
+
+    return F32x16(array, index), emit
+
+
+@intrinsic
+def broadcast4(typing, array, index):
+    """The 4 bytes at array[index:], 16 times."""
+
+    def emit(ctx, b, sig, args):
+        return b.bitcast(_splat(b, _read(ctx, b, sig, args, I32), 16), I8x64.llvm)
+
+    return I8x64(array, index), emit
+
+
+@intrinsic
+def scatter4(typing, array, index, vector):
+    """Groups of 4 of 32 bytes go to array[index:], array[index + 64:], …: a row of a tile of 16 rows."""
+
+    def emit(ctx, b, sig, args):
+        words = b.bitcast(args[2], ir.VectorType(I32, 8))
+        base = _address(ctx, b, array, args[0], index, args[1], I32)
+        for i in range(8):
+            place = b.gep(base, [ir.Constant(ir.IntType(64), 16 * i)])
+            b.store(b.extract_element(words, ir.Constant(I32, i)), place).align = 1
+        return ctx.get_dummy_value()
+
+    return types.void(array, index, vector), emit
+
+
+# ---- constants and scalars
+
+
+@intrinsic
+def zero_i32(typing):
+    return I32x16(), lambda ctx, b, sig, args: _fill(I32x16.llvm, 0)
+
+
+@intrinsic
+def splat(typing, x):
+    """A number 16 times: an integer as I32x16, a float as F32x16."""
+    whole = isinstance(x, (types.Integer, types.IntegerLiteral))
+    scalar, vector = (types.int32, I32x16) if whole else (types.float32, F32x16)
+    return vector(x), lambda ctx, b, sig, args: _splat(b, ctx.cast(b, args[0], x, scalar), 16)
+
+
+@intrinsic
+def splat8(typing, x):
+    return F32x8(x), lambda ctx, b, sig, args: _splat(b, ctx.cast(b, args[0], x, types.float32), 8)
+
+
+@intrinsic
+def halves(typing, x, y):
+    """x in lanes 0 to 7, y in lanes 8 to 15."""
+
+    def emit(ctx, b, sig, args):
+        low, high = (
+            _splat(b, ctx.cast(b, a, t, types.float32), 8) for a, t in zip(args, sig.args, strict=True)
+        )
+        return b.shuffle_vector(low, high, _indices(list(range(16))))
+
+    return F32x16(x, y), emit
+
+
+@intrinsic
+def bytes_to_f32(typing, low, high):
+    """The 8 unsigned bytes of two uint32 -> F32x8."""
+
+    def emit(ctx, b, sig, args):
+        words = ir.Constant(ir.VectorType(I32, 2), ir.Undefined)
+        for i, word in enumerate(args):
+            words = b.insert_element(words, ctx.cast(b, word, sig.args[i], types.uint32), ir.Constant(I32, i))
+        whole = b.zext(b.bitcast(words, ir.VectorType(ir.IntType(8), 8)), ir.VectorType(I32, 8))
+        return b.uitofp(whole, F32x8.llvm)
+
+    return F32x8(low, high), emit
+
+
+# ---- bytes
+
+and_ = _operation(_same, lambda b, x, y: b.and_(x, y), 2)
+or_ = _operation(_same, lambda b, x, y: b.or_(x, y), 2)
+nibbles = _operation(  # 32 bytes -> 64: the low nibbles, then the high ones
+    lambda v: I8x64,
+    lambda b, v: b.shuffle_vector(
+        b.and_(v, _fill(v.type, 15)), b.lshr(v, _fill(v.type, 4)), _indices(list(range(64)))
+    ),
+    1,
+)
+block_nibbles = _operation(  # two blocks of 16 bytes -> 64: the first's low, high nibbles, the second's
+    lambda v, w: I8x64, lambda b, v, w: _block_nibbles(b, v, w), 2
+)  # fmt: skip
+join = _operation(  # v, then w
+    lambda v, w: Vec(v.element, 2 * v.lanes),
+    lambda b, v, w: b.shuffle_vector(v, w, _indices(list(range(2 * v.type.count)))), 2,
+)  # fmt: skip
+biased = _operation(_same, lambda b, v: b.add(v, _fill(v.type, BIAS - 256 if BIAS > 127 else BIAS)), 1)
+
+
+# minus the sum of four activations -> BIAS times that: where a dot product with biased weights starts
+bias_start = _operation(_same, lambda b, v: b.mul(v, _fill(v.type, BIAS)), 1)
+
+
+def _block_nibbles(b: Any, v: Any, w: Any) -> Any:
+    both = b.shuffle_vector(v, w, _indices(list(range(32))))
+    low, high = b.and_(both, _fill(both.type, 15)), b.lshr(both, _fill(both.type, 4))
+    order = [*range(0, 16), *range(32, 48), *range(16, 32), *range(48, 64)]
+    return b.shuffle_vector(low, high, _indices(order))
+
+
+def _shifter(name: str) -> Any:
+    @intrinsic(prefer_literal=True)
+    def shift(typing, v, count):
+        amount = count.literal_value
+        return v(v, count), lambda ctx, b, sig, args: getattr(b, name)(args[0], _fill(v.llvm, amount))
+
+    return shift
+
+
+shl, shr = _shifter("shl"), _shifter("lshr")
+
+
+@intrinsic(prefer_literal=True)
+def and_all(typing, v, mask):
+    """Every lane & mask."""
+    value = mask.literal_value
+    return v(v, mask), lambda ctx, b, sig, args: b.and_(args[0], _fill(v.llvm, value))
+
+
+@intrinsic
+def look_up(typing, table, index):
+    """table I8x16, index 32 or 64 bytes of 0 to 15 -> as many bytes: table[index]."""
+    lanes = index.lanes
+
+    def emit(ctx, b, sig, args):
+        entries, numbers = args
+        if ("avx512bw" in FEATURES and lanes == 64) or ("avx2" in FEATURES and lanes == 32):
+            repeated = b.shuffle_vector(entries, entries, _indices(list(range(16)) * (lanes // 16)))
+            name = "llvm.x86.avx512.pshuf.b.512" if lanes == 64 else "llvm.x86.avx2.pshuf.b"
+            return _call(b, name, index.llvm, [repeated, numbers])
+        if DOT == "sdot":
+            parts = [_quarter(b, numbers, i, 16) for i in range(lanes // 16)]
+            return _join(
+                b, [_call(b, "llvm.aarch64.neon.tbl1.v16i8", I8x16.llvm, [entries, p]) for p in parts]
+            )
+        result = _splat(b, b.extract_element(entries, ir.Constant(I32, 0)), lanes)
+        for i in range(1, 16):
+            entry = _splat(b, b.extract_element(entries, ir.Constant(I32, i)), lanes)
+            result = b.select(b.icmp_unsigned("==", numbers, _fill(numbers.type, i)), entry, result)
+        return result
+
+    return index(table, index), emit
+
+
+# ---- the int8 dot product
+
+
+def _quarter(b: Any, v: Any, i: int, lanes: int) -> Any:
+    return b.shuffle_vector(v, v, _indices(list(range(i * lanes, (i + 1) * lanes))))
+
+
+def _join(b: Any, parts: list[Any]) -> Any:
+    while len(parts) > 1:
+        order = _indices(list(range(2 * parts[0].type.count)))
+        parts = [b.shuffle_vector(parts[i], parts[i + 1], order) for i in range(0, len(parts), 2)]
+    return parts[0]
+
+
+def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
+    if DOT == "avx512vnni":
+        return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
+    if DOT in ("avxvnni", "sdot"):
+        count, name = (2, "llvm.x86.avx512.vpdpbusd.256") if DOT == "avxvnni" else (
+            4, "llvm.aarch64.neon.sdot.v4i32.v16i8")  # fmt: skip
+        parts = []
+        for i in range(count):
+            a = _quarter(b, acc, i, 16 // count)
+            parts.append(
+                _call(b, name, a.type, [a, _quarter(b, w, i, 64 // count), _quarter(b, x, i, 64 // count)])
+            )
+        return _join(b, parts)
+    wide = ir.VectorType(ir.IntType(16), 64)  # products of two int8 fit: 128 * 127 < 2**15
+    products = b.mul(b.sext(w, wide), b.sext(x, wide))
+    for i in range(4):
+        lane = b.shuffle_vector(products, products, _indices(list(range(i, 64, 4))))
+        acc = b.add(acc, b.sext(lane, acc.type))
+    return acc
+
+
+# acc I32x16, w I8x64 (weights plus BIAS), x I8x64 -> acc[i] + the sum of w * x over bytes 4i to 4i + 3
+dot4 = _operation(_same, _dot4, 3)
+
+# ---- numbers
+
+add = _operation(_same, lambda b, x, y: b.fadd(x, y), 2)
+sub = _operation(_same, lambda b, x, y: b.fsub(x, y), 2)
+mul = _operation(_same, lambda b, x, y: b.fmul(x, y), 2)
+div = _operation(_same, lambda b, x, y: b.fdiv(x, y), 2)
+
+
+def _suffix(v: Any) -> str:
+    return f"v{v.count}f32"
+
+
+fma = _operation(_same, lambda b, x, y, z: _call(b, f"llvm.fma.{_suffix(x.type)}", x.type, [x, y, z]), 3)
+maximum = _operation(_same, lambda b, x, y: _call(b, f"llvm.maxnum.{_suffix(x.type)}", x.type, [x, y]), 2)
+minimum = _operation(_same, lambda b, x, y: _call(b, f"llvm.minnum.{_suffix(x.type)}", x.type, [x, y]), 2)
+absolute = _operation(_same, lambda b, x: _call(b, f"llvm.fabs.{_suffix(x.type)}", x.type, [x]), 1)
+
+
+def _to_f32(b: Any, v: Any) -> Any:
+    result = ir.VectorType(FLOAT, v.type.count)
+    if isinstance(v.type.element, ir.HalfType):
+        return b.fpext(v, result)
+    return b.sitofp(v if v.type.element == I32 else b.sext(v, ir.VectorType(I32, v.type.count)), result)
+
+
+to_f32 = _operation(lambda v: Vec("f32", v.lanes), _to_f32, 1)  # from f16, signed i8 or i32
+to_f16 = _operation(lambda v: F16x16, lambda b, v: b.fptrunc(v, F16x16.llvm), 1)
+
+
+def _round_i32(b: Any, v: Any) -> Any:
+    return b.fptosi(
+        _call(b, f"llvm.roundeven.{_suffix(v.type)}", v.type, [v]), ir.VectorType(I32, v.type.count)
+    )
+
+
+round_i8 = _operation(  # nearest integers, ties to even; they must be in -128 to 127
+    lambda v: Vec("i8", v.lanes),
+    lambda b, v: b.trunc(_round_i32(b, v), ir.VectorType(ir.IntType(8), v.type.count)),
+    1,
+)  # fmt: skip
+
+
+def _reducer(name: str) -> Any:
+    def emit(b: Any, v: Any) -> Any:
+        function = f"llvm.vector.reduce.{name}.{_suffix(v.type)}"
+        args = [ir.Constant(FLOAT, 0.0), v] if name == "fadd" else [v]
+        kind = ir.FunctionType(FLOAT, [a.type for a in args])
+        return b.call(cgutils.get_or_insert_function(b.module, kind, function), args, fastmath=("reassoc",))
+
+    return _operation(lambda v: types.float32, emit, 1)
+
+
+sum_lanes, max_lanes = _reducer("fadd"), _reducer("fmax")
+
+
+@intrinsic(prefer_literal=True)
+def spread(typing, v, part, times):
+    """16 lanes: lane i is v[part * 16 / times + i / times]. times 8: two scales; times 4: four scales."""
+    start, n = part.literal_value * 16 // times.literal_value, times.literal_value
+    order = [start + i // n for i in range(16)]
+    return F32x16(v, part, times), lambda ctx, b, sig, args: b.shuffle_vector(
+        args[0], args[0], _indices(order)
+    )
+
+
+doubled = _operation(  # F32x8 -> F32x16: every lane twice
+    lambda v: F32x16, lambda b, v: b.shuffle_vector(v, v, _indices([i // 2 for i in range(16)])), 1
+)  # fmt: skip
+
+
+@intrinsic
+def sums32(typing, sums, index):
+    """Eight sums of 32, from 16 int32 sums of 16 at sums[index:], as F32x8."""
+
+    def emit(ctx, b, sig, args):
+        v = _read(ctx, b, sig, args, I32x16.llvm)
+        even, odd = (b.shuffle_vector(v, v, _indices(list(range(i, 16, 2)))) for i in (0, 1))
+        return b.sitofp(b.add(even, odd), F32x8.llvm)
+
+    return F32x8(sums, index), emit
+
+
+def _exp(b: Any, x: Any) -> Any:
+    """2**n * e**r with n = round(x / ln 2): within 2 units in the last place; 0 below -87, e**88 above 88."""
+    vector, whole = x.type, ir.VectorType(I32, x.type.count)
+
+    def constant(value: float) -> Any:
+        return _fill(vector, value)
+
+    def multiply_add(x: Any, y: Any, z: Any) -> Any:
+        return _call(b, f"llvm.fma.{_suffix(vector)}", vector, [x, y, z])
+
+    low = b.fcmp_ordered("<", x, constant(-87.0))
+    x = _call(b, f"llvm.minnum.{_suffix(vector)}", vector, [x, constant(88.0)])
+    x = _call(b, f"llvm.maxnum.{_suffix(vector)}", vector, [x, constant(-87.0)])
+    n = _call(b, f"llvm.roundeven.{_suffix(vector)}", vector, [b.fmul(x, constant(1.4426950408889634))])
+    r = multiply_add(n, constant(-0.693359375), x)
+    r = multiply_add(n, constant(2.12194440e-4), r)
+    p = constant(1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = multiply_add(p, r, constant(c))
+    p = b.fadd(multiply_add(b.fmul(r, r), p, r), constant(1.0))
+    power = b.shl(b.add(b.fptosi(n, whole), _fill(whole, 127)), _fill(whole, 23))
+    return b.select(low, constant(0.0), b.fmul(p, b.bitcast(power, vector)))
+
+
+exp = _operation(_same, _exp, 1)  # the polynomial is Cephes' expf
