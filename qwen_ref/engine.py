@@ -284,11 +284,11 @@ def load(
 ) -> Model:
     """Open a Qwen3.5 GGUF file for text generation.
 
-    `dtype` (numpy.float32 or numpy.float64) is what is computed in. Weights are converted from the file as
-    they are needed; at most `memory_budget` bytes of them are kept as floats (half of the available memory
-    unless given). `context` is the longest text, prompt and answer, in tokens (unless given, what the model
-    was made for). `backend` is "numba" (kernels, which read the quantized weights as they lie in the file; the
-    was made for). `backend` is "numba" (kernels, which read the weights as they lie quantized in the file; the
+    `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
+    the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
+    or "numpy"; `threads` is for the kernels. NumPy converts weights to floats as they are needed and keeps at
+    most `memory_budget` bytes of them (half of the available memory unless given). `context` is the longest
+    text, prompt and answer, in tokens (unless given, what the model was made for).
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """

@@ -44,7 +44,7 @@ def part_bytes(network: TextModel) -> dict[str, int]:
         return sum(m.tensor.nbytes for m in values if isinstance(m, Matrix))
 
     state = 4 * config.linear_key_head_dim * config.value_dim
-    parts = {"attention": 0, "deltanet": 0, "mlp": 0, "linear": weights.output.tensor.nbytes, "rms_norm": 0}
+    parts = {"attention": 0, "deltanet": 0, "mlp": 0, "linear": weights.output.tensor.nbytes}
     for layer in weights.layers:
         parts["mlp"] += matrices(layer.mlp)
         if isinstance(layer.mixer, AttentionWeights):
@@ -55,7 +55,7 @@ def part_bytes(network: TextModel) -> dict[str, int]:
 
 
 def profile_decode(network: TextModel, token_ids: Sequence[int]) -> dict[str, Any]:
-    """Decode the tokens one by one and time each kind of layer: {"table": text, "parts": …, "bandwidth": …}."""
+    """Decode the tokens one by one, each kind of layer timed: {"table": text, "parts": …, "bandwidth": …}."""
     spent: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

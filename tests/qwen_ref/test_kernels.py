@@ -1,0 +1,195 @@
+"""Every kernel against its NumPy twin."""
+
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gguf_io import open_gguf
+from gguf_io.quants import TYPES
+from gguf_io.reader import Tensor
+from qwen_ref.kernels import KERNELS, layers, simd
+from qwen_ref.kernels.compile import kernel
+from qwen_ref.kernels.simd import exp, load_f32x16, store
+from qwen_ref.model.layers import NUMPY
+from qwen_ref.model.rope import rope_tables
+from qwen_ref.model.text import TextModel
+from qwen_ref.model.weights import Budget, Matrix
+
+BY_NAME = {t.name: t for t in TYPES.values()}
+SCALES = {"Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}  # bytes where a block has float16 scales; others: 0
+KINDS = [*layers.INTEGER, *layers.FLOAT]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def matrix(kind: str, rows: int, columns: int, rng, scale=None) -> Matrix:
+    """Random bytes, all patterns of integers; scales of ordinary size, or all of them the one given."""
+    type_ = BY_NAME[kind]
+    data = rng.integers(0, 256, (rows, type_.row_bytes(columns)), np.uint8)
+    if kind in layers.FLOAT:
+        values = rng.standard_normal((rows, columns)).astype(np.float32)
+        data = {
+            "F32": values,
+            "F16": values.astype(np.float16),
+            "BF16": (values.view(np.uint32) >> 16).astype("u2"),
+        }[kind].view(np.uint8)
+    else:
+        blocks = data.reshape(-1, type_.block_bytes)
+        for at in SCALES.get(kind, [0]):
+            size = rng.uniform(1e-3, 1e-2, len(blocks)) if scale is None else np.full(len(blocks), scale)
+            blocks[:, at : at + 2] = size.astype(np.float16).view(np.uint8).reshape(-1, 2)
+    return Matrix(Tensor("w", (rows, columns), type_, 0, memoryview(data.tobytes())), Budget(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=seeds,
+    tokens=st.sampled_from([1, 2, 4, 5, 8, 33]),
+    rows=st.sampled_from([1, 15, 16, 17, 40]),
+    blocks=st.integers(1, 3),
+    scale=st.sampled_from([None, 0.0, 6e-8, 1.0, 60_000.0]),
+)
+def test_products_are_those_of_the_dequantized_weights(kind, seed, tokens, rows, blocks, scale):
+    """With the activations that the kernel sees, so that only the order of additions differs."""
+    rng = np.random.default_rng(seed)
+    weight = matrix(kind, rows, 256 * blocks, rng, scale)
+    x = rng.standard_normal((tokens, 256 * blocks)).astype(np.float32) * np.float32(
+        rng.choice([1e-3, 1, 100])
+    )
+    x[rng.integers(tokens)] *= rng.integers(0, 2)  # sometimes a row of zeros
+    given_ = layers.quantize(x)
+    seen = x
+    if kind in layers.INTEGER:
+        q, d = given_.quantized.q[:tokens], given_.quantized.d[:tokens]
+        seen = q.reshape(tokens, -1, 32) * d[:, :, None].astype(np.float64)
+        assert np.abs(seen.reshape(x.shape) - x).max() <= d.max() * 0.5001 + 1e-30
+    dense = weight.tensor.dequantize().astype(np.float64)
+    want = seen.reshape(x.shape).astype(np.float64) @ dense.T
+    size = np.abs(seen.reshape(x.shape)) @ np.abs(dense.T) + 1e-30
+    got = layers.product(given_, weight)
+    assert got.shape == (tokens, rows) and got.dtype == np.float32
+    # Q4_K's and Q5_K's two sums cancel: their own size is what rounding is relative to
+    assert (
+        np.abs(got - want) <= 3e-6 * size + 3e-6 * np.abs(dense).max() * np.abs(x).sum(1, keepdims=True)
+    ).all()
+
+
+@pytest.mark.parametrize("kind", layers.INTEGER)
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_infinite_scales_give_no_finite_number(kind, tokens):
+    weight = matrix(kind, 17, 256, np.random.default_rng(0), np.inf)
+    x = np.ones((tokens, 256), np.float32)
+    assert not np.isfinite(layers.product(layers.quantize(x), weight)).any()
+
+
+@pytest.mark.parametrize("tokens", [1, 37])
+def test_threads_change_nothing(tokens):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((tokens, 512)).astype(np.float32)
+    weight = matrix("Q4_K", 200, 512, rng)
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS, 1):
+        numba.set_num_threads(threads)
+        results.append(layers.linear(x, weight))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+@kernel()
+def exp_of(x, out):
+    for i in range(0, x.shape[0], 16):
+        store(out, i, exp(load_f32x16(x, i)))
+
+
+def test_exp_is_right_to_the_last_digits():
+    x = np.concatenate([np.linspace(-87, 88, 1 << 16), [-np.inf, -1e4, -100, 0] * 4]).astype(np.float32)
+    out = np.empty_like(x)
+    exp_of(x, out)
+    with np.errstate(under="ignore"):
+        want = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(out, want, rtol=3e-7, atol=1e-37)
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-grouped"])
+def network(request, fixtures):
+    """A BF16 file: the kernels compute with its very weights, and activations stay floats."""
+    return TextModel(open_gguf(fixtures / f"{request.param}.gguf"))
+
+
+@pytest.mark.parametrize("pieces", [[1], [7], [80], [1, 1, 5, 1, 66, 3]], ids=str)
+def test_layers_equal_their_twins_over_a_sequence(network, pieces):
+    config, rng = network.config, np.random.default_rng(0)
+    for i, w in enumerate(network.weights.layers[2:4], start=2):  # a DeltaNet layer, a full-attention layer
+        ours, theirs = (use.new_state(config, np.float32).layers[i] for use in (KERNELS, NUMPY))
+        start = 0
+        for T in pieces:
+            x = rng.standard_normal((T, config.hidden_size)).astype(np.float32)
+            np.testing.assert_allclose(KERNELS.mlp(x, w.mlp), NUMPY.mlp(x, w.mlp), atol=2e-6)
+            normed = NUMPY.rms_norm(x, w.input_norm, 1e-6)
+            np.testing.assert_allclose(KERNELS.rms_norm(x, w.input_norm, 1e-6), normed, atol=2e-6)
+            if config.is_full_attention(i):
+                cos, sin = rope_tables(np.tile(np.arange(start, start + T), (3, 1)), config, np.float32)
+                got = KERNELS.attention(normed, w.mixer, ours, cos, sin, config)
+                want = NUMPY.attention(normed, w.mixer, theirs, cos, sin, config)
+                np.testing.assert_allclose(got, want, atol=2e-3)  # keys and values are float16
+            else:
+                got = KERNELS.deltanet(normed, w.mixer, ours, config)
+                np.testing.assert_allclose(got, NUMPY.deltanet(normed, w.mixer, theirs, config), atol=1e-5)
+            start += T
+            ours, theirs = ours.copy(), theirs.copy()
+
+
+def test_attention_over_many_pieces(network):
+    """Longer than the pieces that a decoding step shares out, with scores far apart."""
+    config, rng = network.config, np.random.default_rng(1)
+    w = network.weights.layers[3].mixer
+    ours, theirs = (use.new_state(config, np.float32).layers[3] for use in (KERNELS, NUMPY))
+    x = (5 * rng.standard_normal((1400, config.hidden_size))).astype(np.float32)
+    cos, sin = rope_tables(np.tile(np.arange(1401), (3, 1)), config, np.float32)
+    for part in slice(0, 1400), slice(1400, 1401):
+        rows = x[part] if part.start == 0 else x[:1]
+        got = KERNELS.attention(rows, w, ours, cos[part], sin[part], config)
+        want = NUMPY.attention(rows, w, theirs, cos[part], sin[part], config)
+        np.testing.assert_allclose(got, want, atol=2e-2)
+
+
+def test_the_whole_model_is_near_the_reference(fixtures):
+    """Q4_K and Q6_K weights, 8-bit activations: near, and as near token by token."""
+    golden = np.load(fixtures / "tiny-wide.npz")
+    network = TextModel(open_gguf(fixtures / "tiny-wide.gguf"), layers=KERNELS)
+    state = network.new_state()
+    whole = network.forward(golden["token_ids"], network.new_state())
+    single = np.concatenate([network.forward([t], state) for t in golden["token_ids"]])
+    for logits in whole, single:
+        assert np.sqrt(np.mean((logits[3::4] - golden["logits"]) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+def test_other_processors_get_a_generic_dot_product(cpu):
+    if os.uname().machine != "x86_64":
+        pytest.skip("asks for x86 processors")
+    program = (
+        "from test_kernels import *; assert simd.DOT == 'generic', simd.DOT\n"
+        "for kind in ('Q4_K', 'Q6_K', 'Q8_0', 'IQ4_NL'):\n"
+        "    for tokens in (1, 9):\n"
+        "        rng = np.random.default_rng(0); weight = matrix(kind, 20, 256, rng)\n"
+        "        x = rng.standard_normal((tokens, 256)).astype(np.float32)\n"
+        "        got, want = layers.linear(x, weight), NUMPY.linear(x, weight)\n"
+        "        assert np.abs(got - want).max() < 0.02 * np.abs(want).max(), kind\n"
+    )
+    env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    env["PYTHONPATH"] = os.path.dirname(__file__)
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_this_processor_uses_its_own_dot_product():
+    features = simd.cpu_features()
+    expected = "avx512vnni" if "avx512vnni" in features else "sdot" if "dotprod" in features else None
+    assert expected in (None, simd.DOT)
