@@ -18,6 +18,7 @@ from qwen_ref.kernels.simd import (
     bias_start,
     biased,
     block_nibbles,
+    block_scales,
     bytes_to_f32,
     dot4,
     doubled,
@@ -140,7 +141,7 @@ def row_q4_0(row, q, d, sums, sums4):
         o, k = b * 36, b * 64
         w = block_nibbles(load_i8x16(row, o + 2), load_i8x16(row, o + 20))
         dots = dot4(shl(load_i32x16(sums4, b * 16), 3), w, load_i8x64(q, k))
-        scales = halves(load_f16(row, o) * d[2 * b], load_f16(row, o + 18) * d[2 * b + 1])
+        scales = block_scales(row, o, o + 18, d, 2 * b)
         acc = fma(to_f32(dots), scales, acc)
     return sum_lanes(acc)
 
@@ -152,7 +153,7 @@ def row_q8_0(row, q, d, sums, sums4):
         o, k = b * 68, b * 64
         w = biased(join(load_i8x32(row, o + 2), load_i8x32(row, o + 36)))
         dots = dot4(bias_start(load_i32x16(sums4, b * 16)), w, load_i8x64(q, k))
-        scales = halves(load_f16(row, o) * d[2 * b], load_f16(row, o + 34) * d[2 * b + 1])
+        scales = block_scales(row, o, o + 34, d, 2 * b)
         acc = fma(to_f32(dots), scales, acc)
     return sum_lanes(acc)
 
@@ -164,7 +165,7 @@ def row_iq4_nl(row, q, d, sums, sums4):
         o, k = b * 36, b * 64
         w = biased(look_up(levels, block_nibbles(load_i8x16(row, o + 2), load_i8x16(row, o + 20))))
         dots = dot4(bias_start(load_i32x16(sums4, b * 16)), w, load_i8x64(q, k))
-        scales = halves(load_f16(row, o) * d[2 * b], load_f16(row, o + 18) * d[2 * b + 1])
+        scales = block_scales(row, o, o + 18, d, 2 * b)
         acc = fma(to_f32(dots), scales, acc)
     return sum_lanes(acc)
 
