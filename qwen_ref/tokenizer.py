@@ -7,7 +7,9 @@ Byte-level BPE with NFC normalization, done by the `tokenizers` library and set 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gguf_io import GGUFFile
@@ -32,6 +34,18 @@ def _byte_letters() -> dict[str, int]:
 BYTE_OF_LETTER = _byte_letters()
 
 
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's garbage collector looks through everything again and again while 247,587 pairs are made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class Tokenizer:
     """The tokenizer of an opened model file. Raises QwenRefError if the file has none that is known here."""
 
@@ -52,18 +66,20 @@ class Tokenizer:
                 f"{file.path}: tokenizer.ggml.pre: {cut!r} is not one of {sorted(PRE_TOKENIZERS)}"
             )
         self.tokens: list[str] = get("tokens")
-        self.types: list[int] = [int(t) for t in get("token_type")]
-        merges = [tuple(m.split(" ", 1)) for m in get("merges")]
+        self.types: list[int] = list(map(int, get("token_type")))
         if len(self.types) != len(self.tokens):
             raise QwenRefError(
                 f"{file.path}: tokenizer.ggml.token_type: "
                 f"{len(self.types)} types for {len(self.tokens)} tokens"
             )
-        self.ids = {token: i for i, token in enumerate(self.tokens) if self.types[i] != UNUSED}
-        try:
-            self._backend = Backend(models.BPE(vocab=self.ids, merges=merges))
-        except Exception as error:  # the library has no exception type of its own
-            raise QwenRefError(f"{file.path}: tokenizer.ggml.merges: {error}") from None
+        with collector_paused():
+            vocab = {token: i for i, token in enumerate(self.tokens) if self.types[i] != UNUSED}
+            merges = [tuple(m.split(" ", 1)) for m in get("merges")]
+            try:
+                self._backend = Backend(models.BPE(vocab=vocab, merges=merges))
+            except Exception as error:  # the library has no exception type of its own
+                raise QwenRefError(f"{file.path}: tokenizer.ggml.merges: {error}") from None
+            del vocab, merges
         self._backend.normalizer = normalizers.NFC()
         self._backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -72,13 +88,11 @@ class Tokenizer:
             ]
         )
         self._backend.decoder = decoders.ByteLevel()
-        self.control_tokens = [t for i, t in enumerate(self.tokens) if self.types[i] == CONTROL]
+        added = [i for i, kind in enumerate(self.types) if kind in (CONTROL, USER_DEFINED)]
+        self.ids = {self.tokens[i]: i for i in added}  # of added tokens: <|im_end|>, <think>, …
+        self.control_tokens = [self.tokens[i] for i in added if self.types[i] == CONTROL]
         self._backend.add_tokens(
-            [
-                AddedToken(token, special=self.types[i] == CONTROL, normalized=False)
-                for i, token in enumerate(self.tokens)
-                if self.types[i] in (CONTROL, USER_DEFINED)
-            ]
+            [AddedToken(self.tokens[i], special=self.types[i] == CONTROL, normalized=False) for i in added]
         )
         self.eos_ids = self._end_tokens(file)
 

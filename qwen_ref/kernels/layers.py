@@ -55,16 +55,18 @@ def product(given: Input, weight: Matrix) -> np.ndarray:
             y = np.empty((len(given.quantized.q), rows), np.float32)
             by_matrix(weight.data, *given.quantized, y)
             return y[:tokens]
-        y = np.empty((tokens, rows), np.float32)
+        arguments: tuple[np.ndarray, ...] = given.quantized
+    elif kind in FLOAT and columns % 16 == 0 and tokens <= FEW:
+        by_vector, arguments = FLOAT[kind], (given.x,)
+    else:
+        return numpy_linear.linear(given.x, weight)
+    y = np.empty((tokens, rows), np.float32)
+    if tokens == 1:
+        by_vector(weight.data, *arguments, y)
+    else:
         for t in range(tokens):
-            by_vector(weight.data, *(part[t : t + 1] for part in given.quantized), y[t : t + 1])
-        return y
-    if kind in FLOAT and columns % 16 == 0 and tokens <= FEW:
-        y = np.empty((tokens, rows), np.float32)
-        for t in range(tokens):
-            FLOAT[kind](weight.data, given.x[t : t + 1], y[t : t + 1])
-        return y
-    return numpy_linear.linear(given.x, weight)
+            by_vector(weight.data, *(part[t : t + 1] for part in arguments), y[t : t + 1])
+    return y
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:

@@ -40,11 +40,12 @@ class Quantized(NamedTuple):
 
 def new_quantized(tokens: int, columns: int) -> Quantized:
     rows = -(-tokens // TOKENS) * TOKENS if tokens > 1 else 1
+    new = np.empty if rows == tokens else np.zeros
     return Quantized(
-        np.zeros((rows, columns), np.int8),
-        np.zeros((rows, columns // BLOCK), np.float32),
-        np.zeros((rows, columns // 16), np.int32),
-        np.zeros((rows, columns // 4), np.int32),
+        new((rows, columns), np.int8),
+        new((rows, columns // BLOCK), np.float32),
+        new((rows, columns // 16), np.int32),
+        new((rows, columns // 4), np.int32),
     )
 
 

@@ -39,6 +39,7 @@ from qwen_ref.kernels.simd import (
     mul,
     nibbles,
     or_,
+    prefetch,
     shl,
     shr,
     splat,
@@ -50,6 +51,7 @@ from qwen_ref.kernels.simd import (
     zero_i32,
 )  # fmt: skip
 
+AHEAD = 4096  # bytes that rows are asked for in advance: the hardware's own prefetching ends at each page
 LEVELS = IQ4_LEVELS.view(np.uint8)
 LOW6, LOW4, TOP2 = np.uint32(0x3F3F3F3F), np.uint32(0x0F0F0F0F), np.uint32(0x30303030)
 
@@ -74,6 +76,8 @@ def row_q4_k(row, q, d, sums, sums4):
     acc, low = splat(np.float32(0)), splat8(np.float32(0))
     for b in range(q.shape[0] // 256):
         o, k = b * 144, b * 256
+        prefetch(row, o + AHEAD)
+        prefetch(row, o + AHEAD + 64)
         scales, minimums = k_scales(row, o + 4)
         xd = load_f32x8(d, b * 8)
         s = mul(scales, xd)
@@ -114,6 +118,9 @@ def row_q6_k(row, q, d, sums, sums4):
     acc = splat(np.float32(0))
     for b in range(q.shape[0] // 256):
         o, k = b * 210, b * 256
+        prefetch(row, o + AHEAD)
+        prefetch(row, o + AHEAD + 64)
+        prefetch(row, o + AHEAD + 128)
         scales = mul(to_f32(load_i8x16(row, o + 192)), doubled(load_f32x8(d, b * 8)))  # one per 16 weights
         part = splat(np.float32(0))
         low, h = load_i8x64(row, o), load_i8x32(row, o + 128)
@@ -139,6 +146,7 @@ def row_q4_0(row, q, d, sums, sums4):
     acc = splat(np.float32(0))
     for b in range(q.shape[0] // 64):  # two blocks of 32
         o, k = b * 36, b * 64
+        prefetch(row, o + AHEAD)
         w = block_nibbles(load_i8x16(row, o + 2), load_i8x16(row, o + 20))
         dots = dot4(shl(load_i32x16(sums4, b * 16), 3), w, load_i8x64(q, k))
         scales = block_scales(row, o, o + 18, d, 2 * b)
@@ -151,6 +159,7 @@ def row_q8_0(row, q, d, sums, sums4):
     acc = splat(np.float32(0))
     for b in range(q.shape[0] // 64):
         o, k = b * 68, b * 64
+        prefetch(row, o + AHEAD)
         w = biased(join(load_i8x32(row, o + 2), load_i8x32(row, o + 36)))
         dots = dot4(bias_start(load_i32x16(sums4, b * 16)), w, load_i8x64(q, k))
         scales = block_scales(row, o, o + 34, d, 2 * b)

@@ -23,7 +23,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 I32, FLOAT = ir.IntType(32), ir.FloatType()
-ELEMENTS = {"i8": ir.IntType(8), "i16": ir.IntType(16), "i32": I32, "f16": ir.HalfType(), "f32": FLOAT}
+# f16 is kept as its bits: not every processor has instructions for it
+ELEMENTS = {"i8": ir.IntType(8), "i32": I32, "f16": ir.IntType(16), "f32": FLOAT}
 
 
 def cpu_features() -> set[str]:
@@ -47,6 +48,10 @@ else:
 # x86's dot product takes unsigned weights, Arm's signed ones. Weights of 4 to 6 bits are both; those of 8 are
 # moved into the unsigned range by adding BIAS where that is needed.
 BIAS = 128 if "vnni" in DOT else 0
+
+
+# Without instructions for float16, LLVM would call a library that is not there; then integers do it.
+HAS_F16 = bool(FEATURES & {"f16c", "avx512f", "dotprod", "fullfp16", "neon"})
 
 
 class Vec(types.Type):
@@ -182,12 +187,51 @@ def _f16_to_f32(b: Any, bits: list[Any]) -> Any:
     vector = _fill(ir.VectorType(ir.IntType(16), 4), 0)
     for i, value in enumerate(bits):
         vector = b.insert_element(vector, value, ir.Constant(I32, i))
-    return b.fpext(b.bitcast(vector, ir.VectorType(ir.HalfType(), 4)), ir.VectorType(FLOAT, 4))
+    return _from_f16(b, vector)
+
+
+def _from_f16(b: Any, bits: Any) -> Any:
+    """A vector of float16 bits -> float32. In integers: exponent and fraction move to their places in a
+    float32, which is then 2**-112 times too small; infinity and NaN get the full exponent."""
+    n = bits.type.count
+    floats, words = ir.VectorType(FLOAT, n), ir.VectorType(I32, n)
+    if HAS_F16:
+        return b.fpext(b.bitcast(bits, ir.VectorType(ir.HalfType(), n)), floats)
+    wide = b.zext(bits, words)
+    sign = b.shl(b.and_(wide, _fill(words, 0x8000)), _fill(words, 16))
+    moved = b.shl(b.and_(wide, _fill(words, 0x7FFF)), _fill(words, 13))
+    scaled = b.bitcast(b.fmul(b.bitcast(moved, floats), _fill(floats, 2.0**112)), words)
+    special = b.icmp_unsigned(">=", moved, _fill(words, 0x7C00 << 13))
+    value = b.select(special, b.or_(moved, _fill(words, 0x7F800000)), scaled)
+    return b.bitcast(b.or_(value, sign), floats)
+
+
+def _to_f16(b: Any, v: Any) -> Any:
+    """float32 -> float16 bits, to the nearest, ties to even. In integers: half of the last place that stays
+    is added before the rest is cut off; below 2**-14, adding 0.5 as a float rounds at the right place."""
+    n = v.type.count
+    words, halves_ = ir.VectorType(I32, n), ir.VectorType(ir.IntType(16), n)
+    if HAS_F16:
+        return b.bitcast(b.fptrunc(v, ir.VectorType(ir.HalfType(), n)), halves_)
+    bits = b.bitcast(v, words)
+    sign = b.lshr(b.and_(bits, _fill(words, 0x80000000)), _fill(words, 16))
+    magnitude = b.and_(bits, _fill(words, 0x7FFFFFFF))
+    odd = b.and_(b.lshr(magnitude, _fill(words, 13)), _fill(words, 1))
+    rounded = b.lshr(b.add(b.add(magnitude, odd), _fill(words, 0xFFF)), _fill(words, 13))
+    rounded = b.sub(rounded, _fill(words, 112 << 10))
+    large = b.icmp_unsigned(">=", magnitude, _fill(words, 0x47800000))  # 2**16
+    rounded = b.select(large, _fill(words, 0x7C00), rounded)
+    half = b.bitcast(_fill(v.type, 0.5), words)
+    tiny = b.sub(b.bitcast(b.fadd(b.bitcast(magnitude, v.type), _fill(v.type, 0.5)), words), half)
+    small = b.icmp_unsigned("<", magnitude, _fill(words, 0x38800000))  # 2**-14
+    value = b.select(small, tiny, rounded)
+    nan = b.icmp_unsigned(">", magnitude, _fill(words, 0x7F800000))
+    return b.trunc(b.or_(b.select(nan, _fill(words, 0x7E00), value), sign), halves_)
 
 
 @intrinsic
 def block_scales(typing, row, first, second, d, index):
-    """The float16 at row[first:] times d[index] in lanes 0 to 7, that at row[second:] times d[index + 1] above."""
+    """Lanes 0 to 7: the float16 at row[first:] times d[index]; above: that at row[second:] times d[index + 1]."""
 
     def emit(ctx, b, sig, args):
         half = ir.IntType(16)
@@ -210,6 +254,20 @@ def block_scales(typing, row, first, second, d, index):
 @intrinsic
 def load_u32(typing, array, index):
     return types.uint32(array, index), lambda ctx, b, sig, args: _read(ctx, b, sig, args, I32)
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Ask for the cache line at array[index:], which may lie behind the array's end."""
+
+    def emit(ctx, b, sig, args):
+        place = _address(ctx, b, array, args[0], index, args[1], ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+        hint = [ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)]  # read, keep, data
+        b.call(cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0"), [place, *hint])
+        return ctx.get_dummy_value()
+
+    return types.void(array, index), emit
 
 
 @intrinsic
@@ -430,13 +488,13 @@ absolute = _operation(_same, lambda b, x: _call(b, f"llvm.fabs.{_suffix(x.type)}
 
 def _to_f32(b: Any, v: Any) -> Any:
     result = ir.VectorType(FLOAT, v.type.count)
-    if isinstance(v.type.element, ir.HalfType):
-        return b.fpext(v, result)
+    if v.type.element == ir.IntType(16):
+        return _from_f16(b, v)
     return b.sitofp(v if v.type.element == I32 else b.sext(v, ir.VectorType(I32, v.type.count)), result)
 
 
 to_f32 = _operation(lambda v: Vec("f32", v.lanes), _to_f32, 1)  # from f16, signed i8 or i32
-to_f16 = _operation(lambda v: F16x16, lambda b, v: b.fptrunc(v, F16x16.llvm), 1)
+to_f16 = _operation(lambda v: F16x16, _to_f16, 1)
 
 
 def _round_i32(b: Any, v: Any) -> Any:

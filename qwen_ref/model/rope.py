@@ -7,9 +7,22 @@ the rotary_dim / 2 frequencies takes one coordinate: frequency i takes the row w
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from qwen_ref.config import Config
+
+
+@functools.lru_cache
+def frequencies(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Each frequency's coordinate (0 time, 1 row, 2 column) and its radians a position, [R/2] both."""
+    _, rows, columns = config.mrope_section
+    frequency = np.arange(config.rotary_dim // 2)
+    axis = np.zeros(len(frequency), int)
+    axis[(frequency % 3 == 1) & (frequency < 3 * rows)] = 1
+    axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
+    return axis, config.rope_theta ** -(2 * frequency / config.rotary_dim)
 
 
 def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -18,14 +31,8 @@ def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.
     transformers' `Qwen3_5TextRotaryEmbedding`. Angles are computed in float64 whatever the dtype: at
     position 262,143 a float32 angle would be wrong in its third decimal.
     """
-    _, rows, columns = config.mrope_section
-    half = config.rotary_dim // 2
-    frequency = np.arange(half)
-    inverse_frequency = config.rope_theta ** -(2 * frequency / config.rotary_dim)  # [R/2]
-    axis = np.zeros(half, int)  # 0 time, 1 row, 2 column
-    axis[(frequency % 3 == 1) & (frequency < 3 * rows)] = 1
-    axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
-    angle = positions[axis].T * inverse_frequency  # [3, T] -> [R/2, T] -> [T, R/2]
+    axis, radians = frequencies(config)
+    angle = positions[axis].T * radians  # [3, T] -> [R/2, T] -> [T, R/2]
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 

@@ -15,7 +15,7 @@ from gguf_io.quants import TYPES
 from gguf_io.reader import Tensor
 from qwen_ref.kernels import KERNELS, layers, simd
 from qwen_ref.kernels.compile import kernel
-from qwen_ref.kernels.simd import exp, load_f32x16, store
+from qwen_ref.kernels.simd import exp, load_f16x16, load_f32x16, store, to_f16, to_f32
 from qwen_ref.model.layers import NUMPY
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
@@ -175,7 +175,7 @@ def test_other_processors_get_a_generic_dot_product(cpu):
     if os.uname().machine != "x86_64":
         pytest.skip("asks for x86 processors")
     program = (
-        "from test_kernels import *; assert simd.DOT == 'generic', simd.DOT\n"
+        "from test_kernels import *; assert simd.DOT == 'generic' and not simd.HAS_F16; check_float16()\n"
         "for kind in ('Q4_K', 'Q6_K', 'Q8_0', 'IQ4_NL'):\n"
         "    for tokens in (1, 9):\n"
         "        rng = np.random.default_rng(0); weight = matrix(kind, 20, 256, rng)\n"
@@ -193,3 +193,29 @@ def test_this_processor_uses_its_own_dot_product():
     features = simd.cpu_features()
     expected = "avx512vnni" if "avx512vnni" in features else "sdot" if "dotprod" in features else None
     assert expected in (None, simd.DOT)
+
+
+@kernel()
+def through_f16(x, bits, out):
+    for i in range(0, x.shape[0], 16):
+        store(bits, i, to_f16(load_f32x16(x, i)))
+        store(out, i, to_f32(load_f16x16(bits, i)))
+
+
+def check_float16():
+    """Every float16, and float32 values between them, as NumPy converts them."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    finite = every[np.isfinite(every)]
+    middle = ((finite[:-1] + finite[1:]) / 2)[: len(finite) // 16 * 16 - 16]
+    for x in every, middle, np.nextafter(middle, np.float32(9e9)), np.nextafter(middle, np.float32(-9e9)):
+        bits, out = np.empty(len(x), np.uint16), np.empty(len(x), np.float32)
+        through_f16(x, bits, out)
+        with np.errstate(over="ignore"):
+            want = x.astype(np.float16)
+        nan = np.isnan(want)
+        assert (bits == want.view(np.uint16))[~nan].all()
+        assert (out == want.astype(np.float32))[~nan].all() and np.isnan(out[nan]).all()
+
+
+def test_float16_conversion():
+    check_float16()
