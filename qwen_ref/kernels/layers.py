@@ -21,7 +21,7 @@ from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, Matrix, Ml
 FEW = 4  # up to so many tokens the matrix-vector product is faster than unpacking tiles
 
 INTEGER = {  # type -> (matrix-vector product, matrix product, columns must be a multiple of this)
-    "Q4_0": (matvec.matvec_q4_0, matmul.matmul_q4_0, 64),
+    "Q4_0": (matvec.matvec_q4_0, matmul.matmul_q4_0, 128),
     "Q8_0": (matvec.matvec_q8_0, matmul.matmul_q8_0, 64),
     "IQ4_NL": (matvec.matvec_iq4_nl, matmul.matmul_iq4_nl, 64),
     "Q4_K": (matvec.matvec_q4_k, matmul.matmul_q4_k, 256),

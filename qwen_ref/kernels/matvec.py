@@ -6,6 +6,7 @@ One function per type, so that only the types that a file holds are compiled.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from qwen_ref.kernels import rows
@@ -13,13 +14,16 @@ from qwen_ref.kernels.compile import kernel
 
 row_q4_k, row_q5_k, row_q6_k = rows.row_q4_k, rows.row_q5_k, rows.row_q6_k
 row_q4_0, row_q8_0, row_iq4_nl, row_iq4_xs = rows.row_q4_0, rows.row_q8_0, rows.row_iq4_nl, rows.row_iq4_xs
+reorder_q4_k, reorder_q4_0 = rows.reorder_q4_k, rows.reorder_q4_0
 row_f32, row_f16, row_bf16 = rows.row_f32, rows.row_f16, rows.row_bf16
 
 
 @kernel(parallel=True)
 def matvec_q4_k(w, q, d, sums, sums4, y):
+    ordered = np.empty(q.shape[1], np.int8)
+    reorder_q4_k(q[0], ordered)
     for r in prange(w.shape[0]):
-        y[0, r] = row_q4_k(w[r], q[0], d[0], sums[0], sums4[0])
+        y[0, r] = row_q4_k(w[r], ordered, d[0], sums[0])
 
 
 @kernel(parallel=True)
@@ -36,8 +40,10 @@ def matvec_q6_k(w, q, d, sums, sums4, y):
 
 @kernel(parallel=True)
 def matvec_q4_0(w, q, d, sums, sums4, y):
+    ordered, start = np.empty(q.shape[1], np.int8), np.empty(q.shape[1] // 8, np.int32)
+    reorder_q4_0(q[0], sums4[0], ordered, start)
     for r in prange(w.shape[0]):
-        y[0, r] = row_q4_0(w[r], q[0], d[0], sums[0], sums4[0])
+        y[0, r] = row_q4_0(w[r], ordered, d[0], start)
 
 
 @kernel(parallel=True)

@@ -19,6 +19,7 @@ from qwen_ref.kernels.simd import (
     biased,
     block_nibbles,
     block_scales,
+    block_scales4,
     bytes_to_f32,
     dot4,
     doubled,
@@ -39,12 +40,14 @@ from qwen_ref.kernels.simd import (
     mul,
     nibbles,
     or_,
+    pair,
     prefetch,
     shl,
     shr,
     splat,
     splat8,
     spread,
+    store,
     sum_lanes,
     sums32,
     to_f32,
@@ -72,7 +75,16 @@ def scaled_dot(weights, q, at, scales, acc):
 
 
 @kernel()
-def row_q4_k(row, q, d, sums, sums4):
+def reorder_q4_k(q, out):
+    """Of each 128 activations the runs of 32 in the order 0, 2, 1, 3, as nibbles of 64 bytes of Q4_K come."""
+    for k in range(0, q.shape[0], 128):
+        store(out, k, join(load_i8x32(q, k), load_i8x32(q, k + 64)))
+        store(out, k + 64, join(load_i8x32(q, k + 32), load_i8x32(q, k + 96)))
+
+
+@kernel()
+def row_q4_k(row, q, d, sums):
+    """q as reorder_q4_k leaves it."""
     acc, low = splat(np.float32(0)), splat8(np.float32(0))
     for b in range(q.shape[0] // 256):
         o, k = b * 144, b * 256
@@ -81,10 +93,12 @@ def row_q4_k(row, q, d, sums, sums4):
         scales, minimums = k_scales(row, o + 4)
         xd = load_f32x8(d, b * 8)
         s = mul(scales, xd)
-        part = scaled_dot(nibbles(load_i8x32(row, o + 16)), q, k, spread(s, 0, 8), splat(np.float32(0)))
-        part = scaled_dot(nibbles(load_i8x32(row, o + 48)), q, k + 64, spread(s, 1, 8), part)
-        part = scaled_dot(nibbles(load_i8x32(row, o + 80)), q, k + 128, spread(s, 2, 8), part)
-        part = scaled_dot(nibbles(load_i8x32(row, o + 112)), q, k + 192, spread(s, 3, 8), part)
+        w = load_i8x64(row, o + 16)
+        part = scaled_dot(and_all(w, 15), q, k, pair(s, 0, 2), splat(np.float32(0)))
+        part = scaled_dot(shr(w, 4), q, k + 64, pair(s, 1, 3), part)
+        w = load_i8x64(row, o + 80)
+        part = scaled_dot(and_all(w, 15), q, k + 128, pair(s, 4, 6), part)
+        part = scaled_dot(shr(w, 4), q, k + 192, pair(s, 5, 7), part)
         acc = fma(part, splat(load_f16(row, o)), acc)
         low = fma(mul(minimums, mul(xd, sums32(sums, b * 16))), splat8(load_f16(row, o + 2)), low)
     return sum_lanes(acc) + sum_lanes(low)
@@ -142,15 +156,32 @@ def row_q6_k(row, q, d, sums, sums4):
 
 
 @kernel()
-def row_q4_0(row, q, d, sums, sums4):
+def reorder_q4_0(q, sums4, out, start):
+    """Of each 128 activations, the first halves of the four blocks of 32, then the second ones; and where a
+    dot product over both begins: minus 8 times the sums of the eight activations of each lane."""
+    for k in range(0, q.shape[0], 128):
+        for i in range(4):
+            store(out, k + 16 * i, load_i8x16(q, k + 32 * i))
+            store(out, k + 64 + 16 * i, load_i8x16(q, k + 32 * i + 16))
+            for j in range(4):
+                at = k // 4 + 8 * i + j
+                start[k // 8 + 4 * i + j] = 8 * (sums4[at] + sums4[at + 4])
+
+
+@kernel()
+def row_q4_0(row, q, d, start):
+    """q and start as reorder_q4_0 leaves them: the nibbles of four blocks come in that order, and one scale
+    serves the low and the high nibbles of a block."""
     acc = splat(np.float32(0))
-    for b in range(q.shape[0] // 64):  # two blocks of 32
-        o, k = b * 36, b * 64
+    for b in range(q.shape[0] // 128):
+        o, k = b * 72, b * 128
         prefetch(row, o + AHEAD)
-        w = block_nibbles(load_i8x16(row, o + 2), load_i8x16(row, o + 20))
-        dots = dot4(shl(load_i32x16(sums4, b * 16), 3), w, load_i8x64(q, k))
-        scales = block_scales(row, o, o + 18, d, 2 * b)
-        acc = fma(to_f32(dots), scales, acc)
+        prefetch(row, o + AHEAD + 64)
+        first = join(load_i8x16(row, o + 2), load_i8x16(row, o + 20))
+        w = join(first, join(load_i8x16(row, o + 38), load_i8x16(row, o + 56)))
+        dots = dot4(load_i32x16(start, b * 16), and_all(w, 15), load_i8x64(q, k))
+        dots = dot4(dots, shr(w, 4), load_i8x64(q, k + 64))
+        acc = fma(to_f32(dots), block_scales4(row, o, 18, d, 4 * b), acc)
     return sum_lanes(acc)
 
 

@@ -231,7 +231,7 @@ def _to_f16(b: Any, v: Any) -> Any:
 
 @intrinsic
 def block_scales(typing, row, first, second, d, index):
-    """Lanes 0 to 7: the float16 at row[first:] times d[index]; above: that at row[second:] times d[index + 1]."""
+    """Lanes 0 to 7: the float16 at row[first:] times d[index]; above: at row[second:] times d[index + 1]."""
 
     def emit(ctx, b, sig, args):
         half = ir.IntType(16)
@@ -249,6 +249,26 @@ def block_scales(typing, row, first, second, d, index):
         return b.shuffle_vector(both, both, _indices([0] * 8 + [1] * 8))
 
     return F32x16(row, first, second, d, index), emit
+
+
+@intrinsic(prefer_literal=True)
+def block_scales4(typing, row, at, stride, d, index):
+    """The float16 at row[at:], row[at + stride:], … times d[index : index + 4], 4 lanes each."""
+    step = stride.literal_value
+
+    def emit(ctx, b, sig, args):
+        base = _address(ctx, b, row, args[0], at, args[1], ir.IntType(8))
+        bits = []
+        for i in range(4):
+            place = b.gep(base, [ir.Constant(ir.IntType(64), i * step)])
+            bits.append(b.load(b.bitcast(place, ir.IntType(16).as_pointer())))
+            bits[-1].align = 1
+        given = b.load(_address(ctx, b, d, args[3], index, args[4], ir.VectorType(FLOAT, 4)))
+        given.align = 4
+        scales = b.fmul(_f16_to_f32(b, bits), given)
+        return b.shuffle_vector(scales, scales, _indices([i // 4 for i in range(16)]))
+
+    return F32x16(row, at, stride, d, index), emit
 
 
 @intrinsic
@@ -521,6 +541,13 @@ def _reducer(name: str) -> Any:
 
 
 sum_lanes, max_lanes = _reducer("fadd"), _reducer("fmax")
+
+
+@intrinsic(prefer_literal=True)
+def pair(typing, v, low, high):
+    """v[low] in lanes 0 to 7, v[high] in lanes 8 to 15."""
+    order = [low.literal_value] * 8 + [high.literal_value] * 8
+    return F32x16(v, low, high), lambda ctx, b, sig, args: b.shuffle_vector(args[0], args[0], _indices(order))
 
 
 @intrinsic(prefer_literal=True)

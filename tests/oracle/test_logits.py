@@ -132,21 +132,19 @@ def divergence(reference, logits) -> float:
 def test_kernels_are_as_near_as_llama_cpp(cases, model, kind, tmp_path):
     """Both round activations to 8 bits; ours may be at most 1.1 times as far from the exact result as theirs.
 
-    Here over 60 positions of a small model, where a single position weighs much: 1.3 is asked for.
+    Here over 25 positions of a small model, where a single position weighs much: 1.3 is asked for.
     """
     case = cases[kind]
     tokenizer = Tokenizer(open_gguf(case.path))
     network = TextModel(open_gguf(case.path), layers=KERNELS)
     ours = network.forward(case.token_ids, network.new_state())
     positions, theirs = [], []
-    for n in range(5, LENGTH, 5):
+    for n in range(6, LENGTH, 12):
         if text := text_of_prefix(tokenizer, case.token_ids, n):
             positions.append(n - 1)
             theirs.append(llama_logits(case.path, text, case.token_ids[:n], tmp_path))
     exact = case.float64[positions]
     we, they = divergence(exact, ours[positions]), divergence(exact, np.array(theirs))
-    print(
-        f"\n{model.name} {kind}: mean KL divergence ours {we:.2e}, llama.cpp's {they:.2e}, {len(theirs)} positions"
-    )
-    assert len(theirs) > 40
+    print(f"\n{model.name} {kind}: mean KL divergence ours {we:.2e}, llama.cpp's {they:.2e}")
+    assert len(theirs) > 20
     assert we <= 1.3 * they
