@@ -6,13 +6,14 @@ What has no kernel goes through its NumPy twin: weights of rare types, and sizes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.kernels import attention as attend
+from qwen_ref.kernels import decode, elementwise, matmul, matvec
 from qwen_ref.kernels import deltanet as delta
-from qwen_ref.kernels import elementwise, matmul, matvec
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import linear as numpy_linear
 from qwen_ref.model.state import State
@@ -84,7 +85,21 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     return out
 
 
+def typed(*weights: Matrix) -> list[Any] | None:
+    """Type number and bytes of each matrix, as decode.py takes them; None if one has no kernel."""
+    result: list[Any] = []
+    for weight in weights:
+        kind = weight.tensor.type.name
+        multiple = INTEGER[kind][2] if kind in INTEGER else 16
+        if kind not in decode.TYPES or weight.shape[1] % multiple:
+            return None
+        result += decode.TYPES[kind], weight.data
+    return result
+
+
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
+    if len(x) == 1 and (matrices := typed(w.gate_proj, w.up_proj, w.down_proj)):
+        return decode.mlp(x, *matrices)
     given = quantize(x)
     gate, up = product(given, w.gate_proj), product(given, w.up_proj)
     hidden = new_quantized(*gate.shape)
@@ -151,9 +166,12 @@ def new_state(config: Config, dtype: type) -> State:
 def attention(
     x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
 ) -> np.ndarray:
+    start = cache.reserve(len(x))
+    if len(x) == 1 and (matrices := typed(w.q_proj, w.k_proj, w.v_proj, w.o_proj)):
+        rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
+        return decode.attention_layer(x, *matrices, *rest)
     given = quantize(x)
     q_and_gate, k, v = (product(given, m) for m in (w.q_proj, w.k_proj, w.v_proj))
-    start = cache.reserve(len(x))
     q = np.empty((len(x), config.num_attention_heads * config.head_dim), np.float32)
     attend.append(
         q_and_gate,
@@ -177,6 +195,10 @@ def attention(
 
 
 def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
+    if len(x) == 1 and (matrices := typed(w.qkv_proj, w.z_proj, w.a_proj, w.b_proj, w.out_proj)):
+        sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
+        rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.recurrent
+        return decode.deltanet_layer(x, *matrices, *rest)
     given = quantize(x)
     raw, z = product(given, w.qkv_proj), product(given, w.z_proj)
     a, b = product(given, w.a_proj), product(given, w.b_proj)
