@@ -2,8 +2,9 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 MODELS := models
+MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 
-.PHONY: help demo test lint oracle oracle-full fuzz fixtures clean
+.PHONY: help demo test lint oracle oracle-full fuzz bench fixtures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,6 +42,12 @@ oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about 
 
 fuzz: .venv/core  ## 100,000 mutated GGUF files
 	$(PY) tests/gguf_io/fuzz_reader.py --files 100000
+
+$(MODELS)/0.8B-%.gguf: .venv/oracle
+	$(PY) tests/fixtures/make.py model --size 0.8B --out $(MODELS) --quants $*
+
+bench: .venv/oracle $(MODEL)  ## this project and llama.cpp in turn on one file, MODEL=FILE (the 0.8B shape, made if need be)
+	$(PY) tests/benchmarks/compare.py $(MODEL)
 
 fixtures: .venv/oracle  ## make the committed test models anew
 	$(PY) tests/fixtures/make.py fixtures
