@@ -108,6 +108,13 @@ def show_progress(done: int, total: int) -> None:
     )
 
 
+def announce_compilation() -> None:
+    from qwen_ref.kernels.compile import compiled_before
+
+    if not compiled_before():
+        print("compiling kernels for this processor, once (about 20 s)", file=sys.stderr)
+
+
 def run(args: argparse.Namespace) -> int:
     prompt = read_prompt(args)
     started = time.perf_counter()
@@ -141,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
         **options,
     )
     load_seconds = time.perf_counter() - started
+    if sys.stderr.isatty() and model.text.layers.name == "numba":
+        announce_compilation()
 
     def show(piece: str) -> None:
         if not args.json:

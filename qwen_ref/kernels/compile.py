@@ -30,6 +30,11 @@ def _threading_layer() -> str:
     return "omp"
 
 
+def compiled_before() -> bool:
+    """Were kernels of this version compiled on this machine? The first time takes some 20 seconds."""
+    return Path(numba.config.CACHE_DIR).exists()
+
+
 if "NUMBA_CACHE_DIR" not in os.environ:
     numba.config.CACHE_DIR = _cache_directory()
 if "NUMBA_THREADING_LAYER" not in os.environ:

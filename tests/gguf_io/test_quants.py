@@ -11,10 +11,10 @@ READABLE = [t for t in TYPES.values() if t.dequantize_blocks]
 
 
 def test_sizes_are_those_of_the_gguf_package():
-    assert {t.id: (t.block_size, t.block_bytes) for t in TYPES.values()} == {
-        int(k): v for k, v in peer.GGML_QUANT_SIZES.items()
-    }
-    assert all(t.name == peer.GGMLQuantizationType(t.id).name for t in TYPES.values())
+    """Of all types that the installed version knows; the newest are not in every one."""
+    known = {int(k): (peer.GGMLQuantizationType(k).name, *v) for k, v in peer.GGML_QUANT_SIZES.items()}
+    ours = {t.id: (t.name, t.block_size, t.block_bytes) for t in TYPES.values()}
+    assert known.items() <= ours.items()
 
 
 @pytest.mark.parametrize("kind", READABLE, ids=lambda t: t.name)

@@ -20,6 +20,10 @@ def model(fixtures):
     return load(fixtures / "tiny.gguf")
 
 
+COMMAND = [sys.executable, "-m", "qwen_ref", "generate"]
+ENDLESS = ["--raw", "--greedy", "--prompt", "Once upon a time"]  # runs to its 32,768 tokens
+
+
 def run(*args, **options):
     command = [sys.executable, "-m", "qwen_ref", "generate", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
@@ -134,16 +138,7 @@ def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path):
 
 
 def test_ctrl_c_keeps_the_text_so_far(fixtures):
-    command = [
-        sys.executable,
-        "-m",
-        "qwen_ref",
-        "generate",
-        "--model",
-        fixtures / "tiny.gguf",
-        "--prompt",
-        "Hi",
-    ]
+    command = [*COMMAND, "--model", fixtures / "tiny.gguf", *ENDLESS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         begun = process.stdout.read(5)
         process.send_signal(signal.SIGINT)
@@ -152,16 +147,7 @@ def test_ctrl_c_keeps_the_text_so_far(fixtures):
 
 
 def test_a_reader_that_goes_away_is_no_error(fixtures):
-    command = [
-        sys.executable,
-        "-m",
-        "qwen_ref",
-        "generate",
-        "--model",
-        fixtures / "tiny.gguf",
-        "--prompt",
-        "Hi",
-    ]
+    command = [*COMMAND, "--model", fixtures / "tiny.gguf", *ENDLESS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(5)
         process.stdout.close()
