@@ -12,13 +12,17 @@ from typing import Any
 import numba
 
 
-def _cache_directory() -> str:
-    """One directory for each state of these sources: Numba itself looks only at one file."""
+def _cache_directory() -> Path | None:
+    """One directory for each state of these sources: Numba looks only at one file. None: not writable."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return str(Path(root) / "qwen_ref" / f"kernels-{digest.hexdigest()[:12]}")
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwen_ref"
+        root.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return root / f"kernels-{digest.hexdigest()[:12]}" if os.access(root, os.W_OK) else None
 
 
 def _threading_layer() -> str:
@@ -30,20 +34,26 @@ def _threading_layer() -> str:
     return "omp"
 
 
-def compiled_before() -> bool:
-    """Were kernels of this version compiled on this machine? The first time takes some 20 seconds."""
-    return Path(numba.config.CACHE_DIR).exists()
-
-
-if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = _cache_directory()
+CACHE_DIRECTORY = _cache_directory()
+if CACHE_DIRECTORY is not None:
+    numba.config.CACHE_DIR = str(CACHE_DIRECTORY)
 if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = _threading_layer()
+
+
+def compiled_before() -> bool:
+    """Were kernels of this version compiled on this machine? The first time takes some 20 seconds."""
+    return CACHE_DIRECTORY is not None and CACHE_DIRECTORY.exists()
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """@kernel(): numba.njit with what all kernels share. Sums may be reordered, but NaN and infinity stay."""
     fastmath = {"contract", "reassoc", "nsz", "arcp"}
     return numba.njit(
-        cache=True, nogil=True, error_model="numpy", fastmath=fastmath, boundscheck=False, **options
+        cache=CACHE_DIRECTORY is not None,
+        nogil=True,
+        error_model="numpy",
+        fastmath=fastmath,
+        boundscheck=False,
+        **options,
     )
