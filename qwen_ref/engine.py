@@ -229,16 +229,18 @@ class Generation(Iterator[str]):
             hidden = network.hidden(self.prompt_ids[start : start + PREFILL_BLOCK], state)
         if self._progress:
             self._progress(total, total)
+        seen = list(self.prompt_ids)
         for n in range(self._limit):
             logits = network.logits(hidden[-1:])[0, :vocab]  # [1, hidden] -> [vocab]
             if not np.isfinite(logits).all():
                 raise QwenRefError(
                     f"{self._model.path}: the logits of token {state.num_tokens} are not finite numbers"
                 )
-            token_id = self._sampler.choose(logits, self.prompt_ids + self.token_ids)
+            token_id = self._sampler.choose(logits, seen)
             if token_id in self._model.tokenizer.eos_ids:
                 self.finish_reason = "stop"
                 return
+            seen.append(token_id)
             yield token_id
             if n + 1 < self._limit:
                 hidden = network.hidden([token_id], state)

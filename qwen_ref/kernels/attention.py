@@ -61,9 +61,9 @@ def append(q_and_gate, k, v, q_norm, k_norm, eps, cos, sin, keys, values, start,
             for i in range(0, size, 16):
                 store(halves, i, to_f16(load_f32x16(turned, i)))
                 store(values[h, s], i, to_f16(load_f32x16(v[t], h * size + i)))
-            bits, room = halves, keys[h, s // 16]
+            room = keys[h, s // 16]
             for i in range(size):
-                room[i, s % 16] = bits[i]
+                room[i, s % 16] = halves[i]
 
 
 @kernel()

@@ -502,7 +502,6 @@ def _suffix(v: Any) -> str:
 
 fma = _operation(_same, lambda b, x, y, z: _call(b, f"llvm.fma.{_suffix(x.type)}", x.type, [x, y, z]), 3)
 maximum = _operation(_same, lambda b, x, y: _call(b, f"llvm.maxnum.{_suffix(x.type)}", x.type, [x, y]), 2)
-minimum = _operation(_same, lambda b, x, y: _call(b, f"llvm.minnum.{_suffix(x.type)}", x.type, [x, y]), 2)
 absolute = _operation(_same, lambda b, x: _call(b, f"llvm.fabs.{_suffix(x.type)}", x.type, [x]), 1)
 
 
