@@ -72,10 +72,11 @@ class ChatTemplate:
 
     def encode(
         self, messages: list[Message], tools: list[dict[str, Any]] | None = None, thinking: bool | None = None
-    ) -> list[int]:
-        """Token ids of `render`, where control tokens come from the template alone.
+    ) -> tuple[list[int], bool]:
+        """Token ids of `render`, and whether they end with the beginning of reasoning.
 
-        If a message spells `<|im_end|>`, that is text: marked before rendering, encoded as text after.
+        Control tokens come from the template alone: if a message spells `<|im_end|>`, that is text, marked
+        before rendering and encoded as text after.
         """
         text = json.dumps([messages, tools], ensure_ascii=False)
         mark = next((m for m in MARKS if m not in text), None)
@@ -95,7 +96,7 @@ class ChatTemplate:
                 token_ids.append(self._tokenizer.ids[piece])
             elif piece:
                 token_ids += self._tokenizer.encode(piece.replace(mark, ""))
-        return token_ids
+        return token_ids, rendered.endswith("<think>\n")
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from gguf_io import open_gguf
-from qwen_ref.chat import ChatTemplate, Message
+from qwen_ref.chat import Message
 from qwen_ref.config import Config, read_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
+from qwen_ref.prompt import Prompt, PromptEncoder
 from qwen_ref.sampling import Sampler, defaults, override
-from qwen_ref.tokenizer import StreamDecoder, Tokenizer
+from qwen_ref.tokenizer import StreamDecoder
 
 PREFILL_BLOCK = (
     512  # prompt tokens that go through the model together: bounds the memory for attention scores
@@ -73,7 +74,8 @@ class Model:
         layers = choose_layers(read_config(file), backend, dtype, threads)
         self.text = TextModel(file, dtype, memory_budget, layers)
         self.config = self.text.config
-        self.tokenizer = Tokenizer(file)
+        self.prompts = PromptEncoder(file)
+        self.tokenizer = self.prompts.tokenizer
         if len(self.tokenizer) > self.config.vocab_size:
             raise QwenRefError(
                 f"{file.path}: token_embd.weight: has {self.config.vocab_size} rows, "
@@ -85,19 +87,23 @@ class Model:
                 f"{file.path}: context: {context} is not in 1 to {limit}, which the model was made for"
             )
         self.context = context or limit
-        self._file = file
-        self._chat: ChatTemplate | None = None
 
-    @property
-    def chat(self) -> ChatTemplate:
-        """The file's chat template. Raises QwenRefError if it has none."""
-        if self._chat is None:
-            self._chat = ChatTemplate(self._file, self.tokenizer)
-        return self._chat
+    def warm_up(self) -> None:
+        """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
+        if self.text.layers is NUMPY:
+            return
+        import numba
+
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)
+        state = self.text.new_state()
+        self.text.logits(self.text.hidden([0], state))  # the way of a generated token
+        self.text.hidden([0] * 8, state)  # the way of a prompt
+        numba.set_num_threads(threads)
 
     def generate(
         self,
-        prompt: str | list[Message],
+        prompt: str | list[Message] | Prompt,
         *,
         system: str | None = None,
         thinking: bool | None = None,
@@ -110,7 +116,8 @@ class Model:
     ) -> Generation:
         """Answer a prompt: an iterator over pieces of text as they are produced.
 
-        `prompt` is a question, or chat messages ({"role": …, "content": …}); `system` goes before them.
+        `prompt` is a question, or chat messages ({"role": …, "content": …}); `system` goes before them. (Or
+        what `prompts.encode` made of these and of the other options about the prompt.)
         `thinking` asks for reasoning or for none; None leaves it to the model's template. `raw` sends the
         prompt without a template, and then `special` makes control tokens spelled in it count. Generation
         ends at the model's end token, at a `stop` string (which is not part of the text), after `max_tokens`
@@ -123,18 +130,9 @@ class Model:
             raise QwenRefError(f"max_tokens: {max_tokens} is less than 1")
         if "" in stop:
             raise QwenRefError("stop: an empty string would end every text before it begins")
-        if raw:
-            if not isinstance(prompt, str) or system is not None or thinking is not None:
-                raise QwenRefError(
-                    "raw: a raw prompt is one text, without messages, system prompt or thinking"
-                )
-            token_ids, settings = self.tokenizer.encode(prompt, special=special), defaults(False, False)
-        else:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            if system is not None:
-                messages.insert(0, {"role": "system", "content": system})
-            token_ids = self.chat.encode(messages, thinking=thinking)
-            settings = defaults(self._thinks(messages, thinking), self._thinks(messages, None))
+        if not isinstance(prompt, Prompt):
+            prompt = self.prompts.encode(prompt, system=system, thinking=thinking, raw=raw, special=special)
+        token_ids, settings = prompt.token_ids, defaults(prompt.thinks, prompt.thinks_unasked)
         if not token_ids:
             raise QwenRefError("the prompt: is empty")
         if len(token_ids) >= self.context:
@@ -146,9 +144,6 @@ class Model:
         return Generation(
             self, token_ids, Sampler(override(settings, **sampling)), limit, tuple(stop), progress
         )
-
-    def _thinks(self, messages: list[Message], thinking: bool | None) -> bool:
-        return self.chat.render(messages, thinking=thinking).endswith("<think>\n")
 
 
 class Generation(Iterator[str]):

@@ -82,7 +82,7 @@ def mlp(x, gate_kind, gate_w, up_kind, up_w, down_kind, down_w):
 
 @kernel()
 def deltanet_layer(
-    x, qkv_kind, qkv_w, z_kind, z_w, a_kind, a_w, b_kind, b_w, out_kind, out_w,
+    x, qkv_kind, qkv_w, z_kind, z_w, b_kind, b_w, a_kind, a_w, out_kind, out_w,
     conv_w, A, dt_bias, norm_w, eps, key_dim, k_heads, past, S,
 ):  # fmt: skip
     """`past` and `S` are the layer's state; both move on."""
@@ -90,8 +90,8 @@ def deltanet_layer(
     quantize_one(x, q, d, sums, sums4)
     raw = product(qkv_kind, qkv_w, x, q, d, sums, sums4)
     z = product(z_kind, z_w, x, q, d, sums, sums4)
-    a = product(a_kind, a_w, x, q, d, sums, sums4)
     b = product(b_kind, b_w, x, q, d, sums, sums4)
+    a = product(a_kind, a_w, x, q, d, sums, sums4)
     qkv = np.empty_like(raw)
     prepare_one(raw, past, conv_w, key_dim, key_dim // k_heads, qkv)
     for i in range(past.shape[0] - 1):

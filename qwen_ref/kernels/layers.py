@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -85,20 +86,29 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     return out
 
 
-def typed(*weights: Matrix) -> list[Any] | None:
-    """Type number and bytes of each matrix, as decode.py takes them; None if one has no kernel."""
-    result: list[Any] = []
-    for weight in weights:
-        kind = weight.tensor.type.name
-        multiple = INTEGER[kind][2] if kind in INTEGER else 16
-        if kind not in decode.TYPES or weight.shape[1] % multiple:
-            return None
-        result += decode.TYPES[kind], weight.data
-    return result
+_typed: WeakKeyDictionary[Any, list[Any] | None] = WeakKeyDictionary()
+
+
+def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any] | None:
+    """Type number and bytes of each matrix in order, as decode.py takes them; None if one has no kernel.
+
+    Made once for each layer and kept as long as its weights are.
+    """
+    if weights not in _typed:
+        matrices = [m for m in vars(weights).values() if isinstance(m, Matrix)]
+        _typed[weights] = None if any(map(lacks_kernel, matrices)) else [
+            part for m in matrices for part in (decode.TYPES[m.tensor.type.name], m.data)
+        ]  # fmt: skip
+    return _typed[weights]
+
+
+def lacks_kernel(weight: Matrix) -> bool:
+    kind = weight.tensor.type.name
+    return kind not in decode.TYPES or bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
 
 
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
-    if len(x) == 1 and (matrices := typed(w.gate_proj, w.up_proj, w.down_proj)):
+    if len(x) == 1 and (matrices := typed(w)):
         return decode.mlp(x, *matrices)
     given = quantize(x)
     gate, up = product(given, w.gate_proj), product(given, w.up_proj)
@@ -167,7 +177,7 @@ def attention(
     x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
 ) -> np.ndarray:
     start = cache.reserve(len(x))
-    if len(x) == 1 and (matrices := typed(w.q_proj, w.k_proj, w.v_proj, w.o_proj)):
+    if len(x) == 1 and (matrices := typed(w)):
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
         return decode.attention_layer(x, *matrices, *rest)
     given = quantize(x)
@@ -195,7 +205,7 @@ def attention(
 
 
 def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
-    if len(x) == 1 and (matrices := typed(w.qkv_proj, w.z_proj, w.a_proj, w.b_proj, w.out_proj)):
+    if len(x) == 1 and (matrices := typed(w)):
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
         rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.recurrent
         return decode.deltanet_layer(x, *matrices, *rest)

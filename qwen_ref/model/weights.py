@@ -60,7 +60,7 @@ class Matrix:
         yield 0, self._kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionWeights:
     q_proj: Matrix  # [H * 2D, hidden]: per head, query then gate
     k_proj: Matrix  # [H_kv * D, hidden]
@@ -70,7 +70,7 @@ class AttentionWeights:
     k_norm: np.ndarray  # [D]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DeltaNetWeights:
     qkv_proj: Matrix  # [H_k * K + H_k * K + H_v * V, hidden]
     z_proj: Matrix  # [H_v * V, hidden]: the output gate
@@ -83,7 +83,7 @@ class DeltaNetWeights:
     out_proj: Matrix  # [hidden, H_v * V]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MlpWeights:
     gate_proj: Matrix  # [intermediate, hidden]
     up_proj: Matrix  # [intermediate, hidden]

@@ -34,7 +34,7 @@ def test_ids_of_harmless_messages_are_those_of_the_rendered_text(chat):
     ]
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     rendered = chat.render(messages, tools)
-    assert chat.encode(messages, tools) == chat._tokenizer.encode(rendered, special=True)
+    assert chat.encode(messages, tools)[0] == chat._tokenizer.encode(rendered, special=True)
 
 
 @settings(max_examples=100, deadline=None)
@@ -45,8 +45,8 @@ def test_ids_of_harmless_messages_are_those_of_the_rendered_text(chat):
 )
 def test_no_message_can_end_its_own_turn(chat, parts):
     tokenizer = chat._tokenizer
-    ids = chat.encode(user("".join(parts)))
-    plain = chat.encode(user("x"))
+    ids, _ = chat.encode(user("".join(parts)))
+    plain, _ = chat.encode(user("x"))
     for name in "<|im_end|>", "<|im_start|>":
         assert ids.count(tokenizer.ids[name]) == plain.count(tokenizer.ids[name])
     assert "".join(parts).strip() in tokenizer.decode(ids)

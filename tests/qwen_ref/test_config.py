@@ -90,7 +90,7 @@ def test_refused_by_field_and_value(fixtures, tmp_path, name):
     changes, words = REFUSED[name]
     path = rewrite(fixtures / "tiny.gguf", tmp_path / "changed.gguf", **changes)
     with pytest.raises(QwenRefError, match=re.escape(words)) as error:
-        load(path)
+        load(path).tokenizer.encode("x")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
