@@ -4,10 +4,10 @@ PY := .venv/bin/python
 MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 
-.PHONY: help demo test lint oracle oracle-full fuzz bench fixtures clean
+.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 .venv/core: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,6 +39,9 @@ oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on sma
 
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
 	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle
+
+arm64: .venv/core  ## the kernels' tests on an emulated Raspberry Pi 5 and 4 (root, Debian, half an hour)
+	PYTHON=$(PY) tests/arm64/run.sh
 
 fuzz: .venv/core  ## 100,000 mutated GGUF files
 	$(PY) tests/gguf_io/fuzz_reader.py --files 100000

@@ -12,6 +12,8 @@ Vectors longer than a register are split by LLVM.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +29,16 @@ I32, FLOAT = ir.IntType(32), ir.FloatType()
 ELEMENTS = {"i8": ir.IntType(8), "i32": I32, "f16": ir.IntType(16), "f32": FLOAT}
 
 
+def arm_dot_product() -> bool:
+    """Does Linux list Arm's int8 dot product? Bit 20 of AT_HWCAP, "asimddp" in /proc/cpuinfo."""
+    return platform.machine() == "aarch64" and bool(ctypes.CDLL(None).getauxval(16) >> 20 & 1)
+
+
 def cpu_features() -> set[str]:
     """Instruction sets that Numba compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change them)."""
+    if numba.config.CPU_FEATURES is None and numba.config.CPU_NAME is None and arm_dot_product():
+        # LLVM takes over some of Linux' list, but not this: Numba is told
+        numba.config.CPU_FEATURES = "+dotprod," + llvm.get_host_cpu_features().flatten()
     if numba.config.CPU_FEATURES is not None:
         return {f[1:] for f in numba.config.CPU_FEATURES.split(",") if f.startswith("+")}
     if numba.config.CPU_NAME is not None:
@@ -436,7 +446,7 @@ def look_up(typing, table, index):
             repeated = b.shuffle_vector(entries, entries, _indices(list(range(16)) * (lanes // 16)))
             name = "llvm.x86.avx512.pshuf.b.512" if lanes == 64 else "llvm.x86.avx2.pshuf.b"
             return _call(b, name, index.llvm, [repeated, numbers])
-        if DOT == "sdot":
+        if FEATURES & {"neon", "dotprod"}:
             parts = [_quarter(b, numbers, i, 16) for i in range(lanes // 16)]
             return _join(
                 b, [_call(b, "llvm.aarch64.neon.tbl1.v16i8", I8x16.llvm, [entries, p]) for p in parts]
@@ -464,6 +474,15 @@ def _join(b: Any, parts: list[Any]) -> Any:
     return parts[0]
 
 
+def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
+    """The sums of four products of 16 int8, without the instruction for it."""
+    sums = []
+    for i in range(2):
+        wide = [b.sext(_quarter(b, v, i, 8), ir.VectorType(ir.IntType(16), 8)) for v in (w, x)]
+        sums.append(_call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", ir.VectorType(I32, 4), [b.mul(*wide)]))
+    return _call(b, "llvm.aarch64.neon.addp.v4i32", sums[0].type, sums)
+
+
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
     if DOT == "avx512vnni":
         return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
@@ -477,6 +496,9 @@ def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
                 _call(b, name, a.type, [a, _quarter(b, w, i, 64 // count), _quarter(b, x, i, 64 // count)])
             )
         return _join(b, parts)
+    if "neon" in FEATURES:
+        parts = [_neon_dot4(b, _quarter(b, w, i, 16), _quarter(b, x, i, 16)) for i in range(4)]
+        return b.add(acc, _join(b, parts))
     wide = ir.VectorType(ir.IntType(16), 64)  # products of two int8 fit: 128 * 127 < 2**15
     products = b.mul(b.sext(w, wide), b.sext(x, wide))
     for i in range(4):
