@@ -1,4 +1,4 @@
-"""Hyper-parameters of a Qwen3.5 text model, from GGUF metadata.
+"""Hyper-parameters of a Qwen3.5 text model and of its vision tower, from GGUF metadata.
 
 Names are those of transformers' `Qwen3_5TextConfig`; the metadata keys are llama.cpp's for `qwen35`.
 """
@@ -57,34 +57,43 @@ class Config:
         return 2 * self.key_dim + self.value_dim
 
 
+class Reader:
+    """Checked values of metadata keys `prefix.…`. Raises QwenRefError, naming file, key and value."""
+
+    def __init__(self, file: GGUFFile, prefix: str):
+        self.file, self.prefix = file, prefix
+
+    def error(self, key: str, problem: str) -> QwenRefError:
+        return QwenRefError(f"{self.file.path}: {key}: {problem}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self.file.metadata.get(f"{self.prefix}.{key}", default)
+        if value is None:
+            raise self.error(f"{self.prefix}.{key}", "the metadata key is missing")
+        return value
+
+    def count(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
+        value = self.get(key, default)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a whole number from {low} to {high}")
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.get(key)
+        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a positive number")
+        # The file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant (1e-06).
+        return float(str(np.float32(value)))
+
+
 def read_config(file: GGUFFile) -> Config:
     """The configuration in a file's metadata.
 
     Raises QwenRefError if the architecture is another one, a key is missing, or a value makes no sense.
     """
 
-    def error(key: str, problem: str) -> QwenRefError:
-        return QwenRefError(f"{file.path}: {key}: {problem}")
-
-    def get(key: str, default: Any = None) -> Any:
-        value = file.metadata.get(f"{ARCHITECTURE}.{key}", default)
-        if value is None:
-            raise error(f"{ARCHITECTURE}.{key}", "the metadata key is missing")
-        return value
-
-    def count(key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
-        value = get(key, default)
-        if not isinstance(value, int) or not low <= value <= high:
-            raise error(f"{ARCHITECTURE}.{key}", f"{value!r} is not a whole number from {low} to {high}")
-        return value
-
-    def number(key: str) -> float:
-        value = get(key)
-        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise error(f"{ARCHITECTURE}.{key}", f"{value!r} is not a positive number")
-        # The file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant (1e-06).
-        return float(str(np.float32(value)))
-
+    read = Reader(file, ARCHITECTURE)
+    error, get, count, number = read.error, read.get, read.count, read.number
     architecture = file.metadata.get("general.architecture")
     if architecture != ARCHITECTURE:
         kind = "a vision file (mmproj)" if architecture == "clip" else f"architecture {architecture!r}"
@@ -143,4 +152,72 @@ def read_config(file: GGUFFile) -> Config:
         linear_key_head_dim=count("ssm.state_size"),
         linear_value_head_dim=value_dim // value_heads,
         conv_kernel=count("ssm.conv_kernel", low=2, high=64),
+    )
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Of a vision file (mmproj); names are those of transformers' `Qwen3_5VisionConfig`."""
+
+    depth: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    out_hidden_size: int  # the text model's hidden_size
+    patch_size: int  # pixels
+    spatial_merge_size: int  # patches of a token, each way
+    layer_norm_eps: float
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+
+VISION = "clip.vision"
+PROJECTOR = "qwen3vl_merger"
+TEMPORAL_PATCH_SIZE = 2  # frames in a patch: the file has one kernel for each
+OFFICIAL_SIZES = {1024: "0.8B", 2048: "2B", 2560: "4B", 4096: "9B"}  # hidden_size -> model
+
+
+def read_vision_config(file: GGUFFile) -> VisionConfig:
+    """The configuration in a vision file's metadata. Raises QwenRefError as `read_config` does."""
+    read = Reader(file, VISION)
+    architecture = file.metadata.get("general.architecture")
+    if architecture != "clip":
+        raise read.error(
+            "general.architecture",
+            f"this is architecture {architecture!r}, not a vision file (mmproj, 'clip')",
+        )
+    projector = file.metadata.get("clip.projector_type", file.metadata.get("clip.vision.projector_type"))
+    if projector != PROJECTOR:
+        raise read.error("clip.projector_type", f"{projector!r} is not Qwen3.5's ({PROJECTOR!r})")
+    deepstack = file.metadata.get(f"{VISION}.is_deepstack_layers", ())
+    if any(deepstack):
+        raise read.error(f"{VISION}.is_deepstack_layers", "is set, so this is Qwen3-VL, not Qwen3.5")
+    hidden, heads = read.count("embedding_length"), read.count("attention.head_count")
+    if hidden % heads or hidden // heads % 4:
+        raise read.error(f"{VISION}.attention.head_count", f"{heads} heads do not fit a width of {hidden}")
+
+    def colours(key: str) -> tuple[float, ...]:
+        values = tuple(float(v) for v in read.get(key))
+        if len(values) != 3 or not all(0 <= v < 256 for v in values):
+            raise read.error(f"{VISION}.{key}", f"{values} are not three numbers")
+        return values
+
+    std = colours("image_std")
+    if min(std) <= 0:
+        raise read.error(f"{VISION}.image_std", f"{std} are not positive")
+    return VisionConfig(
+        depth=read.count("block_count", high=4096),
+        hidden_size=hidden,
+        intermediate_size=read.count("feed_forward_length"),
+        num_heads=heads,
+        out_hidden_size=read.count("projection_dim"),
+        patch_size=read.count("patch_size", high=1024),
+        spatial_merge_size=read.count("spatial_merge_size", high=16),
+        layer_norm_eps=read.number("attention.layer_norm_epsilon"),
+        image_mean=colours("image_mean"),
+        image_std=std,
     )

@@ -6,14 +6,17 @@ quantize.py     activations as 8-bit integers
 rows.py         one quantized row times one vector, for each type
 matvec.py       a matrix times one vector (decoding)
 matmul.py       a matrix times many (prefill)
+matmul_float.py the same for matrices of floats, and for attention among patches
 elementwise.py  norms, activations, rotations
 deltanet.py     convolution and recurrence
 attention.py    online softmax over a float16 cache
 layers.py       the layers of qwen_ref/model/, made of these
+decode.py       whole layers for one token
+vision.py       the layers of the vision tower
 """
 
 from qwen_ref.config import Config
-from qwen_ref.kernels import deltanet, layers
+from qwen_ref.kernels import deltanet, layers, vision
 from qwen_ref.model.layers import Layers
 
 KERNELS = Layers(
@@ -23,6 +26,9 @@ KERNELS = Layers(
     layers.attention,
     layers.deltanet,
     layers.mlp,
+    vision.layer_norm,
+    vision.vision_attention,
+    vision.gelu_mlp,
     layers.new_state,
 )
 

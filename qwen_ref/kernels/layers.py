@@ -13,7 +13,7 @@ import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.kernels import attention as attend
-from qwen_ref.kernels import decode, elementwise, matmul, matvec
+from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
 from qwen_ref.kernels import deltanet as delta
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import linear as numpy_linear
@@ -31,7 +31,11 @@ INTEGER = {  # type -> (matrix-vector product, matrix product, columns must be a
     "Q6_K": (matvec.matvec_q6_k, matmul.matmul_q6_k, 256),
     "IQ4_XS": (matvec.matvec_iq4_xs, matmul.matmul_iq4_xs, 256),
 }
-FLOAT = {"F32": matvec.matvec_f32, "F16": matvec.matvec_f16, "BF16": matvec.matvec_bf16}
+FLOAT = {  # type -> (matrix-vector product, matrix product)
+    "F32": (matvec.matvec_f32, matmul_float.matmul_f32),
+    "F16": (matvec.matvec_f16, matmul_float.matmul_f16),
+    "BF16": (matvec.matvec_bf16, matmul_float.matmul_bf16),
+}
 
 
 @dataclass
@@ -51,23 +55,34 @@ def quantize(x: np.ndarray) -> Input:
 def product(given: Input, weight: Matrix) -> np.ndarray:
     """[T, K], weight [N, K] -> [T, N]."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(given.x)
-    if kind in INTEGER and columns % INTEGER[kind][2] == 0:
-        by_vector, by_matrix, _ = INTEGER[kind]
-        if tokens > FEW and rows >= matmul.ROWS:
-            y = np.empty((len(given.quantized.q), rows), np.float32)
-            by_matrix(weight.data, *given.quantized, y)
-            return y[:tokens]
-        arguments: tuple[np.ndarray, ...] = given.quantized
-    elif kind in FLOAT and columns % 16 == 0 and tokens <= FEW:
-        by_vector, arguments = FLOAT[kind], (given.x,)
-    else:
-        return numpy_linear.linear(given.x, weight)
+    if kind not in INTEGER or columns % INTEGER[kind][2]:
+        return float_product(given.x, weight)
+    by_vector, by_matrix, _ = INTEGER[kind]
+    if tokens > FEW and rows >= matmul.ROWS:
+        y = np.empty((len(given.quantized.q), rows), np.float32)
+        by_matrix(weight.data, *given.quantized, y)
+        return y[:tokens]
     y = np.empty((tokens, rows), np.float32)
-    if tokens == 1:
-        by_vector(weight.data, *arguments, y)
-    else:
-        for t in range(tokens):
-            by_vector(weight.data, *(part[t : t + 1] for part in arguments), y[t : t + 1])
+    for t in range(tokens):
+        by_vector(weight.data, *(part[t : t + 1] for part in given.quantized), y[t : t + 1])
+    return y
+
+
+def float_product(x: np.ndarray, weight: Matrix) -> np.ndarray:
+    """The same for weights stored as floats, x [T, K]; those of rare types go through NumPy."""
+    kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
+    if kind not in FLOAT or columns % 16 or (tokens > FEW and rows % matmul_float.ROWS):
+        return numpy_linear.linear(x, weight)
+    by_vector, by_matrix = FLOAT[kind]
+    if tokens > FEW:
+        missing = -tokens % matmul_float.TOKENS
+        x = np.pad(x, ((0, missing), (0, 0))) if missing else np.ascontiguousarray(x)
+        y = np.zeros((len(x), rows), np.float32)
+        by_matrix(weight.data, x, y)
+        return y[:tokens]
+    y = np.empty((tokens, rows), np.float32)
+    for t in range(tokens):
+        by_vector(weight.data, x[t : t + 1], y[t : t + 1])
     return y
 
 

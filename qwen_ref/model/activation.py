@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -24,3 +26,18 @@ def softmax(x: np.ndarray) -> np.ndarray:
     """Over the last axis; -inf gets weight 0."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x), the normal distribution's function approximated with tanh (https://arxiv.org/abs/1606.08415)."""
+    inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x**3)
+    return x.dtype.type(0.5) * x * (1 + np.tanh(inner))
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)  # NumPy has none
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x), exactly."""
+    phi = _erf(x.astype(np.float64) / np.sqrt(2)).astype(x.dtype)
+    return x.dtype.type(0.5) * x * (1 + phi)

@@ -15,8 +15,9 @@ from qwen_ref.model.attention import attention
 from qwen_ref.model.deltanet import deltanet
 from qwen_ref.model.linear import linear
 from qwen_ref.model.mlp import mlp
-from qwen_ref.model.norm import rms_norm
+from qwen_ref.model.norm import layer_norm, rms_norm
 from qwen_ref.model.state import State, new_state
+from qwen_ref.model.vision_block import gelu_mlp, vision_attention
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,21 @@ class Layers:
     attention: Callable[..., np.ndarray]
     deltanet: Callable[..., np.ndarray]
     mlp: Callable[..., np.ndarray]
+    layer_norm: Callable[..., np.ndarray]
+    vision_attention: Callable[..., np.ndarray]
+    gelu_mlp: Callable[..., np.ndarray]
     new_state: Callable[[Any, type], State]
 
 
-NUMPY = Layers("numpy", rms_norm, linear, attention, deltanet, mlp, new_state)
+NUMPY = Layers(
+    "numpy",
+    rms_norm,
+    linear,
+    attention,
+    deltanet,
+    mlp,
+    layer_norm,
+    vision_attention,
+    gelu_mlp,
+    new_state,
+)

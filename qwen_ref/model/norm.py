@@ -1,4 +1,4 @@
-"""Normalizations: none subtracts a mean."""
+"""Normalizations. Those of the text model subtract no mean; the vision tower has the classic LayerNorm."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def l2_norm(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
     x / max(|x|, eps) and mlx-lm a mean: they differ where x is nearly zero.
     """
     return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
+
+
+def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
+    """x [..., N], weight and bias [N] -> [..., N]: (x - mean) / sqrt(variance + eps) * weight + bias."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.mean(centred * centred, axis=-1, keepdims=True)  # [..., N] -> [..., 1]
+    return centred / np.sqrt(variance + x.dtype.type(eps)) * weight + bias

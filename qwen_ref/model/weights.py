@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gguf_io import GGUFFile, Tensor
-from qwen_ref.config import Config
+from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig
 from qwen_ref.errors import QwenRefError
 
 PANEL_BYTES = 1 << 24  # of a matrix that is converted but not kept
@@ -106,28 +106,36 @@ class TextWeights:
     output: Matrix  # [vocab, hidden]: the embedding itself where the two are tied
 
 
-def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int) -> TextWeights:
-    """Find and check every tensor. Raises QwenRefError if one is missing or has another shape or type."""
-    budget = Budget(memory_budget)
+class Finder:
+    """Finds and checks tensors. Raises QwenRefError if one is missing or has another shape or type."""
 
-    def find(name: str, *shape: int) -> Tensor:
-        tensor = file.tensors.get(name)
+    def __init__(self, file: GGUFFile, dtype: type, memory_budget: int):
+        self.file, self.dtype, self.budget = file, dtype, Budget(memory_budget)
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        path, tensor = self.file.path, self.file.tensors.get(name)
         if tensor is None:
             raise QwenRefError(
-                f"{file.path}: {name}: the tensor is missing; the layout of llama.cpp's converter is read, "
+                f"{path}: {name}: the tensor is missing; the layout of llama.cpp's converter is read, "
                 f"and this file may come from a tool with another one"
             )
         if tensor.shape != shape:
-            raise QwenRefError(f"{file.path}: {name}: shape {tensor.shape} should be {shape}")
+            raise QwenRefError(f"{path}: {name}: shape {tensor.shape} should be {shape}")
         if not tensor.type.can_dequantize:
-            raise QwenRefError(f"{file.path}: {name}: type {tensor.type.name} cannot be read as weights")
+            raise QwenRefError(f"{path}: {name}: type {tensor.type.name} cannot be read as weights")
         return tensor
 
-    def matrix(name: str, rows: int, columns: int) -> Matrix:
-        return Matrix(find(name, rows, columns), budget)
+    def matrix(self, name: str, rows: int, columns: int) -> Matrix:
+        return Matrix(self.tensor(name, rows, columns), self.budget)
 
-    def array(name: str, *shape: int) -> np.ndarray:
-        return find(name, *shape).dequantize().reshape(shape).astype(dtype)
+    def array(self, name: str, *shape: int) -> np.ndarray:
+        return self.tensor(name, *shape).dequantize().reshape(shape).astype(self.dtype)
+
+
+def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int) -> TextWeights:
+    """Find and check every tensor. Raises QwenRefError if one is missing or has another shape or type."""
+    find = Finder(file, dtype, memory_budget)
+    matrix, array = find.matrix, find.array
 
     c = config
     hidden, heads, kv_heads, value_heads = (
@@ -180,4 +188,85 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
         layers=[layer(i) for i in range(c.num_layers)],
         final_norm=array("output_norm.weight", hidden),
         output=matrix("output.weight", c.vocab_size, hidden) if untied else embedding,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class VisionAttentionWeights:
+    qkv: Matrix  # [3 * hidden, hidden]
+    qkv_bias: np.ndarray
+    out: Matrix  # [hidden, hidden]
+    out_bias: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class GeluMlpWeights:
+    up: Matrix  # [inner, in]
+    up_bias: np.ndarray
+    down: Matrix  # [out, inner]
+    down_bias: np.ndarray
+
+
+LayerNorm = tuple[np.ndarray, np.ndarray]  # weight and bias
+
+
+@dataclass(frozen=True)
+class VisionBlockWeights:
+    norm1: LayerNorm
+    attention: VisionAttentionWeights
+    norm2: LayerNorm
+    mlp: GeluMlpWeights
+
+
+@dataclass(frozen=True)
+class VisionWeights:
+    patch_embed: np.ndarray  # [hidden, 3, 2, 16, 16]
+    patch_bias: np.ndarray  # [hidden]
+    position_embedding: np.ndarray  # [side * side, hidden]
+    blocks: list[VisionBlockWeights]
+    post_norm: LayerNorm
+    merger: GeluMlpWeights  # 4 * hidden -> 4 * hidden -> the text model's hidden_size
+
+
+def load_vision_weights(
+    file: GGUFFile, config: VisionConfig, dtype: type, memory_budget: int
+) -> VisionWeights:
+    """Find and check every tensor of a vision file. Raises QwenRefError as `load_weights` does."""
+    find = Finder(file, dtype, memory_budget)
+    c = config
+    hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
+
+    def norm(name: str) -> LayerNorm:
+        return find.array(name + ".weight", hidden), find.array(name + ".bias", hidden)
+
+    def linear(name: str, rows: int, columns: int) -> tuple[Matrix, np.ndarray]:
+        return find.matrix(name + ".weight", rows, columns), find.array(name + ".bias", rows)
+
+    def block(i: int) -> VisionBlockWeights:
+        p = f"v.blk.{i}."
+        return VisionBlockWeights(
+            norm1=norm(p + "ln1"),
+            attention=VisionAttentionWeights(
+                *linear(p + "attn_qkv", 3 * hidden, hidden), *linear(p + "attn_out", hidden, hidden)
+            ),
+            norm2=norm(p + "ln2"),
+            mlp=GeluMlpWeights(
+                *linear(p + "ffn_up", c.intermediate_size, hidden),
+                *linear(p + "ffn_down", hidden, c.intermediate_size),
+            ),
+        )
+
+    kernels = ["v.patch_embd.weight" + (f".{i}" if i else "") for i in range(TEMPORAL_PATCH_SIZE)]
+    shape = hidden, 3, c.patch_size, c.patch_size
+    table = file.tensors.get("v.position_embd.weight")
+    places = table.shape[0] if table else 1
+    if int(places**0.5) ** 2 != places:
+        raise QwenRefError(f"{file.path}: v.position_embd.weight: {places} places are not a square")
+    return VisionWeights(
+        patch_embed=np.stack([find.array(k, *shape) for k in kernels], axis=2),
+        patch_bias=find.array("v.patch_embd.bias", hidden),
+        position_embedding=find.array("v.position_embd.weight", places, hidden),
+        blocks=[block(i) for i in range(c.depth)],
+        post_norm=norm("v.post_ln"),
+        merger=GeluMlpWeights(*linear("mm.0", merged, merged), *linear("mm.2", c.out_hidden_size, merged)),
     )

@@ -130,7 +130,7 @@ def test_layers_equal_their_twins_over_a_sequence(network, pieces):
         start = 0
         for T in pieces:
             x = rng.standard_normal((T, config.hidden_size)).astype(np.float32)
-            np.testing.assert_allclose(KERNELS.mlp(x, w.mlp), NUMPY.mlp(x, w.mlp), atol=2e-6)
+            np.testing.assert_allclose(KERNELS.mlp(x, w.mlp), NUMPY.mlp(x, w.mlp), atol=5e-6)
             normed = NUMPY.rms_norm(x, w.input_norm, 1e-6)
             np.testing.assert_allclose(KERNELS.rms_norm(x, w.input_norm, 1e-6), normed, atol=2e-6)
             if config.is_full_attention(i):
@@ -204,7 +204,8 @@ def through_f16(x, bits, out):
 
 def check_float16():
     """Every float16, and float32 values between them, as NumPy converts them."""
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # Arm processors report signalling NaNs
+        every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
     finite = every[np.isfinite(every)]
     middle = ((finite[:-1] + finite[1:]) / 2)[: len(finite) // 16 * 16 - 16]
     for x in every, middle, np.nextafter(middle, np.float32(9e9)), np.nextafter(middle, np.float32(-9e9)):

@@ -1,0 +1,128 @@
+"""The vision tower: patches of images and video frames to vectors that stand among the text's embeddings.
+
+transformers' `Qwen3_5VisionModel`. A patch is 16 x 16 pixels of two frames (an image is two equal ones). Each
+becomes a vector, passes through blocks of (attention, MLP), and 2 x 2 neighbours are merged into one token.
+Patches of one merge window lie together: the order is (frame pair, row of windows, window, row, column in it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gguf_io import GGUFFile
+from qwen_ref.config import VisionConfig, read_vision_config
+from qwen_ref.model.layers import NUMPY, Layers
+from qwen_ref.model.weights import load_vision_weights
+
+Progress = Callable[[int, int], None]  # called with (blocks done, blocks in all)
+
+ROPE_THETA = 10_000.0
+
+
+# ---- patches
+
+
+def patch_embed_window(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The 3-D convolution as what it is: a window of 2 x 16 x 16 that slides by its own size.
+
+    frames [C, T, H, W], weight [hidden, C, 2, 16, 16], bias [hidden] -> [T/2, H/16, W/16, hidden].
+    `patch_embed` computes the same from patches that are already cut.
+    """
+    _, _, t, p, _ = weight.shape
+    _, T, H, W = frames.shape
+    out = np.empty((T // t, H // p, W // p, len(weight)), frames.dtype)
+    for i, j, k in np.ndindex(out.shape[:3]):
+        window = frames[:, i * t : (i + 1) * t, j * p : (j + 1) * p, k * p : (k + 1) * p]  # [C, 2, 16, 16]
+        out[i, j, k] = (weight * window).sum(axis=(1, 2, 3, 4)) + bias
+    return out
+
+
+def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The same as a matrix product, since windows do not overlap: patches [N, C*2*16*16] -> [N, hidden]."""
+    return patches @ weight.reshape(len(weight), -1).T + bias  # [hidden, C, 2, 16, 16] -> [hidden, C*2*16*16]
+
+
+def merge_order(h: int, w: int, merge_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each patch of a frame in the order in which they are given, [h*w] both."""
+    rows, columns = np.indices((h, w))  # [h, w] both
+
+    def windows_together(grid: np.ndarray) -> np.ndarray:
+        cut = grid.reshape(h // merge_size, merge_size, w // merge_size, merge_size)
+        return cut.swapaxes(1, 2).ravel()  # [h/M, w/M, M, M] -> [h*w]
+
+    return windows_together(rows), windows_together(columns)
+
+
+def position_embedding(table: np.ndarray, h: int, w: int, merge_size: int) -> np.ndarray:
+    """table [side*side, hidden], learned for a square grid, stretched over h x w patches -> [h*w, hidden].
+
+    Bilinear with aligned corners: the first patch takes the first entry, the last patch the last one.
+    transformers' `get_vision_interpolation_indices_and_weights`.
+    """
+    side = int(np.sqrt(len(table)))
+    out = np.zeros((h * w, table.shape[1]), table.dtype)
+    row, column = merge_order(h, w, merge_size)
+
+    def taps(index: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The two entries of the table around each place, and their weights."""
+        place = index * (side - 1) / max(size - 1, 1)
+        low = np.floor(place).astype(int)
+        return [(low, 1 - (place - low)), (np.minimum(low + 1, side - 1), place - low)]
+
+    for table_row, row_weight in taps(row, h):
+        for table_column, column_weight in taps(column, w):
+            weight = (row_weight * column_weight).astype(table.dtype)
+            out += table[table_row * side + table_column] * weight[:, None]  # [h*w, hidden] * [h*w, 1]
+    return out
+
+
+def vision_rope_tables(
+    h: int, w: int, head_dim: int, merge_size: int, dtype: type
+) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin [h*w, head_dim/2]: half of the frequencies turn by the row, half by the column.
+
+    transformers' `Qwen3_5VisionRotaryEmbedding`.
+    """
+    radians = ROPE_THETA ** -(np.arange(0, head_dim // 2, 2) / (head_dim // 2))  # [D/4]
+    row, column = merge_order(h, w, merge_size)
+    angle = np.concatenate([row[:, None] * radians, column[:, None] * radians], axis=1)  # [h*w, D/2]
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+
+
+class VisionModel:
+    """The vision tower of an opened mmproj file. `dtype`, `memory_budget` and `layers` are as for TextModel.
+
+    Raises QwenRefError if the file is not a Qwen3.5 vision file.
+    """
+
+    def __init__(
+        self, file: GGUFFile, dtype: type = np.float32, memory_budget: int = 1 << 30, layers: Layers = NUMPY
+    ):
+        self.file = file
+        self.config: VisionConfig = read_vision_config(file)
+        self.dtype = dtype
+        self.layers = layers
+        self.weights = load_vision_weights(file, self.config, dtype, memory_budget)
+
+    def encode(
+        self, patches: np.ndarray, grid_thw: tuple[int, int, int], progress: Progress | None = None
+    ) -> np.ndarray:
+        """patches [t*h*w, C*2*16*16], as qwen_ref/media cuts them -> tokens [t*h*w / 4, out_hidden]."""
+        c, w, use = self.config, self.weights, self.layers
+        t, height, width = grid_thw
+        x = patch_embed(patches.astype(self.dtype, copy=False), w.patch_embed, w.patch_bias)  # [N, hidden]
+        position = position_embedding(w.position_embedding, height, width, c.spatial_merge_size)
+        x = x + np.tile(position, (t, 1))  # [h*w, hidden] -> [t*h*w, hidden]
+        cos, sin = vision_rope_tables(height, width, c.head_dim, c.spatial_merge_size, self.dtype)
+        for i, block in enumerate(w.blocks):
+            if progress:
+                progress(i, len(w.blocks))
+            normed = use.layer_norm(x, *block.norm1, c.layer_norm_eps)
+            x = x + use.vision_attention(normed, block.attention, cos, sin, c.num_heads)
+            normed = use.layer_norm(x, *block.norm2, c.layer_norm_eps)
+            x = x + use.gelu_mlp(normed, block.mlp, False)
+        x = use.layer_norm(x, *w.post_norm, c.layer_norm_eps)
+        merged = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
+        return use.gelu_mlp(merged, w.merger, True)  # [N/4, 4*hidden] -> [N/4, out_hidden]

@@ -1,0 +1,47 @@
+"""What a block of the vision tower is made of: full attention within a frame, and an MLP with GELU."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qwen_ref.model.activation import gelu, gelu_tanh, softmax
+from qwen_ref.model.linear import linear
+from qwen_ref.model.rope import apply_rope
+from qwen_ref.model.weights import GeluMlpWeights, VisionAttentionWeights
+
+QUERIES = 256  # rows of attention scores that exist at a time
+
+
+def full_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """q, k, v [N, H, D] -> [N, H, D]: every patch sees every patch of its frame. QUERIES rows at a time."""
+    out = np.empty_like(q)
+    scale = q.dtype.type(np.sqrt(q.shape[-1]))
+    for head in range(q.shape[1]):
+        for start in range(0, len(q), QUERIES):
+            some = slice(start, start + QUERIES)
+            scores = q[some, head] @ k[:, head].T / scale  # [Q, D] @ [D, N] -> [Q, N]
+            out[some, head] = softmax(scores) @ v[:, head]  # [Q, N] @ [N, D] -> [Q, D]
+    return out
+
+
+def vision_attention(
+    x: np.ndarray, w: VisionAttentionWeights, cos: np.ndarray, sin: np.ndarray, num_heads: int
+) -> np.ndarray:
+    """x [t*h*w, hidden], cos and sin [h*w, D/2] of a frame -> [t*h*w, hidden]. Frames do not see each other.
+
+    transformers' `Qwen3_5VisionAttention`.
+    """
+    qkv = linear(x, w.qkv) + w.qkv_bias
+    qkv = qkv.reshape(len(x), 3, num_heads, -1)  # [N, 3*H*D] -> [N, 3, H, D]
+    out = np.empty_like(qkv[:, 0])  # [N, H, D]
+    for start in range(0, len(x), len(cos)):
+        frame = slice(start, start + len(cos))
+        q, k, v = qkv[frame].transpose(1, 0, 2, 3)  # [h*w, 3, H, D] -> 3 of [h*w, H, D]
+        out[frame] = full_attention(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v)
+    return linear(out.reshape(len(x), -1), w.out) + w.out_bias  # [N, H, D] -> [N, H*D] -> [N, hidden]
+
+
+def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, exact: bool) -> np.ndarray:
+    """x [N, in] -> [N, inner] -> [N, out]: of a block (GELU by tanh), or the merger (exact GELU)."""
+    inner = linear(x, w.up) + w.up_bias
+    return linear(gelu(inner) if exact else gelu_tanh(inner), w.down) + w.down_bias
