@@ -71,9 +71,15 @@ class ChatTemplate:
             raise self._error(error) from None
 
     def encode(
-        self, messages: list[Message], tools: list[dict[str, Any]] | None = None, thinking: bool | None = None
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None = None,
+        thinking: bool | None = None,
+        show: Callable[[str], str] = str,
     ) -> tuple[list[int], bool]:
         """Token ids of `render`, and whether they end with the beginning of reasoning.
+
+        `show` is given the rendered text and returns it with more in the places of pictures.
 
         Control tokens come from the template alone: if a message spells `<|im_end|>`, that is text, marked
         before rendering and encoded as text after.
@@ -89,7 +95,7 @@ class ChatTemplate:
         def guard(text: str) -> str:
             return re.sub(control, lambda found: found[0][0] + mark + found[0][1:], text)
 
-        rendered = self.render(_map_strings(messages, guard), _map_strings(tools, guard), thinking)
+        rendered = show(self.render(_map_strings(messages, guard), _map_strings(tools, guard), thinking))
         token_ids = []
         for i, piece in enumerate(re.split(f"({control})", rendered)):  # text, control token, text, …
             if i % 2:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gguf_io import open_gguf
+from gguf_io import GGUFFile, open_gguf
 from qwen_ref.chat import Message
-from qwen_ref.config import Config, read_config
+from qwen_ref.config import OFFICIAL_SIZES, Config, VisionConfig, read_config, read_vision_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Layers
+from qwen_ref.model.rope import mrope_positions
 from qwen_ref.model.text import TextModel
+from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt, PromptEncoder
 from qwen_ref.sampling import Sampler, defaults, override
 from qwen_ref.tokenizer import StreamDecoder
+
+if TYPE_CHECKING:  # qwen_ref.media takes 0.2 s to import, and most prompts are text
+    from qwen_ref.media.media import Limits, Media
 
 PREFILL_BLOCK = (
     512  # prompt tokens that go through the model together: bounds the memory for attention scores
 )
 MAX_TOKENS = 32_768  # the answer length that the model cards advise for most questions
 
-Progress = Callable[[int, int], None]  # called with (prompt tokens done, prompt tokens in all)
+PATCHES = 1024  # of a video's time steps are encoded together: at least so many, to use each weight often
+
+Progress = Callable[[str, int, int], None]  # called with (what is being read, how much is done, of how much)
 
 
 BACKENDS = ("numba", "numpy")
@@ -57,6 +68,33 @@ def choose_layers(config: Config, backend: str | None, dtype: type, threads: int
     return NUMPY
 
 
+def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] | None) -> GGUFFile:
+    """The vision file (mmproj) that was given, or the one beside the model whose size is the model's.
+
+    Raises QwenRefError if there is none, or several, or the one given belongs to another size.
+    """
+
+    def fits(file: GGUFFile) -> bool:
+        return read_vision_config(file).out_hidden_size == config.hidden_size
+
+    if mmproj is not None:
+        file = open_gguf(mmproj)
+        if not fits(file):
+            width = read_vision_config(file).out_hidden_size
+            theirs, ours = (OFFICIAL_SIZES.get(n, "another size") for n in (width, config.hidden_size))
+            raise QwenRefError(
+                f"{file.path}: clip.vision.projection_dim: {width} belongs to Qwen3.5 {theirs}, but "
+                f"{path.name} has a hidden size of {config.hidden_size} ({ours})"
+            )
+        return file
+    beside = [open_gguf(p) for p in sorted(path.parent.glob("*mmproj*.gguf"))]
+    fitting = [file for file in beside if fits(file)]
+    if len(fitting) != 1:
+        names = ", ".join(file.path.name for file in fitting) or "none that fits it lies beside it"
+        raise QwenRefError(f"{path}: images need one vision file (mmproj): {names}; give --mmproj FILE")
+    return fitting[0]
+
+
 class Model:
     """A loaded model: `config`, `tokenizer`, `text` (the network) and `generate`."""
 
@@ -68,9 +106,13 @@ class Model:
         context: int | None,
         backend: str | None,
         threads: int | None,
+        mmproj: str | os.PathLike[str] | None,
     ):
         file = open_gguf(path)
         self.path = file.path
+        self._mmproj = mmproj
+        if mmproj is not None:
+            find_vision_file(self.path, read_config(file), mmproj)
         layers = choose_layers(read_config(file), backend, dtype, threads)
         self.text = TextModel(file, dtype, memory_budget, layers)
         self.config = self.text.config
@@ -88,6 +130,12 @@ class Model:
             )
         self.context = context or limit
 
+    @functools.cached_property
+    def vision(self) -> VisionModel:
+        """The vision tower, opened when the first picture comes. Raises QwenRefError without its file."""
+        file = find_vision_file(self.path, self.config, self._mmproj)
+        return VisionModel(file, self.text.dtype, layers=self.text.layers)
+
     def warm_up(self) -> None:
         """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
         if self.text.layers is NUMPY:
@@ -101,6 +149,19 @@ class Model:
         self.text.hidden([0] * 8, state)  # the way of a prompt
         numba.set_num_threads(threads)
 
+    def encode_prompt(
+        self,
+        prompt: str | list[Message],
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        limits: Limits | None = None,
+        **options: Any,
+    ) -> Prompt:
+        """Token ids and opened pictures of a prompt; the arguments are those of `generate`."""
+        messages, media = open_media(prompt, images, videos, limits, lambda: self.vision.config)
+        encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
+        return dataclasses.replace(encoded, media=media)
+
     def generate(
         self,
         prompt: str | list[Message] | Prompt,
@@ -111,13 +172,19 @@ class Model:
         special: bool = False,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        limits: Limits | None = None,
         progress: Progress | None = None,
         **sampling: float | None,
     ) -> Generation:
         """Answer a prompt: an iterator over pieces of text as they are produced.
 
-        `prompt` is a question, or chat messages ({"role": …, "content": …}); `system` goes before them. (Or
-        what `prompts.encode` made of these and of the other options about the prompt.)
+        `prompt` is a question, with `images` and `videos` before it, or chat messages ({"role": …, "content":
+        …}) whose content may hold parts ({"type": "image", "image": …}, {"type": "video", "video": …},
+        {"type": "text", "text": …}). A picture is a path, bytes, a Pillow image or an array; a video is a
+        path, a folder of frames, a list of pictures or an array; `limits` says how much is looked at.
+        `system` goes before all that. (Or `prompt` is what `encode_prompt` made of these.)
         `thinking` asks for reasoning or for none; None leaves it to the model's template. `raw` sends the
         prompt without a template, and then `special` makes control tokens spelled in it count. Generation
         ends at the model's end token, at a `stop` string (which is not part of the text), after `max_tokens`
@@ -131,7 +198,16 @@ class Model:
         if "" in stop:
             raise QwenRefError("stop: an empty string would end every text before it begins")
         if not isinstance(prompt, Prompt):
-            prompt = self.prompts.encode(prompt, system=system, thinking=thinking, raw=raw, special=special)
+            prompt = self.encode_prompt(
+                prompt,
+                images,
+                videos,
+                limits,
+                system=system,
+                thinking=thinking,
+                raw=raw,
+                special=special,
+            )
         token_ids, settings = prompt.token_ids, defaults(prompt.thinks, prompt.thinks_unasked)
         if not token_ids:
             raise QwenRefError("the prompt: is empty")
@@ -141,9 +217,37 @@ class Model:
                 f"{self.context}"
             )
         limit = min(max_tokens or MAX_TOKENS, self.context - len(token_ids))
-        return Generation(
-            self, token_ids, Sampler(override(settings, **sampling)), limit, tuple(stop), progress
-        )
+        return Generation(self, prompt, Sampler(override(settings, **sampling)), limit, tuple(stop), progress)
+
+
+def open_media(
+    prompt: str | list[Message],
+    images: Sequence[Any],
+    videos: Sequence[Any],
+    limits: Limits | None,
+    vision: Callable[[], VisionConfig],
+) -> tuple[str | list[Message], list[Media]]:
+    """Open all pictures and clips of a prompt; the messages come back without them.
+
+    `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
+    """
+    if isinstance(prompt, str) and not images and not videos:
+        return prompt, []
+    from qwen_ref.media import media
+
+    if not isinstance(prompt, str) and (images or videos):
+        raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
+    messages = [media.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
+    sources = media.sources(messages)
+    limits = limits or media.Limits()
+    opened = [media.OPENERS[kind](source, vision(), limits) for kind, source in sources]
+    return media.without_sources(messages), opened
+
+
+def batched(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    """Lists of `size` items, the last perhaps shorter: itertools.batched, which Python 3.11 has not."""
+    while batch := list(itertools.islice(items, size)):
+        yield batch
 
 
 class Generation(Iterator[str]):
@@ -160,23 +264,24 @@ class Generation(Iterator[str]):
     def __init__(
         self,
         model: Model,
-        prompt_ids: list[int],
+        prompt: Prompt,
         sampler: Sampler,
         limit: int,
         stop: tuple[str, ...],
         progress: Progress | None,
     ):
-        self.prompt_ids, self.token_ids = prompt_ids, list[int]()
+        self.prompt_ids, self.token_ids = prompt.token_ids, list[int]()
         self.text = ""
         self.finish_reason: str | None = None
         self.prompt_seconds = self.decode_seconds = 0.0
-        self._model, self._sampler, self._limit, self._stop, self._progress = (
+        self._model, self._prompt, self._sampler, self._limit, self._stop = (
             model,
+            prompt,
             sampler,
             limit,
             stop,
-            progress,
         )
+        self._progress = progress or (lambda what, done, total: None)
         self._held = ""  # text that may be the beginning of a stop string
         self._pieces = self._run()
 
@@ -216,14 +321,21 @@ class Generation(Iterator[str]):
         """The model's tokens up to its end token or the limit."""
         network, vocab = self._model.text, len(self._model.tokenizer)
         state = network.new_state()
-        total = len(self.prompt_ids)
-        hidden = np.empty((0, self._model.config.hidden_size))
+        total, spans = len(self.prompt_ids), self._prompt.spans
+        positions = mrope_positions(total, [(s.start, s.rows, s.columns) for s in spans])
+        seen_places = [np.arange(s.start, s.start + s.rows * s.columns) for s in spans]
+        places = np.concatenate(seen_places) if spans else np.empty(0, int)  # of all tokens that are seen
+        visible = self._look() if spans else np.empty((0, self._model.config.hidden_size))
+        hidden = visible
         for start in range(0, total, PREFILL_BLOCK):
-            if self._progress:
-                self._progress(start, total)
-            hidden = network.hidden(self.prompt_ids[start : start + PREFILL_BLOCK], state)
-        if self._progress:
-            self._progress(total, total)
+            self._progress(f"reading the prompt of {total} tokens", start, total)
+            stop = min(start + PREFILL_BLOCK, total)
+            x = network.embed(self.prompt_ids[start:stop])  # [T, hidden]
+            here = (start <= places) & (places < stop)
+            x[places[here] - start] = visible[here]
+            hidden = network.hidden_of(x, state, positions[:, start:stop])
+        self._progress("reading the prompt", total, total)
+        del visible
         seen = list(self.prompt_ids)
         for n in range(self._limit):
             logits = network.logits(hidden[-1:])[0, :vocab]  # [1, hidden] -> [vocab]
@@ -240,6 +352,23 @@ class Generation(Iterator[str]):
             if n + 1 < self._limit:
                 hidden = network.hidden([token_id], state)
         self.finish_reason = "length"
+
+    def _look(self) -> np.ndarray:
+        """What the vision tower makes of all pictures and clips, one after another: [tokens, hidden]."""
+        vision, tokens = self._model.vision, []
+        depth = vision.config.depth
+
+        def show(name: str, before: int, n: int, steps: int, block: int) -> None:
+            self._progress(f"looking at {name}", before * depth + n * block, steps * depth)
+
+        for media in self._prompt.media:
+            steps, h, w = media.grid_thw
+            done = 0
+            for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
+                progress = functools.partial(show, media.name, done, len(batch), steps)
+                tokens.append(vision.encode(np.concatenate(batch), (len(batch), h, w), progress))
+                done += len(batch)
+        return np.concatenate(tokens)
 
     def _until_stop(self, piece: str) -> tuple[str, bool]:
         """The text to show now, and whether a stop string ended it; a possible beginning of one is held."""
@@ -278,16 +407,18 @@ def load(
     context: int | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    mmproj: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Open a Qwen3.5 GGUF file for text generation.
+    """Open a Qwen3.5 GGUF file for text generation, about pictures too.
 
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy"; `threads` is for the kernels. NumPy converts weights to floats as they are needed and keeps at
     most `memory_budget` bytes of them (half of the available memory unless given). `context` is the longest
-    text, prompt and answer, in tokens (unless given, what the model was made for).
+    text, prompt and answer, in tokens (unless given, what the model was made for). `mmproj` is the vision
+    file; unless given it is looked for beside the model when the first picture comes.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
     budget = available_memory() // 2 if memory_budget is None else memory_budget
-    return Model(path, dtype, budget, context, backend, threads)
+    return Model(path, dtype, budget, context, backend, threads, mmproj)

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gguf_io import GGUFFile
 from qwen_ref.chat import ChatTemplate, Message
 from qwen_ref.errors import QwenRefError
 from qwen_ref.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from qwen_ref.media.media import Media, Shape
+
+IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
+START, END = "<|vision_start|>", "<|vision_end|>"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of one image, or of one time step of a video: `rows` x `columns` of them from `start` on."""
+
+    start: int
+    rows: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -16,6 +34,8 @@ class Prompt:
     token_ids: list[int]
     thinks: bool = False  # the answer begins with reasoning
     thinks_unasked: bool = False  # it would, had nobody said whether it should
+    spans: list[Span] = field(default_factory=list)
+    media: list[Media] = field(default_factory=list)  # what the spans show, in order
 
 
 class PromptEncoder:
@@ -38,8 +58,11 @@ class PromptEncoder:
         thinking: bool | None = None,
         raw: bool = False,
         special: bool = False,
+        shapes: Sequence[Shape] = (),
     ) -> Prompt:
-        """The options are explained at `qwen_ref.engine.Model.generate`. Raises QwenRefError."""
+        """The options are those of `qwen_ref.engine.Model.generate`; `shapes` those of the pictures and clips
+        in the messages, in order. Raises QwenRefError.
+        """
         if raw:
             if not isinstance(prompt, str) or system is not None or thinking is not None:
                 raise QwenRefError(
@@ -49,6 +72,51 @@ class PromptEncoder:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        token_ids, thinks = self.chat.encode(messages, thinking=thinking)
+        token_ids, thinks = self.chat.encode(
+            messages, thinking=thinking, show=lambda text: show_media(text, shapes)
+        )
+        token_ids, spans = self._widen(token_ids, shapes)
         unasked = thinks if thinking is None else self.chat.encode(messages)[1]
-        return Prompt(token_ids, thinks, unasked)
+        return Prompt(token_ids, thinks, unasked, spans)
+
+    def _widen(self, token_ids: list[int], shapes: Sequence[Shape]) -> tuple[list[int], list[Span]]:
+        """One placeholder token for each span -> as many as the span has tokens."""
+        if not shapes:
+            return token_ids, []
+        pads = {self.tokenizer.ids.get(name) for name in (IMAGE, VIDEO)}
+        grids = iter([shape.grid[1:] for shape in shapes for _ in range(shape.grid[0])])
+        wide: list[int] = []
+        spans = []
+        for token_id in token_ids:
+            if token_id in pads:
+                spans.append(Span(len(wide), *next(grids)))
+                wide += [token_id] * (spans[-1].rows * spans[-1].columns)
+            else:
+                wide.append(token_id)
+        return wide, spans
+
+
+def show_media(text: str, shapes: Sequence[Shape]) -> str:
+    """A rendered conversation with each video as its time steps, `<0.5 seconds>` before each.
+
+    transformers' `Qwen3VLProcessor.replace_video_token`. Raises QwenRefError if the template shows something
+    else than the messages hold.
+    """
+    left = list(shapes)
+
+    def place(found: re.Match[str]) -> str:
+        kind = "image" if IMAGE in found[0] else "video"
+        if not left or left[0].kind != kind:
+            raise QwenRefError(
+                f"the messages: {kind}: the chat template shows one where the messages hold none"
+            )
+        shape = left.pop(0)
+        if kind == "image":
+            return found[0]
+        return "".join(f"<{time:.1f} seconds>{START}{VIDEO}{END}" for time in shape.timestamps)
+
+    video = re.escape(START + VIDEO + END)
+    text = re.sub(f"{re.escape(IMAGE)}|{video}", place, text)
+    if left:
+        raise QwenRefError(f"the messages: {left[0].kind}: the chat template does not show it")
+    return text

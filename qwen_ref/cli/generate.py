@@ -3,6 +3,9 @@
 examples:
   python -m qwen_ref generate --model model.gguf --prompt "Why is the sky blue?"
   python -m qwen_ref generate --model model.gguf --thinking --prompt "What is 17 * 23?"
+  python -m qwen_ref generate --model model.gguf --image receipt.jpg --prompt "What did this cost?"
+  python -m qwen_ref generate --model model.gguf --image street.jpg --draw marked.png \\
+      --prompt "Locate every car. Answer with bbox_2d and label in JSON."
   cat notes.txt | python -m qwen_ref generate --model model.gguf --system "Summarize in one line." --prompt -
   python -m qwen_ref generate --model model.gguf --raw --greedy --max-tokens 20 --prompt "Once upon a time"
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import resource
 import signal
@@ -56,6 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--raw", action="store_true", help="no chat template: continue the prompt as it is")
     text.add_argument(
         "--special", action="store_true", help="with --raw: control tokens spelled in the prompt count"
+    )
+    media = parser.add_argument_group("pictures and clips, shown before the prompt")
+    media.add_argument("--image", action="append", default=[], metavar="FILE", help="repeatable")
+    media.add_argument(
+        "--video", action="append", default=[], metavar="FILE", help="mp4, webm, gif or a folder of frames"
+    )
+    media.add_argument(
+        "--mmproj", metavar="FILE", help="the model's vision file (found by itself when it lies beside it)"
+    )
+    media.add_argument("--max-image-tokens", type=int, metavar="N", help="of each image (16,384)")
+    media.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
+    media.add_argument("--fps", type=float, metavar="X", help="frames of a video to look at, a second (2)")
+    media.add_argument("--max-frames", type=int, metavar="N", help="of a video to look at (768)")
+    media.add_argument(
+        "--draw", metavar="FILE", help="save the first image with the boxes and points of the answer on it"
     )
     ends = parser.add_argument_group("length")
     ends.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most this many tokens (32,768)")
@@ -104,14 +123,10 @@ def read_prompt(args: argparse.Namespace) -> str:
         raise QwenRefError(f"standard input: byte {error.start} is not UTF-8 text") from None
 
 
-def show_progress(done: int, total: int) -> None:
+def show_progress(what: str, done: int, total: int) -> None:
     """A line on the terminal while the prompt is read; it is erased at the end."""
-    print(
-        "\r\033[K" if done == total else f"\rreading the prompt: {done} of {total} tokens",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
+    line = "" if done == total else f"{what}: {100 * done // total} %"
+    print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def announce_compilation() -> None:
@@ -121,15 +136,15 @@ def announce_compilation() -> None:
         print("compiling kernels for this processor, once (about 20 s)", file=sys.stderr)
 
 
-def encode_prompt(path: str, prompt: str, options: dict[str, Any]) -> Any:
+def encode_prompt(path: str, messages: Any, options: dict[str, Any]) -> Any:
     from gguf_io import open_gguf
     from qwen_ref.prompt import PromptEncoder
 
-    return PromptEncoder(open_gguf(path)).encode(prompt, **options)
+    return PromptEncoder(open_gguf(path)).encode(messages, **options)
 
 
 @contextlib.contextmanager
-def encoding_beside(path: str, prompt: str, options: dict[str, Any]) -> Iterator[Future[Any]]:
+def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterator[Future[Any]]:
     """The prompt's token ids, from a process beside this one while this one opens the model.
 
     The library's tokenizer takes 0.7 s to build and 100 MB, and is needed just once: to read the prompt.
@@ -137,11 +152,47 @@ def encoding_beside(path: str, prompt: str, options: dict[str, Any]) -> Iterator
     ignore = signal.SIGINT, signal.SIG_IGN  # Ctrl-C is for this process to handle
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore) as beside:
         try:
-            yield beside.submit(encode_prompt, path, prompt, options)
+            yield beside.submit(encode_prompt, path, messages, options)
         except BrokenProcessPool:
             raise QwenRefError(
                 "the process that encodes the prompt was killed; memory may be short"
             ) from None
+
+
+def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
+    """The prompt with places for pictures and clips, and these, opened."""
+    given = {"fps": args.fps, "max_frames": args.max_frames}
+    given |= {"max_image_tokens": args.max_image_tokens, "max_video_tokens": args.max_video_tokens}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not args.image and not args.video:
+        for name in [*given, *(["draw"] if args.draw else [])]:
+            raise QwenRefError(f"--{name.replace('_', '-')}: there is no --image or --video")
+        return prompt, []
+    if args.raw:
+        raise QwenRefError("--raw: pictures need the chat template")
+    if args.draw and not args.image:
+        raise QwenRefError("--draw: there is no --image to draw on")
+    from gguf_io import open_gguf
+    from qwen_ref import engine
+    from qwen_ref.config import read_config, read_vision_config
+    from qwen_ref.media.media import Limits
+
+    file = open_gguf(args.model)
+    vision = read_vision_config(engine.find_vision_file(file.path, read_config(file), args.mmproj))
+    messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
+    if sys.stderr.isatty():
+        for m in media:
+            print(f"{m.name}: {m.shape.num_tokens:,} tokens", file=sys.stderr)
+    return messages, media
+
+
+def draw(media: list[Any], text: str, path: str) -> None:
+    from qwen_ref.grounding import find_marks, save_drawing
+
+    image = next(m.image for m in media if m.image is not None)
+    marks = find_marks(text)
+    save_drawing(image, marks, path)
+    print(f"{path}: {len(marks)} boxes and points of the answer drawn", file=sys.stderr)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -154,8 +205,10 @@ def run(args: argparse.Namespace) -> int:
     if args.memory is not None and not 0 <= args.memory < 1 << 20:
         raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
     budget = None if args.memory is None else int(args.memory * 2**30)
+    messages, media = open_media(args, prompt)
     about_prompt = dict(system=args.system, thinking=args.thinking, raw=args.raw, special=args.special)
-    with encoding_beside(args.model, prompt, about_prompt) as encoded:
+    about_prompt["shapes"] = [m.shape for m in media]
+    with encoding_beside(args.model, messages, about_prompt) as encoded:
         model = load(
             args.model,
             dtype=getattr(np, args.dtype),
@@ -163,11 +216,12 @@ def run(args: argparse.Namespace) -> int:
             context=args.context,
             backend=args.backend,
             threads=args.threads,
+            mmproj=args.mmproj,
         )
         if model.text.layers.name == "numba" and sys.stderr.isatty():
             announce_compilation()
         model.warm_up()
-        encoded_prompt = encoded.result()
+        encoded_prompt = dataclasses.replace(encoded.result(), media=media)
     options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
     if args.greedy:
         options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
@@ -193,6 +247,8 @@ def run(args: argparse.Namespace) -> int:
         show(generation.flush())
         generation.finish_reason = "interrupted"
         status = 130
+    if args.draw:
+        draw(media, generation.text, args.draw)
     if args.json:
         report(generation, load_seconds)
     else:

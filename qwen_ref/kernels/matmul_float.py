@@ -1,7 +1,7 @@
 """Matrix products in float32: for matrices stored as floats, and for the two products inside full attention.
 
-A tile holds 16 rows of a matrix, [K, 16]: one vector is a column of all of them. It meets 8 tokens at once where
-there are 32 vector registers of 16 lanes, else 4, so that each lane of each register is one sum.
+A tile holds 16 rows of a matrix, [K, 16]: one vector is a column of all of them. It meets 8 tokens at once
+where there are 32 vector registers of 16 lanes, else 4, so that each lane of each register is one sum.
 """
 
 from __future__ import annotations

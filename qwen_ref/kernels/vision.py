@@ -62,8 +62,9 @@ def gelu_many(x):
 
 @kernel(parallel=True)
 def cut_heads(qkv, cos, sin, q, keys, values):
-    """One frame: qkv [N, 3*H*D], cos and sin [N, D/2] -> turned q [H, N', D], scaled by 1 / sqrt(D), and tiles
-    of turned keys [H, N'/16, D * 16] and of values [H, D'/16, N' * 16]. N' and D' are rounded up."""
+    """One frame: qkv [N, 3*H*D], cos and sin [N, D/2] -> turned q [H, N', D], scaled by 1 / sqrt(D), tiles of
+    turned keys [H, N'/16, D * 16] and of values [H, D'/16, N' * 16]. N' and D' are rounded up.
+    """
     heads, size = q.shape[0], q.shape[2]
     half = size // 2
     for h in prange(heads):

@@ -8,6 +8,7 @@ the rotary_dim / 2 frequencies takes one coordinate: frequency i takes the row w
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,26 @@ def frequencies(config: Config) -> tuple[np.ndarray, np.ndarray]:
     axis[(frequency % 3 == 1) & (frequency < 3 * rows)] = 1
     axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
     return axis, config.rope_theta ** -(2 * frequency / config.rotary_dim)
+
+
+def mrope_positions(length: int, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Positions [3, length] of tokens among which images stand; spans are (start, rows, columns) of each.
+
+    Text counts on in all three coordinates. The tokens of an image share one time and have their own row and
+    column, counted from there; the text after it goes on behind the longer side. A video is one span for each
+    time step. transformers' `Qwen3_5Model.get_rope_index`.
+    """
+    positions = np.empty((3, length), int)
+    at = position = 0
+    for start, rows, columns in spans:
+        positions[:, at:start] = np.arange(position, position + start - at)
+        position += start - at
+        at = start + rows * columns
+        row, column = np.indices((rows, columns)).reshape(2, -1)  # [rows * columns] each
+        positions[:, start:at] = position + np.stack([np.zeros_like(row), row, column])
+        position += max(rows, columns)
+    positions[:, at:] = np.arange(position, position + length - at)
+    return positions
 
 
 def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,10 @@ class TextModel:
         """The state before the first token."""
         return self.layers.new_state(self.config, self.dtype)
 
+    def embed(self, token_ids: Sequence[int]) -> np.ndarray:
+        """token_ids [T] -> their embeddings [T, hidden]."""
+        return self.weights.embedding.rows(np.asarray(token_ids), self.dtype)
+
     def hidden(
         self, token_ids: Sequence[int], state: State, positions: np.ndarray | None = None
     ) -> np.ndarray:
@@ -46,15 +50,18 @@ class TextModel:
 
         positions [3, T] are M-RoPE's time, row and column; text counts on from the state in all three.
         """
+        return self.hidden_of(self.embed(token_ids), state, positions)
+
+    def hidden_of(self, x: np.ndarray, state: State, positions: np.ndarray | None = None) -> np.ndarray:
+        """The same from x [T, hidden]: embeddings of tokens, or what the vision tower put in their place."""
         config, w, use = self.config, self.weights, self.layers
-        T = len(token_ids)
+        T = len(x)
         if positions is None:
             positions = np.tile(
                 np.arange(state.next_position, state.next_position + T), (3, 1)
             )  # [T] -> [3, T]
         cos, sin = rope_tables(positions, config, self.dtype)  # [T, R/2]
 
-        x = w.embedding.rows(np.asarray(token_ids), self.dtype)  # [T] -> [T, hidden]
         for layer, layer_state in zip(w.layers, state.layers, strict=True):
             normed = use.rms_norm(x, layer.input_norm, config.rms_norm_eps)
             if isinstance(layer.mixer, AttentionWeights):

@@ -2,7 +2,7 @@
 
 transformers' `Qwen3_5VisionModel`. A patch is 16 x 16 pixels of two frames (an image is two equal ones). Each
 becomes a vector, passes through blocks of (attention, MLP), and 2 x 2 neighbours are merged into one token.
-Patches of one merge window lie together: the order is (frame pair, row of windows, window, row, column in it).
+Patches of one merge window lie together: the order is (frame pair, row of windows, window, row and column).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qwen_ref.config import VisionConfig, read_vision_config
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.weights import load_vision_weights
 
-Progress = Callable[[int, int], None]  # called with (blocks done, blocks in all)
+Progress = Callable[[int], None]  # called with how many blocks are done
 
 ROPE_THETA = 10_000.0
 
@@ -118,7 +118,7 @@ class VisionModel:
         cos, sin = vision_rope_tables(height, width, c.head_dim, c.spatial_merge_size, self.dtype)
         for i, block in enumerate(w.blocks):
             if progress:
-                progress(i, len(w.blocks))
+                progress(i)
             normed = use.layer_norm(x, *block.norm1, c.layer_norm_eps)
             x = x + use.vision_attention(normed, block.attention, cos, sin, c.num_heads)
             normed = use.layer_norm(x, *block.norm2, c.layer_norm_eps)
