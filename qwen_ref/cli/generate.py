@@ -172,6 +172,10 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
         raise QwenRefError("--raw: pictures need the chat template")
     if args.draw and not args.image:
         raise QwenRefError("--draw: there is no --image to draw on")
+    if args.draw:
+        from qwen_ref.grounding import check_drawing
+
+        check_drawing(args.draw)
     from gguf_io import open_gguf
     from qwen_ref import engine
     from qwen_ref.config import read_config, read_vision_config
@@ -180,10 +184,19 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     file = open_gguf(args.model)
     vision = read_vision_config(engine.find_vision_file(file.path, read_config(file), args.mmproj))
     messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
-    if sys.stderr.isatty():
-        for m in media:
-            print(f"{m.name}: {m.shape.num_tokens:,} tokens", file=sys.stderr)
     return messages, media
+
+
+def announce_media(model: Any, prompt: Any) -> None:
+    """What pictures and clips cost, before they are looked at."""
+    for m in prompt.media:
+        print(f"{m.name}: {m.shape.num_tokens:,} tokens", file=sys.stderr)
+    if len(prompt.token_ids) > 500:
+        seconds = model.seconds_until_answer(prompt)
+        print(
+            f"about {seconds:.0f} s to read all; --max-image-tokens and --max-video-tokens lower that",
+            file=sys.stderr,
+        )
 
 
 def draw(media: list[Any], text: str, path: str) -> None:
@@ -233,6 +246,8 @@ def run(args: argparse.Namespace) -> int:
         **options,
     )
     load_seconds = time.perf_counter() - started
+    if media and sys.stderr.isatty():
+        announce_media(model, encoded_prompt)
 
     def show(piece: str) -> None:
         if not args.json:

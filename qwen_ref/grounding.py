@@ -1,0 +1,146 @@
+"""Where things are: boxes and points in an answer, and a picture with them drawn on it.
+
+Qwen3.5 gives coordinates from 0 to 1000, across and down, whatever the size of the picture, in JSON:
+
+    [{"bbox_2d": [112, 80, 430, 512], "label": "cat"}]         left, top, right, bottom
+    [{"point_2d": [270, 300], "label": "the cat's nose"}]
+    {"action": "left_click", "coordinate": [619, 725]}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from qwen_ref.errors import QwenRefError
+
+GRID = 1000  # coordinates of the right and the bottom edge
+KEYS = {"bbox_2d": 4, "point_2d": 2, "coordinate": 2}  # name -> how many numbers
+COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box (left, top, right, bottom) or a point (x, y), in 0 to 1000."""
+
+    label: str
+    coordinates: tuple[float, ...]
+
+    def pixels(self, width: int, height: int) -> tuple[int, ...]:
+        """The same on a picture of this size; what lies outside is moved to its edge."""
+        sizes = (width, height) * (len(self.coordinates) // 2)
+        return tuple(
+            min(max(round(c * n / GRID), 0), n - 1) for c, n in zip(self.coordinates, sizes, strict=True)
+        )
+
+
+def find_json(text: str) -> list[Any]:
+    """Every JSON object and array in an answer, outermost ones, in order; thinking before it is not read.
+
+    Of a list that was cut off, the complete elements are found.
+    """
+    answer = text.rpartition("</think>")[2]
+    decoder, found, i = json.JSONDecoder(), [], 0
+    while i < len(answer):
+        if answer[i] in "[{":
+            try:
+                value, i = decoder.raw_decode(answer, i)
+            except RecursionError:  # nested deeper than any answer
+                break
+            except ValueError:
+                i += 1
+            else:
+                found.append(value)
+        else:
+            i += 1
+    return found
+
+
+def find_marks(text: str) -> list[Mark]:
+    """The boxes and points of an answer. What is named like one but holds no finite numbers is left out."""
+    return [mark for value in find_json(text) for mark in marks_of(value)]
+
+
+def marks_of(value: Any) -> Iterator[Mark]:
+    if isinstance(value, list):
+        for item in value:
+            yield from marks_of(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in KEYS and is_numbers(item, KEYS[key]):
+                label = value.get("label", value.get("action", ""))
+                yield Mark(str(label), tuple(map(float, item)))
+            else:
+                yield from marks_of(item)
+
+
+def is_numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(isinstance(n, int | float) and abs(n) < 1e9 and math.isfinite(n) for n in value)
+    )
+
+
+def draw_marks(image: Image.Image, marks: list[Mark]) -> Image.Image:
+    """A copy of the picture with each box and point on it, one colour a label, and the label beside it."""
+    image = image.convert("RGB")
+    draw = ImageDraw.Draw(image)
+    thick = max(2, min(image.size) // 200)
+    font = ImageFont.load_default(max(10, min(image.size) // 30))
+    labels = list(dict.fromkeys(mark.label for mark in marks))
+    for mark in marks:
+        colour = COLOURS[labels.index(mark.label) % len(COLOURS)]
+        places = mark.pixels(*image.size)
+        if len(places) == 2:
+            x, y = places
+            left, top, right, bottom = x - 3 * thick, y - 3 * thick, x + 3 * thick, y + 3 * thick
+            draw.ellipse((left, top, right, bottom), fill=colour, outline="white", width=thick)
+        else:
+            left, right = sorted(places[::2])
+            top, bottom = sorted(places[1::2])
+            draw.rectangle((left, top, right, bottom), outline=colour, width=thick)
+        if mark.label:
+            _, _, wide, high = draw.textbbox((0, 0), mark.label, font=font)
+            x = max(0, min(left, int(image.width - wide - 2 * thick)))
+            y = int(top - high - thick if top > high + thick else min(bottom, image.height - high))
+            draw.rectangle((x, y, x + wide + 2 * thick, y + high + thick), fill=colour)
+            draw.text((x + thick, y), mark.label, fill="white", font=font)
+    return image
+
+
+def check_drawing(path: str | os.PathLike[str]) -> None:
+    """Raises QwenRefError if no picture can be saved there; better known before the answer than after it."""
+    path = Path(path)
+    known = Image.registered_extensions()
+    if known.get(path.suffix.lower()) not in Image.SAVE:
+        raise QwenRefError(f"{path}: the ending {path.suffix!r} is no picture format; .png is one")
+    if not path.parent.is_dir():
+        raise QwenRefError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise QwenRefError(f"{path}: is a folder")
+
+
+def save_drawing(image: Image.Image, marks: list[Mark], path: str | os.PathLike[str]) -> None:
+    """Save the picture with its marks, whole or not at all. Raises QwenRefError if that fails."""
+    check_drawing(path)
+    path = Path(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
+            try:
+                draw_marks(image, marks).save(file, Image.registered_extensions()[path.suffix.lower()])
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be written: {error.strerror or error}") from None

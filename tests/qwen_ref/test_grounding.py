@@ -1,0 +1,76 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from qwen_ref import QwenRefError
+from qwen_ref.grounding import Mark, draw_marks, find_json, find_marks, save_drawing
+
+BOX = Mark("cat", (100, 200, 300, 400))
+
+
+@pytest.mark.parametrize(
+    "text, marks",
+    [
+        ('[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]', [BOX]),
+        ('Here:\n```json\n[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]\n```', [BOX]),
+        ('<think>[{"point_2d": [1, 2]}]</think>[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]', [BOX]),
+        ('[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}, {"bbox_2d": [5, ', [BOX]),  # cut off
+        ('{"animals": [{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]}', [BOX]),
+        ('{"point_2d": [7.5, 9]}', [Mark("", (7.5, 9))]),
+        ('{"action": "left_click", "coordinate": [619, 725]}', [Mark("left_click", (619, 725))]),
+        ('[{"bbox_2d": [1, 2, 3], "label": "x"}, {"point_2d": ["a", 2]}, {"point_2d": [1e999, 0]}]', []),
+        ("[" * 100_000, []),
+        ("nothing at all", []),
+    ],
+)  # fmt: skip
+def test_marks_of_an_answer(text, marks):
+    assert find_marks(text) == marks
+
+
+@given(st.text(alphabet='[]{}",:0123 ab'))
+def test_find_json_never_fails(text):
+    for value in find_json(text):
+        assert isinstance(value, list | dict)
+
+
+@given(st.lists(st.dictionaries(st.text(), st.integers())))
+def test_find_json_finds_what_stands_in_prose(values):
+    text = "so: " + " and ".join(json.dumps(v, ensure_ascii=False) for v in values)
+    assert find_json(text) == values
+
+
+def test_coordinates_are_thousandths_of_the_picture():
+    assert BOX.pixels(2000, 500) == (200, 100, 600, 200)
+    assert Mark("", (-5, 1000)).pixels(64, 48) == (0, 47)
+
+
+def test_drawing():
+    blank = Image.new("RGB", (200, 100), "white")
+    drawn = draw_marks(blank, [BOX, Mark("dog", (900, 500))])
+    ring = [drawn.getpixel(xy) for xy in ((20, 30), (60, 30), (40, 20), (40, 40))]
+    assert len(set(ring)) == 1 and ring[0] != (255, 255, 255)  # the box's four sides
+    assert drawn.getpixel((40, 30)) == (255, 255, 255)  # what is in it stays visible
+    assert drawn.getpixel((180, 50)) not in (ring[0], (255, 255, 255))  # another label, another colour
+    assert blank.getcolors() == [(20_000, (255, 255, 255))]
+
+
+def test_saving_is_whole_or_refused(tmp_path, monkeypatch):
+    image, path = Image.new("RGB", (20, 20)), tmp_path / "out.png"
+    save_drawing(image, [], path)
+    with Image.open(path) as saved:
+        assert saved.size == (20, 20)
+    before = path.read_bytes()
+    monkeypatch.setattr(Image.Image, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(QwenRefError, match=r"out\.png: cannot be written: No space left"):
+        save_drawing(image, [BOX], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out", "nowhere/out.png", "."])
+def test_a_place_that_cannot_be(tmp_path, name):
+    with pytest.raises(QwenRefError, match=r"out|ending"):
+        save_drawing(Image.new("RGB", (20, 20)), [], tmp_path / name)
