@@ -15,7 +15,14 @@ import numpy as np
 
 from gguf_io import GGUFFile, open_gguf
 from qwen_ref.chat import Message
-from qwen_ref.config import OFFICIAL_SIZES, Config, VisionConfig, read_config, read_vision_config
+from qwen_ref.config import (
+    OFFICIAL_SIZES,
+    TEMPORAL_PATCH_SIZE,
+    Config,
+    VisionConfig,
+    read_config,
+    read_vision_config,
+)
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.rope import mrope_positions
@@ -148,6 +155,25 @@ class Model:
         self.text.logits(self.text.hidden([0], state))  # the way of a generated token
         self.text.hidden([0] * 8, state)  # the way of a prompt
         numba.set_num_threads(threads)
+
+    def seconds_until_answer(self, prompt: Prompt) -> float:
+        """About how long pictures and prompt will take to read, judged by a small piece of each work."""
+
+        def seconds(call: Callable[[], object]) -> float:
+            call()
+            started = time.perf_counter()
+            call()
+            return time.perf_counter() - started
+
+        tokens = min(64, len(prompt.token_ids))
+        state = self.text.new_state()
+        reading = seconds(lambda: self.text.hidden([0] * tokens, state)) / tokens * len(prompt.token_ids)
+        if not prompt.media:
+            return reading
+        c, grid = self.vision.config, (1, 16, 16)
+        blank = np.zeros((16 * 16, 3 * TEMPORAL_PATCH_SIZE * c.patch_size**2), np.float32)
+        rate = seconds(lambda: self.vision.encode(blank, grid)) / self.vision.work(grid)
+        return reading + rate * sum(self.vision.work(m.grid_thw) for m in prompt.media)
 
     def encode_prompt(
         self,

@@ -68,22 +68,25 @@ def product(given: Input, weight: Matrix) -> np.ndarray:
     return y
 
 
-def float_product(x: np.ndarray, weight: Matrix) -> np.ndarray:
-    """The same for weights stored as floats, x [T, K]; those of rare types go through NumPy."""
+def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
+    """The same for weights stored as floats, x [T, K], bias [N]; those of rare types go through NumPy."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
-    if kind not in FLOAT or columns % 16 or (tokens > FEW and rows % matmul_float.ROWS):
-        return numpy_linear.linear(x, weight)
+    if kind not in FLOAT or columns % 16:
+        return numpy_linear.linear(x, weight) + (0 if bias is None else bias)
     by_vector, by_matrix = FLOAT[kind]
     if tokens > FEW:
-        missing = -tokens % matmul_float.TOKENS
-        x = np.pad(x, ((0, missing), (0, 0))) if missing else np.ascontiguousarray(x)
-        y = np.zeros((len(x), rows), np.float32)
-        by_matrix(weight.data, x, y)
-        return y[:tokens]
+        T, R = matmul_float.TOKENS, matmul_float.ROWS
+        packs = np.empty((-(-tokens // T), columns * T), np.float32)
+        matmul_float.pack_rows(x, packs)
+        y = np.empty((len(packs) * T, -(-rows // R) * R), np.float32)
+        added = np.zeros(y.shape[1], np.float32)
+        added[:rows] = 0 if bias is None else bias
+        by_matrix(weight.data, added, packs, y)
+        return y[:tokens, :rows]
     y = np.empty((tokens, rows), np.float32)
     for t in range(tokens):
         by_vector(weight.data, x[t : t + 1], y[t : t + 1])
-    return y
+    return y if bias is None else y + bias
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:

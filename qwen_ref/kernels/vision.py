@@ -13,12 +13,11 @@ from numba import prange
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.elementwise import sigmoid
 from qwen_ref.kernels.layers import float_product
-from qwen_ref.kernels.matmul_float import ROWS, add_product
-from qwen_ref.kernels.simd import exp, fma, load_f32x16, max_lanes, maximum, mul, splat, store, sub, sum_lanes
+from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_product
+from qwen_ref.kernels.simd import add, div, exp, fma, load_f32x16, maximum, mul, splat, store, sub, sum_lanes
 from qwen_ref.model import norm as numpy_norm
-from qwen_ref.model.weights import GeluMlpWeights, Matrix, VisionAttentionWeights
-
-QUERIES = 32  # patches of a frame that attend to all its others at once, in one thread
+from qwen_ref.model import vision_block as numpy_block
+from qwen_ref.model.weights import GeluMlpWeights, VisionAttentionWeights
 
 
 @kernel(parallel=True)
@@ -28,7 +27,7 @@ def layer_norm_many(x, weight, bias, eps, out):
         size = x.shape[1]
         total = splat(np.float32(0))
         for i in range(0, size, 16):
-            total = fma(load_f32x16(x[n], i), splat(np.float32(1)), total)
+            total = add(total, load_f32x16(x[n], i))
         mean = splat(sum_lanes(total) / np.float32(size))
         squares = splat(np.float32(0))
         for i in range(0, size, 16):
@@ -61,62 +60,68 @@ def gelu_many(x):
 
 
 @kernel(parallel=True)
-def cut_heads(qkv, cos, sin, q, keys, values):
-    """One frame: qkv [N, 3*H*D], cos and sin [N, D/2] -> turned q [H, N', D], scaled by 1 / sqrt(D), tiles of
-    turned keys [H, N'/16, D * 16] and of values [H, D'/16, N' * 16]. N' and D' are rounded up.
+def cut_heads(qkv, cos, sin, queries, keys, values):
+    """One frame: qkv [N, 3*H*D], cos and sin [N, D/2] -> turned queries, scaled by 1 / sqrt(D), as tiles
+    [H, N'/ROWS, D * ROWS]; turned keys as packs [H, N'/TOKENS, D * TOKENS]; values, transposed, as packs
+    [H, D/TOKENS, N' * TOKENS]. N' is N rounded up; what is missing must be zero.
     """
-    heads, size = q.shape[0], q.shape[2]
+    heads, size = queries.shape[0], qkv.shape[1] // (3 * queries.shape[0])
     half = size // 2
     for h in prange(heads):
         scale = np.float32(1 / math.sqrt(size))
+        q_at, k_at, v_at = h * size, (heads + h) * size, (2 * heads + h) * size
         for n in range(qkv.shape[0]):
-            at, column = h * size, n % ROWS
-            k_tile = keys[h, n // ROWS]
+            query, key = queries[h, n // ROWS], keys[h, n // TOKENS]
+            q_lane, k_lane, row = n % ROWS, n % TOKENS, qkv[n]
             for i in range(half):
                 c, s = cos[n, i], sin[n, i]
-                a, b = qkv[n, at + i] * scale, qkv[n, at + half + i] * scale
-                q[h, n, i], q[h, n, half + i] = a * c - b * s, b * c + a * s
-                k_at = (heads + h) * size + i
-                a, b = qkv[n, k_at], qkv[n, k_at + half]
-                k_tile[i * ROWS + column] = a * c - b * s
-                k_tile[(half + i) * ROWS + column] = b * c + a * s
+                a, b = row[q_at + i] * scale, row[q_at + half + i] * scale
+                query[i * ROWS + q_lane] = a * c - b * s
+                query[(half + i) * ROWS + q_lane] = b * c + a * s
+                a, b = row[k_at + i], row[k_at + half + i]
+                key[i * TOKENS + k_lane] = a * c - b * s
+                key[(half + i) * TOKENS + k_lane] = b * c + a * s
             for i in range(size):
-                values[h, i // ROWS, n * ROWS + i % ROWS] = qkv[n, (2 * heads + h) * size + i]
+                values[h, i // TOKENS, n * TOKENS + i % TOKENS] = row[v_at + i]
+
+
+@kernel()
+def softmax_columns(scores, count, column):
+    """16 columns of scores [S', ROWS] over their first `count` rows, in place; the rest becomes zero."""
+    best = splat(np.float32(-np.inf))
+    for s in range(count):
+        best = maximum(best, load_f32x16(scores[s], column))
+    total = splat(np.float32(0))
+    for s in range(count):
+        p = exp(sub(load_f32x16(scores[s], column), best))
+        store(scores[s], column, p)
+        total = add(total, p)
+    share = div(splat(np.float32(1)), total)
+    for s in range(count):
+        store(scores[s], column, mul(load_f32x16(scores[s], column), share))
+    for s in range(count, scores.shape[0]):
+        store(scores[s], column, splat(np.float32(0)))
 
 
 @kernel(parallel=True)
-def attend_all(q, keys, values, patches, out):
-    """q, keys and values as cut_heads leaves them -> out [N, H*D], N = patches."""
-    heads, padded, size = q.shape
-    blocks = padded // QUERIES
+def attend_all(queries, keys, values, out):
+    """Arguments as cut_heads leaves them -> out [N, H*D]. All is transposed: the scores [N', ROWS] of ROWS
+    queries are, after the softmax, the tile that meets the values.
+    """
+    heads, blocks = queries.shape[0], queries.shape[1]
+    size, patches = queries.shape[2] // ROWS, out.shape[0]
     for task in prange(heads * blocks):
-        h, first = task // blocks, task % blocks * QUERIES
-        scores = np.zeros((QUERIES, padded), np.float32)
-        mixed = np.zeros((QUERIES, values.shape[1] * ROWS), np.float32)
-        queries = q[h, first : first + QUERIES]
-        for g in range((patches + ROWS - 1) // ROWS):
-            add_product(keys[h, g], queries, scores, g * ROWS)
-        count = min(QUERIES, patches - first)
-        for r in range(count):
-            row = scores[r]
-            for s in range(patches, padded):
-                row[s] = -np.inf
-            best = splat(np.float32(-np.inf))
-            for s in range(0, padded, 16):
-                best = maximum(best, load_f32x16(row, s))
-            highest, total = splat(max_lanes(best)), splat(np.float32(0))
-            for s in range(0, padded, 16):
-                p = exp(sub(load_f32x16(row, s), highest))
-                store(row, s, p)
-                total = fma(p, splat(np.float32(1)), total)
-            share = splat(1 / sum_lanes(total))
-            for s in range(0, padded, 16):
-                store(row, s, mul(load_f32x16(row, s), share))
-        for g in range(values.shape[1]):
-            add_product(values[h, g], scores, mixed, g * ROWS)
-        for r in range(count):
+        h, block = task // blocks, task % blocks
+        scores = np.zeros((keys.shape[1] * TOKENS, ROWS), np.float32)
+        add_product(queries[h, block], keys[h], scores, 0)
+        for column in range(0, ROWS, 16):
+            softmax_columns(scores, patches, column)
+        mixed = np.zeros((size, ROWS), np.float32)
+        add_product(scores.reshape(-1), values[h], mixed, 0)
+        first = block * ROWS
+        for r in range(min(ROWS, patches - first)):
             for i in range(size):
-                out[first + r, h * size + i] = mixed[r, i]
+                out[first + r, h * size + i] = mixed[i, r]
 
 
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
@@ -127,27 +132,27 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) 
     return out
 
 
-def linear(x: np.ndarray, weight: Matrix, bias: np.ndarray) -> np.ndarray:
-    return float_product(x, weight) + bias
-
-
 def vision_attention(
     x: np.ndarray, w: VisionAttentionWeights, cos: np.ndarray, sin: np.ndarray, num_heads: int
 ) -> np.ndarray:
-    qkv = linear(x, w.qkv, w.qkv_bias)  # [t*h*w, 3*H*D]
-    patches, size = len(cos), x.shape[1] // num_heads
-    padded = -(-patches // QUERIES) * QUERIES
-    q = np.zeros((num_heads, padded, size), np.float32)
-    keys = np.zeros((num_heads, padded // ROWS, size * ROWS), np.float32)
-    values = np.zeros((num_heads, -(-size // ROWS), padded * ROWS), np.float32)
+    size, patches = x.shape[1] // num_heads, len(cos)
+    if size % TOKENS:
+        return numpy_block.vision_attention(x, w, cos, sin, num_heads)
+    qkv = float_product(x, w.qkv, w.qkv_bias)  # [t*h*w, 3*H*D]
+    padded = -(-patches // ROWS) * ROWS
+    queries = np.zeros((num_heads, padded // ROWS, size * ROWS), np.float32)
+    keys = np.zeros((num_heads, padded // TOKENS, size * TOKENS), np.float32)
+    values = np.zeros((num_heads, size // TOKENS, padded * TOKENS), np.float32)
     out = np.empty_like(x)
     for start in range(0, len(x), patches):  # frames do not see each other
-        cut_heads(qkv[start : start + patches], cos, sin, q, keys, values)
-        attend_all(q, keys, values, patches, out[start : start + patches])
-    return linear(out, w.out, w.out_bias)
+        cut_heads(qkv[start : start + patches], cos, sin, queries, keys, values)
+        attend_all(queries, keys, values, out[start : start + patches])
+    return float_product(out, w.out, w.out_bias)
 
 
 def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, exact: bool) -> np.ndarray:
-    inner = linear(x, w.up, w.up_bias)
+    inner = float_product(x, w.up, w.up_bias)
+    if inner.shape[1] % 16:
+        return numpy_block.gelu_mlp(x, w, exact)
     (gelu_many if exact else gelu_tanh_many)(inner)
-    return linear(inner, w.down, w.down_bias)
+    return float_product(inner, w.down, w.down_bias)

@@ -126,3 +126,11 @@ class VisionModel:
         x = use.layer_norm(x, *w.post_norm, c.layer_norm_eps)
         merged = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
         return use.gelu_mlp(merged, w.merger, True)  # [N/4, 4*hidden] -> [N/4, out_hidden]
+
+    def work(self, grid_thw: tuple[int, int, int]) -> float:
+        """Multiplications of `encode`, which say how long one picture takes beside another."""
+        c, (t, h, w) = self.config, grid_thw
+        hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
+        block = hidden * (4 * hidden + 2 * c.intermediate_size + 2 * h * w)  # a patch: matrices, attention
+        merger = merged * (merged + c.out_hidden_size) / c.spatial_merge_size**2
+        return t * h * w * (c.depth * block + merger)
