@@ -7,8 +7,9 @@ GGUF file, dequantized by the gguf package and put back into transformers' layou
 compute with the same numbers. With --checkpoint-weights they are the checkpoint's own, but for A_log and the
 zero-centred norm weights, which the converter rounds to float32 as -exp(A_log) and 1 + w.
 
-transformers casts to float32 inside (norms, the delta rule, RoPE), so `model.double()` alone is not
-float64: for --dtype float64 its modeling code is made to do those casts in float64 instead.
+transformers casts to float32 inside (norms, the delta rule, RoPE, the interpolation of the vision tower's
+positions, the logits of generated tokens), so `model.double()` alone is not float64: for --dtype float64 its
+modeling code is made to do those casts in float64 instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import numpy as np
 import torch
 import transformers.models.qwen3_5.modeling_qwen3_5 as modeling
 from gguf.tensor_mapping import get_tensor_name_map
-from transformers import Qwen3_5ForConditionalGeneration
+from transformers import Qwen3_5ForConditionalGeneration, vision_utils
+from transformers.generation import utils as generation_utils
 from transformers.utils import logging
 
 from gguf_io import open_gguf
@@ -39,13 +41,13 @@ class _Float64(types.ModuleType):
 
 def make_float64(model) -> None:
     model.double()
-    modeling.torch = _Float64("torch")
+    modeling.torch = vision_utils.torch = generation_utils.torch = _Float64("torch")
     torch.Tensor.float = torch.Tensor.double
-    for module in model.modules():
-        if isinstance(module, modeling.Qwen3_5TextRotaryEmbedding):  # its buffer was made in float32
-            rope = model.config.text_config.rope_parameters
-            n = 2 * module.inv_freq.numel()
-            module.inv_freq = 1.0 / rope["rope_theta"] ** (torch.arange(0, n, 2, dtype=torch.float64) / n)
+    for module in model.modules():  # frequencies of RoPE were made in float32
+        if isinstance(module, modeling.Qwen3_5TextRotaryEmbedding):
+            module.inv_freq, _ = module.compute_default_rope_parameters(module.config)
+        if isinstance(module, modeling.Qwen3_5VisionRotaryEmbedding):
+            module.inv_freq, _ = module.compute_axial_rope_parameters(module.config)
 
 
 def untile(x: np.ndarray, axis: int, k_heads: int, v_heads: int, head_dim: int) -> np.ndarray:
