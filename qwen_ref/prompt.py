@@ -99,8 +99,8 @@ class PromptEncoder:
 def show_media(text: str, shapes: Sequence[Shape]) -> str:
     """A rendered conversation with each video as its time steps, `<0.5 seconds>` before each.
 
-    transformers' `Qwen3VLProcessor.replace_video_token`. Raises QwenRefError if the template shows something
-    else than the messages hold.
+    As transformers up to 5.9: the template's own start and end of a video go. (From 5.10 on they stay, around
+    all time steps.) Raises QwenRefError if the template shows something else than the messages hold.
     """
     left = list(shapes)
 
