@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import write_whole
 
 GRID = 1000  # coordinates of the right and the bottom edge
 KEYS = {"bbox_2d": 4, "point_2d": 2, "coordinate": 2}  # name -> how many numbers
@@ -132,15 +132,5 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
 def save_drawing(image: Image.Image, marks: list[Mark], path: str | os.PathLike[str]) -> None:
     """Save the picture with its marks, whole or not at all. Raises QwenRefError if that fails."""
     check_drawing(path)
-    path = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
-            try:
-                draw_marks(image, marks).save(file, Image.registered_extensions()[path.suffix.lower()])
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise QwenRefError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with write_whole(path) as file:
+        draw_marks(image, marks).save(file, Image.registered_extensions()[Path(path).suffix.lower()])

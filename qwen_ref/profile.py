@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from qwen_ref.model.weights import AttentionWeights, Matrix
 
 READ_BYTES = 1 << 28
 BAR = 30
+ORDER = ("linear", "mlp", "deltanet", "attention", "rms_norm", "the rest", "total")
+LABELS = {"linear": "output matrix", "rms_norm": "norms", "total": "a token"}
 
 
 def read_bandwidth() -> float:
@@ -85,20 +88,50 @@ def profile_decode(network: TextModel, token_ids: Sequence[int]) -> dict[str, An
     sizes = part_bytes(network)
     limit = read_bandwidth() if plain.name == "numba" else None
     lines = [f"{'part':16}{'ms':>8}{'share':>8}{'MiB':>8}{'GB/s':>8}"]
-    labels = {"linear": "output matrix", "rms_norm": "norms", "total": "a token"}
-    for name in ("linear", "mlp", "deltanet", "attention", "rms_norm", "the rest", "total"):
-        seconds, nbytes = median[name], sum(sizes.values()) if name == "total" else sizes.get(name, 0)
+    sizes["total"] = sum(sizes.values())
+    for name in ORDER:
+        seconds, nbytes = median[name], sizes.get(name, 0)
         share = seconds / median["total"]
         rate = f"{nbytes / seconds / 1e9:8.1f}{nbytes / 2**20:8.1f}"[:8] if nbytes else " " * 8
         lines.append(
-            f"{labels.get(name, name):16}{seconds * 1e3:8.2f}{share:8.1%}{nbytes / 2**20:8.1f}{rate}"
+            f"{LABELS.get(name, name):16}{seconds * 1e3:8.2f}{share:8.1%}{nbytes / 2**20:8.1f}{rate}"
             f"  {'█' * round(BAR * share) if name != 'total' else ''}"
         )
     if limit:
-        total = sum(sizes.values())
+        total = sizes["total"]
         lines.append(
             f"the memory reads at {limit / 1e9:.1f} GB/s: a token could take {total / limit * 1e3:.2f} ms "
             f"({limit / total:.1f} t/s), and {total / limit / median['total']:.0%} of that speed is reached"
         )
     parts = {name: {"seconds": median[name], "bytes": sizes.get(name, 0)} for name in median}
     return {"table": "\n".join(lines), "parts": parts, "bandwidth": limit}
+
+
+def draw_profile(profile: dict[str, Any], title: str) -> str:
+    """The picture of a profile, as SVG: a bar for each part, dark as far as reading its bytes must take."""
+    parts, limit = profile["parts"], profile["bandwidth"]
+    rows = [(LABELS.get(name, name), parts[name]) for name in ORDER]
+    whole = parts["total"]["seconds"]
+    left, width, height = 130, 460, 30
+    size = f"{left + width + 170} {height * len(rows) + 90}"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" font-family="sans-serif" '
+        'font-size="14">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<text x="10" y="26" font-size="17">{escape(title)}</text>',
+    ]
+    for i, (label, part) in enumerate(rows):
+        y, seconds = 45 + height * i, part["seconds"]
+        must = min(part["bytes"] / limit, seconds) if limit else 0.0
+        text = f"{seconds * 1e3:.2f} ms" + (f", {part['bytes'] / 2**20:.0f} MiB" if part["bytes"] else "")
+        lines += [
+            f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(label)}</text>',
+            f'<rect x="{left}" y="{y}" width="{width * seconds / whole:.1f}" height="20" fill="#f2b88b"/>',
+            f'<rect x="{left}" y="{y}" width="{width * must / whole:.1f}" height="20" fill="#31688e"/>',
+            f'<text x="{left + width * seconds / whole + 8:.1f}" y="{y + 15}">{text}</text>',
+        ]
+    if limit:
+        y = 70 + height * len(rows)
+        note = f"dark: reading the bytes at the {limit / 1e9:.1f} GB/s that this memory was measured to give"
+        lines.append(f'<text x="10" y="{y}">{note}</text>')
+    return "\n".join([*lines, "</svg>", ""])

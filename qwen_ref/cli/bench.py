@@ -8,7 +8,7 @@ median is shown.
 examples:
   python -m qwen_ref bench --model model.gguf
   python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
-  python -m qwen_ref bench --model model.gguf --no-start --profile
+  python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,12 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=["md", "json"], default="md")
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels or plain NumPy")
     parser.add_argument("--no-start", action="store_true", help="leave out cold start and peak memory")
-    parser.add_argument("--profile", action="store_true", help="say where the time of a token goes")
+    parser.add_argument(
+        "--profile",
+        nargs="?",
+        const="",
+        metavar="FILE.svg",
+        help="say where the time of a token goes, as a table and, into FILE.svg, as a picture",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or [])]):
         raise QwenRefError("-r must be at least 1, and -p, -n and -d not negative")
+    if args.profile and len(args.model) > 1:
+        raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
+    if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
+        raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
     results = []
     for path in args.model:
         results += measure_model(path, args)
@@ -100,10 +111,14 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     show("")
     if not args.no_start:
         results.append(base | measure_start(path, args))
-    if args.profile:
-        from qwen_ref.profile import profile_decode
+    if args.profile is not None:
+        from qwen_ref.profile import draw_profile, profile_decode
 
-        results.append(base | {"test": "profile", "profile": profile_decode(network, token_ids[:64])})
+        profile = profile_decode(network, token_ids[:64])
+        results.append(base | {"test": "profile", "profile": profile})
+        if args.profile:
+            with write_whole(args.profile) as file:
+                file.write(draw_profile(profile, f"A token of {base['model']}").encode())
     return results
 
 

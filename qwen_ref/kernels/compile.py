@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,20 @@ def _cache_directory() -> Path | None:
         root.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None
-    return root / f"kernels-{digest.hexdigest()[:12]}" if os.access(root, os.W_OK) else None
+    if not os.access(root, os.W_OK):
+        return None
+    directory = root / f"kernels-{digest.hexdigest()[:12]}"
+    if not directory.exists():
+        _keep_newest(root, 2)
+    return directory
+
+
+def _keep_newest(root: Path, count: int) -> None:
+    """Remove what other versions compiled, but for the newest: they may be in use in another environment."""
+    directories = [directory for directory in root.glob("kernels-*") if directory.is_dir()]
+    directories.sort(key=lambda directory: directory.stat().st_mtime, reverse=True)
+    for directory in directories[count:]:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _threading_layer() -> str:
