@@ -45,6 +45,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     plain = tmp_path / "plain"
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode
-    with pytest.raises(QwenRefError, match="missing/file: cannot be written: No such file"):
-        with write_whole(tmp_path / "missing" / "file"):
-            pass
+    missing = write_whole(tmp_path / "missing" / "file")
+    with pytest.raises(QwenRefError, match="missing/file: cannot be written: No such file"), missing:
+        pass
