@@ -8,12 +8,13 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gguf_io import GGUFFile, open_gguf
+from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref.chat import Message
 from qwen_ref.config import (
     OFFICIAL_SIZES,
@@ -94,8 +95,11 @@ def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] 
                 f"{path.name} has a hidden size of {config.hidden_size} ({ours})"
             )
         return file
-    beside = [open_gguf(p) for p in sorted(path.parent.glob("*mmproj*.gguf"))]
-    fitting = [file for file in beside if fits(file)]
+    fitting = []
+    for beside in sorted(path.parent.glob("*mmproj*.gguf")):
+        with suppress(GGUFError, QwenRefError):  # another model's, or broken
+            if fits(file := open_gguf(beside)):
+                fitting.append(file)
     if len(fitting) != 1:
         names = ", ".join(file.path.name for file in fitting) or "none that fits it lies beside it"
         raise QwenRefError(f"{path}: images need one vision file (mmproj): {names}; give --mmproj FILE")
