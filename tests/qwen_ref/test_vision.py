@@ -263,5 +263,5 @@ def test_the_vision_file_of_this_size_is_found_among_others(fixtures, tmp_path):
     with pytest.raises(QwenRefError, match="none that fits it lies beside it"):
         engine.find_vision_file(tmp_path / "tiny-wide.gguf", wide.config, None)
     shutil.copy(fixtures / "mmproj-tiny.gguf", tmp_path / "z-mmproj.gguf")
-    with pytest.raises(QwenRefError, match="mmproj.*, z-mmproj.*; give --mmproj"):
+    with pytest.raises(QwenRefError, match=r"mmproj\.gguf, z-mmproj\.gguf; give --mmproj"):
         engine.find_vision_file(tmp_path / "tiny.gguf", narrow.config, None)
