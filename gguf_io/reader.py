@@ -332,8 +332,11 @@ def _read_tensor_infos(header: _Header, count: int, alignment: int) -> dict[str,
                 name, f"{shape[-1]} columns are not a multiple of {type_.name}'s {type_.block_size}"
             )
         nbytes = math.prod(shape[:-1]) * type_.row_bytes(shape[-1])  # Python integers: no overflow here,
-        if math.prod(max(n, 1) for n in shape) >= 1 << 63:  # and none where 64 bits must do
-            raise header.error(name, f"shape {shape} has more elements than 63 bits can count")
+        elements = math.prod(
+            max(n, 1) for n in shape
+        )  # and none where 64 bits must do, in an empty one either
+        if elements * type_.block_bytes >= 1 << 63:
+            raise header.error(name, f"shape {shape} is more than 63 bits can count")
         if offset % alignment:
             raise header.error(
                 f"offset of {name}", f"{offset} is not a multiple of the alignment {alignment}"
