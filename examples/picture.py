@@ -1,4 +1,4 @@
-"""Ask about a picture: python examples/picture.py --model Qwen3.5-0.8B-Q4_K_M.gguf [photo.jpg] [question]"""
+"""Ask about a picture: python examples/picture.py [--model FILE] [photo.jpg] [question]"""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from gguf_io import GGUFError
 MEDIA = Path(__file__).parent / "media"
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", required=True, help="its mmproj-….gguf lies beside it")
+parser.add_argument("--model", help="its mmproj-….gguf lies beside it (the small one of the package)")
 parser.add_argument("picture", nargs="?", default=MEDIA / "shapes.png")
 parser.add_argument("question", nargs="?", default="Describe this picture in one sentence.")
 options = parser.parse_args()

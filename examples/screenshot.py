@@ -1,4 +1,4 @@
-"""Where to click: python examples/screenshot.py --model FILE [screen.png] ["the save button"]"""
+"""Where to click: python examples/screenshot.py [--model FILE] [screen.png] ["the save button"]"""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from qwen_ref.grounding import find_marks, save_drawing
 MEDIA = Path(__file__).parent / "media"
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", required=True, help="its mmproj-….gguf lies beside it")
+parser.add_argument("--model", help="its mmproj-….gguf lies beside it (the small one of the package)")
 parser.add_argument("--draw", default="found.png", help="the picture with what was found (found.png)")
 parser.add_argument("picture", nargs="?", default=MEDIA / "screen.png")
 parser.add_argument("target", nargs="?", default="the Save button")

@@ -1,4 +1,4 @@
-"""Ask about a clip: python examples/video.py --model FILE [clip.mp4] [question] [--fps 1]"""
+"""Ask about a clip: python examples/video.py [--model FILE] [clip.mp4] [question] [--fps 1]"""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from qwen_ref.media.media import Limits
 MEDIA = Path(__file__).parent / "media"
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", required=True, help="its mmproj-….gguf lies beside it")
+parser.add_argument("--model", help="its mmproj-….gguf lies beside it (the small one of the package)")
 parser.add_argument("--fps", type=float, default=2, help="frames to look at, a second of the clip")
 parser.add_argument("clip", nargs="?", default=MEDIA / "ball.mp4")
 parser.add_argument("question", nargs="?", default="What happens in this clip, and when?")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gguf_io import GGUFError, GGUFFile, open_gguf
+from qwen_ref import shipped
 from qwen_ref.chat import Message
 from qwen_ref.config import (
     OFFICIAL_SIZES,
@@ -430,7 +431,7 @@ def available_memory() -> int:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     dtype: type = np.float32,
     memory_budget: int | None = None,
@@ -441,6 +442,7 @@ def load(
 ) -> Model:
     """Open a Qwen3.5 GGUF file for text generation, about pictures too.
 
+    Without a `path` it is the small model that ships with the package.
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy"; `threads` is for the kernels. NumPy converts weights to floats as they are needed and keeps at
@@ -451,4 +453,4 @@ def load(
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
     budget = available_memory() // 2 if memory_budget is None else memory_budget
-    return Model(path, dtype, budget, context, backend, threads, mmproj)
+    return Model(shipped.MODEL if path is None else path, dtype, budget, context, backend, threads, mmproj)

@@ -6,6 +6,7 @@ median is shown.
 "start" is a process of its own, from its beginning to the first token of a short prompt.
 
 examples:
+  python -m qwen_ref bench                                  # the small model that ships with qwen_ref
   python -m qwen_ref bench --model model.gguf
   python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
   python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
@@ -22,12 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from qwen_ref.cli.options import MODEL_HELP, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", action="append", required=True, metavar="FILE", help="repeatable")
+    parser.add_argument("-m", "--model", action="append", metavar="FILE", help=f"{MODEL_HELP}; repeatable")
     parser.add_argument(
         "-p", type=int, action="append", metavar="N", help="prompt tokens (512; 0: none); repeatable"
     )
@@ -52,12 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or [])]):
         raise QwenRefError("-r must be at least 1, and -p, -n and -d not negative")
-    if args.profile and len(args.model) > 1:
+    if args.profile and len(args.model or []) > 1:
         raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
     if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
         raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
     results = []
-    for path in args.model:
+    for path in args.model or [shipped_model()]:
         results += measure_model(path, args)
     if args.output == "json":
         print(json.dumps(results, indent=1))

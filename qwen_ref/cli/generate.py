@@ -1,9 +1,10 @@
 """Answer a prompt, streaming the text as it is produced.
 
 examples:
+  python -m qwen_ref generate --prompt "Tell me a story."        # the small model that ships with qwen_ref
   python -m qwen_ref generate --model model.gguf --prompt "Why is the sky blue?"
   python -m qwen_ref generate --model model.gguf --thinking --prompt "What is 17 * 23?"
-  python -m qwen_ref generate --model model.gguf --image receipt.jpg --prompt "What did this cost?"
+  python -m qwen_ref generate --model model.gguf --image receipt.jpg --show --prompt "What did this cost?"
   python -m qwen_ref generate --model model.gguf --image street.jpg --draw marked.png \\
       --prompt "Locate every car. Answer with bbox_2d and label in JSON."
   cat notes.txt | python -m qwen_ref generate --model model.gguf --system "Summarize in one line." --prompt -
@@ -16,7 +17,9 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -26,6 +29,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from qwen_ref.cli.options import MODEL_HELP, shipped_model
 from qwen_ref.errors import QwenRefError
 
 SAMPLING = {  # option -> (type, help)
@@ -42,9 +46,7 @@ SAMPLING = {  # option -> (type, help)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", required=True, metavar="FILE", help="a Qwen3.5 GGUF file (any part of a split one)"
-    )
+    parser.add_argument("--model", metavar="FILE", help=MODEL_HELP)
     text = parser.add_argument_group("prompt")
     source = text.add_mutually_exclusive_group()
     source.add_argument(
@@ -73,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     media.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
     media.add_argument("--fps", type=float, metavar="X", help="frames of a video to look at, a second (2)")
     media.add_argument("--max-frames", type=int, metavar="N", help="of a video to look at (768)")
+    media.add_argument(
+        "--show", action="store_true", help="show the pictures in the terminal before the answer"
+    )
     media.add_argument(
         "--draw", metavar="FILE", help="save the first image with the boxes and points of the answer on it"
     )
@@ -123,6 +128,10 @@ def read_prompt(args: argparse.Namespace) -> str:
         raise QwenRefError(f"standard input: byte {error.start} is not UTF-8 text") from None
 
 
+def is_colour_terminal() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def show_progress(what: str, done: int, total: int) -> None:
     """A line on the terminal while the prompt is read; it is erased at the end."""
     line = "" if done == total else f"{what}: {100 * done // total} %"
@@ -165,7 +174,7 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     given |= {"max_image_tokens": args.max_image_tokens, "max_video_tokens": args.max_video_tokens}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.image and not args.video:
-        for name in [*given, *(["draw"] if args.draw else [])]:
+        for name in [*given, *(name for name in ("draw", "show") if getattr(args, name))]:
             raise QwenRefError(f"--{name.replace('_', '-')}: there is no --image or --video")
         return prompt, []
     if args.raw:
@@ -185,6 +194,17 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     vision = read_vision_config(engine.find_vision_file(file.path, read_config(file), args.mmproj))
     messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
     return messages, media
+
+
+def show_pictures(media: list[Any], colour: bool) -> None:
+    """Each picture on standard output; where it cannot be seen there, its name beside the output."""
+    from qwen_ref.media.show import half_blocks
+
+    for m in media:
+        if colour and m.image is not None:
+            print(half_blocks(m.image, min(64, shutil.get_terminal_size().columns)), flush=True)
+        else:
+            print(m.name, file=sys.stderr)
 
 
 def announce_media(model: Any, prompt: Any) -> None:
@@ -218,7 +238,11 @@ def run(args: argparse.Namespace) -> int:
     if args.memory is not None and not 0 <= args.memory < 1 << 20:
         raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
     budget = None if args.memory is None else int(args.memory * 2**30)
+    if args.model is None:
+        args.model = shipped_model()
     messages, media = open_media(args, prompt)
+    if args.show:
+        show_pictures(media, colour=is_colour_terminal() and not args.json)
     about_prompt = dict(system=args.system, thinking=args.thinking, raw=args.raw, special=args.special)
     about_prompt["shapes"] = [m.shape for m in media]
     with encoding_beside(args.model, messages, about_prompt) as encoded:

@@ -3,6 +3,7 @@
     images.py      a file, bytes, a Pillow image or an array -> patches of one image
     video.py       a file, a folder, images or an array -> frames chosen, and their patches pair by pair
     patches.py     resized pixels -> normalized patches, in the order that both share
+    show.py        an image -> coloured text, for people
 
 Bit for bit what transformers' processors for Qwen3.5 give; video.py says where a resized frame may differ,
 and by how much.

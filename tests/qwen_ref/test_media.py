@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import struct
 import zlib
 
@@ -11,6 +12,7 @@ from PIL import Image
 from qwen_ref import QwenRefError
 from qwen_ref.media.images import image_patches, image_tokens, read_image, smart_resize
 from qwen_ref.media.patches import MEAN, SIZES, STD, cut_patches, video_values
+from qwen_ref.media.show import half_blocks
 from qwen_ref.media.video import (
     read_video,
     resize_frame,
@@ -158,6 +160,23 @@ def test_images_that_are_refused(tmp_path, capfd, content, words):
 def test_sources_that_are_refused(source, words):
     with pytest.raises(QwenRefError, match=words):
         read_image(source)
+
+
+def test_half_blocks_are_two_pixels_each():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    upper_and_lower = r"\033\[38;2;(\d+);(\d+);(\d+)m\033\[48;2;(\d+);(\d+);(\d+)m▀"
+    lines = half_blocks(Image.fromarray(pixels)).split("\n")
+    for line, rows in zip(lines, (pixels[:2], pixels[2:])):
+        assert re.fullmatch(rf"({upper_and_lower}){{4}}\033\[0m", line)
+        shown = np.array(re.findall(upper_and_lower, line), int)  # [columns, 2 * 3]
+        np.testing.assert_array_equal(shown.reshape(4, 2, 3), rows.transpose(1, 0, 2))
+    assert len(lines) == 3 and lines[2] == ""
+
+
+@pytest.mark.parametrize("size, columns, lines", [((200, 100), 64, 16), ((90, 640), 9, 32), ((3, 5), 3, 3)])
+def test_half_blocks_fit_a_terminal(size, columns, lines):
+    shown = half_blocks(Image.new("RGB", size)).splitlines()
+    assert len(shown) == lines and {line.count("▀") for line in shown} == {columns}
 
 
 # Videos

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -224,6 +226,30 @@ def test_command_line(fixtures, model, golden, tmp_path):
     report = json.loads(told.stdout)
     assert report["prompt_token_ids"] == expected.prompt_ids and report["token_ids"] == expected.token_ids
     assert expected.prompt_ids.count(model.tokenizer.ids["<|image_pad|>"]) == 2 * 3 * 5 and told.stderr == ""
+
+
+def test_a_picture_is_shown_on_a_terminal_and_named_elsewhere(fixtures, tmp_path):
+    picture = tmp_path / "1.png"
+    Image.new("RGB", (4, 4), (255, 128, 0)).save(picture)
+    command = [
+        sys.executable,
+        "-m",
+        "qwen_ref",
+        "generate",
+        "--model",
+        fixtures / "tiny.gguf",
+        "--prompt",
+        "x",
+    ]
+    command += ["-n", "2", "--seed", "1", "--image", picture, "--show"]
+    elsewhere = subprocess.run(command, capture_output=True)
+    assert elsewhere.stderr.decode() == f"{picture}\n" and "\033" not in elsewhere.stdout.decode()
+    leader, follower = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "NO_COLOR": ""}
+    on_terminal = subprocess.run(command, stdout=follower, stderr=subprocess.PIPE, env=environment)
+    assert os.read(leader, 10_000).startswith(b"\033[38;2;255;128;0m") and on_terminal.stderr == b""
+    os.close(follower)
+    os.close(leader)
 
 
 @pytest.mark.parametrize(

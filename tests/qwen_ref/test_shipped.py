@@ -1,0 +1,42 @@
+"""The model that ships with the package: found without a path, named on the command line, in the wheel."""
+
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+from qwen_ref import load, shipped
+
+ROOT = Path(__file__).parents[2]
+NOTE = "no --model given: using the small model that ships with qwen_ref (tiny-Q4_K_M.gguf)\n"
+
+
+def run(*args):
+    command = [sys.executable, "-m", "qwen_ref", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=150)
+
+
+def test_load_without_a_path():
+    model = load()
+    assert model.path == shipped.MODEL
+    assert len("".join(model.generate("Hi", raw=True, max_tokens=5, seed=1))) > 0
+
+
+def test_commands_without_a_model_say_which_one_they_take():
+    prompt = ["--raw", "--greedy", "--prompt", "Once upon a time", "-n", "5"]
+    told = run("generate", *prompt)
+    assert (told.returncode, told.stderr) == (0, NOTE)
+    named = run("generate", "--model", str(shipped.MODEL), *prompt)
+    assert (named.returncode, named.stderr, named.stdout) == (0, "", told.stdout)
+    told = run("bench", "-p", "5", "-n", "0", "-r", "1", "--no-start")
+    assert (told.returncode, told.stderr) == (0, NOTE) and "tiny-Q4_K_M.gguf" in told.stdout
+
+
+def test_the_files_are_package_data():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    folder = ROOT / "qwen_ref" / "shipped"
+    shipping = set(folder.glob(setup["options.package_data"]["qwen_ref.shipped"]))
+    assert folder / shipped.MODEL.name in shipping
+    assert shipping == {path for path in folder.iterdir() if path.is_file()} - {folder / "__init__.py"}
+    assert sum(path.stat().st_size for path in shipping) <= 16e6
