@@ -1,0 +1,116 @@
+"""Batches of samples, always of the same shapes: what a step of training reads."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import draw
+import numpy as np
+import torch
+import world
+from tokens import IGNORED, Encoder, Example
+from torch.utils.data import DataLoader, IterableDataset
+from world import Sample
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples that go through the model together. Longer ones than `length` are not used."""
+
+    tasks: dict[Callable[..., Sample], float]  # and how often each comes
+    count: int
+    length: int  # in tokens
+    frames: int = 0  # of what is seen; 0: nothing
+    size: tuple[int, int] = (0, 0)  # its width and height
+
+
+TOOLS = {world.tools: 1.0}
+TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
+GROUPS = {
+    **{f"{w}x{h}": Group(world.PICTURES, 24, 224, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 20, 160, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    "tools": Group(TOOLS, 20, 336),
+    "talk": Group(TALK, 64, 160),
+}
+TASK_NAMES = list(world.TASKS)
+
+
+def group_of(sample: Sample, length: int) -> str | None:
+    """The group that a sample belongs to; None if it is too long for it."""
+    if sample.picture is not None:
+        name = f"{sample.picture.width}x{sample.picture.height}"
+    else:
+        name = "clips" if sample.clip is not None else "tools" if sample.tools else "talk"
+    return name if length <= GROUPS[name].length else None
+
+
+def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
+    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], weights [B], pixels, tasks."""
+    B, T = len(members), group.length
+    batch = {
+        "token_ids": np.zeros((B, T), np.int64),
+        "labels": np.full((B, T), IGNORED, np.int64),
+        "seen": np.full((B, T), -1, np.int64),
+        "positions": np.zeros((3, B, T), np.int64),
+        "tasks": np.array([TASK_NAMES.index(s.task) for s, _ in members]),
+    }
+    for i, (_, example) in enumerate(members):
+        length = len(example.token_ids)
+        batch["token_ids"][i, :length] = example.token_ids
+        batch["labels"][i, :length] = example.labels
+        batch["seen"][i, :length] = example.seen
+        batch["positions"][:, i, :length] = example.positions
+    if group.frames == 1:
+        batch["pixels"] = np.stack([np.asarray(s.picture)[None] for s, _ in members])
+    elif group.frames:
+        batch["pixels"] = np.stack([s.clip for s, _ in members if s.clip is not None])
+    return batch
+
+
+Batch = dict[str, dict[str, torch.Tensor]]  # of each group
+
+
+class Batches(IterableDataset):
+    """Batch `step` is the same whoever makes it, and however often training was stopped and resumed."""
+
+    def __init__(self, tokenizer: Path, seed: int, steps: range, test: bool = False):
+        self.tokenizer, self.seed, self.steps, self.test = tokenizer, seed, steps, test
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        encoder = Encoder(self.tokenizer)
+        for step in self.steps[first::stride]:
+            yield self.batch(encoder, step)
+
+    def batch(self, encoder: Encoder, step: int) -> Batch:
+        rng = random.Random(f"{self.seed} {step} {self.test}")
+        full: dict[str, list[tuple[Sample, Example]]] = defaultdict(list)
+        for name, group in GROUPS.items():
+            tasks, weights = list(group.tasks), list(group.tasks.values())
+            while len(full[name]) < group.count:
+                task = rng.choices(tasks, weights)[0]
+                sample = world.sample(task.__name__, rng.getrandbits(60), self.test)
+                example = encoder.encode(sample)
+                if (found := group_of(sample, len(example.token_ids))) and len(full[found]) < GROUPS[found].count:
+                    full[found].append((sample, example))
+        return {
+            name: {key: torch.from_numpy(value) for key, value in stack(group, full[name]).items()}
+            for name, group in GROUPS.items()
+        }
+
+
+def loader(batches: Batches, workers: int) -> Iterator[Batch]:
+    return iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )

@@ -1,0 +1,136 @@
+"""The small model in PyTorch: transformers' own Qwen3_5 classes, called so that a whole batch is one run.
+
+Only the way through them is ours: pictures of one size go through the vision tower together, and what it
+says takes the places of the placeholder tokens by indexing, without a loop over the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from tokens import SPECIAL_TOKENS, VOCAB_SIZE
+from torch import Tensor
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
+from transformers.vision_utils import (
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
+
+PATCH, MERGE, FRAMES = 16, 2, 2  # pixels of a patch, patches of a token's side, frames of a time step
+
+
+def special(name: str) -> int:
+    """Special tokens are the last of the vocabulary."""
+    return VOCAB_SIZE - len(SPECIAL_TOKENS) + SPECIAL_TOKENS.index(name)
+
+
+def config() -> Qwen3_5Config:
+    """Qwen3.5 in small: 12 layers at 3:1, two V heads for each K head as the 4B and 9B have."""
+    text = dict(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=128,
+        linear_num_key_heads=4,
+        linear_num_value_heads=8,
+        linear_key_head_dim=64,
+        linear_value_head_dim=64,
+        linear_conv_kernel_dim=4,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        eos_token_id=special("<|im_end|>"),
+        rope_parameters=dict(
+            rope_type="default",
+            rope_theta=10_000,
+            partial_rotary_factor=0.5,
+            mrope_section=[11, 11, 10],
+            mrope_interleaved=True,
+        ),
+    )
+    vision = dict(
+        depth=4,
+        hidden_size=192,
+        intermediate_size=768,
+        num_heads=3,
+        in_channels=3,
+        patch_size=PATCH,
+        spatial_merge_size=MERGE,
+        temporal_patch_size=FRAMES,
+        num_position_embeddings=256,  # 16 x 16: those of a picture of 256 x 256
+        out_hidden_size=256,
+    )
+    return Qwen3_5Config(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=special("<|image_pad|>"),
+        video_token_id=special("<|video_pad|>"),
+        vision_start_token_id=special("<|vision_start|>"),
+        vision_end_token_id=special("<|vision_end|>"),
+    )
+
+
+def new_model(seed: int) -> Qwen3_5ForConditionalGeneration:
+    torch.manual_seed(seed)
+    return Qwen3_5ForConditionalGeneration(config())
+
+
+class Eyes:
+    """The vision tower for pictures and clips of one size; what depends on the size alone is computed once."""
+
+    def __init__(self, tower: qwen.Qwen3_5VisionModel, height: int, width: int):
+        self.tower, self.rows, self.columns = tower, height // PATCH // MERGE, width // PATCH // MERGE
+        device = tower.pos_embed.weight.device
+        grid = torch.tensor([[1, height // PATCH, width // PATCH]], device=device)
+        self.places, weights = get_vision_interpolation_indices_and_weights(
+            grid, num_grid_per_side=tower.num_grid_per_side, mode="bilinear", align_corners=True, spatial_merge_size=MERGE
+        )
+        self.weights = weights[:, :, None].to(torch.bfloat16 if device.type == "cuda" else torch.float32)
+        position_ids = get_vision_position_ids(grid, MERGE)
+        self.cos, self.sin = tower.rotary_pos_emb(self.weights, position_ids)  # [P, head_dim] each
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, T, H, W, 3], T = 1 or even -> [N, T / 2 * tokens, hidden_size of the text]."""
+        N, T = pixels.shape[:2]
+        if T == 1:
+            pixels = pixels.expand(-1, FRAMES, -1, -1, -1)  # a picture is two equal frames
+        x = pixels.reshape(
+            -1, FRAMES, self.rows, MERGE, PATCH, self.columns, MERGE, PATCH, 3
+        )  # -> [n, rows, columns, M, M, 3, F, P, P]
+        x = x.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(len(x), -1, 3 * FRAMES * PATCH * PATCH)
+        tower, proj = self.tower, self.tower.patch_embed.proj
+        x = x.to(proj.weight.dtype) / 127.5 - 1
+        x = F.linear(x, proj.weight.flatten(1), proj.bias)  # [n, P, C]
+        x = x + (tower.pos_embed(self.places) * self.weights).sum(1)
+        for block in tower.blocks:
+            x = x + self.attend(block.attn, block.norm1(x))
+            x = x + block.mlp(block.norm2(x))
+        return tower.merger(x).reshape(N, -1, tower.config.out_hidden_size)
+
+    def attend(self, attention: qwen.Qwen3_5VisionAttention, x: Tensor) -> Tensor:
+        n, P, C = x.shape
+        q, k, v = attention.qkv(x).reshape(n, P, 3, attention.num_heads, -1).unbind(2)  # [n, P, H, D] each
+        q, k = qwen.apply_rotary_pos_emb_vision(q, k, self.cos, self.sin)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # -> [n, H, P, D]
+        o = F.scaled_dot_product_attention(q, k, v)
+        return attention.proj(o.transpose(1, 2).reshape(n, P, C))
+
+
+def logits(
+    model: Qwen3_5ForConditionalGeneration, token_ids: Tensor, positions: Tensor, seen: Tensor, visual: Tensor | None
+) -> Tensor:
+    """token_ids [B, T], positions [3, B, T], seen [B, T], visual [B, V, hidden_size] -> [B, T, vocab].
+
+    Padding is on the right, where nothing before it sees it: no mask is needed.
+    """
+    text = model.model.language_model
+    embeds = text.embed_tokens(token_ids)
+    if visual is not None:
+        shown = visual.gather(1, seen.clamp(min=0)[..., None].expand(-1, -1, visual.shape[-1]))
+        embeds = torch.where(seen[..., None] >= 0, shown, embeds)
+    hidden = text(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
+    return model.lm_head(hidden)
