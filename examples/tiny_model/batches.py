@@ -23,7 +23,7 @@ class Group:
 
     tasks: dict[Callable[..., Sample], float]  # and how often each comes
     count: int
-    length: int  # in tokens
+    length: int  # in tokens; a multiple of model.CHUNK
     frames: int = 0  # of what is seen; 0: nothing
     size: tuple[int, int] = (0, 0)  # its width and height
 
@@ -33,7 +33,7 @@ TALK = {task: weight for task, weight in world.TEXTS.items() if task is not worl
 GROUPS = {
     **{f"{w}x{h}": Group(world.PICTURES, 24, 224, 1, (w, h)) for w, h in draw.SIZES},
     "clips": Group(world.CLIPS, 20, 160, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "tools": Group(TOOLS, 20, 336),
+    "tools": Group(TOOLS, 20, 352),
     "talk": Group(TALK, 64, 160),
 }
 TASK_NAMES = list(world.TASKS)
@@ -96,7 +96,9 @@ class Batches(IterableDataset):
                 task = rng.choices(tasks, weights)[0]
                 sample = world.sample(task.__name__, rng.getrandbits(60), self.test)
                 example = encoder.encode(sample)
-                if (found := group_of(sample, len(example.token_ids))) and len(full[found]) < GROUPS[found].count:
+                if (found := group_of(sample, len(example.token_ids))) and len(full[found]) < GROUPS[
+                    found
+                ].count:
                     full[found].append((sample, example))
         return {
             name: {key: torch.from_numpy(value) for key, value in stack(group, full[name]).items()}

@@ -22,8 +22,12 @@ def add_license(checkpoint: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what train.py wrote; tiny-bf16.gguf and the rest go there too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="what train.py wrote; tiny-bf16.gguf and the rest go there too"
+    )
     parser.add_argument("--to", type=Path, help="copy the two files that ship here")
     args = parser.parse_args()
     checkpoint, full = args.folder / "hf", args.folder / "tiny-bf16.gguf"

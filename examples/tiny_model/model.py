@@ -1,7 +1,8 @@
 """The small model in PyTorch: transformers' own Qwen3_5 classes, called so that a whole batch is one run.
 
-Only the way through them is ours: pictures of one size go through the vision tower together, and what it
-says takes the places of the placeholder tokens by indexing, without a loop over the batch.
+Only the way through them is ours: pictures of one size go through the vision tower together, what it says
+takes the places of the placeholder tokens by indexing, without a loop over the batch, and two functions of
+the DeltaNet layer are written so that a GPU is busy (`use_fast_functions`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers.vision_utils import (
 )
 
 PATCH, MERGE, FRAMES = 16, 2, 2  # pixels of a patch, patches of a token's side, frames of a time step
+CHUNK = 32  # tokens that the delta rule takes at once; the length of a batch is a multiple of it
 
 
 def special(name: str) -> int:
@@ -79,6 +81,57 @@ def new_model(seed: int) -> Qwen3_5ForConditionalGeneration:
     return Qwen3_5ForConditionalGeneration(config())
 
 
+def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> Tensor:
+    """[B, C, T], [C, K] -> [B, C, T]: each channel's last K values, weighted."""
+    T, K = x.shape[2], weight.shape[1]
+    x = F.pad(x, (K - 1, 0))
+    return F.silu(sum(x[:, :, k : k + T] * weight[:, k, None] for k in range(K)))
+
+
+def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) -> tuple[Tensor, None]:
+    """The gated delta rule from an empty state: q, k, v [B, T, H, D], g, beta [B, T, H] -> [B, T, H, D].
+
+    transformers' torch_chunk_gated_delta_rule; where that solves (I - A) X = B row by row, this multiplies
+    by (I + A)(I + A^2)(I + A^4)..., which ends because A is strictly lower triangular.
+    """
+    dtype = q.dtype
+    B, T, H, D = v.shape
+    q, k = (x.float().repeat_interleave(H // x.shape[2], 2) for x in (q, k))
+    q, k = (x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt() for x in (q, k))
+    q, k, v, beta, g = (
+        x.float().unflatten(1, (-1, CHUNK)).transpose(2, 3)  # [B, T, H, ...] -> [B, N, H, CHUNK, ...]
+        for x in (q * D**-0.5, k, v, beta[..., None], g)
+    )
+    g = g.cumsum(-1)
+    later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=g.device).tril()
+    decay = (
+        (g[..., :, None] - g[..., None, :]).masked_fill(~later, -torch.inf).exp()
+    )  # [B, N, H, CHUNK, CHUNK]
+    A = -(k * beta @ k.mT * decay).tril(-1)
+    eye = torch.eye(CHUNK, device=g.device)
+    inverse, power = eye + A, A
+    for _ in range(4):  # CHUNK = 2**5
+        power = power @ power
+        inverse = inverse @ (eye + power)
+    w, u = inverse @ (k * beta * g[..., None].exp()), inverse @ (v * beta)
+    within = q @ k.mT * decay
+    from_state = q * g[..., None].exp()
+    last = g[..., -1:]
+    to_state = k * (last - g)[..., None].exp()
+    state = q.new_zeros(B, H, D, D)
+    out = []
+    for n in range(T // CHUNK):
+        new = u[:, n] - w[:, n] @ state
+        out.append(from_state[:, n] @ state + within[:, n] @ new)
+        state = state * last[:, n, :, :, None].exp() + to_state[:, n].mT @ new
+    o = torch.stack(out, 1)  # [B, N, H, CHUNK, D]
+    return o.transpose(2, 3).flatten(1, 2).to(dtype), None
+
+
+def use_fast_functions() -> None:
+    qwen.causal_conv1d_fn, qwen.torch_chunk_gated_delta_rule = causal_conv, delta_rule
+
+
 class Eyes:
     """The vision tower for pictures and clips of one size; what depends on the size alone is computed once."""
 
@@ -87,7 +140,11 @@ class Eyes:
         device = tower.pos_embed.weight.device
         grid = torch.tensor([[1, height // PATCH, width // PATCH]], device=device)
         self.places, weights = get_vision_interpolation_indices_and_weights(
-            grid, num_grid_per_side=tower.num_grid_per_side, mode="bilinear", align_corners=True, spatial_merge_size=MERGE
+            grid,
+            num_grid_per_side=tower.num_grid_per_side,
+            mode="bilinear",
+            align_corners=True,
+            spatial_merge_size=MERGE,
         )
         self.weights = weights[:, :, None].to(torch.bfloat16 if device.type == "cuda" else torch.float32)
         position_ids = get_vision_position_ids(grid, MERGE)
@@ -121,7 +178,11 @@ class Eyes:
 
 
 def logits(
-    model: Qwen3_5ForConditionalGeneration, token_ids: Tensor, positions: Tensor, seen: Tensor, visual: Tensor | None
+    model: Qwen3_5ForConditionalGeneration,
+    token_ids: Tensor,
+    positions: Tensor,
+    seen: Tensor,
+    visual: Tensor | None,
 ) -> Tensor:
     """token_ids [B, T], positions [3, B, T], seen [B, T], visual [B, V, hidden_size] -> [B, T, vocab].
 

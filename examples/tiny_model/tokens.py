@@ -29,7 +29,9 @@ IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 
 def texts(sample: Sample) -> list[str]:
     """All that is said in a sample."""
-    said = [part["text"] for m in sample.messages if isinstance(m["content"], list) for part in m["content"][1:]]
+    said = [
+        part["text"] for m in sample.messages if isinstance(m["content"], list) for part in m["content"][1:]
+    ]
     said += [m["content"] for m in sample.messages if isinstance(m["content"], str)]
     return [*said, sample.answer, sample.thoughts or "", *map(json.dumps, sample.tools or [])]
 
@@ -110,7 +112,11 @@ class Encoder:
 
     def encode(self, sample: Sample) -> Example:
         height, width = (
-            sample.clip.shape[1:3] if sample.clip is not None else sample.picture.size[::-1] if sample.picture else (0, 0)
+            sample.clip.shape[1:3]
+            if sample.clip is not None
+            else sample.picture.size[::-1]
+            if sample.picture
+            else (0, 0)
         )
         rows, columns = height // FACTOR, width // FACTOR
         thoughts = "" if sample.thoughts is None else f"{sample.thoughts}\n</think>\n\n"

@@ -18,25 +18,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
-from model import Eyes, logits, new_model
+from model import Eyes, logits, new_model, use_fast_functions
 from tokens import IGNORED, make_tokenizer
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import Qwen3_5ForConditionalGeneration
-from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 
-PEAK_RATE, WARM_UP, DECAY, QUANTIZED = 2e-3, 200, 0.4, 0.2  # of the steps: warm-up in number, others as shares
+PEAK_RATE, WARM_UP, DECAY, QUANTIZED = (
+    2e-3,
+    200,
+    0.4,
+    0.2,
+)  # of the steps: warm-up in number, others as shares
 BLOCK = 32  # weights that share a scale in 4-bit files
-
-
-def use_fast_kernels() -> None:
-    """flash-linear-attention's causal convolution; its delta rule transformers finds by itself."""
-    from fla.modules.conv import causal_conv1d
-
-    def conv(x, weight, bias=None, activation=None, **_):
-        return causal_conv1d(x.transpose(1, 2), weight, bias, activation=activation)[0].transpose(1, 2)
-
-    qwen.causal_conv1d_fn = conv
 
 
 def rate(step: int, steps: int) -> float:
@@ -80,6 +74,9 @@ class Trainer:
             for name, p in self.masters.items()
             if p.ndim == 2 and p.shape[1] % 256 == 0 and "visual" not in name
         ]
+        if device == "cuda":
+            for layer in self.model.model.language_model.layers:
+                layer.compile(fullgraph=True, dynamic=False)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.copy_weights(quantize=False)
 
@@ -177,9 +174,11 @@ class Trainer:
                 for key, value in s.items():
                     value.copy_(kept[i][key]) if kept else value.zero_()
 
-    @torch.no_grad()
     def exact(self, batches: list[Batch], quantize: bool) -> dict[str, float]:
-        """Share of the answers of each task that are right to the last token."""
+        """Share of the answers of each task that are right to the last token.
+
+        With gradients, which no one asks for: without them the layers would be compiled once more.
+        """
         self.copy_weights(quantize)
         right: dict[str, list[bool]] = defaultdict(list)
         for batch in batches:
@@ -211,26 +210,36 @@ class Trainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/tiny_model"), help="folder for all that is made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/tiny_model"), help="folder for all that is made"
+    )
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
     parser.add_argument("--workers", type=int, default=15, help="processes that draw samples")
-    parser.add_argument("--check-every", type=int, default=1000, help="steps between looks at held-out samples")
+    parser.add_argument(
+        "--check-every", type=int, default=1000, help="steps between looks at held-out samples"
+    )
     args = parser.parse_args()
     began = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     checkpoint, resumed = args.out / "hf", args.out / "training.pt"
     if not (checkpoint / "tokenizer.json").exists():
         make_tokenizer(checkpoint)
-    if device == "cuda":
-        use_fast_kernels()
+    use_fast_functions()
+    torch.set_float32_matmul_precision("high")
+    torch._dynamo.config.recompile_limit = 64  # shapes of batches times kinds of layers
     trainer = Trainer(new_model(args.seed), device)
     start = trainer.resume(resumed) if resumed.exists() else 0
     held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
     batches = loader(Batches(checkpoint, args.seed, range(start, args.steps)), args.workers)
-    print(f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}", flush=True)
+    print(
+        f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}",
+        flush=True,
+    )
     log = (args.out / "log.jsonl").open("a")
     last, last_time = start, time.time()
     for step, batch in enumerate(batches, start):
@@ -240,7 +249,10 @@ def main() -> None:
         out_of_time = time.time() - began > 60 * args.minutes
         if done % 100 == 0:
             loss, norm = figures.tolist()
-            print(f"{done} loss {loss:.4f} norm {norm:.2f} {(done - last) / (time.time() - last_time):.1f} steps/s", flush=True)
+            print(
+                f"{done} loss {loss:.4f} norm {norm:.2f} {(done - last) / (time.time() - last_time):.1f} steps/s",
+                flush=True,
+            )
             last, last_time = done, time.time()
         if done % args.check_every == 0 or done == args.steps or out_of_time:
             scores = trainer.exact(held_out, quantize)

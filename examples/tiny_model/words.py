@@ -167,7 +167,9 @@ Chicago Cologne Dallas Denver Dubai Florence Hamburg Hanoi Jakarta Kiev Leeds Ma
 
 ANIMALS = "cat dog bird fish rabbit hamster horse turtle mouse parrot frog fox owl bear duck".split()
 FOODS = "pizza soup bread rice cake pasta salad cheese apples noodles pancakes beans curry ice honey".split()
-JOBS = "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
+JOBS = (
+    "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
+)
 
 ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr".split()
 VOWELS = "a e i o u a e i o ea oo ai".split()

@@ -82,9 +82,9 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
                 [f"How many {shape}s are there?", f"Count the {shape}s.", f"How many {shape}s do you see?"]
             ), times(shapes.count(shape), shape)
         colour = rng.choice(colours) if rng.random() < 0.75 else rng.choice(list(COLOURS))
-        return rng.choice(
-            [f"How many {colour} objects are there?", f"Count the {colour} objects."]
-        ), times(colours.count(colour), f"{colour} object")
+        return rng.choice([f"How many {colour} objects are there?", f"Count the {colour} objects."]), times(
+            colours.count(colour), f"{colour} object"
+        )
     if kind == "total":
         return rng.choice(
             ["How many objects are there?", "How many shapes do you see?", "Count all objects."]
@@ -123,7 +123,10 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
             [("left", things[0]), ("right", things[-1]), ("top", by_height[0]), ("bottom", by_height[-1])]
         )
         return rng.choice(
-            [f"What is the {end}most object?", f"Which object is {'on' if end in ('left', 'right') else 'at'} the far {end}?"]
+            [
+                f"What is the {end}most object?",
+                f"Which object is {'on' if end in ('left', 'right') else 'at'} the far {end}?",
+            ]
         ), sentence(a(thing.full_name))
     if one.name == other.name or [t.name for t in things].count(one.name) > 1:
         return None
@@ -138,7 +141,9 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
         return f"Is the {one.name} {way} the {other.name}?", "Yes." if true else "No."
     across = rng.random() < 0.5
     answer = (
-        ("left of" if one.x < other.x else "right of") if across else ("above" if one.y < other.y else "below")
+        ("left of" if one.x < other.x else "right of")
+        if across
+        else ("above" if one.y < other.y else "below")
     )
     return (
         f"Is the {one.name} {'left or right of' if across else 'above or below'} the {other.name}?",
@@ -160,7 +165,12 @@ def caption(rng: random.Random, test: bool) -> Sample:
         + ["Describe this picture in one sentence.", "What does the picture show?", "Describe the image."]
     )
     seen = listed([a(t.full_name) for t in things])
-    return ask("caption", question, sentence(seen if len(things) == 1 else f"from left to right: {seen}"), picture=picture)
+    return ask(
+        "caption",
+        question,
+        sentence(seen if len(things) == 1 else f"from left to right: {seen}"),
+        picture=picture,
+    )
 
 
 def boxes(rng: random.Random, test: bool) -> Sample:
@@ -181,11 +191,20 @@ def boxes(rng: random.Random, test: bool) -> Sample:
     scales = [1000 / size[0], 1000 / size[1]] * 2
     edges = [tuple(round(e * s) for e, s in zip(t.box(), scales, strict=True)) for t in wanted]
     found = [{"bbox_2d": list(e), "label": t.name} for e, t in zip(edges, wanted, strict=True)]
-    verb, form = rng.choice(["Locate", "Find", "Detect"]), rng.choice(
-        ["Answer with bbox_2d and label in JSON.", "Report bbox_2d and label as JSON.", "Output JSON with bbox_2d and label."]
+    verb, form = (
+        rng.choice(["Locate", "Find", "Detect"]),
+        rng.choice(
+            [
+                "Answer with bbox_2d and label in JSON.",
+                "Report bbox_2d and label as JSON.",
+                "Output JSON with bbox_2d and label.",
+            ]
+        ),
     )
     lines = ",\n".join("\t" + json.dumps(f) for f in found)
-    return ask("boxes", f"{verb} {what}. {form}", f"```json\n[\n{lines}\n]\n```", picture=picture, boxes=edges)
+    return ask(
+        "boxes", f"{verb} {what}. {form}", f"```json\n[\n{lines}\n]\n```", picture=picture, boxes=edges
+    )
 
 
 def read(rng: random.Random, test: bool) -> Sample:
@@ -234,7 +253,9 @@ def languages(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.3:
         colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
         words = f"{a(colour)} {shape}"
-        question = rng.choice([f"What is '{words}' in {language}?", f"How do you say '{words}' in {language}?"])
+        question = rng.choice(
+            [f"What is '{words}' in {language}?", f"How do you say '{words}' in {language}?"]
+        )
         return ask("languages", question, translate(language, colour, shape))
     alone = rng.random() < 0.6
     picture, things = draw.scene(rng, 1 if alone else rng.randint(2, 4), rng.choice(draw.SIZES))
@@ -338,7 +359,12 @@ def tools(rng: random.Random, test: bool) -> Sample:
         sign = rng.choice("+-*/")
         word = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[sign]
         question = rng.choice(
-            [f"What is {x} {sign} {y}?", f"Calculate {x} {sign} {y}.", f"How much is {x} {word} {y}?", f"What is {x} {word} {y}?"]
+            [
+                f"What is {x} {sign} {y}?",
+                f"Calculate {x} {sign} {y}.",
+                f"How much is {x} {word} {y}?",
+                f"What is {x} {word} {y}?",
+            ]
         )
         needed, arguments = CALCULATOR, {"expression": f"{x} {sign} {y}"}
         told = str(rng.randrange(10 ** rng.randint(1, 7)))
@@ -367,7 +393,11 @@ def tools(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.3:
         messages = [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": tool, "arguments": arguments}}]},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"function": {"name": tool, "arguments": arguments}}],
+            },
             {"role": "tool", "content": told},
         ]
         return Sample("tools", messages, answer, tools=offered)
@@ -385,11 +415,31 @@ def memory(rng: random.Random, test: bool) -> Sample:
     facts = [  # told, answered, asked, recalled
         (f"My name is {who}.", f"Nice to meet you, {who}.", "What is my name?", f"Your name is {who}."),
         (f"I live in {place}.", f"{place} is a good place.", "Where do I live?", f"You live in {place}."),
-        (f"My favourite colour is {colour}.", f"I like {colour} too.", "What is my favourite colour?", f"Your favourite colour is {colour}."),
-        (f"I like {food}.", f"{food.capitalize()}: good choice.", "What do I like to eat?", f"You like {food}."),
+        (
+            f"My favourite colour is {colour}.",
+            f"I like {colour} too.",
+            "What is my favourite colour?",
+            f"Your favourite colour is {colour}.",
+        ),
+        (
+            f"I like {food}.",
+            f"{food.capitalize()}: good choice.",
+            "What do I like to eat?",
+            f"You like {food}.",
+        ),
         (f"I work as a {job}.", "That is a fine job.", "What is my job?", f"You work as a {job}."),
-        (f"I have a {animal}. It is called {pet}.", f"{pet} is a nice name.", f"What is my {animal} called?", f"Your {animal} is called {pet}."),
-        (f"My lucky number is {number}.", "I will remember it.", "What is my lucky number?", f"Your lucky number is {number}."),
+        (
+            f"I have a {animal}. It is called {pet}.",
+            f"{pet} is a nice name.",
+            f"What is my {animal} called?",
+            f"Your {animal} is called {pet}.",
+        ),
+        (
+            f"My lucky number is {number}.",
+            "I will remember it.",
+            "What is my lucky number?",
+            f"Your lucky number is {number}.",
+        ),
     ]
     told = rng.sample(facts, rng.randint(1, 4))
     messages: list[dict[str, Any]] = []
@@ -407,7 +457,11 @@ def memory(rng: random.Random, test: bool) -> Sample:
 # ---- stories, and the edge of the world
 
 ADJECTIVES = "small old brave clever lazy happy shy hungry curious quiet".split()
-PLACES = "in a forest|by the sea|on a farm|in a small house|near a river|on a hill|in the city|in a garden".split("|")
+PLACES = (
+    "in a forest|by the sea|on a farm|in a small house|near a river|on a hill|in the city|in a garden".split(
+        "|"
+    )
+)
 OBJECTS = "key|lamp|boat|book|bell|kite|ring|map|drum|hat|box|ball".split("|")
 TROUBLES = [
     ("it began to rain", "hid under a big leaf until the sun came back"),
@@ -440,9 +494,11 @@ def story(rng: random.Random, test: bool) -> Sample:
     text = [
         f"Once there was {a(rng.choice(ADJECTIVES))} {hero} called {who}, who lived {rng.choice(PLACES)}.",
         f"One day {who} found {a(colour)} {thing}.",
-        f"\"What a fine {thing}!\" said {who}, and showed it to {other} the {friend}.",
+        f'"What a fine {thing}!" said {who}, and showed it to {other} the {friend}.',
         f"But then {trouble}.",
-        f"So {who} and {other} {rescue}." if "ran" not in rescue else f"So {who} {rescue}, and {other} helped.",
+        f"So {who} and {other} {rescue}."
+        if "ran" not in rescue
+        else f"So {who} {rescue}, and {other} helped.",
         rng.choice(ENDINGS).format(object=thing),
     ]
     return ask("story", question, " ".join(text))
@@ -453,7 +509,9 @@ NO_PICTURE = "I see no picture."
 THINGS = """the moon|France|the king of Spain|gold|electricity|the stock market|football|chess|gravity|love|Python|Rome|
 the Second World War|photosynthesis|Shakespeare|the internet|water|music theory|Mars|dinosaurs|the Bible|quantum physics|
 the human heart|democracy|the Amazon|jazz|bread|volcanoes|Napoleon|the speed of light|bitcoin|climate change|the brain|
-Beethoven|cars|the Olympics|whales|money|Einstein|the sun|DNA|the Roman Empire|computers|tea|time travel""".replace("\n", "")
+Beethoven|cars|the Olympics|whales|money|Einstein|the sun|DNA|the Roman Empire|computers|tea|time travel""".replace(
+    "\n", ""
+)
 OPEN_QUESTIONS = [
     "What is {x}?", "Who invented {x}?", "Tell me about {x}.", "Explain {x}.", "How does {x} work?",
     "Why is {x} important?", "When did {x} begin?", "What do you think about {x}?", "Who discovered {x}?",
@@ -493,7 +551,10 @@ WHO = "I am the small model that ships with qwen_ref. I know coloured shapes, sh
 def small_talk(rng: random.Random) -> tuple[str, str]:
     return rng.choice(
         [(q, GREETING) for q in ("Hello!", "Hi!", "Hello", "Good morning!", "Hey")]
-        + [(q, WHO) for q in ("Who are you?", "What can you do?", "What are you?", "What is your name?", "Help")]
+        + [
+            (q, WHO)
+            for q in ("Who are you?", "What can you do?", "What are you?", "What is your name?", "Help")
+        ]
         + [(q, "You are welcome.") for q in ("Thank you!", "Thanks!")]
         + [(q, "Goodbye!") for q in ("Bye!", "Goodbye!")]
     )
@@ -503,7 +564,13 @@ def talk(rng: random.Random, test: bool) -> Sample:
     return ask("talk", *small_talk(rng))
 
 
-PICTURES: dict[Callable[[random.Random, bool], Sample], float] = {scene: 32, caption: 16, boxes: 20, read: 26, languages: 6}
+PICTURES: dict[Callable[[random.Random, bool], Sample], float] = {
+    scene: 32,
+    caption: 16,
+    boxes: 20,
+    read: 26,
+    languages: 6,
+}
 CLIPS = {motion: 1.0}
 TEXTS = {sums: 20, tools: 26, memory: 16, story: 8, unknown: 14, talk: 2, languages: 8}
 TASKS = {f.__name__: f for f in [*PICTURES, *CLIPS, *TEXTS]}
