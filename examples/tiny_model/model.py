@@ -94,14 +94,20 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) ->
     transformers' torch_chunk_gated_delta_rule; where that solves (I - A) X = B row by row, this multiplies
     by (I + A)(I + A^2)(I + A^4)..., which ends because A is strictly lower triangular.
     """
-    dtype = q.dtype
-    B, T, H, D = v.shape
-    q, k = (x.float().repeat_interleave(H // x.shape[2], 2) for x in (q, k))
+    B, dtype = len(q), q.dtype
+    chunks = (
+        x.unflatten(1, (-1, CHUNK)).transpose(2, 3) for x in (q, k, v, g, beta)
+    )  # [B, N, H, CHUNK, ...]
+    o = over_chunks(*in_chunks(*chunks))  # [B * H, N, CHUNK, D]
+    return o.unflatten(0, (B, -1)).flatten(2, 3).transpose(1, 2).to(dtype), None  # -> [B, T, H, D]
+
+
+def in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+    """What each chunk can know without the state that it starts from; see over_chunks."""
+    H, D = v.shape[2], v.shape[-1]
+    q, k, v, beta, g = (x.float() for x in (q, k, v, beta[..., None], g))
     q, k = (x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt() for x in (q, k))
-    q, k, v, beta, g = (
-        x.float().unflatten(1, (-1, CHUNK)).transpose(2, 3)  # [B, T, H, ...] -> [B, N, H, CHUNK, ...]
-        for x in (q * D**-0.5, k, v, beta[..., None], g)
-    )
+    q, k = (x.repeat_interleave(H // x.shape[2], 2) for x in (q * D**-0.5, k))
     g = g.cumsum(-1)
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=g.device).tril()
     decay = (
@@ -114,22 +120,42 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) ->
         power = power @ power
         inverse = inverse @ (eye + power)
     w, u = inverse @ (k * beta * g[..., None].exp()), inverse @ (v * beta)
-    within = q @ k.mT * decay
-    from_state = q * g[..., None].exp()
     last = g[..., -1:]
-    to_state = k * (last - g)[..., None].exp()
-    state = q.new_zeros(B, H, D, D)
-    out = []
-    for n in range(T // CHUNK):
-        new = u[:, n] - w[:, n] @ state
-        out.append(from_state[:, n] @ state + within[:, n] @ new)
-        state = state * last[:, n, :, :, None].exp() + to_state[:, n].mT @ new
-    o = torch.stack(out, 1)  # [B, N, H, CHUNK, D]
-    return o.transpose(2, 3).flatten(1, 2).to(dtype), None
+    return (
+        w,
+        u,
+        q @ k.mT * decay,
+        q * g[..., None].exp(),
+        k * (last - g)[..., None].exp(),
+        last[..., None].exp(),
+    )
 
 
-def use_fast_functions() -> None:
+def over_chunks(
+    w: Tensor, u: Tensor, within: Tensor, from_state: Tensor, to_state: Tensor, kept: Tensor
+) -> Tensor:
+    """The state goes from chunk to chunk: all [B, N, H, CHUNK, ...], kept [B, N, H, 1, 1] -> [B * H, N, CHUNK, D]."""
+    parts = [
+        [part.flatten(0, 1) for part in x.unbind(1)]  # N of [B * H, CHUNK, ...]
+        for x in (w, u, within, from_state, to_state, kept)
+    ]
+    state, out = torch.zeros_like(u[:, 0, :, :1]).flatten(0, 1).expand(-1, w.shape[-1], -1), []
+    for w_n, u_n, within_n, from_n, to_n, kept_n in zip(*parts, strict=True):
+        new = torch.baddbmm(u_n, w_n, state, alpha=-1)
+        out.append(torch.baddbmm(torch.bmm(from_n, state), within_n, new))
+        state = torch.baddbmm(state * kept_n, to_n.mT, new)
+    return torch.stack(out, 1)
+
+
+def use_fast_functions(compiled: bool) -> None:
+    """In transformers' layers. Compiling some of what is small saves memory traffic, and whole layers would take long."""
+    global in_chunks
     qwen.causal_conv1d_fn, qwen.torch_chunk_gated_delta_rule = causal_conv, delta_rule
+    if compiled:
+        in_chunks = torch.compile(in_chunks, dynamic=True)
+        qwen.causal_conv1d_fn = torch.compile(causal_conv, dynamic=True)
+        for norm in (qwen.Qwen3_5RMSNorm, qwen.Qwen3_5RMSNormGated):
+            norm.forward = torch.compile(norm.forward, dynamic=True)
 
 
 class Eyes:

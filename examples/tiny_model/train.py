@@ -74,9 +74,6 @@ class Trainer:
             for name, p in self.masters.items()
             if p.ndim == 2 and p.shape[1] % 256 == 0 and "visual" not in name
         ]
-        if device == "cuda":
-            for layer in self.model.model.language_model.layers:
-                layer.compile(fullgraph=True, dynamic=False)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.copy_weights(quantize=False)
 
@@ -177,7 +174,7 @@ class Trainer:
     def exact(self, batches: list[Batch], quantize: bool) -> dict[str, float]:
         """Share of the answers of each task that are right to the last token.
 
-        With gradients, which no one asks for: without them the layers would be compiled once more.
+        With gradients, which no one asks for: without them the functions would be compiled once more.
         """
         self.copy_weights(quantize)
         right: dict[str, list[bool]] = defaultdict(list)
@@ -229,9 +226,8 @@ def main() -> None:
     checkpoint, resumed = args.out / "hf", args.out / "training.pt"
     if not (checkpoint / "tokenizer.json").exists():
         make_tokenizer(checkpoint)
-    use_fast_functions()
+    use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
-    torch._dynamo.config.recompile_limit = 64  # shapes of batches times kinds of layers
     trainer = Trainer(new_model(args.seed), device)
     start = trainer.resume(resumed) if resumed.exists() else 0
     held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
@@ -242,10 +238,14 @@ def main() -> None:
     )
     log = (args.out / "log.jsonl").open("a")
     last, last_time = start, time.time()
+    print(f"set up in {last_time - began:.0f} s", flush=True)
     for step, batch in enumerate(batches, start):
         quantize = step >= (1 - QUANTIZED) * args.steps
         figures = trainer.step(batch, rate(step, args.steps), quantize)
         done = step + 1
+        if last == start and done == start + 1:
+            torch.cuda.synchronize() if device == "cuda" else None
+            print(f"first step in {time.time() - last_time:.0f} s", flush=True)
         out_of_time = time.time() - began > 60 * args.minutes
         if done % 100 == 0:
             loss, norm = figures.tolist()
