@@ -31,10 +31,10 @@ class Group:
 TOOLS = {world.tools: 1.0}
 TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
 GROUPS = {
-    **{f"{w}x{h}": Group(world.PICTURES, 24, 224, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 20, 160, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "tools": Group(TOOLS, 20, 352),
-    "talk": Group(TALK, 64, 160),
+    **{f"{w}x{h}": Group(world.PICTURES, 24, 256, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 20, 192, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    "tools": Group(TOOLS, 20, 384),
+    "talk": Group(TALK, 64, 192),
 }
 TASK_NAMES = list(world.TASKS)
 

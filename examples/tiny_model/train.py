@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -86,22 +87,25 @@ class Trainer:
                 used[name].copy_(as_4_bits(self.masters[name]))
 
     def answers(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of each group; those that see run together, for they have the same length."""
-        seeing = [name for name in batch if GROUPS[name].frames == 1]
-        runs = [seeing] * bool(seeing) + [[name] for name in batch if name not in seeing]
+        """Logits of each group; those of one length run together."""
+        runs = defaultdict(list)
+        for name in batch:
+            runs[GROUPS[name].length].append(name)
         found = {}
-        for names in runs:
+        for names in runs.values():
             groups = [batch[name] for name in names]
-            visual = [self.eyes[name](batch[name]["pixels"]) for name in names if GROUPS[name].frames]
+            visual = {name: self.eyes[name](batch[name]["pixels"]) for name in names if GROUPS[name].frames}
+            together = None
             if visual:
-                most = max(v.shape[1] for v in visual)
-                together = torch.cat([F.pad(v, (0, 0, 0, most - v.shape[1])) for v in visual])
+                like = max(visual.values(), key=lambda v: v.shape[1])  # [B, V, hidden_size], the most tokens
+                each = [visual.get(n, like.new_zeros(len(batch[n]["seen"]), 0, like.shape[2])) for n in names]
+                together = torch.cat([F.pad(v, (0, 0, 0, like.shape[1] - v.shape[1])) for v in each])
             out = logits(
                 self.model,
                 torch.cat([g["token_ids"] for g in groups]),
                 torch.cat([g["positions"] for g in groups], dim=1),
                 torch.cat([g["seen"] for g in groups]),
-                together if visual else None,
+                together,
             )
             found |= dict(zip(names, out.split([len(g["token_ids"]) for g in groups]), strict=True))
         return found
@@ -254,6 +258,8 @@ def main() -> None:
                 flush=True,
             )
             last, last_time = done, time.time()
+            if not math.isfinite(loss):
+                raise SystemExit("the loss is not finite; training.pt has the last good weights")
         if done % args.check_every == 0 or done == args.steps or out_of_time:
             scores = trainer.exact(held_out, quantize)
             print(done, {task: round(score, 3) for task, score in scores.items()}, flush=True)
