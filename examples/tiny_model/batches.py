@@ -19,7 +19,7 @@ from world import Sample
 
 @dataclass(frozen=True)
 class Group:
-    """Samples that go through the model together. Longer ones than `length` are not used."""
+    """Samples that go through the model together, padded to one length."""
 
     tasks: dict[Callable[..., Sample], float]  # and how often each comes
     count: int
@@ -28,24 +28,24 @@ class Group:
     size: tuple[int, int] = (0, 0)  # its width and height
 
 
-TOOLS = {world.tools: 1.0}
+PICTURES = {task: weight for task, weight in world.PICTURES.items() if task is not world.boxes}
 TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
-GROUPS = {
-    **{f"{w}x{h}": Group(world.PICTURES, 24, 256, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 20, 192, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "tools": Group(TOOLS, 20, 384),
-    "talk": Group(TALK, 64, 192),
+GROUPS = {  # first the short
+    **{f"{w}x{h}": Group(PICTURES, 20, 128, 1, (w, h)) for w, h in draw.SIZES},
+    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 6, 192, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 16, 192, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    "talk": Group(TALK, 48, 128),
+    "tools": Group({world.tools: 1.0}, 16, 320),
 }
 TASK_NAMES = list(world.TASKS)
 
 
-def group_of(sample: Sample, length: int) -> str | None:
-    """The group that a sample belongs to; None if it is too long for it."""
+def fits(group: Group, sample: Sample, length: int) -> bool:
     if sample.picture is not None:
-        name = f"{sample.picture.width}x{sample.picture.height}"
+        seen = (1, sample.picture.size)
     else:
-        name = "clips" if sample.clip is not None else "tools" if sample.tools else "talk"
-    return name if length <= GROUPS[name].length else None
+        seen = (draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)) if sample.clip is not None else (0, (0, 0))
+    return seen == (group.frames, group.size) and length <= group.length
 
 
 def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
@@ -96,10 +96,11 @@ class Batches(IterableDataset):
                 task = rng.choices(tasks, weights)[0]
                 sample = world.sample(task.__name__, rng.getrandbits(60), self.test)
                 example = encoder.encode(sample)
-                if (found := group_of(sample, len(example.token_ids))) and len(full[found]) < GROUPS[
-                    found
-                ].count:
-                    full[found].append((sample, example))
+                length = len(example.token_ids)
+                for other in (name, *GROUPS):  # what is too long for this group may go with another
+                    if len(full[other]) < GROUPS[other].count and fits(GROUPS[other], sample, length):
+                        full[other].append((sample, example))
+                        break
         return {
             name: {key: torch.from_numpy(value) for key, value in stack(group, full[name]).items()}
             for name, group in GROUPS.items()

@@ -28,19 +28,19 @@ def special(name: str) -> int:
 
 
 def config() -> Qwen3_5Config:
-    """Qwen3.5 in small: 12 layers at 3:1, two V heads for each K head as the 4B and 9B have."""
+    """Qwen3.5 in small: 8 layers at 3:1, two V heads for each K head as the 4B and 9B have."""
     text = dict(
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
         intermediate_size=768,
-        num_hidden_layers=12,
+        num_hidden_layers=8,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=128,
-        linear_num_key_heads=4,
-        linear_num_value_heads=8,
-        linear_key_head_dim=64,
-        linear_value_head_dim=64,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=128,
+        linear_value_head_dim=128,
         linear_conv_kernel_dim=4,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
@@ -84,8 +84,8 @@ def new_model(seed: int) -> Qwen3_5ForConditionalGeneration:
 def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> Tensor:
     """[B, C, T], [C, K] -> [B, C, T]: each channel's last K values, weighted."""
     T, K = x.shape[2], weight.shape[1]
-    x = F.pad(x, (K - 1, 0))
-    return F.silu(sum(x[:, :, k : k + T] * weight[:, k, None] for k in range(K)))
+    x = F.pad(x.mT, (0, 0, K - 1, 0))  # [B, K - 1 + T, C]
+    return F.silu(sum(x[:, k : k + T] * weight[:, k] for k in range(K))).mT
 
 
 def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) -> tuple[Tensor, None]:
@@ -94,14 +94,13 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) ->
     transformers' torch_chunk_gated_delta_rule; where that solves (I - A) X = B row by row, this inverts by halves.
     """
     B, dtype = len(q), q.dtype
-    chunks = (
-        x.unflatten(1, (-1, CHUNK)).transpose(2, 3) for x in (q, k, v, g, beta)
-    )  # [B, N, H, CHUNK, ...]
+    # [B, T, H, ...] -> [N, B, H, CHUNK, ...]
+    chunks = (x.unflatten(1, (-1, CHUNK)).transpose(2, 3).transpose(0, 1) for x in (q, k, v, g, beta))
     o = over_chunks(*in_chunks(*chunks))  # [B * H, N, CHUNK, D]
     return o.unflatten(0, (B, -1)).flatten(2, 3).transpose(1, 2).to(dtype), None  # -> [B, T, H, D]
 
 
-def in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+def in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> list[Tensor]:
     """What each chunk can know without the state that it starts from; see over_chunks."""
     H, D = v.shape[2], v.shape[-1]
     q, k, v, beta, g = (x.float() for x in (q, k, v, beta[..., None], g))
@@ -109,20 +108,13 @@ def in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> tuple
     q, k = (x.repeat_interleave(H // x.shape[2], 2) for x in (q * D**-0.5, k))
     g = g.cumsum(-1)
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=g.device).tril()
-    decay = (
-        (g[..., :, None] - g[..., None, :]).masked_fill(~later, -torch.inf).exp()
-    )  # [B, N, H, CHUNK, CHUNK]
+    decay = (g[..., :, None] - g[..., None, :]).masked_fill(~later, -torch.inf).exp()  # [..., CHUNK, CHUNK]
     A = -(k * beta @ k.mT * decay).tril(-1)
     w, u = (inverse_of_one_minus(A) @ torch.cat([k * beta * g[..., None].exp(), v * beta], -1)).split(D, -1)
     last = g[..., -1:]
-    return (
-        w,
-        u,
-        q @ k.mT * decay,
-        q * g[..., None].exp(),
-        k * (last - g)[..., None].exp(),
-        last[..., None].exp(),
-    )
+    within, from_state = q @ k.mT * decay, q * g[..., None].exp()
+    to_state, kept = k * (last - g)[..., None].exp(), last[..., None].exp()
+    return [x.flatten(1, 2).contiguous() for x in (w, u, within, from_state, to_state, kept)]
 
 
 def inverse_of_one_minus(A: Tensor) -> Tensor:
@@ -143,19 +135,15 @@ def inverse_of_one_minus(A: Tensor) -> Tensor:
     return X @ (2 * eye - (X - A @ X))  # the same value; its gradient is that of the inverse
 
 
-def over_chunks(
-    w: Tensor, u: Tensor, within: Tensor, from_state: Tensor, to_state: Tensor, kept: Tensor
-) -> Tensor:
-    """The state goes from chunk to chunk: all [B, N, H, CHUNK, ...], kept [B, N, H, 1, 1] -> [B * H, N, CHUNK, D]."""
-    parts = [
-        [part.flatten(0, 1) for part in x.unbind(1)]  # N of [B * H, CHUNK, ...]
-        for x in (w, u, within, from_state, to_state, kept)
-    ]
-    state, out = torch.zeros_like(u[:, 0, :, :1]).flatten(0, 1).expand(-1, w.shape[-1], -1), []
-    for w_n, u_n, within_n, from_n, to_n, kept_n in zip(*parts, strict=True):
-        new = torch.baddbmm(u_n, w_n, state, alpha=-1)
-        out.append(torch.baddbmm(torch.bmm(from_n, state), within_n, new))
-        state = torch.baddbmm(state * kept_n, to_n.mT, new)
+def over_chunks(*parts: Tensor) -> Tensor:
+    """The state goes from chunk to chunk: what in_chunks returns, [N, B * H, ...] -> [B * H, N, CHUNK, D]."""
+    state, out = None, []
+    for w, u, within, from_state, to_state, kept in zip(*(part.unbind(0) for part in parts), strict=True):
+        new = u if state is None else torch.baddbmm(u, w, state, alpha=-1)
+        o = torch.bmm(within, new)
+        out.append(o if state is None else torch.baddbmm(o, from_state, state))
+        added = torch.bmm(to_state.mT, new)
+        state = added if state is None else added + state * kept
     return torch.stack(out, 1)
 
 

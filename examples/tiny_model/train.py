@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -75,6 +74,7 @@ class Trainer:
             for name, p in self.masters.items()
             if p.ndim == 2 and p.shape[1] % 256 == 0 and "visual" not in name
         ]
+        self.skipped = torch.zeros((), device=device)  # steps that were not finite
         self.graph: torch.cuda.CUDAGraph | None = None
         self.copy_weights(quantize=False)
 
@@ -131,9 +131,16 @@ class Trainer:
         used = dict(self.model.named_parameters())
         for name, p in self.masters.items():
             p.grad = used[name].grad.float()
-        norm = torch.nn.utils.clip_grad_norm_(self.masters.values(), 1.0, foreach=True)
+        norm = torch.linalg.vector_norm(
+            torch.stack(torch._foreach_norm([p.grad for p in self.masters.values()]))
+        )
+        self.optimizer.grad_scale = norm.clamp(min=1)  # the fused AdamW divides by it: gradients are clipped
+        self.optimizer.found_inf = (
+            ~norm.isfinite()
+        ).float()  # and it skips a step that would spoil the weights
         self.optimizer.step()
-        self.last = torch.stack([loss.detach().float(), norm.float()])
+        self.skipped += self.optimizer.found_inf
+        self.last = torch.stack([loss.detach().float(), norm, self.skipped])
 
     def step(self, batch: Batch, learning_rate: float, quantize: bool) -> Tensor:
         """One step of training; returns its loss and the norm of its gradient."""
@@ -252,14 +259,13 @@ def main() -> None:
             print(f"first step in {time.time() - last_time:.0f} s", flush=True)
         out_of_time = time.time() - began > 60 * args.minutes
         if done % 100 == 0:
-            loss, norm = figures.tolist()
-            print(
-                f"{done} loss {loss:.4f} norm {norm:.2f} {(done - last) / (time.time() - last_time):.1f} steps/s",
-                flush=True,
-            )
+            loss, norm, skipped = figures.tolist()
+            speed = (done - last) / (time.time() - last_time)
+            print(f"{done} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s", flush=True)
             last, last_time = done, time.time()
-            if not math.isfinite(loss):
-                raise SystemExit("the loss is not finite; training.pt has the last good weights")
+            if skipped:
+                print(f"{skipped:.0f} steps so far were not finite and are left out", flush=True)
+                out_of_time = out_of_time or skipped > 50
         if done % args.check_every == 0 or done == args.steps or out_of_time:
             scores = trainer.exact(held_out, quantize)
             print(done, {task: round(score, 3) for task, score in scores.items()}, flush=True)
