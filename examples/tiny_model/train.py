@@ -239,6 +239,7 @@ def main() -> None:
         make_tokenizer(checkpoint)
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
     trainer = Trainer(new_model(args.seed), device)
     start = trainer.resume(resumed) if resumed.exists() else 0
     held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
