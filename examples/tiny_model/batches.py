@@ -49,7 +49,7 @@ def fits(group: Group, sample: Sample, length: int) -> bool:
 
 
 def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
-    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], weights [B], pixels, tasks."""
+    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels."""
     B, T = len(members), group.length
     batch = {
         "token_ids": np.zeros((B, T), np.int64),

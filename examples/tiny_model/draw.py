@@ -130,7 +130,7 @@ STEPS = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": 
 
 
 def clip(rng: random.Random, movers: int, still: int) -> tuple[np.ndarray, list[tuple[Thing, str]]]:
-    """Frames [8, 128, 128, 3], uint8, and who moves where: the first all the time, or two one after the other."""
+    """Frames uint8 [8, 128, 128, 3] and who moves where: the first all the time, or two in turn."""
     size = FRAME_SIZE
     while True:
         things = random_things(rng, movers + still, size, size, radii={"small": (11, 19)})

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "fixtures"))
-from make import convert, run_llama, write_preprocessor  # noqa: E402
+from make import convert, run_llama, write_preprocessor
 
 
 def add_license(checkpoint: Path) -> None:

@@ -91,7 +91,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> 
 def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) -> tuple[Tensor, None]:
     """The gated delta rule from an empty state: q, k, v [B, T, H, D], g, beta [B, T, H] -> [B, T, H, D].
 
-    transformers' torch_chunk_gated_delta_rule; where that solves (I - A) X = B row by row, this inverts by halves.
+    transformers' torch_chunk_gated_delta_rule; which solves (I - A) X = B by rows; this inverts by halves.
     """
     B, dtype = len(q), q.dtype
     # [B, T, H, ...] -> [N, B, H, CHUNK, ...]
@@ -148,7 +148,7 @@ def over_chunks(*parts: Tensor) -> Tensor:
 
 
 def use_fast_functions(compiled: bool) -> None:
-    """In transformers' layers. Compiling some of what is small saves memory traffic, and whole layers would take long."""
+    """In transformers' layers. Compiled is what moves much memory: whole layers would take minutes."""
     global in_chunks
     qwen.causal_conv1d_fn, qwen.torch_chunk_gated_delta_rule = causal_conv, delta_rule
     if compiled:
@@ -159,7 +159,7 @@ def use_fast_functions(compiled: bool) -> None:
 
 
 class Eyes:
-    """The vision tower for pictures and clips of one size; what depends on the size alone is computed once."""
+    """The vision tower for pictures and clips of one size; what depends on that alone is computed once."""
 
     def __init__(self, tower: qwen.Qwen3_5VisionModel, height: int, width: int):
         self.tower, self.rows, self.columns = tower, height // PATCH // MERGE, width // PATCH // MERGE

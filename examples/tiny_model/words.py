@@ -144,26 +144,29 @@ def translate(language: str, colour: str, shape: str) -> str:
     return " ".join([articles[gender], *words])
 
 
-WORDS = """apple arm baby back ball bank bed bell bird blue boat body bone book box boy bread bridge brown bus cake
-call camp car card cat chair child city class clock cloud coat coffee cold cook corn cow cup dance dark day deer
-desk dog door dream dress duck ear earth east egg engine eye face farm father field fire fish flag floor flower fly
-food foot forest fox friend frog fruit game garden gate gift girl glass goat gold grass green hair hand hat head
-heart hill home horse house ice ink iron island jam job juice key king kite lake lamp land leaf leg lemon letter
-light lion lip lock map market meat milk moon mouse mouth music name neck nest night nose ocean oil open orange
-paint paper park party path peace pen pig pink plant plate pond pool post purple queen quiet rabbit rain red rice
-ring river road rock roof room rose sail salt sand school sea seed sheep ship shirt shoe shop silver sister sky
-sleep small snow soap song soup spoon spring star stone stop store storm street sugar summer sun table tail tea
-tent tiger time tooth tower town train tree truck turtle village voice wall watch water way west wheel white wind
-window winter wolf wood word world yard year yellow zebra zero sale exit push pull menu taxi hotel bar""".split()
+WORDS = """apple arm baby back ball bank bed bell bird blue boat body bone book box boy bread bridge brown
+bus cake call camp car card cat chair child city class clock cloud coat coffee cold cook corn cow cup
+dance dark day deer desk dog door dream dress duck ear earth east egg engine eye face farm father field
+fire fish flag floor flower fly food foot forest fox friend frog fruit game garden gate gift girl glass
+goat gold grass green hair hand hat head heart hill home horse house ice ink iron island jam job juice key
+king kite lake lamp land leaf leg lemon letter light lion lip lock map market meat milk moon mouse mouth
+music name neck nest night nose ocean oil open orange paint paper park party path peace pen pig pink plant
+plate pond pool post purple queen quiet rabbit rain red rice ring river road rock roof room rose sail salt
+sand school sea seed sheep ship shirt shoe shop silver sister sky sleep small snow soap song soup spoon
+spring star stone stop store storm street sugar summer sun table tail tea tent tiger time tooth tower town
+train tree truck turtle village voice wall watch water way west wheel white wind window winter wolf wood
+word world yard year yellow zebra zero sale exit push pull menu taxi hotel bar""".split()
 
-FIRST_NAMES = """Anna Ben Clara David Emma Felix Greta Hugo Ida Jonas Kira Leo Mia Noah Olga Paul Rosa Sam Tina Uwe
-Vera Will Yara Zoe Adam Bella Carl Dora Erik Fiona George Hanna Ivan Julia Kevin Laura Mark Nina Oscar Petra Quinn
-Rita Simon Thea Ulla Victor Wanda Xenia Yusuf Zara Alice Bruno Cora Dylan Elena Frank Gina Harry Iris Jack""".split()
+FIRST_NAMES = """Anna Ben Clara David Emma Felix Greta Hugo Ida Jonas Kira Leo Mia Noah Olga Paul Rosa Sam
+Tina Uwe Vera Will Yara Zoe Adam Bella Carl Dora Erik Fiona George Hanna Ivan Julia Kevin Laura Mark Nina
+Oscar Petra Quinn Rita Simon Thea Ulla Victor Wanda Xenia Yusuf Zara Alice Bruno Cora Dylan Elena Frank
+Gina Harry Iris Jack""".split()
 
-CITIES = """Paris London Berlin Madrid Rome Vienna Oslo Tokyo Cairo Lima Boston Delhi Dublin Geneva Havana Helsinki
-Istanbul Kyoto Lagos Lisbon Lyon Milan Moscow Mumbai Munich Nairobi Naples Osaka Porto Prague Quito Riga Seoul Sofia
-Sydney Toronto Tunis Turin Venice Warsaw Zurich Athens Austin Bangkok Beijing Bergen Bern Bogota Bristol Brussels
-Chicago Cologne Dallas Denver Dubai Florence Hamburg Hanoi Jakarta Kiev Leeds Malaga Miami""".split()
+CITIES = """Paris London Berlin Madrid Rome Vienna Oslo Tokyo Cairo Lima Boston Delhi Dublin Geneva Havana
+Helsinki Istanbul Kyoto Lagos Lisbon Lyon Milan Moscow Mumbai Munich Nairobi Naples Osaka Porto Prague
+Quito Riga Seoul Sofia Sydney Toronto Tunis Turin Venice Warsaw Zurich Athens Austin Bangkok Beijing
+Bergen Bern Bogota Bristol Brussels Chicago Cologne Dallas Denver Dubai Florence Hamburg Hanoi Jakarta
+Kiev Leeds Malaga Miami""".split()
 
 ANIMALS = "cat dog bird fish rabbit hamster horse turtle mouse parrot frog fox owl bear duck".split()
 FOODS = "pizza soup bread rice cake pasta salad cheese apples noodles pancakes beans curry ice honey".split()

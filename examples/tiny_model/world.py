@@ -71,7 +71,7 @@ def times(count: int, words: str) -> str:
 
 
 def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str] | None:
-    """A question about the things (from left to right) and its answer; None if the dice chose an unclear one."""
+    """A question about the things, from left to right, and its answer; None if it would be unclear."""
     kind = rng.choice("count total exists more colour shape end between size".split())
     one, other = rng.choice(things), rng.choice(things)
     colours, shapes = [t.colour for t in things], [t.shape for t in things]
@@ -161,8 +161,15 @@ def scene(rng: random.Random, test: bool) -> Sample:
 def caption(rng: random.Random, test: bool) -> Sample:
     picture, things = draw.scene(rng, rng.randint(1, 5), rng.choice(draw.SIZES))
     question = rng.choice(
-        ["Describe this picture.", "Describe the picture.", "What is in this picture?", "What do you see?"]
-        + ["Describe this picture in one sentence.", "What does the picture show?", "Describe the image."]
+        [
+            "Describe this picture.",
+            "Describe the picture.",
+            "What is in this picture?",
+            "What do you see?",
+            "Describe this picture in one sentence.",
+            "What does the picture show?",
+            "Describe the image.",
+        ]
     )
     seen = listed([a(t.full_name) for t in things])
     return ask(
@@ -216,8 +223,15 @@ def read(rng: random.Random, test: bool) -> Sample:
 
     lines = [pick(rng, word, test) for _ in range(rng.choice([1, 1, 1, 2]))]
     question = rng.choice(
-        ["What does it say?", "Read the text.", "What is written here?", "Which text do you see?"]
-        + ["What is the text in this picture?", "Transcribe the text.", "Read this."]
+        [
+            "What does it say?",
+            "Read the text.",
+            "What is written here?",
+            "Which text do you see?",
+            "What is the text in this picture?",
+            "Transcribe the text.",
+            "Read this.",
+        ]
     )
     picture = draw.lettering(rng, lines, rng.choice(draw.SIZES))
     return ask("read", question, "\n".join(lines), picture=picture)
@@ -371,8 +385,13 @@ def tools(rng: random.Random, test: bool) -> Sample:
         answer = f"{x} {sign} {y} = {told}."
     else:
         question = rng.choice(
-            [f"What is the weather in {place}?", f"How is the weather in {place}?", f"Weather in {place}?"]
-            + [f"What is the weather like in {place} today?", f"Tell me the weather in {place}."]
+            [
+                f"What is the weather in {place}?",
+                f"How is the weather in {place}?",
+                f"Weather in {place}?",
+                f"What is the weather like in {place} today?",
+                f"Tell me the weather in {place}.",
+            ]
         )
         needed, arguments = WEATHER, {"city": place}
         degrees, sky = rng.randint(-9, 39), rng.choice(SKY)
@@ -506,23 +525,24 @@ def story(rng: random.Random, test: bool) -> Sample:
 
 UNKNOWN = "I don't know. I only know coloured shapes, short words, small sums and a few stories."
 NO_PICTURE = "I see no picture."
-THINGS = """the moon|France|the king of Spain|gold|electricity|the stock market|football|chess|gravity|love|Python|Rome|
-the Second World War|photosynthesis|Shakespeare|the internet|water|music theory|Mars|dinosaurs|the Bible|quantum physics|
-the human heart|democracy|the Amazon|jazz|bread|volcanoes|Napoleon|the speed of light|bitcoin|climate change|the brain|
-Beethoven|cars|the Olympics|whales|money|Einstein|the sun|DNA|the Roman Empire|computers|tea|time travel""".replace(
-    "\n", ""
-)
+THINGS = """the moon|France|the king of Spain|gold|electricity|the stock market|football|chess|gravity|
+love|Python|Rome|the Second World War|photosynthesis|Shakespeare|the internet|water|music theory|Mars|
+dinosaurs|the Bible|quantum physics|the human heart|democracy|the Amazon|jazz|bread|volcanoes|Napoleon|
+the speed of light|bitcoin|climate change|the brain|Beethoven|cars|the Olympics|whales|money|Einstein|
+the sun|DNA|the Roman Empire|computers|tea|time travel""".replace("\n", "")
 OPEN_QUESTIONS = [
     "What is {x}?", "Who invented {x}?", "Tell me about {x}.", "Explain {x}.", "How does {x} work?",
     "Why is {x} important?", "When did {x} begin?", "What do you think about {x}?", "Who discovered {x}?",
     "How old is {x}?", "Where can I find {x}?", "Write an essay about {x}.", "What is the history of {x}?",
-    "Summarize {x}.", "Give me facts about {x}.", "What is the capital of {y}?", "Who is the president of {y}?",
-    "How many people live in {y}?", "Who wrote {t}?", "Who is {n}?", "When was {n} born?", "What did {n} say?",
-    "How far is it from {y} to {y2}?", "What is the best restaurant in {y}?", "What language do people speak in {y}?",
-    "Translate '{t}' into Russian.", "What rhymes with {w}?", "Can you write code for {x}?", "Why is the sky blue?",
-    "What is the meaning of life?", "Who won the game yesterday?", "What day is today?", "How do I cook {f}?",
-    "What does {w} mean?", "Is {x} dangerous?", "Do you like {x}?", "What is the square root of {k}?",
-    "How tall is {n}?", "Which {w} is the best?", "Define {w}.", "How do I repair a {w}?",
+    "Summarize {x}.", "Give me facts about {x}.", "What is the capital of {y}?",
+    "Who is the president of {y}?", "How many people live in {y}?", "Who wrote {t}?", "Who is {n}?",
+    "When was {n} born?", "What did {n} say?", "How far is it from {y} to {y2}?",
+    "What is the best restaurant in {y}?", "What language do people speak in {y}?",
+    "Translate '{t}' into Russian.", "What rhymes with {w}?", "Can you write code for {x}?",
+    "Why is the sky blue?", "What is the meaning of life?", "Who won the game yesterday?",
+    "What day is today?", "How do I cook {f}?", "What does {w} mean?", "Is {x} dangerous?",
+    "Do you like {x}?", "What is the square root of {k}?", "How tall is {n}?", "Which {w} is the best?",
+    "Define {w}.", "How do I repair a {w}?",
 ]  # fmt: skip
 
 
@@ -545,7 +565,10 @@ def unknown(rng: random.Random, test: bool) -> Sample:
 
 
 GREETING = "Hello! Show me a picture of coloured shapes, or ask for a story."
-WHO = "I am the small model that ships with qwen_ref. I know coloured shapes, short words, clips, small sums and a few stories."
+WHO = (
+    "I am the small model that ships with qwen_ref. "
+    "I know coloured shapes, short words, clips, small sums and a few stories."
+)
 
 
 def small_talk(rng: random.Random) -> tuple[str, str]:
