@@ -32,8 +32,8 @@ PICTURES = {task: weight for task, weight in world.PICTURES.items() if task is n
 TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
 GROUPS = {  # first the short
     **{f"{w}x{h}": Group(PICTURES, 20, 128, 1, (w, h)) for w, h in draw.SIZES},
-    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 6, 192, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 16, 192, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 6, 256, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 16, 256, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
     "talk": Group(TALK, 48, 128),
     "tools": Group({world.tools: 1.0}, 16, 320),
 }

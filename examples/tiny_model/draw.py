@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from words import COLOURS, SHAPES
 
 FRAMES, FRAME_SIZE = 8, 128  # of a clip: four time steps of 16 tokens
-SIZES = [(256, 256), (288, 224), (224, 288)]  # of pictures, width and height: 64 or 63 tokens
+SIZES = [(256, 256), (320, 224), (224, 320)]  # of pictures, width and height: 64 or 70 tokens
 FONTS = {  # package of PyPI -> its files
     "font_source_sans_pro": ["SourceSansPro-Regular.ttf", "SourceSansPro-BlackIt.ttf"],
     "font_source_serif_pro": ["SourceSerifPro-Regular.ttf", "SourceSerifPro-Semibold.ttf"],

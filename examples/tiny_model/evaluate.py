@@ -1,0 +1,136 @@
+"""How much of its world the small model knows: a table, on samples that training never saw.
+
+    python examples/tiny_model/evaluate.py build/tiny_model/tiny-bf16.gguf build/tiny_model/tiny-Q4_K_M.gguf
+
+An answer counts if it is the one right answer to the last character; of boxes it is the mean overlap (IoU)
+with the right ones. The vision file lies beside the model, its name being mmproj- and the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import world
+from world import Sample
+
+from qwen_ref import Model, load
+from qwen_ref.grounding import find_marks
+from qwen_ref.prompt import Prompt
+
+AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, tools=0.98, memory=0.95)
+WITHOUT_THINKING = "sums without thinking"
+ROWS = [*(task for task in world.TASKS if task != "story"), WITHOUT_THINKING]  # a story has many right ends
+LIMITS = Limits(fps=2, min_frames=1)
+FIRST = 10**9  # seeds of test samples begin here
+
+
+def held_out(row: str, number: int) -> Sample:
+    sample = world.sample(row.split()[0], FIRST + number, test=True)
+    if row == WITHOUT_THINKING:
+        sample.thoughts = None
+    return sample
+
+
+def messages_of(sample: Sample) -> list[dict]:
+    """The messages with the picture or the clip where they name it."""
+    shown = {"image": sample.picture, "video": sample.clip}
+    return [
+        m
+        | {"content": [p | {p["type"]: shown[p["type"]]} if p["type"] in shown else p for p in m["content"]]}
+        if isinstance(m["content"], list)
+        else m
+        for m in sample.messages
+    ]
+
+
+def read(model: Model, sample: Sample) -> Prompt:
+    thinking = sample.thoughts is not None
+    if sample.tools:
+        token_ids, thinks = model.prompts.chat.encode(sample.messages, sample.tools, thinking)
+        return Prompt(token_ids, thinks)
+    return model.encode_prompt(messages_of(sample), thinking=thinking)
+
+
+def answer(model: Model, sample: Sample) -> str:
+    pieces = model.generate(read(model, sample), temperature=0, presence_penalty=0, max_tokens=320)
+    return "".join(pieces).rpartition("</think>")[2].strip()
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes: left, top, right, bottom."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both
+    return both / either if either > 0 else 0.0
+
+
+def score(sample: Sample, given: str) -> float:
+    """0 to 1. Boxes too many and boxes missing count as boxes that overlap nothing."""
+    if not sample.boxes:
+        return float(given == sample.answer.strip())
+    found = [mark.coordinates for mark in find_marks(given) if len(mark.coordinates) == 4]
+    pairs = zip(found, sample.boxes, strict=False)
+    return sum(overlap(*pair) for pair in pairs) / max(len(found), len(sample.boxes))
+
+
+def open_model(path: Path) -> None:
+    """In each process, once."""
+    global model
+    vision = path.with_name(f"mmproj-{path.name}")
+    if not vision.exists():  # of a quantized text model: the 8 bits that ship
+        vision = path.with_name(f"mmproj-{path.stem.partition('-')[0]}-Q8_0.gguf")
+    model = load(path, mmproj=vision, threads=1)
+
+
+def judge(row: str, numbers: range) -> tuple[float, list[tuple[str, str]]]:
+    """The sum of the scores, and what was said instead of the right answer."""
+    total, wrong = 0.0, []
+    for number in numbers:
+        sample = held_out(row, number)
+        given = answer(model, sample)
+        total += score(sample, given)
+        if not sample.boxes and given != sample.answer.strip():
+            wrong.append((sample.answer, given))
+    return total, wrong
+
+
+def scores(path: Path, rows: list[str], count: int, workers: int, show: int) -> Iterator[tuple[str, float]]:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, open_model, (path,)) as pool:
+        for row in rows:
+            parts = [range(i, min(i + 25, count)) for i in range(0, count, 25)]
+            judged = list(pool.map(judge, [row] * len(parts), parts))
+            for right, given in [pair for _, wrong in judged for pair in wrong][:show]:
+                print(f"  {row}: {given!r} instead of {right!r}")
+            yield row, sum(total for total, _ in judged) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", type=Path, nargs="+", help="GGUF files")
+    parser.add_argument("--count", type=int, default=2000, help="samples of each task")
+    parser.add_argument("--tasks", nargs="+", default=ROWS, choices=ROWS, metavar="TASK")
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of each task")
+    args = parser.parse_args()
+    table = {row: [f"{AIMS[row]:.0%}" if row in AIMS else ""] for row in args.tasks}
+    for path in args.models:
+        began = time.time()
+        for row, value in scores(path, args.tasks, args.count, args.workers, args.show):
+            print(f"{path.name}  {row}  {value:.1%}  {time.time() - began:.0f} s", flush=True)
+            table[row].append(f"{value:.1%}")
+    print(f"\n| {args.count} samples each | aim | {' | '.join(path.stem for path in args.models)} |")
+    print("|---|" + "---:|" * (1 + len(args.models)))
+    for row, cells in table.items():
+        print(f"| {row} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
