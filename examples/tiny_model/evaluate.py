@@ -9,13 +9,16 @@ with the right ones. The vision file lies beside the model, its name being mmpro
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import world
+from PIL import Image
 from world import Sample
 
 from qwen_ref import Model, load
@@ -25,7 +28,6 @@ from qwen_ref.prompt import Prompt
 AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, tools=0.98, memory=0.95)
 WITHOUT_THINKING = "sums without thinking"
 ROWS = [*(task for task in world.TASKS if task != "story"), WITHOUT_THINKING]  # a story has many right ends
-LIMITS = Limits(fps=2, min_frames=1)
 FIRST = 10**9  # seeds of test samples begin here
 
 
@@ -36,9 +38,17 @@ def held_out(row: str, number: int) -> Sample:
     return sample
 
 
+def as_gif(frames: np.ndarray) -> bytes:
+    """Two frames a second, as the model learned."""
+    first, *others = map(Image.fromarray, frames)
+    file = io.BytesIO()
+    first.save(file, "gif", save_all=True, append_images=others, duration=500)
+    return file.getvalue()
+
+
 def messages_of(sample: Sample) -> list[dict]:
     """The messages with the picture or the clip where they name it."""
-    shown = {"image": sample.picture, "video": sample.clip}
+    shown = {"image": sample.picture, "video": None if sample.clip is None else as_gif(sample.clip)}
     return [
         m
         | {"content": [p | {p["type"]: shown[p["type"]]} if p["type"] in shown else p for p in m["content"]]}
