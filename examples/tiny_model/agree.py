@@ -1,0 +1,177 @@
+"""Do three engines say the same? Greedy answers of this project, llama.cpp and transformers.
+
+    python examples/tiny_model/agree.py build/tiny_model
+
+In the folder is what train.py and export.py made. llama.cpp reads the same two pairs of GGUF files as this
+project; transformers reads the checkpoint that they were made from, and computes in float32. Where answers
+part, the table says how far apart the two tokens were there in this project's logits, at most: a near-tie if
+that is little. llama.cpp's server takes no clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from evaluate import ROWS, held_out, read
+from tokens import Encoder
+from transformers import Qwen3_5ForConditionalGeneration
+from transformers.video_utils import VideoMetadata
+from world import Sample
+
+from qwen_ref import Model, load
+from qwen_ref.engine import Generation
+from qwen_ref.prompt import Prompt
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path += [str(TESTS / "fixtures"), str(TESTS / "oracle")]
+from make import llama_bin  # noqa: E402
+from transformers_vision import make_processor  # noqa: E402
+
+MOST = 320  # tokens of an answer
+
+
+class Greedy:
+    """Takes the likeliest token, and keeps the logits that it chose from."""
+
+    def __init__(self) -> None:
+        self.logits: list[np.ndarray] = []
+
+    def choose(self, logits: np.ndarray, seen: list[int]) -> int:
+        self.logits.append(logits.copy())
+        return int(logits.argmax())
+
+
+def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
+    """The logits of each step of a greedy answer, its end included."""
+    greedy = Greedy()
+    for _ in Generation(model, prompt, greedy, MOST, (), None):
+        pass
+    return greedy.logits
+
+
+def margin(logits: list[np.ndarray], other: list[int]) -> float:
+    """How much higher our token's logit was than the other's where the answers part; 0 if they do not."""
+    for step, token in zip(logits, other, strict=False):
+        if token != step.argmax():
+            return float(step.max() - step[token])
+    return 0.0
+
+
+# ---- llama.cpp
+
+
+@contextlib.contextmanager
+def llama_server(model: Path, vision: Path) -> Iterator[Callable[[str, Sample], list[int]]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{(port := free.getsockname()[1])}"
+    options = ["--no-repack", "-np", "1", "-t", "2", "--port", str(port)]  # repacked: see tests/oracle
+    command = [llama_bin() / "llama-server", "-m", model, "--mmproj", vision, *options]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def get(path: str, body: dict | None = None) -> dict:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(address + path, data, timeout=120) as reply:
+            return json.load(reply)
+
+    def answer(prompt: str, sample: Sample) -> list[int]:
+        if sample.picture is not None:
+            file = io.BytesIO()
+            sample.picture.save(file, "png")
+            text = prompt.replace("<|vision_start|><|image_pad|><|vision_end|>", marker)
+            media = [base64.b64encode(file.getvalue()).decode()]
+            body = {"prompt": {"prompt_string": text, "multimodal_data": media}}
+        else:
+            body = {"prompt": prompt}
+        options = {"n_predict": MOST, "temperature": 0, "return_tokens": True, "cache_prompt": False}
+        return get("/completion", body | options)["tokens"]
+
+    try:
+        while True:
+            try:
+                marker = get("/props")["media_marker"]
+                break
+            except OSError:
+                if server.poll() is not None:
+                    raise SystemExit("llama-server did not start") from None
+                time.sleep(0.2)
+        yield answer
+    finally:
+        server.terminate()
+        server.wait()
+
+
+# ---- transformers
+
+
+class Transformers:
+    def __init__(self, checkpoint: Path):
+        self.processor = make_processor(str(checkpoint))
+        self.model = Qwen3_5ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+
+    def answer(self, prompt: str, sample: Sample) -> list[int]:
+        options: dict = dict(text=[prompt], return_tensors="pt")
+        if sample.picture is not None:
+            options["images"] = [sample.picture]
+        if sample.clip is not None:
+            options["videos"] = [sample.clip]
+            options["video_metadata"] = [VideoMetadata(total_num_frames=len(sample.clip), fps=2)]
+        inputs = dict(self.processor(**options))
+        with torch.no_grad():
+            out = self.model.generate(**inputs, do_sample=False, max_new_tokens=MOST)
+        return out[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=500, help="prompts of each task")
+    parser.add_argument("--tasks", nargs="+", default=ROWS, choices=ROWS, metavar="TASK")
+    args = parser.parse_args()
+    pairs = [
+        (args.folder / f"tiny-{kind}.gguf", args.folder / f"mmproj-tiny-{vision}.gguf")
+        for kind, vision in (("Q4_K_M", "Q8_0"), ("bf16", "bf16"))
+    ]
+    models = [load(path, mmproj=vision) for path, vision in pairs]
+    encoder, transformers = Encoder(args.folder / "hf"), Transformers(args.folder / "hf")
+    print(f"| {args.count} prompts each | llama.cpp, Q4_K_M | llama.cpp, BF16 | transformers, BF16 |")
+    print("|---|---:|---:|---:|")
+    with contextlib.ExitStack() as stack:
+        llamas = [stack.enter_context(llama_server(*pair)) for pair in pairs]
+        for row in args.tasks:
+            margins: list[list[float]] = [[], [], []]
+            for number in range(args.count):
+                sample = held_out(row, number)
+                logits = [ours(model, read(model, sample)) for model in models]
+                prompt = encoder.prompt(sample, steps=False)
+                if sample.clip is None:
+                    for i, llama in enumerate(llamas):
+                        margins[i].append(margin(logits[i], llama(prompt, sample)))
+                margins[2].append(margin(logits[1], transformers.answer(prompt, sample)))
+            print(f"| {row} | {' | '.join(map(cell, margins))} |", flush=True)
+
+
+def cell(margins: list[float]) -> str:
+    """How many agree, and by how much the logits differed, at most, where the others part."""
+    apart = [m for m in margins if m]
+    agree = f"{1 - len(apart) / len(margins):.1%}" if margins else "–"
+    return f"{agree} ({max(apart):.2f})" if apart else agree
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The parts of examples/tiny_model that stand in for transformers' own while it trains."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_model"))
+
+import model as tiny
+
+B, T, D = 2, 3 * tiny.CHUNK, 128
+
+
+@pytest.mark.parametrize("keys", ["differ", "repeat"])  # where they repeat, powers of a matrix would explode
+def test_delta_rule(keys):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, B, T, 2, D)
+    v = torch.randn(B, T, 4, D)
+    g, beta = -torch.rand(B, T, 4) * torch.tensor([0.01, 0.1, 1, 20]), torch.rand(B, T, 4)
+    if keys == "repeat":
+        k, g, beta = torch.ones_like(k), torch.full_like(g, -1e-4), torch.full_like(beta, 0.999)
+    inputs = [x.requires_grad_() for x in (q, k, v, g, beta)]
+    q, k, v, g, beta = inputs
+    ours, _ = tiny.delta_rule(q, k, v, g, beta)
+    theirs, _ = qwen.torch_chunk_gated_delta_rule(q, k, v, g=g, beta=beta, use_qk_l2norm_in_kernel=True)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    towards = torch.randn_like(ours)
+    ours, theirs = (torch.autograd.grad((o * towards).sum(), inputs) for o in (ours, theirs))
+    largest = float(max(grad.abs().max() for grad in theirs))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * largest)
+
+
+def test_causal_conv():
+    x, weight = torch.randn(2, 24, 50), torch.randn(24, 4)
+    theirs = qwen.causal_conv1d_fn(x, weight, None, activation="silu")
+    torch.testing.assert_close(tiny.causal_conv(x, weight, None, "silu"), theirs)
+
+
+def test_logits_of_a_batch():
+    """Pictures of one size and text beside them, padded: as transformers has them one by one."""
+    network = tiny.new_model(0).eval()
+    height, width = 64, 96
+    pixels = torch.randint(0, 256, (2, 1, height, width, 3), dtype=torch.uint8)
+    image, start, end = map(tiny.special, ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>"))
+    seen = torch.full((2, tiny.CHUNK), -1)
+    ids = torch.randint(5, 999, (2, tiny.CHUNK))
+    ids[:, 2], ids[:, 3:9], ids[:, 9], seen[:, 3:9] = start, image, end, torch.arange(6)
+    grid = torch.tensor([[1, height // 16, width // 16]] * 2)
+    positions, _ = network.model.get_rope_index(ids, (ids == image).int(), image_grid_thw=grid)
+    eyes = tiny.Eyes(network.model.visual, height, width)
+    with torch.no_grad():
+        ours = tiny.logits(network, ids, positions, seen, eyes(pixels))
+        # [N, 1, H, W, 3] -> patches in merge order, each pixel twice, [N * P, 3 * 2 * 16 * 16]
+        x = pixels.reshape(2, height // 32, 2, 16, width // 32, 2, 16, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)
+        patches = (
+            (x / 127.5 - 1)[..., None, :, :].expand(*x.shape[:6], 2, 16, 16).reshape(-1, 3 * 2 * 16 * 16)
+        )
+        theirs = network(
+            input_ids=ids, pixel_values=patches, image_grid_thw=grid, mm_token_type_ids=(ids == image).int()
+        ).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
