@@ -54,9 +54,8 @@ class Trainer:
         self.masters = {name: p.detach().float().to(device) for name, p in model.named_parameters()}
         self.model = model.to(device, torch.bfloat16 if device == "cuda" else torch.float32)
         self.eyes = {
-            name: Eyes(self.model.model.visual, group.size[1], group.size[0])
-            for name, group in GROUPS.items()
-            if group.frames
+            size: Eyes(self.model.model.visual, size[1], size[0])
+            for size in {group.size for group in GROUPS.values() if group.frames}
         }
         for p in self.masters.values():
             p.requires_grad_()
@@ -86,26 +85,40 @@ class Trainer:
             for name in self.quantized:
                 used[name].copy_(as_4_bits(self.masters[name]))
 
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """What each group sees, [B, V, hidden_size]; what has one size goes through the tower together."""
+        sizes = defaultdict(list)
+        for name in batch:
+            if GROUPS[name].frames:
+                sizes[GROUPS[name].size].append(name)
+        seen = {}
+        for size, names in sizes.items():
+            pixels = [batch[name]["pixels"] for name in names]
+            visual = self.eyes[size](torch.cat(pixels))
+            seen |= dict(zip(names, visual.split([len(x) for x in pixels]), strict=True))
+        return seen
+
     def answers(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of each group; those of one length run together."""
         runs = defaultdict(list)
         for name in batch:
             runs[GROUPS[name].length].append(name)
-        found = {}
+        seen, found = self.look(batch), {}
         for names in runs.values():
             groups = [batch[name] for name in names]
-            visual = {name: self.eyes[name](batch[name]["pixels"]) for name in names if GROUPS[name].frames}
-            together = None
-            if visual:
-                like = max(visual.values(), key=lambda v: v.shape[1])  # [B, V, hidden_size], the most tokens
-                each = [visual.get(n, like.new_zeros(len(batch[n]["seen"]), 0, like.shape[2])) for n in names]
-                together = torch.cat([F.pad(v, (0, 0, 0, like.shape[1] - v.shape[1])) for v in each])
+            visual = None
+            if any(name in seen for name in names):
+                most = max((seen[name] for name in names if name in seen), key=lambda x: x.shape[1])
+                each = [
+                    seen.get(name, most[:1, :0].expand(len(batch[name]["seen"]), -1, -1)) for name in names
+                ]
+                visual = torch.cat([F.pad(x, (0, 0, 0, most.shape[1] - x.shape[1])) for x in each])
             out = logits(
                 self.model,
                 torch.cat([g["token_ids"] for g in groups]),
                 torch.cat([g["positions"] for g in groups], dim=1),
                 torch.cat([g["seen"] for g in groups]),
-                together,
+                visual,
             )
             found |= dict(zip(names, out.split([len(g["token_ids"]) for g in groups]), strict=True))
         return found
