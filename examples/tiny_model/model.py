@@ -154,6 +154,8 @@ def use_fast_functions(compiled: bool) -> None:
     if compiled:
         in_chunks = torch.compile(in_chunks, dynamic=True)
         qwen.causal_conv1d_fn = torch.compile(causal_conv, dynamic=True)
+        for rotate in ("apply_rotary_pos_emb", "apply_rotary_pos_emb_vision"):
+            setattr(qwen, rotate, torch.compile(getattr(qwen, rotate), dynamic=True))
         for norm in (qwen.Qwen3_5RMSNorm, qwen.Qwen3_5RMSNormGated):
             norm.forward = torch.compile(norm.forward, dynamic=True)
 
