@@ -30,12 +30,13 @@ class Group:
 
 PICTURES = {task: weight for task, weight in world.PICTURES.items() if task is not world.boxes}
 TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
+SHORT, LONG = 128, 320  # two lengths only: kernels are small, and more of them would cost more than padding
 GROUPS = {  # first the short
-    **{f"{w}x{h}": Group(PICTURES, 20, 128, 1, (w, h)) for w, h in draw.SIZES},
-    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 6, 256, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 16, 256, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "talk": Group(TALK, 48, 128),
-    "tools": Group({world.tools: 1.0}, 16, 320),
+    **{f"{w}x{h}": Group(PICTURES, 20, SHORT, 1, (w, h)) for w, h in draw.SIZES},
+    "talk": Group(TALK, 48, SHORT),
+    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 6, LONG, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 16, LONG, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    "tools": Group({world.tools: 1.0}, 16, LONG),
 }
 TASK_NAMES = list(world.TASKS)
 
@@ -97,10 +98,9 @@ class Batches(IterableDataset):
                 sample = world.sample(task.__name__, rng.getrandbits(60), self.test)
                 example = encoder.encode(sample)
                 length = len(example.token_ids)
-                for other in (name, *GROUPS):  # what is too long for this group may go with another
-                    if len(full[other]) < GROUPS[other].count and fits(GROUPS[other], sample, length):
-                        full[other].append((sample, example))
-                        break
+                fitting = (other for other in (name, *GROUPS) if fits(GROUPS[other], sample, length))
+                if (home := next(fitting, None)) and len(full[home]) < GROUPS[home].count:
+                    full[home].append((sample, example))
         return {
             name: {key: torch.from_numpy(value) for key, value in stack(group, full[name]).items()}
             for name, group in GROUPS.items()
