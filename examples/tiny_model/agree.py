@@ -25,13 +25,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate import ROWS, held_out, read
+from evaluate import ROWS, held_out, read, vision_of
 from tokens import Encoder
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.video_utils import VideoMetadata
 from world import Sample
 
-from qwen_ref import Model, load
+from gguf_io import GGUFError
+from qwen_ref import Model, QwenRefError, load
 from qwen_ref.engine import Generation
 from qwen_ref.prompt import Prompt
 
@@ -62,12 +63,12 @@ def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
     return greedy.logits
 
 
-def margin(logits: list[np.ndarray], other: list[int]) -> float:
-    """How much higher our token's logit was than the other's where the answers part; 0 if they do not."""
+def margin(logits: list[np.ndarray], other: list[int]) -> float | None:
+    """How much higher our token's logit was than the other's where the answers part; None if they do not."""
     for step, token in zip(logits, other, strict=False):
         if token != step.argmax():
             return float(step.max() - step[token])
-    return 0.0
+    return None if len(other) == len(logits) else np.inf  # one went on where the other had said nothing
 
 
 # ---- llama.cpp
@@ -144,17 +145,19 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=ROWS, choices=ROWS, metavar="TASK")
     args = parser.parse_args()
     pairs = [
-        (args.folder / f"tiny-{kind}.gguf", args.folder / f"mmproj-tiny-{vision}.gguf")
-        for kind, vision in (("Q4_K_M", "Q8_0"), ("bf16", "bf16"))
+        (path, vision_of(path)) for path in (args.folder / f"tiny-{kind}.gguf" for kind in ("Q4_K_M", "bf16"))
     ]
-    models = [load(path, mmproj=vision) for path, vision in pairs]
+    try:
+        models = [load(path, mmproj=vision) for path, vision in pairs]
+    except (GGUFError, QwenRefError) as error:
+        parser.error(str(error))
     encoder, transformers = Encoder(args.folder / "hf"), Transformers(args.folder / "hf")
     print(f"| {args.count} prompts each | llama.cpp, Q4_K_M | llama.cpp, BF16 | transformers, BF16 |")
     print("|---|---:|---:|---:|")
     with contextlib.ExitStack() as stack:
         llamas = [stack.enter_context(llama_server(*pair)) for pair in pairs]
         for row in args.tasks:
-            margins: list[list[float]] = [[], [], []]
+            margins: list[list[float | None]] = [[], [], []]
             for number in range(args.count):
                 sample = held_out(row, number)
                 logits = [ours(model, read(model, sample)) for model in models]
@@ -166,9 +169,9 @@ def main() -> None:
             print(f"| {row} | {' | '.join(map(cell, margins))} |", flush=True)
 
 
-def cell(margins: list[float]) -> str:
+def cell(margins: list[float | None]) -> str:
     """How many agree, and by how much the logits differed, at most, where the others part."""
-    apart = [m for m in margins if m]
+    apart = [m for m in margins if m is not None]
     agree = f"{1 - len(apart) / len(margins):.1%}" if margins else "–"
     return f"{agree} ({max(apart):.2f})" if apart else agree
 

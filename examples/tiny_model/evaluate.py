@@ -21,7 +21,8 @@ import world
 from PIL import Image
 from world import Sample
 
-from qwen_ref import Model, load
+from gguf_io import GGUFError
+from qwen_ref import Model, QwenRefError, load
 from qwen_ref.grounding import find_marks
 from qwen_ref.prompt import Prompt
 
@@ -46,24 +47,17 @@ def as_gif(frames: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def messages_of(sample: Sample) -> list[dict]:
-    """The messages with the picture or the clip where they name it."""
-    shown = {"image": sample.picture, "video": None if sample.clip is None else as_gif(sample.clip)}
-    return [
-        m
-        | {"content": [p | {p["type"]: shown[p["type"]]} if p["type"] in shown else p for p in m["content"]]}
-        if isinstance(m["content"], list)
-        else m
-        for m in sample.messages
-    ]
-
-
 def read(model: Model, sample: Sample) -> Prompt:
     thinking = sample.thoughts is not None
     if sample.tools:
         token_ids, thinks = model.prompts.chat.encode(sample.messages, sample.tools, thinking)
         return Prompt(token_ids, thinks)
-    return model.encode_prompt(messages_of(sample), thinking=thinking)
+    if sample.picture is None and sample.clip is None:
+        return model.encode_prompt(sample.messages, thinking=thinking)
+    ((_, question),) = (message["content"] for message in sample.messages)
+    images = [] if sample.picture is None else [sample.picture]
+    videos = [] if sample.clip is None else [as_gif(sample.clip)]
+    return model.encode_prompt(question["text"], images, videos, thinking=thinking)
 
 
 def answer(model: Model, sample: Sample) -> str:
@@ -88,13 +82,16 @@ def score(sample: Sample, given: str) -> float:
     return sum(overlap(*pair) for pair in pairs) / max(len(found), len(sample.boxes))
 
 
+def vision_of(path: Path) -> Path:
+    """The vision file beside a model; of a quantized model the one in 8 bits, which ships."""
+    own = path.with_name(f"mmproj-{path.name}")
+    return own if own.exists() else path.with_name(f"mmproj-{path.stem.partition('-')[0]}-Q8_0.gguf")
+
+
 def open_model(path: Path) -> None:
     """In each process, once."""
     global model
-    vision = path.with_name(f"mmproj-{path.name}")
-    if not vision.exists():  # of a quantized text model: the 8 bits that ship
-        vision = path.with_name(f"mmproj-{path.stem.partition('-')[0]}-Q8_0.gguf")
-    model = load(path, mmproj=vision, threads=1)
+    model = load(path, mmproj=vision_of(path), threads=1)
 
 
 def judge(row: str, numbers: range) -> tuple[float, list[tuple[str, str]]]:
@@ -103,8 +100,9 @@ def judge(row: str, numbers: range) -> tuple[float, list[tuple[str, str]]]:
     for number in numbers:
         sample = held_out(row, number)
         given = answer(model, sample)
-        total += score(sample, given)
-        if not sample.boxes and given != sample.answer.strip():
+        value = score(sample, given)
+        total += value
+        if not value:
             wrong.append((sample.answer, given))
     return total, wrong
 
@@ -130,6 +128,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of each task")
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f"--count: {args.count} is less than 1")
+    for path in args.models:
+        try:
+            load(path, mmproj=vision_of(path))
+        except (GGUFError, QwenRefError) as error:
+            parser.error(str(error))
     table = {row: [f"{AIMS[row]:.0%}" if row in AIMS else ""] for row in args.tasks}
     for path in args.models:
         began = time.time()

@@ -14,6 +14,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "fixtures"))
 from make import convert, run_llama, write_preprocessor
 
+from qwen_ref.files import write_whole
+
 
 def add_license(checkpoint: Path) -> None:
     """What the converter reads for general.name and general.license."""
@@ -43,7 +45,8 @@ def main() -> None:
         print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     if args.to:
         for file in (small, small_mmproj):
-            (args.to / file.name).write_bytes(file.read_bytes())
+            with write_whole(args.to / file.name) as copy:
+                copy.write(file.read_bytes())
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> 
 def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) -> tuple[Tensor, None]:
     """The gated delta rule from an empty state: q, k, v [B, T, H, D], g, beta [B, T, H] -> [B, T, H, D].
 
-    transformers' torch_chunk_gated_delta_rule; which solves (I - A) X = B by rows; this inverts by halves.
+    transformers' torch_chunk_gated_delta_rule solves (I - A) X = B row by row; this inverts by halves.
     """
     B, dtype = len(q), q.dtype
     # [B, T, H, ...] -> [N, B, H, CHUNK, ...]
@@ -101,7 +101,10 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) ->
 
 
 def in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> list[Tensor]:
-    """What each chunk can know without the state that it starts from; see over_chunks."""
+    """What each chunk can know without the state that it starts from: [N, B, H, CHUNK, ...] of all chunks.
+
+    Returns what over_chunks takes, [N, B * H, CHUNK, D], but within [.., CHUNK, CHUNK] and kept [.., 1, 1].
+    """
     H, D = v.shape[2], v.shape[-1]
     q, k, v, beta, g = (x.float() for x in (q, k, v, beta[..., None], g))
     q, k = (x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt() for x in (q, k))
@@ -210,7 +213,7 @@ def logits(
     token_ids: Tensor,
     positions: Tensor,
     seen: Tensor,
-    visual: Tensor | None,
+    visual: Tensor,
 ) -> Tensor:
     """token_ids [B, T], positions [3, B, T], seen [B, T], visual [B, V, hidden_size] -> [B, T, vocab].
 
@@ -218,8 +221,7 @@ def logits(
     """
     text = model.model.language_model
     embeds = text.embed_tokens(token_ids)
-    if visual is not None:
-        shown = visual.gather(1, seen.clamp(min=0)[..., None].expand(-1, -1, visual.shape[-1]))
-        embeds = torch.where(seen[..., None] >= 0, shown, embeds)
+    shown = visual.gather(1, seen.clamp(min=0)[..., None].expand(-1, -1, visual.shape[-1]))
+    embeds = torch.where(seen[..., None] >= 0, shown, embeds)
     hidden = text(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
     return model.lm_head(hidden)

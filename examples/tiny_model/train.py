@@ -87,15 +87,14 @@ class Trainer:
 
     def look(self, batch: Batch) -> dict[str, Tensor]:
         """What each group sees, [B, V, hidden_size]; what has one size goes through the tower together."""
-        sizes = defaultdict(list)
-        for name in batch:
-            if GROUPS[name].frames:
-                sizes[GROUPS[name].size].append(name)
-        seen = {}
-        for size, names in sizes.items():
+        hidden_size = self.model.config.text_config.hidden_size
+        like = self.model.lm_head.weight
+        seen = {name: like.new_zeros(len(part["seen"]), 1, hidden_size) for name, part in batch.items()}
+        for size, eyes in self.eyes.items():
+            names = [name for name in batch if GROUPS[name].size == size]
             pixels = [batch[name]["pixels"] for name in names]
-            visual = self.eyes[size](torch.cat(pixels))
-            seen |= dict(zip(names, visual.split([len(x) for x in pixels]), strict=True))
+            visual = eyes(torch.cat(pixels)).split([len(x) for x in pixels])
+            seen |= dict(zip(names, visual, strict=True))
         return seen
 
     def answers(self, batch: Batch) -> dict[str, Tensor]:
@@ -106,19 +105,13 @@ class Trainer:
         seen, found = self.look(batch), {}
         for names in runs.values():
             groups = [batch[name] for name in names]
-            visual = None
-            if any(name in seen for name in names):
-                most = max((seen[name] for name in names if name in seen), key=lambda x: x.shape[1])
-                each = [
-                    seen.get(name, most[:1, :0].expand(len(batch[name]["seen"]), -1, -1)) for name in names
-                ]
-                visual = torch.cat([F.pad(x, (0, 0, 0, most.shape[1] - x.shape[1])) for x in each])
+            most = max(seen[name].shape[1] for name in names)
             out = logits(
                 self.model,
                 torch.cat([g["token_ids"] for g in groups]),
                 torch.cat([g["positions"] for g in groups], dim=1),
                 torch.cat([g["seen"] for g in groups]),
-                visual,
+                torch.cat([F.pad(seen[name], (0, 0, 0, most - seen[name].shape[1])) for name in names]),
             )
             found |= dict(zip(names, out.split([len(g["token_ids"]) for g in groups]), strict=True))
         return found
@@ -147,16 +140,15 @@ class Trainer:
         norm = torch.linalg.vector_norm(
             torch.stack(torch._foreach_norm([p.grad for p in self.masters.values()]))
         )
-        self.optimizer.grad_scale = norm.clamp(min=1)  # the fused AdamW divides by it: gradients are clipped
-        self.optimizer.found_inf = (
-            ~norm.isfinite()
-        ).float()  # and it skips a step that would spoil the weights
+        # The fused AdamW divides by the one, which clips the gradients, and skips the step if the other is 1.
+        self.optimizer.grad_scale = norm.clamp(min=1)
+        self.optimizer.found_inf = (~norm.isfinite()).float()
         self.optimizer.step()
         self.skipped += self.optimizer.found_inf
         self.last = torch.stack([loss.detach().float(), norm, self.skipped])
 
     def step(self, batch: Batch, learning_rate: float, quantize: bool) -> Tensor:
-        """One step of training; returns its loss and the norm of its gradient."""
+        """One step of training; returns its loss, the norm of its gradient, and how many are skipped."""
         for group in self.optimizer.param_groups:
             group["lr"].fill_(learning_rate) if self.device == "cuda" else group.update(lr=learning_rate)
         if self.device != "cuda":
@@ -250,6 +242,8 @@ def main() -> None:
     checkpoint, resumed = args.out / "hf", args.out / "training.pt"
     if not (checkpoint / "tokenizer.json").exists():
         make_tokenizer(checkpoint)
+    if device == "cpu":
+        print("no GPU was found: on a processor this takes days")
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
