@@ -24,12 +24,8 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers import Qwen3_5ForConditionalGeneration
 
-PEAK_RATE, WARM_UP, DECAY, QUANTIZED = (
-    2e-3,
-    200,
-    0.4,
-    0.2,
-)  # of the steps: warm-up in number, others as shares
+PEAK_RATE, WARM_UP = 1.5e-3, 300  # steps
+DECAY, QUANTIZED = 0.4, 0.2  # of all steps, the last ones
 BLOCK = 32  # weights that share a scale in 4-bit files
 
 
@@ -276,7 +272,7 @@ def main() -> None:
             print(done, {task: round(score, 3) for task, score in scores.items()}, flush=True)
             log.write(json.dumps(dict(step=done, loss=figures[0].item(), exact=scores)) + "\n")
             log.flush()
-        if done % 5000 == 0 or done == args.steps or out_of_time:
+        if done % args.check_every == 0 or done == args.steps or out_of_time:
             trainer.save(resumed, done)
         if out_of_time:
             break

@@ -218,10 +218,12 @@ def read(rng: random.Random, test: bool) -> Sample:
     def word() -> str:
         if rng.random() < 0.25:
             return str(rng.randrange(10 ** rng.randint(1, 5)))
-        text = rng.choice(WORDS) if rng.random() < 0.4 else made_up(rng, rng.randint(1, 3))
-        return rng.choice([str.lower, str.lower, str.title, str.upper])(text[:9])
+        return (rng.choice(WORDS) if rng.random() < 0.4 else made_up(rng, rng.randint(1, 2)))[:7]
 
-    lines = [pick(rng, word, test) for _ in range(rng.choice([1, 1, 1, 2]))]
+    def line() -> str:
+        return rng.choice([str.lower, str.lower, str.title, str.upper])(pick(rng, word, test))
+
+    lines = [line() for _ in range(rng.choice([1, 1, 1, 1, 2]))]
     question = rng.choice(
         [
             "What does it say?",
@@ -353,7 +355,6 @@ OTHER_TOOLS = [
     function("set_timer", "Set a timer", minutes="how many"),
     function("play_music", "Play a song", title="the song's title"),
     function("search", "Search the web", query="what to search"),
-    function("send_message", "Send a message", to="who gets it", text="what it says"),
 ]
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 NO_TOOL = "I have no tool for that."
@@ -395,12 +396,12 @@ def tools(rng: random.Random, test: bool) -> Sample:
         )
         needed, arguments = WEATHER, {"city": place}
         degrees, sky = rng.randint(-9, 39), rng.choice(SKY)
-        told = json.dumps({"city": place, "temperature": degrees, "sky": sky})
+        told = json.dumps({"temperature": degrees, "sky": sky})
         answer = f"It is {sky} in {place}, at {degrees} degrees."
     offered = rng.sample(OTHER_TOOLS, rng.randint(0, 1))
     here = test or rng.random() < 0.9
     offered += [needed] if here else [t for t in (CALCULATOR, WEATHER) if t is not needed]
-    if rng.random() < 0.4:
+    if len(offered) < 2 and rng.random() < 0.6:
         offered += [t for t in (CALCULATOR, WEATHER) if t not in offered and (here or t is not needed)]
     rng.shuffle(offered)
     tool = needed["function"]["name"]
@@ -588,11 +589,11 @@ def talk(rng: random.Random, test: bool) -> Sample:
 
 
 PICTURES: dict[Callable[[random.Random, bool], Sample], float] = {
-    scene: 32,
-    caption: 16,
+    scene: 40,
+    caption: 8,
     boxes: 20,
-    read: 26,
-    languages: 6,
+    read: 36,
+    languages: 4,
 }
 CLIPS = {motion: 1.0}
 TEXTS = {sums: 20, tools: 26, memory: 16, story: 8, unknown: 14, talk: 2, languages: 8}
