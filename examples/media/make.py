@@ -1,6 +1,6 @@
 """Draws the small pictures and the video that the examples ask about: `python examples/media/make.py`.
 
-shapes.png   a red circle, a blue square, a green triangle and a word
+shapes.png   a red circle, a blue square, a green triangle and a yellow star, which the small model can tell
 receipt.png  a document whose lines can become structured data
 screen.png   a window with two fields and two buttons, to be clicked at coordinates
 ball.mp4     an orange ball that rolls from left to right, 4 seconds at 8 frames a second
@@ -8,6 +8,7 @@ ball.mp4     an orange ball that rolls from left to right, 4 seconds at 8 frames
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import av
@@ -23,13 +24,16 @@ def canvas(width: int, height: int, colour: str = "white") -> tuple[Image.Image,
 
 
 def shapes() -> Image.Image:
-    image, draw = canvas(448, 448)
-    draw.ellipse((40, 40, 180, 180), fill="red")
-    draw.rectangle((260, 50, 400, 190), fill="blue")
-    draw.polygon(((110, 240), (40, 380), (180, 380)), fill="green")
-    draw.text((330, 310), "PELICAN", fill="black", font=ImageFont.load_default(36), anchor="mm")
+    image, draw = canvas(256, 256, "#f8f6f0")
+    draw.ellipse((26, 32, 90, 96), fill="#dc2828")
+    draw.rectangle((150, 46, 206, 102), fill="#2850dc")
+    draw.polygon(((88, 142), (124, 208), (52, 208)), fill="#28a03c")
+    star = [(190 + r * math.sin(a), 170 - r * math.cos(a)) for r, a in STAR]
+    draw.polygon(star, fill="#f0d228")
     return image
 
+
+STAR = [((20, 8)[i % 2], i * math.pi / 5) for i in range(10)]  # radius and angle of its corners
 
 RECEIPT = [
     ("2 x Espresso", "5.00"),

@@ -12,6 +12,7 @@ import draw
 import numpy as np
 import torch
 import world
+from sight import lesson
 from tokens import IGNORED, Encoder, Example
 from torch.utils.data import DataLoader, IterableDataset
 from world import Sample
@@ -50,7 +51,10 @@ def fits(group: Group, sample: Sample, length: int) -> bool:
 
 
 def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
-    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels."""
+    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels.
+
+    Of pictures also the lessons: things [B, V, columns], edges [B, V, 4].
+    """
     B, T = len(members), group.length
     batch = {
         "token_ids": np.zeros((B, T), np.int64),
@@ -67,6 +71,9 @@ def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.n
         batch["positions"][:, i, :length] = example.positions
     if group.frames == 1:
         batch["pixels"] = np.stack([np.asarray(s.picture)[None] for s, _ in members])
+        lessons = [lesson(s) for s, _ in members]
+        batch["things"] = np.stack([labels for labels, _ in lessons])
+        batch["edges"] = np.stack([edges for _, edges in lessons])
     elif group.frames:
         batch["pixels"] = np.stack([s.clip for s, _ in members if s.clip is not None])
     return batch

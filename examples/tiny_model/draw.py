@@ -7,6 +7,7 @@ import importlib
 import math
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -165,8 +166,13 @@ def font(package: str, file: str, points: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(folder / file, points, layout_engine=ImageFont.Layout.BASIC)
 
 
-def lettering(rng: random.Random, lines: list[str], size: tuple[int, int] = (256, 256)) -> Image.Image:
-    """The lines, one under the other, in one font, dark on light or light on dark."""
+def lettering(
+    rng: random.Random, lines: list[str], size: tuple[int, int] = (256, 256)
+) -> tuple[Image.Image, list[tuple[str, float, float]]]:
+    """The lines, one under the other, in one font, dark on light or light on dark.
+
+    And each letter with its middle, x and y.
+    """
     width, height = size
     package = rng.choice(list(FONTS))
     file = rng.choice(FONTS[package])
@@ -182,6 +188,13 @@ def lettering(rng: random.Random, lines: list[str], size: tuple[int, int] = (256
     pen = ImageDraw.Draw(picture)
     pitch = rng.uniform(1.2, 1.5) * points
     top = rng.uniform(8, max(9, height - 8 - pitch * len(lines)))
+    letters = []
     for i, (line, box) in enumerate(zip(lines, boxes, strict=True)):
-        pen.text((rng.uniform(8, max(9, width - 8 - box[2])), top + i * pitch), line, ink, face)
-    return picture
+        x, y = rng.uniform(8, max(9, width - 8 - box[2])), top + i * pitch
+        pen.text((x, y), line, ink, face)
+        ends = [face.getlength(line[:n]) for n in range(len(line) + 1)]
+        middle = y + (box[1] + box[3]) / 2
+        letters += [
+            (letter, x + (a + b) / 2, middle) for letter, (a, b) in zip(line, pairwise(ends), strict=True)
+        ]
+    return picture, letters

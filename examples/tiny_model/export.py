@@ -23,7 +23,7 @@ def add_license(checkpoint: Path) -> None:
     (checkpoint / "README.md").write_text(card)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +31,7 @@ def main() -> None:
         "folder", type=Path, help="what train.py wrote; tiny-bf16.gguf and the rest go there too"
     )
     parser.add_argument("--to", type=Path, help="copy the two files that ship here")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     checkpoint, full = args.folder / "hf", args.folder / "tiny-bf16.gguf"
     add_license(checkpoint)
     write_preprocessor(checkpoint)

@@ -1,8 +1,8 @@
 """Samples as the model reads them: token ids, positions, and where its answer begins.
 
-The tokenizer has Qwen's pre-tokenizer and special tokens, and merges learned from the words that the world says
-often. Rare ones (names, cities, what is read) stay in short pieces, each of which training sees often enough: with
-a piece for every city, no city that training had not shown could be repeated.
+The tokenizer has Qwen's pre-tokenizer and special tokens, and merges learned from the words that the world
+says often. Rare ones (names, cities, what is read) stay in short pieces, each of which training sees often
+enough: with a piece for every city, no city that training had not shown could be repeated.
 """
 
 from __future__ import annotations

@@ -19,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
 from model import Eyes, logits, new_model, use_fast_functions
+from sight import new_sight, sight_loss
 from tokens import IGNORED, make_tokenizer
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import Qwen3_5ForConditionalGeneration
 
 PEAK_RATE, WARM_UP = 1.5e-3, 300  # steps
+SIGHT = 0.1  # what the lessons on pictures weigh
 DECAY, QUANTIZED = 0.4, 0.2  # of all steps, the last ones
 BLOCK = 32  # weights that share a scale in 4-bit files
 
@@ -47,6 +49,9 @@ class Trainer:
 
     def __init__(self, model: Qwen3_5ForConditionalGeneration, device: str):
         self.device = device
+        model.sight = new_sight(
+            model.config.text_config.hidden_size
+        )  # trained with it, and left out of the file
         self.masters = {name: p.detach().float().to(device) for name, p in model.named_parameters()}
         self.model = model.to(device, torch.bfloat16 if device == "cuda" else torch.float32)
         self.eyes = {
@@ -93,12 +98,12 @@ class Trainer:
             seen |= dict(zip(names, visual, strict=True))
         return seen
 
-    def answers(self, batch: Batch) -> dict[str, Tensor]:
+    def answers(self, batch: Batch, seen: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits of each group; those of one length run together."""
         runs = defaultdict(list)
         for name in batch:
             runs[GROUPS[name].length].append(name)
-        seen, found = self.look(batch), {}
+        found = {}
         for names in runs.values():
             groups = [batch[name] for name in names]
             most = max(seen[name].shape[1] for name in names)
@@ -113,9 +118,18 @@ class Trainer:
         return found
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean over samples of what their tokens cost, long answers counting as the root of their length."""
+        """Mean over samples of what their tokens cost, long answers counting as the root of their length.
+
+        Beside it, what the lessons on pictures cost.
+        """
+        seen = self.look(batch)
+        pictures = [name for name in batch if "things" in batch[name]]
+        lessons = [
+            sight_loss(self.model.sight, seen[name], batch[name]["things"], batch[name]["edges"])
+            for name in pictures
+        ]
         total, weight = 0.0, 0.0
-        for name, out in self.answers(batch).items():
+        for name, out in self.answers(batch, seen).items():
             labels = batch[name]["labels"]
             each = F.cross_entropy(
                 out.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
@@ -123,7 +137,7 @@ class Trainer:
             lengths = (labels != IGNORED).sum(1)
             total = total + (each.sum(1) / lengths.sqrt()).sum()
             weight = weight + lengths.sqrt().sum()
-        return total / weight
+        return total / weight + SIGHT * sum(lessons) / len(lessons)
 
     def _step(self) -> None:
         self.copy_weights(self.quantize)
@@ -192,7 +206,7 @@ class Trainer:
         right: dict[str, list[bool]] = defaultdict(list)
         for batch in batches:
             batch = {g: {k: t.to(self.device) for k, t in part.items()} for g, part in batch.items()}
-            for name, out in self.answers(batch).items():
+            for name, out in self.answers(batch, self.look(batch)).items():
                 labels = batch[name]["labels"]
                 fits = ((out.argmax(-1) == labels) | (labels == IGNORED)).all(1)
                 for task, fit in zip(batch[name]["tasks"].tolist(), fits.tolist(), strict=True):
@@ -215,6 +229,7 @@ class Trainer:
     def write_checkpoint(self, out: Path) -> None:
         """A Hugging Face checkpoint in bfloat16."""
         self.copy_weights(quantize=False)
+        del self.model.sight
         self.model.to(torch.bfloat16).save_pretrained(out)
 
 

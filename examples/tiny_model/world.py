@@ -43,6 +43,8 @@ class Sample:
     picture: Image.Image | None = None
     clip: np.ndarray | None = None  # [8, 128, 128, 3]
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # of the answer, 0 to 1000
+    things: list[Thing] = field(default_factory=list)  # what is in the picture
+    letters: list[tuple[str, float, float]] = field(default_factory=list)  # and where their middles are
 
 
 def ask(task: str, question: str, answer: str, **more: Any) -> Sample:
@@ -155,7 +157,7 @@ def scene(rng: random.Random, test: bool) -> Sample:
     picture, things = draw.scene(rng, rng.randint(1, 6), rng.choice(draw.SIZES))
     while not (found := question_of_scene(rng, things)):
         pass
-    return ask("scene", *found, picture=picture)
+    return ask("scene", *found, picture=picture, things=things)
 
 
 def caption(rng: random.Random, test: bool) -> Sample:
@@ -177,6 +179,7 @@ def caption(rng: random.Random, test: bool) -> Sample:
         question,
         sentence(seen if len(things) == 1 else f"from left to right: {seen}"),
         picture=picture,
+        things=things,
     )
 
 
@@ -209,16 +212,16 @@ def boxes(rng: random.Random, test: bool) -> Sample:
         ),
     )
     lines = ",\n".join("\t" + json.dumps(f) for f in found)
-    return ask(
-        "boxes", f"{verb} {what}. {form}", f"```json\n[\n{lines}\n]\n```", picture=picture, boxes=edges
-    )
+    answer = f"```json\n[\n{lines}\n]\n```"
+    return ask("boxes", f"{verb} {what}. {form}", answer, picture=picture, boxes=edges, things=things)
 
 
 def read(rng: random.Random, test: bool) -> Sample:
     def word() -> str:
+        most = 7 if test else rng.randint(1, 7)  # short ones are learned first
         if rng.random() < 0.25:
             return str(rng.randrange(10 ** rng.randint(1, 5)))
-        return (rng.choice(WORDS) if rng.random() < 0.4 else made_up(rng, rng.randint(1, 2)))[:7]
+        return (rng.choice(WORDS) if rng.random() < 0.4 else made_up(rng, rng.randint(1, 2)))[:most]
 
     def line() -> str:
         return rng.choice([str.lower, str.lower, str.title, str.upper])(pick(rng, word, test))
@@ -235,8 +238,8 @@ def read(rng: random.Random, test: bool) -> Sample:
             "Read this.",
         ]
     )
-    picture = draw.lettering(rng, lines, rng.choice(draw.SIZES))
-    return ask("read", question, "\n".join(lines), picture=picture)
+    picture, letters = draw.lettering(rng, lines, rng.choice(draw.SIZES))
+    return ask("read", question, "\n".join(lines), picture=picture, letters=letters)
 
 
 def motion(rng: random.Random, test: bool) -> Sample:
@@ -280,7 +283,8 @@ def languages(rng: random.Random, test: bool) -> Sample:
     else:
         end, thing = rng.choice([("left", things[0]), ("right", things[-1])])
         question = f"Name the {end}most object in {language}."
-    return ask("languages", question, translate(language, thing.colour, thing.shape), picture=picture)
+    answer = translate(language, thing.colour, thing.shape)
+    return ask("languages", question, answer, picture=picture, things=things)
 
 
 # ---- sums, with thoughts and without

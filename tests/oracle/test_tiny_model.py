@@ -9,7 +9,14 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_model"))
 
+import evaluate
+import export
 import model as tiny
+import tokens
+import world
+
+import qwen_ref
+from qwen_ref.model.rope import mrope_positions
 
 B, T, D = 2, 3 * tiny.CHUNK, 128
 
@@ -63,3 +70,28 @@ def test_logits_of_a_batch():
             input_ids=ids, pixel_values=patches, image_grid_thw=grid, mm_token_type_ids=(ids == image).int()
         ).logits
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """The folder of a model that has learned nothing, with its GGUF files."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokens.make_tokenizer(folder / "hf", samples_per_task=200, often=4)
+    tiny.new_model(0).save_pretrained(folder / "hf")
+    export.main([str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("row", sorted(set(world.TASKS) - {"read"}))  # whose pictures need fonts
+def test_training_reads_what_the_engine_reads(untrained, row):
+    path = untrained / "tiny-bf16.gguf"
+    model = qwen_ref.load(path, mmproj=evaluate.vision_of(path))
+    encoder = tokens.Encoder(untrained / "hf")
+    for number in range(5):
+        sample = evaluate.held_out(row, number)
+        learned, read = encoder.encode(sample), evaluate.read(model, sample)
+        T = len(read.token_ids)
+        assert learned.token_ids[:T].tolist() == list(read.token_ids)
+        assert (learned.labels[: T - 1] == tokens.IGNORED).all() and learned.labels[T - 1] != tokens.IGNORED
+        places = [(span.start, span.rows, span.columns) for span in read.spans]
+        assert (learned.positions[:, :T] == mrope_positions(T, places)).all()
