@@ -9,6 +9,7 @@
     mlp.py         SwiGLU
     linear.py      x @ W.T for a W that lies quantized in the file
     state.py       what is remembered between calls
+    trace.py       names for what is computed on the way, for whoever watches
     weights.py     which tensor of the file is which matrix
 
 Shapes: T tokens, S cached tokens, H heads, D head size, C channels. There is no batch dimension.

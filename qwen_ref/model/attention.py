@@ -13,6 +13,7 @@ from qwen_ref.model.linear import linear
 from qwen_ref.model.norm import rms_norm
 from qwen_ref.model.rope import apply_rope
 from qwen_ref.model.state import KVCache
+from qwen_ref.model.trace import tap
 from qwen_ref.model.weights import AttentionWeights
 
 
@@ -30,7 +31,8 @@ def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
         queries = q[:, group].transpose(1, 0, 2)  # [T, G, D] -> [G, T, D]
         scores = queries @ k[:, kv_head].T / q.dtype.type(np.sqrt(D))  # [G, T, D] @ [D, S] -> [G, T, S]
         scores = np.where(past, scores, -np.inf)
-        mixed = softmax(scores) @ v[:, kv_head]  # [G, T, S] @ [S, D] -> [G, T, D]
+        weights = tap(f"weights.{kv_head}", softmax(scores))  # [G, T, S]
+        mixed = weights @ v[:, kv_head]  # [G, T, S] @ [S, D] -> [G, T, D]
         out[:, group] = mixed.transpose(1, 0, 2)
     return out
 
@@ -41,13 +43,16 @@ def attention(
     """x [T, hidden], cos and sin [T, R/2] -> [T, hidden]; the cache grows by T tokens."""
     T, D = len(x), config.head_dim
     q_and_gate = linear(x, w.q_proj).reshape(T, config.num_attention_heads, 2 * D)  # [T, H*2D] -> [T, H, 2D]
-    q, gate = q_and_gate[..., :D], q_and_gate[..., D:]  # [T, H, D] each
+    q, gate = tap("q_proj", q_and_gate[..., :D]), tap("gate", q_and_gate[..., D:])  # [T, H, D] each
     k = linear(x, w.k_proj).reshape(T, config.num_key_value_heads, D)  # [T, H_kv*D] -> [T, H_kv, D]
     v = linear(x, w.v_proj).reshape(T, config.num_key_value_heads, D)
+    k, v = tap("k_proj", k), tap("v_proj", v)
 
-    q = apply_rope(rms_norm(q, w.q_norm, config.rms_norm_eps), cos, sin)
-    k = apply_rope(rms_norm(k, w.k_norm, config.rms_norm_eps), cos, sin)
+    q = tap("q_norm", rms_norm(q, w.q_norm, config.rms_norm_eps))
+    k = tap("k_norm", rms_norm(k, w.k_norm, config.rms_norm_eps))
+    q, k = tap("q_rope", apply_rope(q, cos, sin)), tap("k_rope", apply_rope(k, cos, sin))
     keys, values = cache.append(k, v)  # [S, H_kv, D] each
 
-    out = causal_attention(q, keys, values) * sigmoid(gate)
-    return linear(out.reshape(T, -1), w.o_proj)  # [T, H, D] -> [T, H*D] -> [T, hidden]
+    out = tap("attended", causal_attention(q, keys, values))
+    out = tap("gated", out * sigmoid(gate))
+    return tap("o_proj", linear(out.reshape(T, -1), w.o_proj))  # [T, H, D] -> [T, H*D] -> [T, hidden]

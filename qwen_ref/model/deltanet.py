@@ -20,6 +20,7 @@ from qwen_ref.model.conv import causal_conv
 from qwen_ref.model.linear import linear
 from qwen_ref.model.norm import l2_norm, rms_norm_gated
 from qwen_ref.model.state import DeltaNetState
+from qwen_ref.model.trace import tap
 from qwen_ref.model.weights import DeltaNetWeights
 
 CHUNK = 64
@@ -84,21 +85,23 @@ def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Co
     T, H_k, H_v = len(x), config.linear_num_key_heads, config.linear_num_value_heads
     K, V = config.linear_key_head_dim, config.linear_value_head_dim
 
-    qkv = linear(x, w.qkv_proj)  # [T, H_k*K + H_k*K + H_v*V]
+    qkv = tap("in_proj_qkv", linear(x, w.qkv_proj))  # [T, H_k*K + H_k*K + H_v*V]
     qkv, state.conv = causal_conv(qkv, w.conv, state.conv)
-    q, k, v = np.split(silu(qkv), [config.key_dim, 2 * config.key_dim], axis=-1)
-    q = l2_norm(q.reshape(T, H_k, K)) / x.dtype.type(np.sqrt(K))  # [T, H_k*K] -> [T, H_k, K]
-    k = l2_norm(k.reshape(T, H_k, K))
+    qkv = tap("conv1d", silu(qkv))
+    q, k, v = np.split(qkv, [config.key_dim, 2 * config.key_dim], axis=-1)
+    q = tap("q_norm", l2_norm(q.reshape(T, H_k, K))) / x.dtype.type(np.sqrt(K))  # [T, H_k*K] -> [T, H_k, K]
+    k = tap("k_norm", l2_norm(k.reshape(T, H_k, K)))
     v = v.reshape(T, H_v, V)  # [T, H_v*V] -> [T, H_v, V]
     # 4B and 9B have two V heads for each K head. A GGUF file stores V heads tiled: V head h reads K head
     # h % H_k (transformers orders them so that it is h // (H_v / H_k)).
     q, k = (np.tile(part, (1, H_v // H_k, 1)) for part in (q, k))  # [T, H_k, K] -> [T, H_v, K]
 
-    beta = sigmoid(linear(x, w.b_proj))  # [T, H_v], the share written back
-    g = w.A * softplus(linear(x, w.a_proj) + w.dt_bias)  # [T, H_v], log of the decay
+    beta = tap("beta", sigmoid(tap("in_proj_b", linear(x, w.b_proj))))  # [T, H_v], the share written back
+    g = w.A * softplus(tap("in_proj_a", linear(x, w.a_proj)) + w.dt_bias)  # [T, H_v], log of the decay
     delta_rule = gated_delta_recurrent if T == 1 else gated_delta_chunked
-    o, state.recurrent = delta_rule(q, k, v, g, beta, state.recurrent)  # [T, H_v, V]
+    o, S = delta_rule(q, k, v, tap("g", g), beta, state.recurrent)  # [T, H_v, V], [H_v, K, V]
+    o, state.recurrent = tap("o", o), tap("state", S)
 
-    z = linear(x, w.z_proj).reshape(T, H_v, V)
-    o = rms_norm_gated(o, z, w.norm, config.rms_norm_eps)
-    return linear(o.reshape(T, H_v * V), w.out_proj)  # [T, H_v*V] -> [T, hidden]
+    z = tap("in_proj_z", linear(x, w.z_proj).reshape(T, H_v, V))  # [T, H_v*V] -> [T, H_v, V]
+    o = tap("norm", rms_norm_gated(o, z, w.norm, config.rms_norm_eps))
+    return tap("out_proj", linear(o.reshape(T, H_v * V), w.out_proj))  # [T, H_v*V] -> [T, hidden]

@@ -14,6 +14,7 @@ from qwen_ref.config import read_config
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.state import State
+from qwen_ref.model.trace import part, tap
 from qwen_ref.model.weights import AttentionWeights, load_weights
 
 
@@ -62,21 +63,30 @@ class TextModel:
             )  # [T] -> [3, T]
         cos, sin = rope_tables(positions, config, self.dtype)  # [T, R/2]
 
-        for layer, layer_state in zip(w.layers, state.layers, strict=True):
-            normed = use.rms_norm(x, layer.input_norm, config.rms_norm_eps)
-            if isinstance(layer.mixer, AttentionWeights):
-                x = x + use.attention(normed, layer.mixer, layer_state, cos, sin, config)
-            else:
-                x = x + use.deltanet(normed, layer.mixer, layer_state, config)
-            x = x + use.mlp(use.rms_norm(x, layer.post_attention_norm, config.rms_norm_eps), layer.mlp)
+        x = tap("embed_tokens", x)
+        for i, (layer, layer_state) in enumerate(zip(w.layers, state.layers, strict=True)):
+            with part(f"layers.{i}"):
+                normed = tap("input_layernorm", use.rms_norm(x, layer.input_norm, config.rms_norm_eps))
+                if isinstance(layer.mixer, AttentionWeights):
+                    with part("self_attn"):
+                        mixed = use.attention(normed, layer.mixer, layer_state, cos, sin, config)
+                else:
+                    with part("linear_attn"):
+                        mixed = use.deltanet(normed, layer.mixer, layer_state, config)
+                x = tap("mixed", x + mixed)
+                normed = use.rms_norm(x, layer.post_attention_norm, config.rms_norm_eps)
+                normed = tap("post_attention_layernorm", normed)
+                with part("mlp"):
+                    mlp = use.mlp(normed, layer.mlp)
+                x = tap("output", x + mlp)
 
         state.num_tokens += T
         state.next_position = int(positions.max(initial=state.next_position - 1)) + 1
-        return use.rms_norm(x, w.final_norm, config.rms_norm_eps)
+        return tap("norm", use.rms_norm(x, w.final_norm, config.rms_norm_eps))
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """hidden [T, hidden] -> logits [T, vocab]."""
-        return self.layers.linear(hidden, self.weights.output)
+        return tap("logits", self.layers.linear(hidden, self.weights.output))
 
     def forward(self, token_ids: Sequence[int], state: State) -> np.ndarray:
         """token_ids [T] -> logits [T, vocab] of the token after each; `state` moves on by T tokens."""

@@ -1,0 +1,53 @@
+"""Names for what the layers compute on the way, so that someone may watch, or round as other arithmetic would.
+
+    with watching(lambda name, x: print(name, x.shape)):
+        model.forward(token_ids, state)
+
+`tap` gives a value a name where it comes about and costs nothing while nobody watches. Names are paths like
+transformers' modules: layers.3.self_attn.k_proj. docs/tracing.md lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+Watch = Callable[[str, np.ndarray], np.ndarray | None]
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_path: ContextVar[str] = ContextVar("path", default="")
+
+
+def tap(name: str, x: np.ndarray) -> np.ndarray:
+    """x, or what the watcher puts in its place."""
+    watch = _watch.get()
+    if watch is None:
+        return x
+    instead = watch(_path.get() + name, x)
+    return x if instead is None else instead
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Taps in this block stand under `name`."""
+    before = _path.set(f"{_path.get()}{name}.")
+    try:
+        yield
+    finally:
+        _path.reset(before)
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """In this block (and thread) `watch` is called with each name and value; what it returns is used instead.
+
+    None keeps the value. A value that is returned must have the same shape and dtype.
+    """
+    before = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(before)

@@ -1,0 +1,135 @@
+"""A golden: what the model computes for one prompt, exactly, in one safetensors file. docs/golden.md has the format.
+
+The file's metadata has one entry, `golden`, a JSON object; its tensors are the inputs (token_ids, positions, and
+pixels where there are any) and for each observed tensor the sample `NAME` and the rms of each of its rows, `rms/NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwen_ref.errors import QwenRefError
+from qwen_ref.files import write_whole
+
+FORMAT = 1
+LIMIT = 1 << 32  # bytes of a file that is read at all
+
+
+@dataclass
+class Entry:
+    """One observed tensor, as rows: [T, H, D] is T rows of H*D columns.
+
+    shape    of the whole tensor
+    rows     numbers of the rows that are kept
+    stride   of the columns that are kept: 0, stride, 2 * stride, …
+    rms, max of the whole tensor
+    errors   of each arithmetic: [rms, max] of its distance from the exact values that are kept
+    """
+
+    shape: tuple[int, ...]
+    rows: list[int]
+    stride: int
+    rms: float
+    max: float
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def sample(self, x: np.ndarray) -> np.ndarray:
+        """Of a tensor of this shape what is kept, [rows, columns]."""
+        return as_rows(x)[self.rows, :: self.stride]
+
+
+@dataclass
+class Golden:
+    """The entries stand in the order in which the model computes them."""
+
+    about: dict[str, Any]  # model, prompt, options: where it comes from
+    entries: dict[str, Entry]
+    inputs: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]  # float64 [rows, columns], the sample of each entry
+    row_rms: dict[str, np.ndarray]  # float64 [all rows]
+
+
+def as_rows(x: np.ndarray) -> np.ndarray:
+    """[T, ...] -> [T, the rest]."""
+    return x.reshape(len(x), -1)
+
+
+def save(golden: Golden, path: str | os.PathLike[str]) -> None:
+    """Raises QwenRefError if the file cannot be written. The same golden makes the same bytes."""
+    from safetensors.numpy import save as serialize
+
+    tensors = {f"input/{name}": x for name, x in golden.inputs.items()}
+    tensors |= golden.values
+    tensors |= {f"rms/{name}": x for name, x in golden.row_rms.items()}
+    head = {
+        "format": FORMAT,
+        "about": golden.about,
+        "entries": {name: asdict(entry) for name, entry in golden.entries.items()},
+    }
+    data = serialize({n: np.ascontiguousarray(x) for n, x in tensors.items()}, {"golden": json.dumps(head)})
+    with write_whole(path) as file:
+        file.write(data)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file; of an npz file only the tensors.
+
+    Raises QwenRefError if it is neither.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > LIMIT:
+            raise QwenRefError(f"{path}: {path.stat().st_size} bytes are more than a golden or a dump may have")
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}, {}
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except QwenRefError:
+        raise
+    except Exception as error:  # what the two libraries raise of a broken file has no common base
+        raise QwenRefError(f"{path}: is no whole safetensors or npz file: {error}") from None
+
+
+def load(path: str | os.PathLike[str]) -> Golden:
+    """Raises QwenRefError if the file is no golden, or is damaged."""
+    tensors, metadata = read_tensors(path)
+    if "golden" not in metadata:
+        raise QwenRefError(f"{path}: golden: the metadata has no such entry: this file is no golden")
+    try:
+        head = json.loads(metadata["golden"])
+        if head["format"] != FORMAT:
+            raise QwenRefError(f"{path}: format: {head['format']!r} is not {FORMAT}, which this version reads")
+        entries = {name: Entry(**entry) for name, entry in head["entries"].items()}
+        for entry in entries.values():
+            entry.shape = tuple(entry.shape)
+            entry.errors = {kind: (e[0], e[1]) for kind, e in entry.errors.items()}
+        about = dict(head["about"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise QwenRefError(f"{path}: golden: the metadata is damaged: {error!r}") from None
+    for name, entry in entries.items():
+        if name not in tensors or f"rms/{name}" not in tensors:
+            raise QwenRefError(f"{path}: {name}: the tensor is missing")
+        columns = int(np.prod(entry.shape[1:], dtype=np.int64))
+        expected = (len(entry.rows), len(range(0, columns, max(entry.stride, 1))))
+        if tensors[name].shape != expected:
+            raise QwenRefError(f"{path}: {name}: shape {tensors[name].shape} should be {expected}")
+        if tensors[name].dtype != np.float64:
+            raise QwenRefError(f"{path}: {name}: type {tensors[name].dtype} should be float64")
+    return Golden(
+        about,
+        entries,
+        {name.removeprefix("input/"): x for name, x in tensors.items() if name.startswith("input/")},
+        {name: tensors[name] for name in entries},
+        {name: tensors[f"rms/{name}"] for name in entries},
+    )
