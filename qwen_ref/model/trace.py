@@ -1,4 +1,5 @@
-"""Names for what the layers compute on the way, so that someone may watch, or round as other arithmetic would.
+"""Names for what the layers compute on the way, so that someone may watch, or round as other arithmetic
+would.
 
     with watching(lambda name, x: print(name, x.shape)):
         model.forward(token_ids, state)

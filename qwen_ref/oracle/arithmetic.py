@@ -1,8 +1,9 @@
 """What is rounded where: the arithmetics that engines compute with, each run in place of the exact one.
 
-All compute in float64 and round every tensor that has a name (qwen_ref/model/trace.py) as an engine that stores
-it in that type would; float32 alone is really computed in float32. 8-bit activations are what llama.cpp multiplies
-quantized weights with: blocks of 256 inputs (of 32 where a row is not a multiple) share one scale.
+All compute in float64 and round every tensor that has a name (qwen_ref/model/trace.py) as an engine that
+stores it in that type would; float32 alone is really computed in float32. 8-bit activations are what
+llama.cpp multiplies quantized weights with: blocks of 256 inputs (of 32 where a row is not a multiple) share
+one scale.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ import numpy as np
 Rounding = Callable[[str, np.ndarray], np.ndarray | None]
 
 # What goes into a matrix product with weights, and nowhere else.
-MATRIX_INPUTS = ("input_layernorm", "self_attn.gated", "linear_attn.norm", "post_attention_layernorm", "mlp.gated")
+MATRIX_INPUTS = (
+    "input_layernorm",
+    "self_attn.gated",
+    "linear_attn.norm",
+    "post_attention_layernorm",
+    "mlp.gated",
+)
 
 
 def to_bfloat16(name: str, x: np.ndarray) -> np.ndarray:
     """To the nearest of 8 significant bits, ties to even."""
-    bits = x.astype(np.float32).view(np.uint32)
-    bits = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
-    return bits.astype(np.uint32).view(np.float32).astype(x.dtype)
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return rounded.astype(np.uint32).view(np.float32).astype(x.dtype)
 
 
 def to_float16(name: str, x: np.ndarray) -> np.ndarray:

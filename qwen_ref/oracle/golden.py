@@ -1,7 +1,9 @@
-"""A golden: what the model computes for one prompt, exactly, in one safetensors file. docs/golden.md has the format.
+"""A golden: what the model computes for one prompt, exactly, in one safetensors file. docs/golden.md has the
+format.
 
-The file's metadata has one entry, `golden`, a JSON object; its tensors are the inputs (token_ids, positions, and
-pixels where there are any) and for each observed tensor the sample `NAME` and the rms of each of its rows, `rms/NAME`.
+The file's metadata has one entry, `golden`, a JSON object; its tensors are the inputs (token_ids, positions,
+and pixels where there are any) and for each observed tensor the sample `NAME` and the rms of each of its
+rows, `rms/NAME`.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
 FORMAT = 1
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "<i1", "U8": "<u1"}
 LIMIT = 1 << 32  # bytes of a file that is read at all
 
 
@@ -39,6 +43,9 @@ class Entry:
     max: float
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
+    def kept(self) -> str:
+        return f"rows {self.rows} and every {self.stride}. column of {self.shape}"
+
     def sample(self, x: np.ndarray) -> np.ndarray:
         """Of a tensor of this shape what is kept, [rows, columns]."""
         return as_rows(x)[self.rows, :: self.stride]
@@ -49,6 +56,7 @@ class Golden:
     """The entries stand in the order in which the model computes them."""
 
     about: dict[str, Any]  # model, prompt, options: where it comes from
+    config: Config
     entries: dict[str, Entry]
     inputs: dict[str, np.ndarray]
     values: dict[str, np.ndarray]  # float64 [rows, columns], the sample of each entry
@@ -58,6 +66,23 @@ class Golden:
 def as_rows(x: np.ndarray) -> np.ndarray:
     """[T, ...] -> [T, the rest]."""
     return x.reshape(len(x), -1)
+
+
+def as_numpy(name: str, x: Any) -> np.ndarray:
+    """Whatever NumPy or DLPack can read, as an array of numbers. Raises QwenRefError."""
+    try:
+        if hasattr(x, "detach"):  # torch: off the graph and the GPU, and bfloat16 to a type that NumPy has
+            x = (
+                x.detach().cpu().float()
+                if x.is_floating_point() and x.element_size() < 4
+                else x.detach().cpu()
+            )
+        x = np.asarray(x) if hasattr(x, "__array__") or not hasattr(x, "__dlpack__") else np.from_dlpack(x)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise QwenRefError(f"{name}: cannot be read as an array: {error}") from None
+    if x.dtype.kind not in "fiu":
+        raise QwenRefError(f"{name}: type {x.dtype} is none of numbers")
+    return x
 
 
 def save(golden: Golden, path: str | os.PathLike[str]) -> None:
@@ -70,6 +95,7 @@ def save(golden: Golden, path: str | os.PathLike[str]) -> None:
     head = {
         "format": FORMAT,
         "about": golden.about,
+        "config": asdict(golden.config),
         "entries": {name: asdict(entry) for name, entry in golden.entries.items()},
     }
     data = serialize({n: np.ascontiguousarray(x) for n, x in tensors.items()}, {"golden": json.dumps(head)})
@@ -85,20 +111,36 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     path = Path(path)
     try:
         if path.stat().st_size > LIMIT:
-            raise QwenRefError(f"{path}: {path.stat().st_size} bytes are more than a golden or a dump may have")
+            raise QwenRefError(
+                f"{path}: {path.stat().st_size} bytes are more than a golden or a dump may have"
+            )
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}, {}
-        from safetensors import safe_open
-
-        with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        return read_safetensors(path)
     except OSError as error:
         raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
     except QwenRefError:
         raise
     except Exception as error:  # what the two libraries raise of a broken file has no common base
         raise QwenRefError(f"{path}: is no whole safetensors or npz file: {error}") from None
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """bfloat16, which NumPy has not, becomes float32."""
+    from safetensors import deserialize, safe_open
+
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata() or {}
+    tensors = {}
+    for name, tensor in deserialize(path.read_bytes()):
+        if tensor["dtype"] == "BF16":
+            bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+            x = bits.view(np.float32)
+        else:
+            x = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]])
+        tensors[name] = x.reshape(tensor["shape"])
+    return tensors, metadata
 
 
 def load(path: str | os.PathLike[str]) -> Golden:
@@ -109,12 +151,15 @@ def load(path: str | os.PathLike[str]) -> Golden:
     try:
         head = json.loads(metadata["golden"])
         if head["format"] != FORMAT:
-            raise QwenRefError(f"{path}: format: {head['format']!r} is not {FORMAT}, which this version reads")
+            raise QwenRefError(
+                f"{path}: format: {head['format']!r} is not {FORMAT}, which this version reads"
+            )
         entries = {name: Entry(**entry) for name, entry in head["entries"].items()}
         for entry in entries.values():
             entry.shape = tuple(entry.shape)
             entry.errors = {kind: (e[0], e[1]) for kind, e in entry.errors.items()}
         about = dict(head["about"])
+        config = Config(**head["config"] | {"mrope_section": tuple(head["config"]["mrope_section"])})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise QwenRefError(f"{path}: golden: the metadata is damaged: {error!r}") from None
     for name, entry in entries.items():
@@ -128,6 +173,7 @@ def load(path: str | os.PathLike[str]) -> Golden:
             raise QwenRefError(f"{path}: {name}: type {tensors[name].dtype} should be float64")
     return Golden(
         about,
+        config,
         entries,
         {name.removeprefix("input/"): x for name, x in tensors.items() if name.startswith("input/")},
         {name: tensors[name] for name in entries},

@@ -1,12 +1,13 @@
 """A model and a prompt to a golden: run in float64, and once in each arithmetic for the error budgets.
 
-V heads stand in transformers' order in a golden, in which the heads that share a K head lie together; a GGUF file,
-and so the model here, has them tiled.
+V heads stand in transformers' order in a golden, in which the heads that share a K head lie together; a GGUF
+file, and so the model here, has them tiled.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
-from qwen_ref.oracle.arithmetic import ARITHMETICS
+from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
 from qwen_ref.oracle.golden import Entry, Golden, as_rows
 
 TOP = 20  # logits of each position that are kept beside the sample
@@ -52,10 +53,15 @@ def untiled(x: np.ndarray, axis: int, config: Config) -> np.ndarray:
     return np.take(x, np.arange(H_v).reshape(-1, H_k).T.ravel(), axis)
 
 
-def run(model: TextModel, token_ids: Sequence[int], watch: Callable[[str, np.ndarray], Any]) -> np.ndarray:
+def run(
+    model: TextModel,
+    token_ids: Sequence[int],
+    positions: np.ndarray,
+    watch: Callable[[str, np.ndarray], Any],
+) -> np.ndarray:
     """Logits [T, vocab] of the tokens; `watch` sees and may change all that has a name."""
     with watching(watch):
-        return model.forward(token_ids, model.new_state())
+        return model.logits(model.hidden(token_ids, model.new_state(), positions))
 
 
 def chosen(names: Sequence[str] | None, name: str) -> bool:
@@ -78,6 +84,7 @@ def record(
     open_text: Callable[[type], TextModel],
     token_ids: Sequence[int],
     about: dict[str, Any],
+    positions: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     rows: int | None = None,
     columns: int | None = None,
@@ -86,12 +93,12 @@ def record(
     """What the model computes for token_ids [T], exactly.
 
     open_text    opens the model in a dtype
+    positions    [3, T] in time, row and column; None: text, which counts on in all three
     names        patterns (fnmatch) of what is kept; None keeps all that has a name
     rows, columns  how much of each tensor is kept; None keeps all
 
     Raises QwenRefError if nothing fits the names.
     """
-    golden = Golden(about, {}, {"token_ids": np.asarray(token_ids, np.int64)}, {}, {})
 
     def keep(name: str, x: np.ndarray) -> None:
         if not chosen(names, name):
@@ -103,8 +110,11 @@ def record(
 
     progress("float64")
     model = open_text(np.float64)
-    golden.inputs["positions"] = np.tile(np.arange(len(token_ids)), (3, 1))
-    logits = run(model, token_ids, keep)
+    golden = Golden(about, model.config, {}, {"token_ids": np.asarray(token_ids, np.int64)}, {}, {})
+    if positions is None:
+        positions = np.tile(np.arange(len(token_ids)), (3, 1))  # [T] -> [3, T]
+    golden.inputs["positions"] = positions
+    logits = run(model, token_ids, positions, keep)
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
     order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
@@ -116,20 +126,27 @@ def record(
         if dtype is not model.dtype:
             model = open_text(dtype)
 
-        def measure(name: str, x: np.ndarray, kind: str = kind, rounding: Any = rounding) -> np.ndarray | None:
-            instead = rounding(name, x)
-            if entry := golden.entries.get(name):
-                found = canonical(name, x if instead is None else instead, model.config)
-                error = entry.sample(found) - golden.values[name]
-                entry.errors[kind] = (rms(error), float(np.abs(error).max(initial=0)))
-            return instead
-
-        run(model, token_ids, measure)
+        run(model, token_ids, positions, functools.partial(measure, golden, kind, rounding))
     return golden
 
 
+def measure(golden: Golden, kind: str, rounding: Rounding, name: str, x: np.ndarray) -> np.ndarray | None:
+    """Watches one arithmetic: rounds, and notes how far that is from the exact values."""
+    instead = rounding(name, x)
+    if entry := golden.entries.get(name):
+        found = canonical(name, x if instead is None else instead, golden.config)
+        error = entry.sample(found) - golden.values[name]
+        entry.errors[kind] = (rms(error), float(np.abs(error).max(initial=0)))
+    return instead
+
+
 def provenance(path: Path, token_ids: Sequence[int], **options: Any) -> dict[str, Any]:
-    """What a golden says of where it comes from. Nothing of the machine: the same input makes the same bytes."""
+    """Where a golden comes from. Nothing of the machine: the same input makes the same bytes."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"qwen_ref": version("qwen_ref"), "file": path.name, "sha256": digest, "tokens": len(token_ids)} | options
+    return {
+        "qwen_ref": version("qwen_ref"),
+        "file": path.name,
+        "sha256": digest,
+        "tokens": len(token_ids),
+    } | options

@@ -1,0 +1,280 @@
+"""Goldens: exact, the same each time, and mistakes that are planted in a model are found where they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from gguf_io import open_gguf
+from qwen_ref import QwenRefError
+from qwen_ref.model import attention, deltanet, rope
+from qwen_ref.model.text import TextModel
+from qwen_ref.oracle import golden
+from qwen_ref.oracle.arithmetic import to_bfloat16
+from qwen_ref.oracle.causes import contiguous
+from qwen_ref.oracle.compare import compare
+from qwen_ref.oracle.record import canonical, provenance, record, run
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+FILE = open_gguf(FIXTURES / "tiny-grouped.gguf")
+IDS = np.random.default_rng(0).integers(0, 1000, 70)
+# A picture of 6 x 8 tokens among the text: rows and columns differ from the time.
+POSITIONS = rope.mrope_positions(70, [(5, 6, 8)])
+SMALL_KEYS = 1e-4
+
+
+def open_text(dtype):
+    """The model, with keys so small in the first layer that an eps is seen."""
+    model = TextModel(FILE, dtype)
+    config = model.config
+    model.weights.layers[0].mixer.conv[:, config.key_dim : 2 * config.key_dim] *= dtype(SMALL_KEYS)
+    return model
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return record(open_text, IDS, provenance(FILE.path, IDS), POSITIONS)
+
+
+ROUNDING = {"float32": lambda name, x: x, "bfloat16": to_bfloat16}
+ROUND = to_bfloat16
+
+
+def dump(model, convert=canonical):
+    """What an engine would dump: here the model itself, rounded."""
+    found = {}
+
+    def watch(name, x):
+        x = ROUND(name, x)
+        found[name] = convert(name, x, model.config)
+        return x
+
+    run(model, IDS, POSITIONS, watch)
+    return found
+
+
+@pytest.mark.parametrize("allowed", ["float32", "bfloat16"])
+def test_no_false_alarm(truth, monkeypatch, allowed):
+    monkeypatch.setattr(sys.modules[__name__], "ROUND", ROUNDING[allowed])
+    found = dump(open_text(np.float32))
+    report = compare(truth, found, allowed)
+    assert report.first is None and report.cause is None and not report.missing
+    assert report.logits["same best token"] > 0.9
+    stricter = compare(truth, found, "float64")
+    assert stricter.first is not None and stricter.cause is None
+
+
+# ---- each mistake that engines make, planted
+
+
+def no_plus_one(monkeypatch, model):
+    model.weights.layers[2].post_attention_norm[:] -= 1
+    return dump(model)
+
+
+def swapped(monkeypatch, model):
+    def linear(x, weight, real=attention.linear):
+        y = real(x, weight)
+        if weight is model.weights.layers[3].mixer.q_proj:
+            y = y.reshape(len(x), -1, 2, model.config.head_dim)[:, :, ::-1].reshape(y.shape)
+        return y
+
+    monkeypatch.setattr(attention, "linear", linear)
+    return dump(model)
+
+
+def halved(monkeypatch, model):
+    def linear(x, weight, real=attention.linear):
+        y = real(x, weight)
+        if weight is model.weights.layers[3].mixer.q_proj:
+            y = y.reshape(len(x), 2, -1, model.config.head_dim).swapaxes(1, 2).reshape(y.shape)
+        return y
+
+    monkeypatch.setattr(attention, "linear", linear)
+    return dump(model)
+
+
+def tiled(monkeypatch, model):
+    return dump(
+        model, convert=lambda name, x, config: x if "linear_attn" in name else canonical(name, x, config)
+    )
+
+
+def repeated_keys(monkeypatch, model):
+    class Numpy:
+        tile = staticmethod(lambda x, times: np.repeat(x, times[1], 1))
+
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+    monkeypatch.setattr(deltanet, "np", Numpy())
+    return dump(model)
+
+
+def state_transposed(monkeypatch, model):
+    found = dump(model)
+    return found | {n: x.swapaxes(1, 2) for n, x in found.items() if n.endswith("state")}
+
+
+def contiguous_rope(monkeypatch, model):
+    _, radians = rope.frequencies(model.config)
+    monkeypatch.setattr(rope, "frequencies", lambda config: (contiguous(config), radians))
+    return dump(model)
+
+
+def flat_rope(monkeypatch, model):
+    axis, radians = rope.frequencies(model.config)
+    monkeypatch.setattr(rope, "frequencies", lambda config: (np.zeros_like(axis), radians))
+    return dump(model)
+
+
+def eps_outside(monkeypatch, model):
+    def l2_norm(x):
+        return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), x.dtype.type(1e-6))
+
+    monkeypatch.setattr(deltanet, "l2_norm", l2_norm)
+    return dump(model)
+
+
+def state_lost(monkeypatch, model):
+    def chunked(q, k, v, g, beta, state, real=deltanet.gated_delta_chunked):
+        parts = [real(*(x[i : i + 64] for x in (q, k, v, g, beta)), state) for i in range(0, len(q), 64)]
+        return np.concatenate([o for o, _ in parts]), parts[-1][1]
+
+    monkeypatch.setattr(deltanet, "gated_delta_chunked", chunked)
+    return dump(model)
+
+
+MISTAKES = {
+    no_plus_one: ("layers.2.post_attention_layernorm", "the norm has another weight"),
+    swapped: ("layers.3.self_attn.q_proj", "query and gate are swapped"),
+    halved: ("layers.3.self_attn.q_proj", "q_proj is split into halves"),
+    tiled: ("layers.0.linear_attn.in_proj_qkv", "V heads stand in GGUF's tiled order"),
+    repeated_keys: ("layers.0.linear_attn.o", "V heads read the wrong K heads"),
+    state_transposed: ("layers.0.linear_attn.state", "the state is transposed"),
+    contiguous_rope: ("layers.3.self_attn.q_rope", "RoPE's sections are contiguous"),
+    flat_rope: ("layers.3.self_attn.q_rope", "RoPE knows only one coordinate"),
+    eps_outside: ("layers.0.linear_attn.k_norm", "the l2-norm has its eps in another place"),
+    state_lost: ("layers.0.linear_attn.o", "wrong from a chunk's boundary on"),
+}
+
+
+# In bfloat16 a tiny model of random weights is 4 % away when layer 3 begins, more than pictures turn by.
+VISIBLE = [(m, "float32") for m in MISTAKES] + [
+    (m, "bfloat16") for m in MISTAKES if m not in (contiguous_rope, flat_rope)
+]
+
+
+@pytest.mark.parametrize("mistake, arithmetic", VISIBLE, ids=lambda x: getattr(x, "__name__", x))
+def test_a_planted_mistake_is_found_and_named(truth, monkeypatch, mistake, arithmetic):
+    tensor, cause = MISTAKES[mistake]
+    monkeypatch.setattr(sys.modules[__name__], "ROUND", ROUNDING[arithmetic])
+    report = compare(truth, mistake(monkeypatch, open_text(np.float32)), arithmetic)
+    assert report.first.name == tensor
+    assert report.cause.startswith(cause)
+
+
+# ---- files
+
+
+def test_recorded_twice_it_has_the_same_bytes(truth, tmp_path):
+    golden.save(truth, tmp_path / "a.safetensors")
+    again = record(open_text, IDS, provenance(FILE.path, IDS), POSITIONS)
+    golden.save(again, tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    loaded = golden.load(tmp_path / "a.safetensors")
+    assert loaded.entries == truth.entries and loaded.config == truth.config
+    assert all((loaded.values[name] == x).all() for name, x in truth.values.items())
+
+
+def test_what_is_kept_is_chosen():
+    some = record(open_text, IDS, {}, names=["layers.1.*.o", "logits"], rows=3, columns=10)
+    assert list(some.entries) == ["layers.1.linear_attn.o", "logits"]
+    assert some.entries["logits"].rows == [0, 34, 69] and some.values["logits"].shape == (3, 10)
+    with pytest.raises(QwenRefError, match="names: nothing that the model computes fits x"):
+        record(open_text, IDS, {}, names=["x"])
+
+
+def command(*args):
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen_ref", "golden", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_commands(tmp_path):
+    """Recorded, checked against a dump, and against one with a mistake."""
+    file, dumped = tmp_path / "hello.safetensors", tmp_path / "dump.safetensors"
+    done = command("record", "--model", FILE.path, "--raw", "--prompt", "Hello there, hello", "--out", file)
+    assert done.returncode == 0 and "87 tensors" in done.stdout
+    truth = golden.load(file)
+    tensors = {
+        name: x.reshape(truth.entries[name].shape).astype(np.float32) for name, x in truth.values.items()
+    }
+    save_file(tensors, dumped)
+    assert command("check", file, dumped).returncode == 0
+    name = "layers.3.self_attn.q_proj"
+    tensors[name] = tensors[name.replace("q_proj", "gate")]
+    np.savez(tmp_path / "dump.npz", **tensors)
+    done = command("check", file, tmp_path / "dump.npz", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["first"]["name"] == name and report["cause"] == "query and gate are swapped"
+    assert command("compare", file, file, "--allow", "float64").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (lambda p: p.write_bytes(b"no such thing"), "is no whole safetensors or npz file"),
+        (lambda p: save_file({"logits": np.zeros((2, 3))}, p), "this file is no golden"),
+        (lambda p: save_file({}, p, {"golden": "{"}), "the metadata is damaged"),
+        (lambda p: p.unlink(missing_ok=True), "cannot be read"),
+        (lambda p: damage(p, drop="logits"), "logits: the tensor is missing"),
+        (lambda p: damage(p, logits=np.zeros((3, 3))), r"logits: shape \(3, 3\) should be"),
+        (
+            lambda p: damage(p, logits=np.zeros((70, 1024), np.float32)),
+            "logits: type float32 should be float64",
+        ),
+    ],
+)
+def test_files_that_are_no_goldens(truth, tmp_path, make, sentence):
+    path = tmp_path / "bad.safetensors"
+    golden.save(truth, path)
+    make(path)
+    with pytest.raises(QwenRefError, match=f"bad.safetensors.*{sentence}"):
+        golden.load(path)
+
+
+def damage(path, drop=None, **replaced):
+    tensors, metadata = golden.read_tensors(path)
+    save_file({name: x for name, x in (tensors | replaced).items() if name != drop}, path, metadata)
+
+
+@pytest.mark.parametrize(
+    "found, sentence",
+    [
+        ({"output": np.zeros(3)}, "no tensor has a name of the golden's"),
+        ({"logits": np.zeros((70, 3))}, r"logits: shape \(70, 3\) should be \(70, 1024\)"),
+        ({"logits": np.array(["a"])}, "logits: type <U1 is none of numbers"),
+    ],
+)
+def test_dumps_that_do_not_fit(truth, found, sentence):
+    with pytest.raises(QwenRefError, match=sentence):
+        compare(truth, found)
+
+
+def test_dumps_of_other_shapes_and_kinds(truth):
+    """A batch of one, heads that are not split."""
+    logits, q = truth.values["logits"], truth.values["layers.3.self_attn.q_proj"]
+    assert compare(truth, {"logits": logits[None], "layers.3.self_attn.q_proj": q}, "float64").first is None
+    broken = compare(truth, {"logits": np.where(logits > 2, np.nan, logits)})
+    assert broken.cause == "some values are not finite"
