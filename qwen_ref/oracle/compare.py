@@ -12,10 +12,12 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, as_numpy
 
-# From the strictest: what one rounding of each arithmetic does to a value, as a share of the tensor's rms.
+# The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
 UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
-# An engine of the same arithmetic that adds in another order lands elsewhere, about as far from the exact.
-RMS_SLACK, MAX_SLACK = 3, 6
+# An engine of the same arithmetic that adds in another order lands elsewhere, about as far from the exact: so many
+# times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is solved in
+# float64 here, and transformers' state in float32 was seen 6.7 times as far.
+SLACK = {"float64": 1, "float32": 8, "float16": 3, "bfloat16": 3, "int8": 3}
 
 
 @dataclass
@@ -115,8 +117,8 @@ def difference(name: str, entry: Entry, exact: np.ndarray, x: np.ndarray) -> Dif
     for kind, unit in UNIT.items():
         rms_budget, max_budget = entry.errors.get(kind, (0.0, 0.0))
         share[kind] = max(
-            rms / max(RMS_SLACK * rms_budget, unit * entry.rms, np.finfo(float).tiny),
-            most / max(MAX_SLACK * max_budget, unit * entry.max, np.finfo(float).tiny),
+            rms / max(SLACK[kind] * rms_budget, unit * entry.rms, np.finfo(float).tiny),
+            most / max(2 * SLACK[kind] * max_budget, unit * entry.max, np.finfo(float).tiny),
         )
     return Difference(
         name,
