@@ -5,7 +5,7 @@ would.
         model.forward(token_ids, state)
 
 `tap` gives a value a name where it comes about and costs nothing while nobody watches. Names are paths like
-transformers' modules: layers.3.self_attn.k_proj. docs/tracing.md lists them all.
+transformers' modules: layers.3.self_attn.k_proj. docs/golden.md lists them all.
 """
 
 from __future__ import annotations
