@@ -14,9 +14,9 @@ from qwen_ref.oracle.golden import Entry, Golden, as_numpy
 
 # The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
 UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
-# An engine of the same arithmetic that adds in another order lands about as far from the exact values: so many
-# times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is solved in
-# float64 here, and transformers' state in float32 was seen 6.7 times as far.
+# An engine of the same arithmetic that adds in another order lands about as far from the exact values: so
+# many times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is
+# solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
 SLACK = {"float64": 1, "float32": 8, "float16": 3, "bfloat16": 3, "int8": 3}
 
 
