@@ -76,8 +76,8 @@ class ChatTemplate:
         tools: list[dict[str, Any]] | None = None,
         thinking: bool | None = None,
         show: Callable[[str], str] = str,
-    ) -> tuple[list[int], bool]:
-        """Token ids of `render`, and whether they end with the beginning of reasoning.
+    ) -> tuple[list[int], str]:
+        """Token ids of `render`, and the text that they stand for.
 
         `show` is given the rendered text and returns it with more in the places of pictures.
 
@@ -102,7 +102,7 @@ class ChatTemplate:
                 token_ids.append(self._tokenizer.ids[piece])
             elif piece:
                 token_ids += self._tokenizer.encode(piece.replace(mark, ""))
-        return token_ids, rendered.endswith("<think>\n")
+        return token_ids, rendered.replace(mark, "")
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:

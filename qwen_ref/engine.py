@@ -27,7 +27,6 @@ from qwen_ref.config import (
 )
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Layers
-from qwen_ref.model.rope import mrope_positions
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt, PromptEncoder
@@ -352,11 +351,8 @@ class Generation(Iterator[str]):
         """The model's tokens up to its end token or the limit."""
         network, vocab = self._model.text, len(self._model.tokenizer)
         state = network.new_state()
-        total, spans = len(self.prompt_ids), self._prompt.spans
-        positions = mrope_positions(total, [(s.start, s.rows, s.columns) for s in spans])
-        seen_places = [np.arange(s.start, s.start + s.rows * s.columns) for s in spans]
-        places = np.concatenate(seen_places) if spans else np.empty(0, int)  # of all tokens that are seen
-        visible = self._look() if spans else np.empty((0, self._model.config.hidden_size))
+        total, positions, places = len(self.prompt_ids), self._prompt.positions, self._prompt.places
+        visible = self._look() if len(places) else np.empty((0, self._model.config.hidden_size))
         hidden = visible
         for start in range(0, total, PREFILL_BLOCK):
             self._progress(f"reading the prompt of {total} tokens", start, total)

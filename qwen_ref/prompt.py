@@ -6,17 +6,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.chat import ChatTemplate, Message
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.rope import mrope_positions
 from qwen_ref.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from qwen_ref.media.media import Media, Shape
 
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
+THINKS = "<think>\n"  # ends a rendered prompt whose answer begins with reasoning
 START, END = "<|vision_start|>", "<|vision_end|>"
 
 
@@ -32,10 +36,22 @@ class Span:
 @dataclass(frozen=True)
 class Prompt:
     token_ids: list[int]
+    text: str = ""  # as the chat template renders it, one placeholder for each image or time step
     thinks: bool = False  # the answer begins with reasoning
     thinks_unasked: bool = False  # it would, had nobody said whether it should
     spans: list[Span] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)  # what the spans show, in order
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[3, T]: time, row and column of each token."""
+        return mrope_positions(len(self.token_ids), [(s.start, s.rows, s.columns) for s in self.spans])
+
+    @property
+    def places(self) -> np.ndarray:
+        """Numbers of the tokens in whose place the vision tower's output goes, in its order."""
+        spans = [np.arange(s.start, s.start + s.rows * s.columns) for s in self.spans]
+        return np.concatenate(spans) if spans else np.empty(0, int)
 
 
 class PromptEncoder:
@@ -55,29 +71,31 @@ class PromptEncoder:
         prompt: str | list[Message],
         *,
         system: str | None = None,
+        tools: list[dict[str, Any]] | None = None,
         thinking: bool | None = None,
         raw: bool = False,
         special: bool = False,
         shapes: Sequence[Shape] = (),
     ) -> Prompt:
-        """The options are those of `qwen_ref.engine.Model.generate`; `shapes` those of the pictures and clips
-        in the messages, in order. Raises QwenRefError.
+        """The options are those of `qwen_ref.engine.Model.generate`; `tools` are functions that may be called,
+        as in the OpenAI and transformers APIs; `shapes` those of the pictures and clips in the messages, in
+        order. Raises QwenRefError.
         """
         if raw:
-            if not isinstance(prompt, str) or system is not None or thinking is not None:
+            if not isinstance(prompt, str) or system is not None or thinking is not None or tools:
                 raise QwenRefError(
-                    "raw: a raw prompt is one text, without messages, system prompt or thinking"
+                    "raw: a raw prompt is one text, without messages, system prompt, tools or thinking"
                 )
-            return Prompt(self.tokenizer.encode(prompt, special=special))
+            return Prompt(self.tokenizer.encode(prompt, special=special), prompt)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        token_ids, thinks = self.chat.encode(
-            messages, thinking=thinking, show=lambda text: show_media(text, shapes)
+        token_ids, text = self.chat.encode(
+            messages, tools, thinking, show=lambda text: show_media(text, shapes)
         )
         token_ids, spans = self._widen(token_ids, shapes)
-        unasked = thinks if thinking is None else self.chat.encode(messages)[1]
-        return Prompt(token_ids, thinks, unasked, spans)
+        unasked = text if thinking is None else self.chat.encode(messages, tools)[1]
+        return Prompt(token_ids, text, text.endswith(THINKS), unasked.endswith(THINKS), spans)
 
     def _widen(self, token_ids: list[int], shapes: Sequence[Shape]) -> tuple[list[int], list[Span]]:
         """One placeholder token for each span -> as many as the span has tokens."""

@@ -49,11 +49,8 @@ def as_gif(frames: np.ndarray) -> bytes:
 
 def read(model: Model, sample: Sample) -> Prompt:
     thinking = sample.thoughts is not None
-    if sample.tools:
-        token_ids, thinks = model.prompts.chat.encode(sample.messages, sample.tools, thinking)
-        return Prompt(token_ids, thinks)
     if sample.picture is None and sample.clip is None:
-        return model.encode_prompt(sample.messages, thinking=thinking)
+        return model.encode_prompt(sample.messages, tools=sample.tools, thinking=thinking)
     ((_, question),) = (message["content"] for message in sample.messages)
     images = [] if sample.picture is None else [sample.picture]
     videos = [] if sample.clip is None else [as_gif(sample.clip)]

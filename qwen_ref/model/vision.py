@@ -14,6 +14,7 @@ import numpy as np
 from gguf_io import GGUFFile
 from qwen_ref.config import VisionConfig, read_vision_config
 from qwen_ref.model.layers import NUMPY, Layers
+from qwen_ref.model.trace import part, tap
 from qwen_ref.model.weights import load_vision_weights
 
 Progress = Callable[[int], None]  # called with how many blocks are done
@@ -112,20 +113,27 @@ class VisionModel:
         """patches [t*h*w, C*2*16*16], as qwen_ref/media cuts them -> tokens [t*h*w / 4, out_hidden]."""
         c, w, use = self.config, self.weights, self.layers
         t, height, width = grid_thw
-        x = patch_embed(patches.astype(self.dtype, copy=False), w.patch_embed, w.patch_bias)  # [N, hidden]
+        patches = tap("pixel_values", patches.astype(self.dtype, copy=False))
+        x = tap("patch_embed", patch_embed(patches, w.patch_embed, w.patch_bias))  # [N, hidden]
         position = position_embedding(w.position_embedding, height, width, c.spatial_merge_size)
-        x = x + np.tile(position, (t, 1))  # [h*w, hidden] -> [t*h*w, hidden]
+        x = tap("embedded", x + np.tile(position, (t, 1)))  # [h*w, hidden] -> [t*h*w, hidden]
         cos, sin = vision_rope_tables(height, width, c.head_dim, c.spatial_merge_size, self.dtype)
         for i, block in enumerate(w.blocks):
             if progress:
                 progress(i)
-            normed = use.layer_norm(x, *block.norm1, c.layer_norm_eps)
-            x = x + use.vision_attention(normed, block.attention, cos, sin, c.num_heads)
-            normed = use.layer_norm(x, *block.norm2, c.layer_norm_eps)
-            x = x + use.gelu_mlp(normed, block.mlp, False)
-        x = use.layer_norm(x, *w.post_norm, c.layer_norm_eps)
-        merged = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
-        return use.gelu_mlp(merged, w.merger, True)  # [N/4, 4*hidden] -> [N/4, out_hidden]
+            with part(f"blocks.{i}"):
+                normed = tap("norm1", use.layer_norm(x, *block.norm1, c.layer_norm_eps))
+                with part("attn"):
+                    attended = use.vision_attention(normed, block.attention, cos, sin, c.num_heads)
+                x = tap("mixed", x + attended)
+                normed = tap("norm2", use.layer_norm(x, *block.norm2, c.layer_norm_eps))
+                with part("mlp"):
+                    mlp = use.gelu_mlp(normed, block.mlp, False)
+                x = tap("output", x + mlp)
+        with part("merger"):
+            x = tap("norm", use.layer_norm(x, *w.post_norm, c.layer_norm_eps))
+            merged = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
+            return use.gelu_mlp(merged, w.merger, True)  # [N/4, 4*hidden] -> [N/4, out_hidden]
 
     def work(self, grid_thw: tuple[int, int, int]) -> float:
         """Multiplications of `encode`, which say how long one picture takes beside another."""

@@ -7,6 +7,7 @@ import numpy as np
 from qwen_ref.model.activation import gelu, gelu_tanh, softmax
 from qwen_ref.model.linear import linear
 from qwen_ref.model.rope import apply_rope
+from qwen_ref.model.trace import tap
 from qwen_ref.model.weights import GeluMlpWeights, VisionAttentionWeights
 
 QUERIES = 256  # rows of attention scores that exist at a time
@@ -31,17 +32,21 @@ def vision_attention(
 
     transformers' `Qwen3_5VisionAttention`.
     """
-    qkv = linear(x, w.qkv) + w.qkv_bias
-    qkv = qkv.reshape(len(x), 3, num_heads, -1)  # [N, 3*H*D] -> [N, 3, H, D]
-    out = np.empty_like(qkv[:, 0])  # [N, H, D]
-    for start in range(0, len(x), len(cos)):
-        frame = slice(start, start + len(cos))
-        q, k, v = qkv[frame].transpose(1, 0, 2, 3)  # [h*w, 3, H, D] -> 3 of [h*w, H, D]
-        out[frame] = full_attention(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v)
-    return linear(out.reshape(len(x), -1), w.out) + w.out_bias  # [N, H, D] -> [N, H*D] -> [N, hidden]
+    frame_size = len(cos)
+    qkv = tap("qkv", linear(x, w.qkv) + w.qkv_bias)
+    q, k, v = qkv.reshape(len(x), 3, num_heads, -1).swapaxes(0, 1)  # [N, 3*H*D] -> 3 of [N, H, D]
+    cos, sin = (np.tile(table, (len(x) // len(cos), 1)) for table in (cos, sin))  # [h*w, D/2] -> [N, D/2]
+    q, k = tap("q_rope", apply_rope(q, cos, sin)), tap("k_rope", apply_rope(k, cos, sin))
+    out = np.empty_like(q)
+    for start in range(0, len(x), frame_size):
+        frame = slice(start, start + frame_size)
+        out[frame] = full_attention(q[frame], k[frame], v[frame])
+    out = tap("attended", out).reshape(len(x), -1)  # [N, H, D] -> [N, H*D]
+    return tap("proj", linear(out, w.out) + w.out_bias)  # [N, H*D] -> [N, hidden]
 
 
 def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, exact: bool) -> np.ndarray:
     """x [N, in] -> [N, inner] -> [N, out]: of a block (GELU by tanh), or the merger (exact GELU)."""
-    inner = linear(x, w.up) + w.up_bias
-    return linear(gelu(inner) if exact else gelu_tanh(inner), w.down) + w.down_bias
+    inner = tap("linear_fc1", linear(x, w.up) + w.up_bias)
+    inner = tap("act", gelu(inner) if exact else gelu_tanh(inner))
+    return tap("linear_fc2", linear(inner, w.down) + w.down_bias)
