@@ -2,14 +2,17 @@
 
 examples:
   python -m qwen_ref golden record --model Qwen3.5-0.8B-BF16.gguf --prompt "Why?" --out why.safetensors
+  python -m qwen_ref golden record --image cat.jpg --prompt "What is this?" --out cat.safetensors
+  python -m qwen_ref golden record --messages chat.json --generate 32 --out chat.safetensors
+  python -m qwen_ref golden show why.safetensors
   python -m qwen_ref golden check why.safetensors dump.safetensors --allow bfloat16
   python -m qwen_ref golden check why.safetensors dump.npz --json
   python -m qwen_ref golden compare why.safetensors other.safetensors
 
-`record` runs the model in float64 with NumPy and writes inputs, intermediate tensors, logits, and how far
-correct float32, bfloat16, float16 and 8-bit arithmetic lands from them. A dump has tensors under the
-golden's names; `record --list` lists them. `check` ends with status 1 if the dump is further away than the
-arithmetic it may use explains.
+`record` runs the model in float64 with NumPy and writes inputs, intermediate tensors, logits, a greedy
+continuation, and how far correct float32, bfloat16, float16 and 8-bit arithmetic lands from them. A dump has
+tensors under the golden's names; `show` lists them. `check` ends with status 1 if the dump is further away
+than the arithmetic it may use explains.
 """
 
 from __future__ import annotations
@@ -19,16 +22,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gguf_io import open_gguf
+from qwen_ref.chat import Message
 from qwen_ref.cli.options import MODEL_HELP, shipped_model
 from qwen_ref.errors import QwenRefError
-from qwen_ref.model.text import TextModel
-from qwen_ref.prompt import PromptEncoder
 
-SMALL = 1 << 20  # numbers of all tensors together up to which all of them are kept
+if TYPE_CHECKING:
+    from qwen_ref.engine import Model
+
+SMALL = 1 << 16  # tokens x hidden_size x layers up to which everything is kept: about 15 MB
 ROWS, COLUMNS = 3, 256  # kept of each tensor of a larger model
 
 
@@ -36,20 +41,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="golden", required=True, metavar="ACTION")
     record = commands.add_parser("record", help="write a golden")
     record.add_argument("--model", metavar="FILE", help=MODEL_HELP)
-    record.add_argument("--prompt", required=True, help="the question")
+    record.add_argument("--mmproj", metavar="FILE", help="the model's vision file, as for generate")
+    asked = record.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", metavar="TEXT", help="the question")
+    asked.add_argument(
+        "--messages",
+        type=Path,
+        metavar="FILE",
+        help="a conversation: JSON as for chat APIs, or with tools too",
+    )
+    for kind in "image", "video":
+        record.add_argument(
+            f"--{kind}", action="append", default=[], metavar="FILE", help="before the question; repeatable"
+        )
     record.add_argument("--raw", action="store_true", help="send the prompt without a chat template")
     record.add_argument("--thinking", action=argparse.BooleanOptionalAction, help="as for generate")
+    record.add_argument(
+        "--generate", type=int, default=8, metavar="N", help="greedy tokens after the prompt (8)"
+    )
     record.add_argument(
         "--names", nargs="+", metavar="PATTERN", help="what to keep: layers.0.*, logits (all)"
     )
     record.add_argument(
-        "--rows", type=int, help="tokens to keep of each tensor (all of a small model, else 3)"
+        "--rows",
+        type=rows_of,
+        metavar="N[,N…]",
+        help="tokens to keep of each tensor: how many, or which (all of a small model, else 3)",
     )
     record.add_argument(
-        "--columns", type=int, help="columns to keep, at most (all of a small model, else 256)"
+        "--columns", type=int, metavar="N", help="columns to keep, at most (all of a small model, else 256)"
     )
     record.add_argument("--memory", type=float, default=4, metavar="GIB", help="for weights as floats (4)")
     record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the golden, .safetensors")
+    show = commands.add_parser("show", help="say what is in a golden")
+    show.add_argument("golden_file", metavar="GOLDEN", type=Path)
     for name, other, text in (
         ("check", "dump", "a dump (.safetensors or .npz) of another engine"),
         ("compare", "other", "another golden"),
@@ -61,40 +86,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--allow", default="float32", help="what may explain a difference: float64, float32 …"
         )
         command.add_argument("--json", action="store_true", help="for programs")
+        command.add_argument("--html", type=Path, metavar="FILE", help="write a page, with a chart, as well")
 
 
 def run(args: argparse.Namespace) -> int:
-    return record_golden(args) if args.golden == "record" else check(args)
+    return {"record": record_golden, "show": show}.get(args.golden, check)(args)
+
+
+def rows_of(text: str) -> int | list[int]:
+    """ "3" -> 3, "0,1,-1" -> [0, 1, -1]."""
+    return [int(n) for n in text.split(",")] if "," in text else int(text)
+
+
+def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | None]:
+    """Messages and tools of a JSON file: a list of messages, or {"messages": […], "tools": […]}.
+
+    Pictures and clips are files beside it. Raises QwenRefError.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise QwenRefError(f"{path}: is no JSON: {error}") from None
+    messages, tools = (
+        (found.get("messages"), found.get("tools")) if isinstance(found, dict) else (found, None)
+    )
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise QwenRefError(f"{path}: messages: is no list of objects")
+    for message in messages:
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            for kind in {"image", "video"} & part.keys() if isinstance(part, dict) else ():
+                if isinstance(part[kind], str):
+                    part[kind] = str(path.parent / part[kind])
+    return messages, tools
 
 
 def record_golden(args: argparse.Namespace) -> int:
+    from qwen_ref.engine import load
     from qwen_ref.oracle import golden, record
 
-    for option in ("rows", "columns"):
-        if (value := getattr(args, option)) is not None and value < 1:
-            raise QwenRefError(f"{option}: {value} is less than 1")
+    for option, least in ("columns", 1), ("generate", 0):
+        if (value := getattr(args, option)) is not None and value < least:
+            raise QwenRefError(f"{option}: {value} is less than {least}")
+    if args.rows in (0, []) or (isinstance(args.rows, int) and args.rows < 1):
+        raise QwenRefError(f"rows: {args.rows} is less than 1")
     if args.out.suffix != ".safetensors":
         raise QwenRefError(f"{args.out}: a golden's name ends in .safetensors")
-    file = open_gguf(args.model or shipped_model())
-    prompt = PromptEncoder(file).encode(args.prompt, thinking=args.thinking, raw=args.raw)
+    path = args.model or shipped_model()
 
-    def open_text(dtype: type) -> TextModel:
-        return TextModel(file, dtype, int(args.memory * 2**30))
+    def open_model(dtype: type) -> Model:
+        memory = int(args.memory * 2**30)
+        return load(path, dtype=dtype, backend="numpy", memory_budget=memory, mmproj=args.mmproj)
 
-    config = open_text(np.float64).config
-    small = len(prompt.token_ids) * config.hidden_size * config.num_layers <= SMALL
+    model = open_model(np.float64)
+    messages, tools = (args.prompt, None) if args.messages is None else read_messages(args.messages)
+    prompt = model.encode_prompt(
+        messages, args.image, args.video, tools=tools, thinking=args.thinking, raw=args.raw
+    )
+    if not prompt.token_ids:
+        raise QwenRefError("the prompt: is empty")
+    numbers = (len(prompt.token_ids) + args.generate) * model.config.hidden_size * model.config.num_layers
+    small = not prompt.media and numbers <= SMALL
     rows, columns = args.rows or (None if small else ROWS), args.columns or (None if small else COLUMNS)
+    about = record.provenance(model.path, prompt, raw=args.raw, thinking=args.thinking)
 
     def progress(what: str) -> None:
         if sys.stderr.isatty():
             print(f"\r\033[Kcomputing in {what} …", end="", file=sys.stderr, flush=True)
 
+    eos_ids = model.tokenizer.eos_ids
+    del model
     made = record.record(
-        open_text,
-        prompt.token_ids,
-        record.provenance(
-            file.path, prompt.token_ids, prompt=args.prompt, raw=args.raw, thinking=args.thinking
-        ),
+        open_model,
+        prompt,
+        about,
+        generate=args.generate,
+        eos_ids=eos_ids,
         names=args.names,
         rows=rows,
         columns=columns,
@@ -107,8 +175,22 @@ def record_golden(args: argparse.Namespace) -> int:
     return 0
 
 
+def show(args: argparse.Namespace) -> int:
+    from qwen_ref.oracle import golden
+
+    found = golden.load(args.golden_file)
+    for key, value in found.about.items():
+        print(f"{key:14} {value!r}" if key == "text" else f"{key:14} {value}")
+    print(f"{'token_ids':14} {found.inputs['token_ids'].tolist()}")
+    print(f"\n{'tensor':40} {'rms':>9} {'float32':>9} {'bfloat16':>9} {'int8':>9}  shape (rows kept)")
+    for name, entry in found.entries.items():
+        errors = " ".join(f"{entry.errors[kind][0]:9.1e}" for kind in ("float32", "bfloat16", "int8"))
+        print(f"{name:40} {entry.rms:9.1e} {errors}  {list(entry.shape)} ({len(entry.rows)})")
+    return 0
+
+
 def check(args: argparse.Namespace) -> int:
-    from qwen_ref.oracle import compare, golden
+    from qwen_ref.oracle import callback, compare, golden, page
 
     truth = golden.load(args.golden_file)
     if args.golden == "compare":
@@ -117,8 +199,12 @@ def check(args: argparse.Namespace) -> int:
             if (a := truth.entries[name]).kept() != (b := found.entries[name]).kept():
                 raise QwenRefError(f"{args.other}: {name}: keeps {b.kept()} and not {a.kept()}")
         report = compare.compare_samples(truth, found.values, args.allow)
+    elif args.other.suffix in (".txt", ".log"):
+        report = compare.compare(truth, callback.read(args.other, truth), args.allow)
     else:
         report = compare.compare(truth, golden.read_tensors(args.other)[0], args.allow)
+    if args.html:
+        page.write_page(args.html, truth, report, (args.golden_file.name, args.other.name))
     if args.json:
         print(json.dumps(dataclasses.asdict(report), indent=1))
     else:

@@ -21,6 +21,12 @@ MATRIX_INPUTS = (
     "linear_attn.norm",
     "post_attention_layernorm",
     "mlp.gated",
+    # in the vision tower
+    ".norm1",
+    ".attn.attended",
+    ".norm2",
+    ".act",
+    ".merger.norm",
 )
 
 

@@ -6,29 +6,44 @@ file, and so the model here, has them tiled.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.trace import watching
+from qwen_ref.model.trace import Watch, part, watching
+from qwen_ref.model.vision import VisionModel
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
 from qwen_ref.oracle.golden import Entry, Golden, as_rows
+from qwen_ref.prompt import Prompt
 
 TOP = 20  # logits of each position that are kept beside the sample
+LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
 
 V_HEADS = ("in_proj_b", "in_proj_a", "beta", "g", "o", "state", "in_proj_z", "norm")
 WITH_V_HEADS = ("in_proj_qkv", "conv1d")  # at their end
 
 Progress = Callable[[str], None]
+
+
+class Network(Protocol):
+    """What computes: a `qwen_ref.engine.Model` that was opened with NumPy's layers."""
+
+    text: TextModel
+
+    @property
+    def vision(self) -> VisionModel: ...
 
 
 def canonical(name: str, x: np.ndarray, config: Config) -> np.ndarray:
@@ -53,81 +68,169 @@ def untiled(x: np.ndarray, axis: int, config: Config) -> np.ndarray:
     return np.take(x, np.arange(H_v).reshape(-1, H_k).T.ravel(), axis)
 
 
-def run(
-    model: TextModel,
-    token_ids: Sequence[int],
-    positions: np.ndarray,
-    watch: Callable[[str, np.ndarray], Any],
-) -> np.ndarray:
-    """Logits [T, vocab] of the tokens; `watch` sees and may change all that has a name."""
+# ---- running the model
+
+
+def embed(network: Network, prompt: Prompt) -> np.ndarray:
+    """[T, hidden]: the prompt's tokens, and what the vision tower sees in the places of pictures.
+
+    The tower's taps stand under images.0, images.1, … and videos.0, ….
+    """
+    x = network.text.embed(prompt.token_ids)
+    number = {"image": itertools.count(), "video": itertools.count()}
+    seen = []
+    for media in prompt.media:
+        with part(f"{media.shape.kind}s.{next(number[media.shape.kind])}"):
+            patches = np.concatenate(list(media.patches(None)))  # of all time steps, [t*h*w, C*2*16*16]
+            seen.append(network.vision.encode(patches, media.grid_thw))
+    if seen:
+        x[prompt.places] = np.concatenate(seen)
+    return x
+
+
+def run(network: Network, prompt: Prompt, watch: Watch) -> np.ndarray:
+    """Final hidden states [T, hidden]; `watch` sees and may change all that has a name."""
     with watching(watch):
-        return model.logits(model.hidden(token_ids, model.new_state(), positions))
+        text = network.text
+        return text.hidden_of(embed(network, prompt), text.new_state(), prompt.positions)
+
+
+def logits_in_blocks(text: TextModel, hidden: np.ndarray) -> Iterator[np.ndarray]:
+    """Logits of hidden [T, hidden], some rows at a time: of a long prompt all together are gigabytes."""
+    step = max(1, LOGITS // text.config.vocab_size)
+    for start in range(0, len(hidden), step):
+        yield text.logits(hidden[start : start + step])
+
+
+def continued(network: Network, prompt: Prompt, tokens: int, eos_ids: frozenset[int]) -> Prompt:
+    """The prompt and at most so many greedy tokens; a token of eos_ids ends them, and is left out."""
+    text, token_ids = network.text, list(prompt.token_ids)
+    if tokens:
+        state = text.new_state()
+        hidden = text.hidden_of(embed(network, prompt), state, prompt.positions)
+        for _ in range(tokens):
+            token_id = int(text.logits(hidden[-1:])[0].argmax())
+            if token_id in eos_ids:
+                break
+            token_ids.append(token_id)
+            hidden = text.hidden([token_id], state)
+    return dataclasses.replace(prompt, token_ids=token_ids)
+
+
+# ---- what is kept
 
 
 def chosen(names: Sequence[str] | None, name: str) -> bool:
     return names is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
 
 
-def new_entry(x: np.ndarray, rows: int | None, columns: int | None) -> Entry:
-    """None keeps all; else so many rows, the first and the last among them, and at most so many columns."""
-    T, C = as_rows(x).shape
-    kept = range(T) if rows is None or rows >= T else np.linspace(0, T - 1, rows).round().astype(int).tolist()
+Rows = int | Sequence[int] | None
+
+
+def new_entry(shape: tuple[int, ...], rows: Rows, columns: int | None) -> Entry:
+    """rows: so many, the first and the last among them; or those of these numbers that there are; None: all.
+
+    columns: at most so many; None: all.
+    """
+    T, C = shape[0], int(np.prod(shape[1:]))
+    if rows is None or (isinstance(rows, int) and rows >= T):
+        kept = list(range(T))
+    elif isinstance(rows, int):
+        kept = np.linspace(0, T - 1, rows).round().astype(int).tolist()
+    else:
+        kept = [row % T for row in rows if -T <= row < T]
     stride = 1 if columns is None else max(1, -(-C // columns))
-    return Entry(x.shape, sorted(set(kept)), stride, rms(x), float(np.abs(x).max(initial=0)))
+    return Entry(shape, sorted(set(kept)), stride, 0.0, 0.0)
 
 
 def rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
 
 
+def most(x: np.ndarray) -> float:
+    return float(np.abs(x).max(initial=0))
+
+
+@threadpool_limits.wrap(limits=1)  # BLAS adds in another order with another number of threads
 def record(
-    open_text: Callable[[type], TextModel],
-    token_ids: Sequence[int],
+    open_model: Callable[[type], Network],
+    prompt: Prompt,
     about: dict[str, Any],
-    positions: np.ndarray | None = None,
+    *,
+    generate: int = 0,
+    eos_ids: frozenset[int] = frozenset(),
     names: Sequence[str] | None = None,
-    rows: int | None = None,
+    rows: Rows = None,
     columns: int | None = None,
     progress: Progress = lambda what: None,
 ) -> Golden:
-    """What the model computes for token_ids [T], exactly.
+    """What the model computes for a prompt and its greedy continuation, exactly.
 
-    open_text    opens the model in a dtype
-    positions    [3, T] in time, row and column; None: text, which counts on in all three
+    open_model   opens the model in a dtype, with NumPy's layers
+    generate     greedy tokens, at most, that follow the prompt: a golden holds all T tokens alike
     names        patterns (fnmatch) of what is kept; None keeps all that has a name
-    rows, columns  how much of each tensor is kept; None keeps all
+    rows, columns  how much of each tensor is kept (see new_entry); None keeps all
 
-    Raises QwenRefError if nothing fits the names.
+    Raises QwenRefError if nothing fits the names, or a value is not finite.
     """
 
     def keep(name: str, x: np.ndarray) -> None:
-        if not chosen(names, name):
-            return
-        x = canonical(name, x, model.config)
-        entry = golden.entries[name] = new_entry(x, rows, columns)
-        golden.values[name] = entry.sample(x).copy()
-        golden.row_rms[name] = np.sqrt(np.mean(as_rows(x) ** 2, axis=1))
+        if not np.isfinite(x).all():
+            raise QwenRefError(f"{about.get('file', 'the model')}: {name}: has values that are not finite")
+        if chosen(names, name):
+            x = canonical(name, x, network.text.config)
+            entry = golden.entries[name] = new_entry(x.shape, rows, columns)
+            entry.rms, entry.max = rms(x), most(x)
+            golden.values[name] = entry.sample(x).copy()
+            golden.row_rms[name] = np.sqrt(np.mean(as_rows(x) ** 2, axis=1))
 
     progress("float64")
-    model = open_text(np.float64)
-    golden = Golden(about, model.config, {}, {"token_ids": np.asarray(token_ids, np.int64)}, {}, {})
-    if positions is None:
-        positions = np.tile(np.arange(len(token_ids)), (3, 1))  # [T] -> [3, T]
-    golden.inputs["positions"] = positions
-    logits = run(model, token_ids, positions, keep)
+    network = open_model(np.float64)
+    prompt_tokens = len(prompt.token_ids)
+    prompt = continued(network, prompt, generate, eos_ids)
+    about = about | {"prompt_tokens": prompt_tokens, "text": prompt.text}
+    golden = Golden(about, network.text.config, {}, inputs_of(prompt), {}, {})
+    hidden = run(network, prompt, keep)
+    shape = len(hidden), network.text.config.vocab_size
+    entry = new_entry(shape, rows, columns) if chosen(names, "logits") else None
+    keep_logits(golden, logits_in_blocks(network.text, hidden), entry)
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-    golden.inputs["top_ids"] = order
-    golden.inputs["top_logits"] = np.take_along_axis(logits, order, 1)
-
     for kind, (dtype, rounding) in ARITHMETICS.items():
         progress(kind)
-        if dtype is not model.dtype:
-            model = open_text(dtype)
-
-        run(model, token_ids, positions, functools.partial(measure, golden, kind, rounding))
+        if dtype is not network.text.dtype:
+            del network  # before the other is opened: both may keep gigabytes of weights
+            network = open_model(dtype)
+        hidden = run(network, prompt, functools.partial(measure, golden, kind, rounding))
+        if entry := golden.entries.get("logits"):
+            with watching(rounding):
+                logits = network.text.logits(hidden[entry.rows])
+            note_error(golden, kind, "logits", logits[:, :: entry.stride])
     return golden
+
+
+def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None) -> None:
+    """Of each position the best TOP, and the logarithm of the sum of all exponentials; what `entry` keeps."""
+    best, total, largest, row_rms, sample = [], [], [], [], []
+    start = 0
+    for logits in blocks:
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+        best.append((order, np.take_along_axis(logits, order, 1)))
+        highest = logits.max(1, keepdims=True)
+        total.append(highest[:, 0] + np.log(np.exp(logits - highest).sum(1)))
+        if entry:
+            here = [row - start for row in entry.rows if start <= row < start + len(logits)]
+            sample.append(logits[here, :: entry.stride])
+            row_rms.append(np.sqrt(np.mean(logits**2, axis=1)))
+            largest.append(most(logits))
+        start += len(logits)
+    golden.inputs["top_ids"], golden.inputs["top_logits"] = (np.concatenate(x) for x in zip(*best))
+    golden.inputs["log_total"] = np.concatenate(total)
+    if entry:
+        golden.row_rms["logits"] = np.concatenate(row_rms)
+        golden.values["logits"] = np.concatenate(sample)
+        entry.rms, entry.max = rms(golden.row_rms["logits"]), max(largest)
+        golden.entries["logits"] = entry
 
 
 def measure(golden: Golden, kind: str, rounding: Rounding, name: str, x: np.ndarray) -> np.ndarray | None:
@@ -135,18 +238,48 @@ def measure(golden: Golden, kind: str, rounding: Rounding, name: str, x: np.ndar
     instead = rounding(name, x)
     if entry := golden.entries.get(name):
         found = canonical(name, x if instead is None else instead, golden.config)
-        error = entry.sample(found) - golden.values[name]
-        entry.errors[kind] = (rms(error), float(np.abs(error).max(initial=0)))
+        note_error(golden, kind, name, entry.sample(found))
     return instead
 
 
-def provenance(path: Path, token_ids: Sequence[int], **options: Any) -> dict[str, Any]:
-    """Where a golden comes from. Nothing of the machine: the same input makes the same bytes."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "qwen_ref": version("qwen_ref"),
-        "file": path.name,
-        "sha256": digest,
-        "tokens": len(token_ids),
-    } | options
+def note_error(golden: Golden, kind: str, name: str, found: np.ndarray) -> None:
+    error = found - golden.values[name]
+    golden.entries[name].errors[kind] = rms(error), most(error)
+
+
+def inputs_of(prompt: Prompt) -> dict[str, np.ndarray]:
+    """token_ids [T], positions [3, T], and of pictures and clips {image,video}_grid_thw [n, 3]."""
+    inputs = {"token_ids": np.array(prompt.token_ids, np.int64), "positions": prompt.positions}
+    for kind in "image", "video":
+        if grids := [media.grid_thw for media in prompt.media if media.shape.kind == kind]:
+            inputs[f"{kind}_grid_thw"] = np.array(grids, np.int64)
+    return inputs
+
+
+# ---- where it comes from
+
+
+def provenance(model: Path, prompt: Prompt, **options: Any) -> dict[str, Any]:
+    """The model's file, the prompt's pictures and clips, hashes of all, the version, and options.
+
+    Nothing of the machine: the same input makes the same bytes. Raises QwenRefError if a file cannot be read.
+    """
+    about: dict[str, Any] = {"qwen_ref": version("qwen_ref"), "file": model.name, "sha256": sha256(model)}
+    if prompt.media:
+        about["media"] = [
+            {"file": Path(m.name).name, "sha256": sha256(Path(m.name)), "timestamps": m.shape.timestamps}
+            for m in prompt.media
+        ]
+    return about | options
+
+
+def sha256(path: Path) -> str:
+    """Of a file; of a folder, which may be a checkpoint or a clip's frames, of all its files' hashes."""
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.is_file())
+            return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -60,6 +60,15 @@ def model(request) -> Made:
     return made(**request.param)
 
 
+@pytest.fixture(scope="module")
+def mmproj(model) -> Path:
+    """The model's vision file, in F32."""
+    path = model.f32.with_name("mmproj-" + model.f32.name)
+    if not path.exists():
+        make.convert(model.checkpoint, "--mmproj", "--outfile", path, "--outtype", "f32")
+    return path
+
+
 @pytest.fixture(scope="session")
 def small() -> Path:
     """A small F32 file: llama.cpp computes with its very weights, while with BF16 it rounds activations."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import make
 import numpy as np
@@ -69,15 +68,6 @@ class Seen:
     ours64: dict
     ours32: dict
     kernels: dict
-
-
-@pytest.fixture(scope="module")
-def mmproj(model) -> Path:
-    """The model's vision file, in F32."""
-    path = model.f32.with_name("mmproj-" + model.f32.name)
-    if not path.exists():
-        make.convert(model.checkpoint, "--mmproj", "--outfile", path, "--outtype", "f32")
-    return path
 
 
 @pytest.fixture(scope="module")

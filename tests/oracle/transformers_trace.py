@@ -2,17 +2,23 @@
 transformers_logits.py:
 
 python transformers_trace.py CHECKPOINT_DIR MODEL.gguf ids.npy OUT.npz --dtype float64
+python transformers_trace.py CHECKPOINT_DIR MODEL.gguf content.json OUT.npz --dtype float64
+
+content.json is the content of a user's message, with pictures and clips.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.utils import logging
 from transformers_logits import make_float64, take_weights
+from transformers_vision import make_inputs, make_processor
 
 from qwen_ref.oracle.hooks import observe
 
@@ -21,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("checkpoint", "model", "ids", "out"):
+    for name in ("checkpoint", "model", "prompt", "out"):
         parser.add_argument(name)
     parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16"], default="float64")
     args = parser.parse_args()
@@ -34,9 +40,16 @@ def main() -> None:
     take_weights(model, args.model, only_rounded=False)
     if args.dtype == "bfloat16":
         model.bfloat16()
-    ids = torch.from_numpy(np.load(args.ids).astype(np.int64))[None]
+    if args.prompt.endswith(".npy"):
+        inputs = {"input_ids": torch.from_numpy(np.load(args.prompt).astype(np.int64))[None]}
+    else:
+        processor = make_processor(args.checkpoint)
+        model.config.image_token_id = processor.image_token_id
+        model.config.video_token_id = processor.video_token_id
+        inputs = make_inputs(processor, json.loads(Path(args.prompt).read_text()))
     with torch.inference_mode(), observe(model) as found:
-        model(input_ids=ids)
+        model(**inputs)
+    found["token_ids"] = inputs["input_ids"][0]
     np.savez(args.out, **{name: x.double().numpy() for name, x in found.items()})
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,31 +14,33 @@ from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
+from qwen_ref.model.trace import watching
 from qwen_ref.oracle import golden
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes import contiguous
 from qwen_ref.oracle.compare import compare
 from qwen_ref.oracle.record import canonical, provenance, record, run
+from qwen_ref.prompt import Prompt, Span
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FILE = open_gguf(FIXTURES / "tiny-grouped.gguf")
 IDS = np.random.default_rng(0).integers(0, 1000, 70)
 # A picture of 6 x 8 tokens among the text: rows and columns differ from the time.
-POSITIONS = rope.mrope_positions(70, [(5, 6, 8)])
+PROMPT = Prompt(IDS.tolist(), spans=[Span(5, 6, 8)])
 SMALL_KEYS = 1e-4
 
 
-def open_text(dtype):
+def open_model(dtype):
     """The model, with keys so small in the first layer that an eps is seen."""
     model = TextModel(FILE, dtype)
     config = model.config
     model.weights.layers[0].mixer.conv[:, config.key_dim : 2 * config.key_dim] *= dtype(SMALL_KEYS)
-    return model
+    return SimpleNamespace(text=model)
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return record(open_text, IDS, provenance(FILE.path, IDS), POSITIONS)
+    return record(open_model, PROMPT, provenance(FILE.path, PROMPT))
 
 
 ROUNDING = {"float32": lambda name, x: x, "bfloat16": to_bfloat16}
@@ -50,17 +53,19 @@ def dump(model, convert=canonical):
 
     def watch(name, x):
         x = ROUND(name, x)
-        found[name] = convert(name, x, model.config)
+        found[name] = convert(name, x, model.text.config)
         return x
 
-    run(model, IDS, POSITIONS, watch)
+    hidden = run(model, PROMPT, watch)
+    with watching(watch):
+        model.text.logits(hidden)
     return found
 
 
 @pytest.mark.parametrize("allowed", ["float32", "bfloat16"])
 def test_no_false_alarm(truth, monkeypatch, allowed):
     monkeypatch.setattr(sys.modules[__name__], "ROUND", ROUNDING[allowed])
-    found = dump(open_text(np.float32))
+    found = dump(open_model(np.float32))
     report = compare(truth, found, allowed)
     assert report.first is None and report.cause is None and not report.missing
     assert report.logits["same best token"] > 0.9
@@ -72,15 +77,15 @@ def test_no_false_alarm(truth, monkeypatch, allowed):
 
 
 def no_plus_one(monkeypatch, model):
-    model.weights.layers[2].post_attention_norm[:] -= 1
+    model.text.weights.layers[2].post_attention_norm[:] -= 1
     return dump(model)
 
 
 def swapped(monkeypatch, model):
     def linear(x, weight, real=attention.linear):
         y = real(x, weight)
-        if weight is model.weights.layers[3].mixer.q_proj:
-            y = y.reshape(len(x), -1, 2, model.config.head_dim)[:, :, ::-1].reshape(y.shape)
+        if weight is model.text.weights.layers[3].mixer.q_proj:
+            y = y.reshape(len(x), -1, 2, model.text.config.head_dim)[:, :, ::-1].reshape(y.shape)
         return y
 
     monkeypatch.setattr(attention, "linear", linear)
@@ -90,8 +95,8 @@ def swapped(monkeypatch, model):
 def halved(monkeypatch, model):
     def linear(x, weight, real=attention.linear):
         y = real(x, weight)
-        if weight is model.weights.layers[3].mixer.q_proj:
-            y = y.reshape(len(x), 2, -1, model.config.head_dim).swapaxes(1, 2).reshape(y.shape)
+        if weight is model.text.weights.layers[3].mixer.q_proj:
+            y = y.reshape(len(x), 2, -1, model.text.config.head_dim).swapaxes(1, 2).reshape(y.shape)
         return y
 
     monkeypatch.setattr(attention, "linear", linear)
@@ -121,13 +126,13 @@ def state_transposed(monkeypatch, model):
 
 
 def contiguous_rope(monkeypatch, model):
-    _, radians = rope.frequencies(model.config)
+    _, radians = rope.frequencies(model.text.config)
     monkeypatch.setattr(rope, "frequencies", lambda config: (contiguous(config), radians))
     return dump(model)
 
 
 def flat_rope(monkeypatch, model):
-    axis, radians = rope.frequencies(model.config)
+    axis, radians = rope.frequencies(model.text.config)
     monkeypatch.setattr(rope, "frequencies", lambda config: (np.zeros_like(axis), radians))
     return dump(model)
 
@@ -173,7 +178,7 @@ VISIBLE = [(m, "float32") for m in MISTAKES] + [
 def test_a_planted_mistake_is_found_and_named(truth, monkeypatch, mistake, arithmetic):
     tensor, cause = MISTAKES[mistake]
     monkeypatch.setattr(sys.modules[__name__], "ROUND", ROUNDING[arithmetic])
-    report = compare(truth, mistake(monkeypatch, open_text(np.float32)), arithmetic)
+    report = compare(truth, mistake(monkeypatch, open_model(np.float32)), arithmetic)
     assert report.first.name == tensor
     assert report.cause.startswith(cause)
 
@@ -183,7 +188,7 @@ def test_a_planted_mistake_is_found_and_named(truth, monkeypatch, mistake, arith
 
 def test_recorded_twice_it_has_the_same_bytes(truth, tmp_path):
     golden.save(truth, tmp_path / "a.safetensors")
-    again = record(open_text, IDS, provenance(FILE.path, IDS), POSITIONS)
+    again = record(open_model, PROMPT, provenance(FILE.path, PROMPT))
     golden.save(again, tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     loaded = golden.load(tmp_path / "a.safetensors")
@@ -192,11 +197,11 @@ def test_recorded_twice_it_has_the_same_bytes(truth, tmp_path):
 
 
 def test_what_is_kept_is_chosen():
-    some = record(open_text, IDS, {}, names=["layers.1.*.o", "logits"], rows=3, columns=10)
+    some = record(open_model, PROMPT, {}, names=["layers.1.*.o", "logits"], rows=3, columns=10)
     assert list(some.entries) == ["layers.1.linear_attn.o", "logits"]
     assert some.entries["logits"].rows == [0, 34, 69] and some.values["logits"].shape == (3, 10)
     with pytest.raises(QwenRefError, match="names: nothing that the model computes fits x"):
-        record(open_text, IDS, {}, names=["x"])
+        record(open_model, PROMPT, {}, names=["x"])
 
 
 def command(*args):
