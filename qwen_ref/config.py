@@ -5,6 +5,7 @@ Names are those of transformers' `Qwen3_5TextConfig`; the metadata keys are llam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,18 @@ from gguf_io import GGUFFile
 from qwen_ref.errors import QwenRefError
 
 ARCHITECTURE = "qwen35"
+FLOAT32 = np.finfo(np.float32)
+
+
+@dataclass(frozen=True)
+class Yarn:
+    """How RoPE reaches beyond the context it was trained for (YaRN, https://arxiv.org/abs/2309.00071)."""
+
+    factor: float  # of the longer context to the trained one
+    original_max_position_embeddings: int  # the trained one
+    beta_fast: float  # frequencies with more turns than this in the trained context are kept …
+    beta_slow: float  # … those with fewer than this are divided by factor, those between by something between
+    attention_factor: float  # cos and sin, and so queries and keys, are multiplied by it
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Config:
     rope_theta: float
     rotary_dim: int  # RoPE turns the first rotary_dim of head_dim dimensions
     mrope_section: tuple[int, int, int]  # frequencies that take the time, the row and the column
+    yarn: Yarn | None  # None: RoPE is not scaled
     # Gated DeltaNet
     linear_num_key_heads: int
     linear_num_value_heads: int
@@ -78,12 +92,42 @@ class Reader:
             raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a whole number from {low} to {high}")
         return value
 
-    def number(self, key: str) -> float:
+    def number(self, key: str, default: float | None = None) -> float:
+        if default is not None and f"{self.prefix}.{key}" not in self.file.metadata:
+            return default
         value = self.get(key)
-        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a positive number")
+        if not isinstance(value, (int, float)) or not FLOAT32.tiny <= value <= FLOAT32.max:
+            raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a positive number of float32")
         # The file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant (1e-06).
         return float(str(np.float32(value)))
+
+
+def read_yarn(read: Reader) -> Yarn | None:
+    """How RoPE is scaled, as transformers' `_compute_yarn_parameters` takes it.
+
+    llama.cpp's converter drops mscale, mscale_all_dim and truncate, so they have transformers' defaults here.
+    yarn_ext_factor means nothing to either engine. llama.cpp (11434) reads neither the betas nor
+    yarn_attn_factor of a qwen35 file, and always computes with the defaults that stand here.
+    Raises QwenRefError if the scaling is of another type, or a value makes no sense.
+    """
+    kind = read.get("rope.scaling.type", "none")
+    if kind == "none":
+        return None
+    if kind != "yarn":
+        raise read.error(f"{read.prefix}.rope.scaling.type", f"RoPE scaling {kind!r} is not supported")
+    if (theta := read.number("rope.freq_base")) <= 1:
+        raise read.error(
+            f"{read.prefix}.rope.freq_base", f"{theta} is too small for YaRN, which needs over 1"
+        )
+    factor = read.number("rope.scaling.factor")
+    trained = read.count("context_length", high=1 << 30)
+    return Yarn(
+        factor,
+        read.count("rope.scaling.original_context_length", trained, high=1 << 30),
+        read.number("rope.scaling.yarn_beta_fast", 32),
+        read.number("rope.scaling.yarn_beta_slow", 1),
+        read.number("rope.scaling.yarn_attn_factor", 0.1 * math.log(max(factor, 1)) + 1),
+    )
 
 
 def read_config(file: GGUFFile) -> Config:
@@ -98,8 +142,6 @@ def read_config(file: GGUFFile) -> Config:
     if architecture != ARCHITECTURE:
         kind = "a vision file (mmproj)" if architecture == "clip" else f"architecture {architecture!r}"
         raise error("general.architecture", f"this is {kind}, not a Qwen3.5 text model ({ARCHITECTURE!r})")
-    if (scaling := file.metadata.get(f"{ARCHITECTURE}.rope.scaling.type", "none")) != "none":
-        raise error(f"{ARCHITECTURE}.rope.scaling.type", f"RoPE scaling {scaling!r} is not supported")
 
     head_dim, heads = count("attention.key_length"), count("attention.head_count")
     if (value_length := count("attention.value_length")) != head_dim:
@@ -147,6 +189,7 @@ def read_config(file: GGUFFile) -> Config:
         rope_theta=number("rope.freq_base"),
         rotary_dim=rotary_dim,
         mrope_section=(sections[0], sections[1], sections[2]),
+        yarn=read_yarn(read),
         linear_num_key_heads=key_heads,
         linear_num_value_heads=value_heads,
         linear_key_head_dim=count("ssm.state_size"),

@@ -8,11 +8,12 @@ the rotary_dim / 2 frequencies takes one coordinate: frequency i takes the row w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from qwen_ref.config import Config
+from qwen_ref.config import Config, Yarn
 
 
 @functools.lru_cache
@@ -23,7 +24,29 @@ def frequencies(config: Config) -> tuple[np.ndarray, np.ndarray]:
     axis = np.zeros(len(frequency), int)
     axis[(frequency % 3 == 1) & (frequency < 3 * rows)] = 1
     axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
-    return axis, config.rope_theta ** -(2 * frequency / config.rotary_dim)
+    radians = config.rope_theta ** -(2 * frequency / config.rotary_dim)
+    return axis, radians if config.yarn is None else stretched(radians, config.rope_theta, config.yarn)
+
+
+def stretched(radians: np.ndarray, theta: float, yarn: Yarn) -> np.ndarray:
+    """radians [R/2] -> [R/2]: slow frequencies divided by yarn.factor, fast ones kept, a ramp between them.
+
+    What is fast and slow is told by the turns that a frequency makes in the trained context (transformers'
+    `_compute_yarn_parameters`). llama.cpp's `ggml_rope_yarn_corr_dims` rounds the ramp's ends to the same
+    whole numbers; it differs only where the start lies behind the end: a trained context of a few tokens.
+    """
+    R, trained = 2 * len(radians), yarn.original_max_position_embeddings
+
+    def place(turns: float) -> float:
+        """Which frequency makes so many turns; a fraction where it lies between two."""
+        return R / 2 * math.log(trained / (2 * math.pi * turns), theta)
+
+    start = max(math.floor(place(yarn.beta_fast)), 0)
+    end: float = min(math.ceil(place(yarn.beta_slow)), R - 1)
+    if start == end:
+        end += 0.001  # a step
+    slow = np.clip((np.arange(R // 2) - start) / (end - start), 0, 1)
+    return radians * (1 - slow + slow / yarn.factor)
 
 
 def mrope_positions(length: int, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
@@ -52,9 +75,17 @@ def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.
     transformers' `Qwen3_5TextRotaryEmbedding`. Angles are computed in float64 whatever the dtype: at
     position 262,143 a float32 angle would be wrong in its third decimal.
     """
-    axis, radians = frequencies(config)
-    angle = positions[axis].T * radians  # [3, T] -> [R/2, T] -> [T, R/2]
-    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+    axis, _ = frequencies(config)
+    cos, sin = cos_sin(positions[axis].T, config)  # [3, T] -> [R/2, T] -> [T, R/2]
+    return cos.astype(dtype), sin.astype(dtype)
+
+
+def cos_sin(coordinate: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """coordinate [T, R/2] of each token for each frequency, or [T, 1] -> cos, sin float64 [T, R/2]."""
+    _, radians = frequencies(config)
+    angle = coordinate * radians
+    factor = config.yarn.attention_factor if config.yarn else 1
+    return factor * np.cos(angle), factor * np.sin(angle)
 
 
 def apply_rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:

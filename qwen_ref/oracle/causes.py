@@ -13,7 +13,7 @@ import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked
-from qwen_ref.model.rope import apply_rope
+from qwen_ref.model.rope import apply_rope, cos_sin
 from qwen_ref.oracle.golden import Golden
 
 LEFT = 0.3  # of the error, at most, if a cause explains it
@@ -148,10 +148,8 @@ def other_rope(axis_of: Callable[[Config], Array]) -> Cause:
         before, config = whole(golden, beside(name, last(name)[0] + "_norm")), golden.config
         if before is None:
             return None
-        half = config.rotary_dim // 2
-        radians = config.rope_theta ** -(2 * np.arange(half) / config.rotary_dim)
-        angle = golden.inputs["positions"][axis_of(config)].T * radians  # [3, T] -> [R/2, T] -> [T, R/2]
-        return apply_rope(before, np.cos(angle), np.sin(angle))[golden.entries[name].rows]
+        coordinate = golden.inputs["positions"][axis_of(config)].T  # [3, T] -> [R/2, T] -> [T, R/2]
+        return apply_rope(before, *cos_sin(coordinate, config))[golden.entries[name].rows]
 
     return cause
 
@@ -173,10 +171,9 @@ def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
     if before is None:
         return None
     R = config.rotary_dim
-    radians = config.rope_theta ** -(2 * np.arange(R // 2) / R)
-    angle = golden.inputs["positions"][0][:, None] * radians
+    cos, sin = cos_sin(golden.inputs["positions"][0][:, None], config)  # [T] -> [T, 1] -> [T, R/2]
     order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, before.shape[-1])])
-    turned = apply_rope(before[..., order], np.cos(angle), np.sin(angle))
+    turned = apply_rope(before[..., order], cos, sin)
     return turned[..., np.argsort(order)][golden.entries[name].rows]
 
 

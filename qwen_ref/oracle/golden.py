@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qwen_ref.config import Config
+from qwen_ref.config import Config, Yarn
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
@@ -159,7 +159,9 @@ def load(path: str | os.PathLike[str]) -> Golden:
             entry.shape = tuple(entry.shape)
             entry.errors = {kind: (e[0], e[1]) for kind, e in entry.errors.items()}
         about = dict(head["about"])
-        config = Config(**head["config"] | {"mrope_section": tuple(head["config"]["mrope_section"])})
+        fields = head["config"]
+        yarn = Yarn(**fields["yarn"]) if fields["yarn"] else None
+        config = Config(**fields | {"mrope_section": tuple(fields["mrope_section"]), "yarn": yarn})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise QwenRefError(f"{path}: golden: the metadata is damaged: {error!r}") from None
     for name, entry in entries.items():

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import transformers.models.qwen3_5.modeling_qwen3_5 as modeling
 from gguf.tensor_mapping import get_tensor_name_map
-from transformers import Qwen3_5ForConditionalGeneration, vision_utils
+from transformers import Qwen3_5ForConditionalGeneration, modeling_rope_utils, vision_utils
 from transformers.generation import utils as generation_utils
 from transformers.utils import logging
 
@@ -42,10 +42,12 @@ class _Float64(types.ModuleType):
 def make_float64(model) -> None:
     model.double()
     modeling.torch = vision_utils.torch = generation_utils.torch = _Float64("torch")
+    modeling_rope_utils.torch = modeling.torch
     torch.Tensor.float = torch.Tensor.double
     for module in model.modules():  # frequencies of RoPE were made in float32
         if isinstance(module, modeling.Qwen3_5TextRotaryEmbedding):
-            module.inv_freq, _ = module.compute_default_rope_parameters(module.config)
+            init = modeling.ROPE_INIT_FUNCTIONS.get(module.rope_type, module.compute_default_rope_parameters)
+            module.inv_freq, module.attention_scaling = init(module.config)
         if isinstance(module, modeling.Qwen3_5VisionRotaryEmbedding):
             module.inv_freq, _ = module.compute_axial_rope_parameters(module.config)
 

@@ -63,7 +63,7 @@ REFUSED = {
         dict(change={"qwen35.attention.layer_norm_rms_epsilon": float("nan")}),
         "nan is not a positive",
     ),
-    "scaling": (dict(change={"qwen35.rope.scaling.type": "yarn"}), "'yarn' is not supported"),
+    "scaling": (dict(change={"qwen35.rope.scaling.type": "linear"}), "'linear' is not supported"),
     "V heads": (dict(change={"qwen35.ssm.time_step_rank": 3}), "qwen35.ssm.time_step_rank: 3 value heads"),
     "a missing tensor": (dict(drop_tensors=["blk.2.ssm_a"]), "blk.2.ssm_a: the tensor is missing"),
     "no embedding": (dict(drop_tensors=["token_embd.weight"]), "token_embd.weight: the tensor is missing"),

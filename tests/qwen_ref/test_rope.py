@@ -1,0 +1,131 @@
+"""YaRN: its frequencies, what a file says of it, and goldens of a model that has it."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_config import rewrite
+
+from gguf_io import open_gguf
+from qwen_ref import QwenRefError
+from qwen_ref.config import Yarn, read_config
+from qwen_ref.model import rope
+from qwen_ref.oracle import golden
+from qwen_ref.oracle.causes import find_cause
+
+SCALING = "qwen35.rope.scaling."
+YARN = dict(type="yarn", factor=4.0, original_context_length=16)
+POSITIONS = rope.mrope_positions(40, [(5, 4, 6)])  # a picture: rows and columns differ from the time
+
+# inv_freq of transformers' _compute_yarn_parameters (5.24, in float64), 16 dimensions and theta 10,000,000.
+TRANSFORMERS = {
+    Yarn(4, 8192, 32, 1, 0.1 * np.log(4) + 1): [
+        *[1.0, 0.1333521432163324, 0.013337095575291922, 0.0011856868528308275],
+        *[7.905694150420948e-05, 1.0542412585714557e-05, 1.4058533129758728e-06, 1.8747355233311396e-07],
+    ],
+    Yarn(2.5, 300, 6, 0.5, 1.25): [
+        *[1.0, 0.1333521432163324, 0.01244795587027246, 0.0009485494822646619],
+        *[0.00012649110640673515, 1.686786013714329e-05, 2.249365300761396e-06, 2.9995768373298235e-07],
+    ],
+}
+
+
+def of_file(fixtures, tmp_path, base=1e7, **scaling):
+    """The configuration of tiny-grouped.gguf with metadata of a scaling."""
+    change = {SCALING + key: value for key, value in scaling.items()} | {"qwen35.rope.freq_base": base}
+    return read_config(
+        open_gguf(rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "yarn.gguf", change=change))
+    )
+
+
+@pytest.mark.parametrize("yarn", TRANSFORMERS, ids=lambda yarn: f"factor {yarn.factor}")
+def test_frequencies_are_those_of_transformers(fixtures, yarn):
+    plain = read_config(open_gguf(fixtures / "tiny.gguf"))
+    config = replace(plain, rotary_dim=16, mrope_section=(3, 3, 2), yarn=yarn)
+    _, radians = rope.frequencies(config)
+    np.testing.assert_allclose(radians, TRANSFORMERS[yarn], rtol=1e-14)
+
+    position = np.full((3, 1), 1000)
+    angle = 1000 * np.array(TRANSFORMERS[yarn])
+    for table, want in zip(rope.rope_tables(position, config, np.float64), (np.cos(angle), np.sin(angle))):
+        np.testing.assert_allclose(table[0], yarn.attention_factor * want, atol=1e-11)
+
+
+def test_a_factor_of_one_changes_no_bit(fixtures):
+    config = read_config(open_gguf(fixtures / "tiny.gguf"))
+    same = replace(config, yarn=Yarn(1, 64, 32, 1, 1))
+    for a, b in zip(*(rope.rope_tables(POSITIONS, c, np.float64) for c in (config, same))):
+        assert (a == b).all()
+
+
+def test_what_a_file_says(fixtures, tmp_path):
+    assert of_file(fixtures, tmp_path, type="none").yarn is None
+    assert of_file(fixtures, tmp_path, **YARN).yarn == Yarn(4, 16, 32, 1, 1.1386294361119891)
+    given = dict(yarn_beta_fast=8.0, yarn_beta_slow=0.5, yarn_attn_factor=1.25)
+    assert of_file(fixtures, tmp_path, **YARN | given).yarn == Yarn(4, 16, 8, 0.5, 1.25)
+    few = of_file(fixtures, tmp_path, type="yarn", factor=3.7)
+    assert few.yarn.original_max_position_embeddings == few.context_length and few.yarn.factor == 3.7
+
+
+BAD = {
+    "factor": [0.0, -4.0, float("nan"), float("inf"), "4"],
+    "original_context_length": [0, -1],
+    "yarn_beta_fast": [0.0],
+    "yarn_beta_slow": [float("nan")],
+    "yarn_attn_factor": [-1.0],
+    "type": ["linear", "longrope", ""],
+}
+
+
+@pytest.mark.parametrize("key, value", [(key, value) for key, values in BAD.items() for value in values])
+def test_bad_values_are_named(fixtures, tmp_path, key, value):
+    with pytest.raises(QwenRefError, match=f"yarn.gguf: {SCALING}{key}: .*{re.escape(repr(value))}"):
+        of_file(fixtures, tmp_path, **YARN | {key: value})
+
+
+def test_what_yarn_cannot_do_without_is_named(fixtures, tmp_path):
+    with pytest.raises(QwenRefError, match=r"rope.scaling.factor: the metadata key is missing"):
+        of_file(fixtures, tmp_path, type="yarn")
+    with pytest.raises(QwenRefError, match=r"rope.freq_base: 1.0 is too small for YaRN"):
+        of_file(fixtures, tmp_path, base=1.0, **YARN)
+
+
+# ---- goldens
+
+
+def small_golden(fixtures, tmp_path):
+    """Random queries before and after RoPE, saved and read again."""
+    config = of_file(fixtures, tmp_path, **YARN, yarn_attn_factor=2.0)
+    before = np.random.default_rng(0).standard_normal((40, config.num_attention_heads, config.head_dim))
+    after = rope.apply_rope(before, *rope.rope_tables(POSITIONS, config, np.float64))
+    values = {"layers.3.self_attn.q_norm": before, "layers.3.self_attn.q_rope": after}
+    entries = {name: golden.Entry(x.shape, list(range(40)), 1, 1.0, 1.0) for name, x in values.items()}
+    rows = {name: golden.as_rows(x) for name, x in values.items()}
+    rms = {name: np.ones(40) for name in values}
+    made = golden.Golden({}, config, entries, {"positions": POSITIONS}, rows, rms)
+    golden.save(made, tmp_path / "yarn.safetensors")
+    return golden.load(tmp_path / "yarn.safetensors"), before
+
+
+def test_a_golden_keeps_the_scaling(fixtures, tmp_path):
+    kept, _ = small_golden(fixtures, tmp_path)
+    assert kept.config.yarn == Yarn(4, 16, 32, 1, 2) and hash(kept.config)
+
+
+def neighbours(x, cos, sin):
+    """x [T, H, D] with dimensions 2i and 2i + 1 turned together."""
+    R = 2 * cos.shape[1]
+    z = (x[..., 0:R:2] + 1j * x[..., 1:R:2]) * (cos + 1j * sin)[:, None]  # [T, H, R/2]
+    turned = np.stack([z.real, z.imag], axis=-1).reshape(*z.shape[:2], R)  # [T, H, R/2, 2] -> [T, H, R]
+    return np.concatenate([turned, x[..., R:]], axis=-1)
+
+
+def test_mistakes_are_named_with_yarn_too(fixtures, tmp_path, monkeypatch):
+    kept, before = small_golden(fixtures, tmp_path)
+    flat = np.tile(POSITIONS[0], (3, 1))
+    tables = rope.rope_tables(flat, kept.config, np.float64)
+    only_time, in_pairs = rope.apply_rope(before, *tables), neighbours(before, *tables)
+    for wrong, cause in ((only_time, "RoPE knows only one coordinate"), (in_pairs, "RoPE turns neighbours")):
+        found = find_cause(kept, "layers.3.self_attn.q_rope", golden.as_rows(wrong))
+        assert found is not None and found.startswith(cause)
