@@ -80,6 +80,8 @@ def as_numpy(name: str, x: Any) -> np.ndarray:
         x = np.asarray(x) if hasattr(x, "__array__") or not hasattr(x, "__dlpack__") else np.from_dlpack(x)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise QwenRefError(f"{name}: cannot be read as an array: {error}") from None
+    if x.dtype.name == "bfloat16":  # JAX's, by way of ml_dtypes: NumPy itself has no such type
+        x = x.astype(np.float32)
     if x.dtype.kind not in "fiu":
         raise QwenRefError(f"{name}: type {x.dtype} is none of numbers")
     return x
