@@ -123,7 +123,8 @@ class Opener:
         line = [*command, *arguments(options)]
         done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True)
         if done.returncode:
-            pytest.fail(f"{path}: cannot be recorded: {done.stderr.strip().splitlines()[-1]}")
+            why = done.stderr.strip().splitlines() or [f"the command ended with {done.returncode}"]
+            pytest.fail(f"{path}: cannot be recorded: {why[-1]}")
         recorded[path] = options
 
 
