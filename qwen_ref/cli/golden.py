@@ -217,6 +217,7 @@ def print_report(report) -> None:  # type: ignore[no-untyped-def]
     for d in report.differences:
         mark = "  <- first" if d is report.first else ""
         print(f"{d.name:40} {d.relative:9.1e} {d.max:9.1e} {d.cosine:11.8f}  {d.explained or '-'}{mark}")
+    print(f"{sum(d.count for d in report.differences)} values were compared")
     for name, value in report.logits.items():
         print(f"logits: {name} {value:.3g}")
     if report.missing:

@@ -22,18 +22,22 @@ Array = np.ndarray
 Cause = Callable[[Golden, str, Array], Array | None]
 
 
-def find_cause(golden: Golden, name: str, found: Array) -> str | None:
-    """A sentence, or None. `found` is the engine's sample of the tensor, as the golden keeps it."""
+def find_cause(golden: Golden, name: str, found: Array, known: Array | None = None) -> str | None:
+    """A sentence, or None. `found` is the engine's sample of the tensor, as the golden keeps it.
+
+    `known` says which values of it are known, where not all are; the others are NaN.
+    """
     exact = golden.values[name]
-    if not np.isfinite(found).all():
+    known = np.ones(exact.shape, bool) if known is None else known
+    if not np.isfinite(found[known]).all():
         return "some values are not finite"
     left = {
-        sentence: float(np.linalg.norm(found - would_be.reshape(exact.shape)))
+        sentence: float(np.linalg.norm((found - would_be.reshape(exact.shape))[known]))
         for sentence, cause in CAUSES.items()
         if (would_be := cause(golden, name, found)) is not None
     }
     best = min(left, key=lambda sentence: left[sentence], default=None)
-    return best if best and left[best] <= LEFT * np.linalg.norm(found - exact) else None
+    return best if best and left[best] <= LEFT * np.linalg.norm((found - exact)[known]) else None
 
 
 def whole(golden: Golden, name: str) -> Array | None:
@@ -66,10 +70,11 @@ def other_weight(golden: Golden, name: str, found: Array) -> Array | None:
     if not is_norm(name) or entry.stride != 1:
         return None
     exact, found = (x.reshape(-1, entry.shape[-1]) for x in (exact, found))
-    if len(exact) < 4:  # too few to tell a factor from any error
+    unknown = np.isnan(found)
+    if (~unknown).sum(0).max() < 4:  # too few to tell a factor from any error
         return None
-    factor = (found * exact).sum(0) / np.maximum((exact * exact).sum(0), np.finfo(float).tiny)
-    return exact * factor
+    squares = np.where(unknown, 0, exact * exact).sum(0)
+    return exact * np.nansum(found * exact, 0) / np.maximum(squares, np.finfo(float).tiny)
 
 
 def other_length(golden: Golden, name: str, found: Array) -> Array | None:
@@ -78,8 +83,8 @@ def other_length(golden: Golden, name: str, found: Array) -> Array | None:
     if "linear_attn" not in name or last(name) not in ("q_norm", "k_norm") or entry.stride != 1:
         return None
     exact, found = (x.reshape(-1, entry.shape[-1]) for x in (exact, found))
-    squares = (exact * exact).sum(1, keepdims=True)
-    return exact * (found * exact).sum(1, keepdims=True) / np.maximum(squares, np.finfo(float).tiny)
+    squares = np.where(np.isnan(found), 0, exact * exact).sum(1, keepdims=True)
+    return exact * np.nansum(found * exact, 1, keepdims=True) / np.maximum(squares, np.finfo(float).tiny)
 
 
 # ---- heads

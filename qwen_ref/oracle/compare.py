@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +20,48 @@ UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 
 # solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
 SLACK = {"float64": 1, "float32": 8, "float16": 3, "bfloat16": 3, "int8": 3}
 
+ONLY_THE_SUM = "the values that were given are right, and the sum of all is not: the others are wrong"
+
+
+class Sum(NamedTuple):
+    """The sum of all values of a tensor, as an engine added them up.
+
+    error     how far it is from the sum of the golden's values
+    rounding  how far the additions alone may bring it
+    terms     how many were added
+    """
+
+    error: float
+    rounding: float
+    terms: int
+
+
+@dataclass
+class Partial:
+    """A tensor of which an engine showed some values, in decimals.
+
+    values     float64 [rows, columns], as the golden keeps them; NaN: not known, inf: not finite
+    precision  how far a value may be from what it is the decimal of
+    sum        None where it, or what the golden keeps, is not of the whole tensor
+    """
+
+    values: np.ndarray
+    precision: float
+    sum: Sum | None = None
+
+    def known(self) -> np.ndarray:
+        return ~np.isnan(self.values)
+
+    def count(self) -> int:
+        return int(self.known().sum())
+
 
 @dataclass
 class Difference:
     """How one tensor of an engine differs from the exact one.
 
-    rms, max   of the error, over what the golden keeps
+    count      of the values that were compared: what the golden keeps, and of that what the engine showed
+    rms, max   of the error, over these
     relative   rms of the error / rms of the tensor
     cosine     between the two
     explained  the strictest arithmetic that explains the error, None if none does
@@ -32,6 +69,7 @@ class Difference:
     """
 
     name: str
+    count: int
     rms: float
     max: float
     relative: float
@@ -62,8 +100,8 @@ class Report:
 def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") -> Report:
     """`found` has tensors under the golden's names: whole, or what the golden keeps of them.
 
-    They are NumPy arrays or whatever NumPy or DLPack can read. Raises QwenRefError if none has a name of the
-    golden's, or one has another shape, or what is no number.
+    They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Raises QwenRefError if none has a
+    name of the golden's, or one has another shape, or what is no number.
     """
     if not any(name in golden.entries for name in found):
         some = ", ".join(list(found)[:3]) or "nothing"
@@ -71,12 +109,16 @@ def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") 
             f"no tensor has a name of the golden's ({', '.join(list(golden.entries)[:3])}, …), but: {some}"
         )
     samples = {
-        name: sample_of(name, entry, found[name]) for name, entry in golden.entries.items() if name in found
+        name: x if isinstance(x := found[name], Partial) else sample_of(name, entry, x)
+        for name, entry in golden.entries.items()
+        if name in found
     }
     return compare_samples(golden, samples, allowed)
 
 
-def compare_samples(golden: Golden, samples: Mapping[str, np.ndarray], allowed: str = "float32") -> Report:
+def compare_samples(
+    golden: Golden, samples: Mapping[str, np.ndarray | Partial], allowed: str = "float32"
+) -> Report:
     """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values."""
     if allowed not in UNIT:
         raise QwenRefError(f"allowed: {allowed!r} is not one of {', '.join(UNIT)}")
@@ -89,7 +131,7 @@ def compare_samples(golden: Golden, samples: Mapping[str, np.ndarray], allowed: 
         allowed,
         differences,
         first,
-        find_cause(golden, first.name, samples[first.name]) if first else None,
+        cause_of(golden, first, samples[first.name], allowed) if first else None,
         [name for name in golden.entries if name not in samples],
         of_logits(golden, samples),
     )
@@ -107,21 +149,37 @@ def sample_of(name: str, entry: Entry, x: Any) -> np.ndarray:
     return entry.sample(x.reshape(entry.shape)).astype(np.float64)
 
 
-def difference(name: str, entry: Entry, exact: np.ndarray, x: np.ndarray) -> Difference:
+def difference(name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | Partial) -> Difference:
+    """Of a Partial: its values' error beside the budget and the precision, and its sum's.
+
+    The budgets are of all that the golden keeps, N values. If rms is their error's, that of n among them can
+    be sqrt(N / n) * rms, and the sum of n errors can be sqrt(N * n) * rms (both by Cauchy and Schwarz).
+    """
+    N = exact.size
+    if isinstance(found, Partial):
+        known, precision, total = found.known(), found.precision, found.sum
+        x, exact = found.values[known], exact[known]
+    else:
+        x, precision, total = found, 0.0, None
     error = x - exact
     finite = bool(np.isfinite(x).all())
     rms = float(np.sqrt(np.mean(error**2))) if finite else np.inf
     most = float(np.abs(error).max(initial=0)) if finite else np.inf
     lengths = float(np.linalg.norm(x) * np.linalg.norm(exact)) if finite else 0.0
+    tiny = np.finfo(float).tiny
     share = {}
     for kind, unit in UNIT.items():
         rms_budget, max_budget = entry.errors.get(kind, (0.0, 0.0))
-        share[kind] = max(
-            rms / max(SLACK[kind] * rms_budget, unit * entry.rms, np.finfo(float).tiny),
-            most / max(2 * SLACK[kind] * max_budget, unit * entry.max, np.finfo(float).tiny),
-        )
+        rms_budget = max(SLACK[kind] * rms_budget, unit * entry.rms, tiny)
+        max_budget = max(2 * SLACK[kind] * max_budget, unit * entry.max, tiny)
+        spread = math.sqrt(N / error.size)  # 1 for a whole tensor
+        share[kind] = max(rms / (spread * rms_budget + precision), most / (max_budget + precision))
+        if total:
+            sum_budget = math.sqrt(N * total.terms) * rms_budget + total.rounding
+            share[kind] = max(share[kind], total.error / sum_budget)
     return Difference(
         name,
+        error.size,
         rms,
         most,
         rms / entry.rms if entry.rms else rms,
@@ -131,10 +189,21 @@ def difference(name: str, entry: Entry, exact: np.ndarray, x: np.ndarray) -> Dif
     )
 
 
-def of_logits(golden: Golden, samples: Mapping[str, np.ndarray]) -> dict[str, float]:
-    if "logits" not in samples or golden.entries["logits"].stride != 1:
+def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed: str) -> str | None:
+    """A sentence on the first tensor that is wrong, or None."""
+    if not isinstance(x, Partial):
+        return find_cause(golden, first.name, x)
+    entry, exact = golden.entries[first.name], golden.values[first.name]
+    if x.sum and difference(first.name, entry, exact, replace(x, sum=None)).share[allowed] <= 1:
+        return ONLY_THE_SUM
+    return find_cause(golden, first.name, x.values, x.known())
+
+
+def of_logits(golden: Golden, samples: Mapping[str, np.ndarray | Partial]) -> dict[str, float]:
+    found = samples.get("logits")
+    if found is None or isinstance(found, Partial) or golden.entries["logits"].stride != 1:
         return {}
-    exact, x = (log_softmax(logits) for logits in (golden.values["logits"], samples["logits"]))
+    exact, x = (log_softmax(logits) for logits in (golden.values["logits"], found))
     return {
         "kl": float(np.mean(np.sum(np.exp(exact) * (exact - x), axis=1))),
         "same best token": float(np.mean(exact.argmax(1) == x.argmax(1))),
