@@ -118,7 +118,7 @@ class GGUFFile:
     `path` is the first part, `metadata` its metadata, `tensors` the tensors of all parts by name.
     """
 
-    def __init__(self, path: Path, version: int, metadata: Metadata, tensors: dict[str, Tensor]):
+    def __init__(self, path: Path, version: int, metadata: Mapping[str, Any], tensors: dict[str, Tensor]):
         self.path, self.version, self.metadata, self.tensors = path, version, metadata, tensors
 
 

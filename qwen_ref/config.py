@@ -98,8 +98,10 @@ class Reader:
         value = self.get(key)
         if not isinstance(value, (int, float)) or not FLOAT32.tiny <= value <= FLOAT32.max:
             raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a positive number of float32")
-        # The file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant (1e-06).
-        return float(str(np.float32(value)))
+        # A GGUF file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant
+        # (1e-06). What is no float32 comes from a checkpoint's JSON, and is meant as it stands.
+        nearest = np.float32(value)
+        return float(str(nearest)) if float(nearest) == value else float(value)
 
 
 def read_yarn(read: Reader) -> Yarn | None:

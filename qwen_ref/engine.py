@@ -17,6 +17,7 @@ import numpy as np
 from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref import shipped
 from qwen_ref.chat import Message
+from qwen_ref.checkpoint import open_model, open_vision
 from qwen_ref.config import (
     OFFICIAL_SIZES,
     TEMPORAL_PATCH_SIZE,
@@ -77,7 +78,8 @@ def choose_layers(config: Config, backend: str | None, dtype: type, threads: int
 
 
 def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] | None) -> GGUFFile:
-    """The vision file (mmproj) that was given, or the one beside the model whose size is the model's.
+    """The vision file (mmproj) that was given, or the one beside the model whose size is the model's; of a
+    checkpoint's folder, the tower in it.
 
     Raises QwenRefError if there is none, or several, or the one given belongs to another size.
     """
@@ -85,8 +87,8 @@ def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] 
     def fits(file: GGUFFile) -> bool:
         return read_vision_config(file).out_hidden_size == config.hidden_size
 
-    if mmproj is not None:
-        file = open_gguf(mmproj)
+    if mmproj is not None or path.is_dir():
+        file = open_vision(path) if mmproj is None else open_gguf(mmproj)
         if not fits(file):
             width = read_vision_config(file).out_hidden_size
             theirs, ours = (OFFICIAL_SIZES.get(n, "another size") for n in (width, config.hidden_size))
@@ -119,7 +121,7 @@ class Model:
         threads: int | None,
         mmproj: str | os.PathLike[str] | None,
     ):
-        file = open_gguf(path)
+        file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
         if mmproj is not None:
@@ -436,7 +438,8 @@ def load(
     threads: int | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Open a Qwen3.5 GGUF file for text generation, about pictures too.
+    """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
+    pictures too.
 
     Without a `path` it is the small model that ships with the package.
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read

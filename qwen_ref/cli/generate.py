@@ -146,10 +146,10 @@ def announce_compilation() -> None:
 
 
 def encode_prompt(path: str, messages: Any, options: dict[str, Any]) -> Any:
-    from gguf_io import open_gguf
+    from qwen_ref.checkpoint import open_model
     from qwen_ref.prompt import PromptEncoder
 
-    return PromptEncoder(open_gguf(path)).encode(messages, **options)
+    return PromptEncoder(open_model(path)).encode(messages, **options)
 
 
 @contextlib.contextmanager
@@ -185,12 +185,12 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
         from qwen_ref.grounding import check_drawing
 
         check_drawing(args.draw)
-    from gguf_io import open_gguf
     from qwen_ref import engine
+    from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config, read_vision_config
     from qwen_ref.media.media import Limits
 
-    file = open_gguf(args.model)
+    file = open_model(args.model)
     vision = read_vision_config(engine.find_vision_file(file.path, read_config(file), args.mmproj))
     messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
     return messages, media

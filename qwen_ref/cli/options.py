@@ -6,7 +6,10 @@ import sys
 
 from qwen_ref import shipped
 
-MODEL_HELP = "a Qwen3.5 GGUF file, any part of a split one (the small model that ships with qwen_ref)"
+MODEL_HELP = (
+    "a Qwen3.5 GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint "
+    "(the small model that ships with qwen_ref)"
+)
 
 
 def shipped_model() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -32,12 +33,17 @@ class Budget:
 
 
 class Matrix:
-    """A weight matrix [O, I] of the file; `data` uint8 [O, row bytes] is it as it lies there."""
+    """A weight matrix [O, I] of the file."""
 
     def __init__(self, tensor: Tensor, budget: Budget):
-        self.tensor, self.shape, self.data = tensor, tensor.shape, tensor.data
+        self.tensor, self.shape = tensor, tensor.shape
         self._budget = budget
         self._kept: np.ndarray | None = None
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """uint8 [O, row bytes], quantized, as it lies in a GGUF file; of a checkpoint it may be a copy."""
+        return self.tensor.data
 
     def rows(self, index: np.ndarray, dtype: type) -> np.ndarray:
         """Rows by number (an embedding look-up): [T] -> [T, I]."""

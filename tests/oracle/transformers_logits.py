@@ -5,7 +5,8 @@
 writes OUT_DIR/MODEL.npy for each model. The checkpoint gives the configuration; the weights are those of the
 GGUF file, dequantized by the gguf package and put back into transformers' layout here, so that both engines
 compute with the same numbers. With --checkpoint-weights they are the checkpoint's own, but for A_log and the
-zero-centred norm weights, which the converter rounds to float32 as -exp(A_log) and 1 + w.
+zero-centred norm weights, which the converter rounds to float32 as -exp(A_log) and 1 + w. Where MODEL is the
+checkpoint's own folder they are the checkpoint's, all of them.
 
 transformers casts to float32 inside (norms, the delta rule, RoPE, the interpolation of the vision tower's
 positions, the logits of generated tokens), so `model.double()` alone is not float64: for --dtype float64 its
@@ -81,6 +82,8 @@ def to_transformers(name: str, x: np.ndarray, text_config) -> np.ndarray:
 
 
 def take_weights(model, path: str, only_rounded: bool) -> None:
+    if Path(path).is_dir():
+        return
     config = model.config.text_config
     names = get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, config.num_hidden_layers)
     file = open_gguf(path)

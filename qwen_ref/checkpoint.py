@@ -1,0 +1,658 @@
+"""A Hugging Face checkpoint folder, shown as the GGUF file that llama.cpp's converter would make of it.
+
+All that reads models here knows GGUF's names and layout; `open_model` gives them these, of either. Names,
+layout and values follow the converter (`conversion/qwen.py` and `qwen3vl.py` in llama.cpp), with one
+difference: 1 + w and -exp(A_log) are not rounded to float32. The weights stay in the mapped file until they
+are asked for. Tensors that no table names, those of MTP layers among them, are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gguf_io import GGUFFile, QuantType, Tensor, open_gguf
+from gguf_io.quants import TYPES
+from qwen_ref.config import (
+    ARCHITECTURE,
+    PROJECTOR,
+    TEMPORAL_PATCH_SIZE,
+    VISION,
+    Config,
+    VisionConfig,
+    read_config,
+    read_vision_config,
+)
+from qwen_ref.errors import QwenRefError
+from qwen_ref.tokenizer import CONTROL, PRE_TOKENIZERS, UNUSED, USER_DEFINED
+
+FLOATS = {"F32": TYPES[0], "F16": TYPES[1], "BF16": TYPES[30]}  # safetensors' name -> GGUF's type
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
+MAX_NAME, MAX_DIMS = 255, 8
+MODEL_TYPES = "qwen3_5", "qwen3_5_text"  # text and vision, or text alone
+NORMAL = 1  # GGUF's token type of what is not added
+JSON_NAMES = {"str": "text", "list": "a list", "dict": "an object"}
+LAYER_NORM_EPS = 1e-6  # of the vision tower: transformers' code has it, no config.json
+
+
+def open_model(path: str | os.PathLike[str]) -> GGUFFile:
+    """The text model of a GGUF file, of a checkpoint's folder, or of the one that a .safetensors file is in.
+
+    Raises GGUFError or QwenRefError, with one sentence, if it cannot be opened or is not valid.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        return open_text(path)
+    if path.suffix == ".safetensors" or path.name == INDEX:
+        if path.name != INDEX and path not in {found.path for found in read_weights(path.parent).values()}:
+            raise QwenRefError(f"{path}: is not among the weights of the checkpoint that its folder holds")
+        return open_text(path.parent)
+    return open_gguf(path)
+
+
+def open_text(folder: Path) -> GGUFFile:
+    """The text model of a checkpoint's folder. Raises QwenRefError if it has none that is known here."""
+    config = read_fields(folder / "config.json", folder)
+    if (kind := config.get("model_type", str)) not in MODEL_TYPES:
+        raise config.error("model_type", f"{kind!r:.80} is not Qwen3.5's ({MODEL_TYPES[0]!r})")
+    text = config.inner("text_config") if "text_config" in config.values else config
+    stored = read_weights(folder)
+    both = "model.language_model."
+    prefix = both if any(name.startswith(both) for name in stored) else "model."
+    shape = text.count("vocab_size"), text.count("hidden_size")
+    embedding = Row("token_embd.weight", prefix + "embed_tokens.weight", shape)
+
+    metadata = Metadata(text_metadata(text, folder), lambda: read_tokenizer(folder, config, shape[0]))
+    file = GGUFFile(folder, 3, metadata, take(stored, [embedding], folder))
+    tied = config.values.get("tie_word_embeddings", text.values.get("tie_word_embeddings", False))
+    output = [] if tied else [Row("output.weight", "lm_head.weight", shape)]
+    file.tensors |= take(stored, [*output, *text_rows(read_config(file), prefix)], folder)
+    return file
+
+
+def open_vision(folder: Path) -> GGUFFile:
+    """The vision tower of a checkpoint's folder. Raises QwenRefError if it has none that is known here."""
+    config = read_fields(folder / "config.json", folder)
+    if "vision_config" not in config.values:
+        raise config.error("vision_config", "is missing: this checkpoint has no vision tower; give --mmproj")
+    vision = config.inner("vision_config")
+    file = GGUFFile(folder, 3, Metadata(vision_metadata(vision, folder)), {})
+    places = vision.count("num_position_embeddings")
+    file.tensors |= take(read_weights(folder), vision_rows(read_vision_config(file), places), folder)
+    return file
+
+
+# ---- tensors
+
+Order = Callable[[], np.ndarray]  # numbers of rows or columns, made when needed: sizes are checked by then
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: which tensor of the checkpoint is which of a GGUF file, and what becomes of it.
+
+    shape    transformers' shape, and GGUF's too unless `gguf_shape` says otherwise
+    rows     which rows (of as many numbers as GGUF's last dimension), in which order; None: as they lie
+    columns  the same of each row's numbers
+    values   is given float64 numbers and returns others
+    """
+
+    gguf_name: str
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[np.ndarray], np.ndarray] | None = None
+    rows: Order | None = None
+    columns: Order | None = None
+    gguf_shape: tuple[int, ...] | None = None
+
+
+def one_plus(w: np.ndarray) -> np.ndarray:
+    """transformers' `Qwen3_5RMSNorm` multiplies by 1 + w."""
+    return 1 + w
+
+
+def decay(A_log: np.ndarray) -> np.ndarray:
+    return -np.exp(A_log)
+
+
+def tiled(c: Config, before: int, size: int) -> Order | None:
+    """The order of V heads of `size` rows each, after `before` other rows, as GGUF stores them.
+
+    GGUF's V head v * H_k + k is transformers' k * (H_v / H_k) + v (see model/deltanet.py).
+    """
+    H_k, H_v = c.linear_num_key_heads, c.linear_num_value_heads
+
+    def order() -> np.ndarray:
+        heads = np.arange(H_v * size).reshape(H_k, H_v // H_k, size)
+        return np.concatenate([np.arange(before), before + heads.swapaxes(0, 1).ravel()])
+
+    return order if H_k != H_v else None
+
+
+def text_rows(c: Config, prefix: str) -> Iterator[Row]:
+    """The table of a text model, less the embedding and what is tied to it."""
+    hidden, inner = c.hidden_size, c.intermediate_size
+    q_dim, kv_dim = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    key_dim, value_dim, H_v, V = c.key_dim, c.value_dim, c.linear_num_value_heads, c.linear_value_head_dim
+    channels, kernel = c.conv_channels, c.conv_kernel
+    heads, wide, after_qk = tiled(c, 0, 1), tiled(c, 0, V), tiled(c, 2 * key_dim, V)
+
+    yield Row("output_norm.weight", prefix + "norm.weight", (hidden,), one_plus)
+    for i in range(c.num_layers):
+        g, h = f"blk.{i}.", f"{prefix}layers.{i}."
+        yield Row(g + "attn_norm.weight", h + "input_layernorm.weight", (hidden,), one_plus)
+        yield Row(
+            g + "post_attention_norm.weight", h + "post_attention_layernorm.weight", (hidden,), one_plus
+        )
+        yield Row(g + "ffn_gate.weight", h + "mlp.gate_proj.weight", (inner, hidden))
+        yield Row(g + "ffn_up.weight", h + "mlp.up_proj.weight", (inner, hidden))
+        yield Row(g + "ffn_down.weight", h + "mlp.down_proj.weight", (hidden, inner))
+        if c.is_full_attention(i):
+            h += "self_attn."
+            yield Row(g + "attn_q.weight", h + "q_proj.weight", (2 * q_dim, hidden))
+            yield Row(g + "attn_k.weight", h + "k_proj.weight", (kv_dim, hidden))
+            yield Row(g + "attn_v.weight", h + "v_proj.weight", (kv_dim, hidden))
+            yield Row(g + "attn_output.weight", h + "o_proj.weight", (hidden, q_dim))
+            yield Row(g + "attn_q_norm.weight", h + "q_norm.weight", (c.head_dim,), one_plus)
+            yield Row(g + "attn_k_norm.weight", h + "k_norm.weight", (c.head_dim,), one_plus)
+        else:
+            h += "linear_attn."
+            yield Row(g + "attn_qkv.weight", h + "in_proj_qkv.weight", (channels, hidden), rows=after_qk)
+            yield Row(g + "attn_gate.weight", h + "in_proj_z.weight", (value_dim, hidden), rows=wide)
+            yield Row(g + "ssm_beta.weight", h + "in_proj_b.weight", (H_v, hidden), rows=heads)
+            yield Row(g + "ssm_alpha.weight", h + "in_proj_a.weight", (H_v, hidden), rows=heads)
+            conv = (channels, 1, kernel)  # GGUF: [channels, kernel]
+            yield Row(g + "ssm_conv1d.weight", h + "conv1d.weight", conv, None, after_qk, None, conv[::2])
+            yield Row(g + "ssm_a", h + "A_log", (H_v,), decay, columns=heads)
+            yield Row(g + "ssm_dt.bias", h + "dt_bias", (H_v,), columns=heads)
+            yield Row(g + "ssm_norm.weight", h + "norm.weight", (V,))  # the one norm without 1 +
+            yield Row(g + "ssm_out.weight", h + "out_proj.weight", (hidden, value_dim), columns=wide)
+
+
+def vision_rows(c: VisionConfig, places: int) -> Iterator[Row]:
+    """The table of a vision tower."""
+    hidden, merged, p = c.hidden_size, c.hidden_size * c.spatial_merge_size**2, c.patch_size
+
+    def layer(gguf_name: str, name: str, *shape: int) -> Iterator[Row]:
+        """Weight and bias of a linear layer or a LayerNorm."""
+        yield Row(gguf_name + ".weight", f"model.visual.{name}.weight", shape)
+        yield Row(gguf_name + ".bias", f"model.visual.{name}.bias", shape[:1])
+
+    for i in range(c.depth):
+        g, h = f"v.blk.{i}.", f"blocks.{i}."
+        yield from layer(g + "ln1", h + "norm1", hidden)
+        yield from layer(g + "attn_qkv", h + "attn.qkv", 3 * hidden, hidden)
+        yield from layer(g + "attn_out", h + "attn.proj", hidden, hidden)
+        yield from layer(g + "ln2", h + "norm2", hidden)
+        yield from layer(g + "ffn_up", h + "mlp.linear_fc1", c.intermediate_size, hidden)
+        yield from layer(g + "ffn_down", h + "mlp.linear_fc2", hidden, c.intermediate_size)
+    yield from layer("v.post_ln", "merger.norm", hidden)
+    yield from layer("mm.0", "merger.linear_fc1", merged, merged)
+    yield from layer("mm.2", "merger.linear_fc2", c.out_hidden_size, merged)
+    yield Row("v.position_embd.weight", "model.visual.pos_embed.weight", (places, hidden))
+    # One kernel over two frames becomes two kernels: [hidden, 3, 2, p, p] -> 2 of [hidden, 3, p, p].
+    name, frames = "model.visual.patch_embed.proj", TEMPORAL_PATCH_SIZE
+
+    def rows_of(frame: int) -> np.ndarray:
+        numbers = np.arange(hidden * 3 * frames * p).reshape(-1, frames, p)
+        return numbers[:, frame].ravel()  # [hidden*3, 2, p] -> [hidden*3*p]
+
+    for frame in range(frames):
+        yield Row(
+            "v.patch_embd.weight" + (f".{frame}" if frame else ""),
+            name + ".weight",
+            (hidden, 3, frames, p, p),
+            rows=partial(rows_of, frame),
+            gguf_shape=(hidden, 3, p, p),
+        )
+    yield Row("v.patch_embd.bias", name + ".bias", (hidden,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredTensor(Tensor):
+    """A tensor of a checkpoint with GGUF's name and layout, made of the mapped file when asked for.
+
+    Where values change, `type` is F32 and `data` are rounded, as a GGUF file has them.
+    """
+
+    stored_type: QuantType
+    stored_bytes: int
+    row: Row
+
+    def taken(self, start: int, stop: int | None) -> np.ndarray:
+        """Rows start to stop in GGUF's order, uint8 [stop - start, bytes per row], values as they lie."""
+        flat = np.frombuffer(self.buffer, np.uint8, self.stored_bytes, self.offset)
+        rows = flat.reshape(-1, self.stored_type.row_bytes(self.columns))
+        order = self.row.rows
+        rows = rows[start:stop] if order is None else rows[order()[start:stop]]
+        if self.row.columns is not None:
+            numbers = rows.view(f"u{self.stored_type.block_bytes}")  # [n, bytes] -> [n, columns]
+            rows = np.ascontiguousarray(numbers[:, self.row.columns()]).view(np.uint8)
+        return rows
+
+    @property
+    def data(self) -> np.ndarray:
+        """As of a GGUF file; not copied where nothing changes."""
+        if self.row.values is None:
+            data = self.taken(0, None)
+        else:
+            data = self.dequantize().astype(np.float32).view(np.uint8)
+        data.flags.writeable = False  # like a mapped file: kernels are compiled for arrays of one kind
+        return data
+
+    def dequantize(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start to stop as floats [stop - start, columns]: float64 where values change, else float32."""
+        numbers = self.stored_type.dequantize(self.taken(start, stop))
+        return numbers if self.row.values is None else self.row.values(numbers.astype(np.float64))
+
+
+# ---- safetensors
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it lies in a .safetensors file."""
+
+    path: Path
+    buffer: mmap.mmap
+    type: str
+    shape: tuple[int, ...]
+    offset: int  # bytes from the file's start
+    nbytes: int
+
+
+def take(stored: dict[str, Stored], table: Iterable[Row], folder: Path) -> dict[str, Tensor]:
+    """The tensors of a table under GGUF's names. Raises QwenRefError if one is missing or misshapen."""
+    tensors: dict[str, Tensor] = {}
+    for row in table:
+        found = stored.get(row.name)
+        if found is None:
+            raise QwenRefError(f"{folder}: {row.name}: the tensor is missing")
+        if found.shape != row.shape:
+            raise QwenRefError(f"{found.path}: {row.name}: shape {found.shape} should be {row.shape}")
+        if found.type not in FLOATS:
+            raise QwenRefError(
+                f"{found.path}: {row.name}: type {found.type!r:.80} cannot be read, only {', '.join(FLOATS)}"
+            )
+        kind, shape = FLOATS[found.type], row.gguf_shape or row.shape
+        tensors[row.gguf_name] = StoredTensor(
+            row.gguf_name, shape, FLOATS["F32"] if row.values else kind, found.offset, found.buffer,
+            kind, found.nbytes, row,
+        )  # fmt: skip
+    return tensors
+
+
+def read_weights(folder: Path) -> dict[str, Stored]:
+    """All tensors of a checkpoint, from one file or from the parts that its index names.
+
+    Raises QwenRefError if a file cannot be read, or is not what the index says.
+    """
+    # transformers prefers the single file too
+    if os.path.isfile(folder / WEIGHTS) or not os.path.isfile(folder / INDEX):
+        return read_part(folder / WEIGHTS)
+    index = read_fields(folder / INDEX)
+    places, parts = index.get("weight_map", dict), {}
+    for name, part in places.items():
+        if not isinstance(part, str) or Path(part).name != part or not part.isprintable():
+            raise index.error("weight_map", f"{part!r:.80} is no name of a file in this folder")
+        if part not in parts:
+            parts[part] = read_part(folder / part)
+        if name not in parts[part]:
+            raise QwenRefError(f"{folder / part}: {name!r:.80}: the tensor is not here, as {INDEX} says")
+    return {name: parts[part][name] for name, part in places.items()}
+
+
+def read_part(path: Path) -> dict[str, Stored]:
+    """The tensors of one .safetensors file: the length of a JSON header as u64, the header, the numbers.
+
+    The format is https://huggingface.co/docs/safetensors. Nothing in it is trusted. Raises QwenRefError.
+    """
+
+    def error(field: str, problem: str) -> QwenRefError:
+        return QwenRefError(f"{path}: {field}: {problem}")
+
+    refuse_irregular(path)
+    try:
+        with open(path, "rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as problem:  # ValueError: an empty file
+        reason = getattr(problem, "strerror", None) or problem
+        raise QwenRefError(f"{path}: cannot be opened: {reason}") from None
+
+    end = len(buffer)
+    size = struct.unpack_from("<Q", buffer)[0] if end >= 8 else 0
+    if not 2 <= size <= min(end - 8, MAX_HEADER_BYTES):
+        raise error("header", f"{size} bytes do not fit in a file of {end}, so this is no safetensors file")
+    try:
+        header = json.loads(buffer[8 : 8 + size])
+    except (ValueError, RecursionError) as problem:
+        raise error("header", f"is not JSON ({problem})") from None
+    if not isinstance(header, dict):
+        raise error("header", "is not a JSON object")
+    start = 8 + size
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise error("header", f"{name!r:.80} is no name of a tensor")
+        try:
+            kind, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            whole = all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, first, last))
+        except (TypeError, KeyError, ValueError):
+            whole = False
+        if not whole or not isinstance(kind, str) or len(shape) > MAX_DIMS:
+            raise error(name, f"{entry!r:.80} has no valid dtype, shape and data_offsets")
+        if first > last or start + last > end:
+            raise error(name, f"ends at {start + last}, but the file at {end}")
+        if kind in FLOATS and last - first != math.prod(shape) * FLOATS[kind].block_bytes:
+            raise error(name, f"{last - first} bytes do not hold shape {shape} of {kind}")
+        tensors[name] = Stored(path, buffer, kind, shape, start + first, last - first)
+    return tensors
+
+
+# ---- JSON files
+
+
+class Fields:
+    """A JSON object whose values are checked when they are asked for; null is as good as absent.
+
+    Raises QwenRefError, naming file, field and value.
+    """
+
+    def __init__(self, path: Path, values: dict[str, Any], place: str = ""):
+        self.path, self.place = path, place
+        self.values = {key: value for key, value in values.items() if value is not None}
+
+    def error(self, key: str, problem: str) -> QwenRefError:
+        return QwenRefError(f"{self.path}: {self.place}{key}: {problem}")
+
+    def get(self, key: str, kind: type[str] | type[list] | type[dict], default: Any = None) -> Any:
+        value = self.values.get(key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        if not isinstance(value, kind):
+            raise self.error(key, f"{value!r:.80} is not {JSON_NAMES[kind.__name__]}")
+        return value
+
+    def count(self, key: str, default: int | None = None) -> int:
+        value = self.values.get(key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        if type(value) is not int or not 1 <= value <= 1 << 30:
+            raise self.error(key, f"{value!r:.80} is not a whole number from 1 to {1 << 30}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.values.get(key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        if type(value) not in (int, float) or not 0 < value < 1e30:
+            raise self.error(key, f"{value!r:.80} is not a positive number")
+        return float(value)
+
+    def inner(self, key: str) -> Fields:
+        return Fields(self.path, self.get(key, dict), f"{self.place}{key}.")
+
+
+def read_fields(path: Path, folder: Path | None = None) -> Fields:
+    """Raises QwenRefError if the file is no JSON object; `folder` is what was taken for a checkpoint."""
+    if folder is not None and not os.path.exists(path):
+        raise QwenRefError(f"{folder}: is a directory without {path.name}, so no Hugging Face checkpoint")
+    refuse_irregular(path)
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise QwenRefError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise QwenRefError(f"{path}: is not a JSON object")
+    return Fields(path, values)
+
+
+def fields_if_there(path: Path) -> Fields:
+    return read_fields(path) if os.path.exists(path) else Fields(path, {})
+
+
+def refuse_irregular(path: Path) -> None:
+    """Opening a pipe would wait for whoever writes to it."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise QwenRefError(f"{path}: is not a regular file")
+
+
+# ---- metadata
+
+
+class Metadata(Mapping[str, Any]):
+    """Values under GGUF's keys; those of the tokenizer are read when the first of them is asked for."""
+
+    def __init__(self, values: dict[str, Any], tokenizer: Callable[[], dict[str, Any]] = dict):
+        self._values, self._read = values, tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> dict[str, Any]:
+        return self._read()
+
+    def __getitem__(self, key: str) -> Any:
+        return (self._tokenizer if key.startswith("tokenizer.") else self._values)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._values
+        yield from self._tokenizer
+
+    def __len__(self) -> int:
+        return len(self._values) + len(self._tokenizer)
+
+
+def text_metadata(text: Fields, folder: Path) -> dict[str, Any]:
+    """transformers' `Qwen3_5TextConfig` under GGUF's keys."""
+    count, number = text.count, text.number
+    scaled = "rope_parameters" if "rope_parameters" in text.values else "rope_scaling"  # older files
+    rope = text.inner(scaled) if scaled in text.values else Fields(text.path, {}, text.place)
+    head_dim = count("head_dim")
+    rotated = rope.number("partial_rotary_factor", number("partial_rotary_factor", 0.25))
+    sections = rope.get("mrope_section", list, [11, 11, 10])
+    if any(type(n) is not int for n in sections):
+        raise rope.error("mrope_section", f"{sections!r:.80} are not whole numbers")
+    values = {
+        "block_count": count("num_hidden_layers"),
+        "context_length": count("max_position_embeddings"),
+        "embedding_length": count("hidden_size"),
+        "feed_forward_length": count("intermediate_size"),
+        "full_attention_interval": full_attention_interval(text),
+        "attention.head_count": count("num_attention_heads"),
+        "attention.head_count_kv": count("num_key_value_heads"),
+        "attention.key_length": head_dim,
+        "attention.value_length": head_dim,
+        "attention.layer_norm_rms_epsilon": number("rms_norm_eps"),
+        "rope.freq_base": rope.number("rope_theta", text.values.get("rope_theta")),
+        "rope.dimension_count": int(head_dim * rotated),
+        "rope.dimension_sections": sections,
+        "ssm.conv_kernel": count("linear_conv_kernel_dim"),
+        "ssm.state_size": count("linear_key_head_dim"),
+        "ssm.group_count": count("linear_num_key_heads"),
+        "ssm.time_step_rank": count("linear_num_value_heads"),
+        "ssm.inner_size": count("linear_num_value_heads") * count("linear_value_head_dim"),
+    } | rope_scaling(rope, text)
+    named = {f"{ARCHITECTURE}.{key}": value for key, value in values.items()}
+    return {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name} | named
+
+
+def full_attention_interval(text: Fields) -> int:
+    """From the list of all layers' types that newer transformers write, or as older files say it."""
+    if "layer_types" not in text.values:
+        return text.count("full_attention_interval", 4)
+    types, layers = text.get("layer_types", list), text.count("num_hidden_layers")
+    interval = types.index("full_attention") + 1 if "full_attention" in types else len(types) + 1
+    every = ["linear_attention" if (i + 1) % interval else "full_attention" for i in range(len(types))]
+    if len(types) != layers or types != every:
+        raise text.error(
+            "layer_types", f"are not {layers} layers of which every so many is one of full attention"
+        )
+    return interval
+
+
+def rope_scaling(rope: Fields, text: Fields) -> dict[str, Any]:
+    kind = rope.get("rope_type", str, rope.values.get("type", "default"))
+    if kind in ("default", "mrope"):
+        return {}
+    if kind != "yarn":
+        raise rope.error("rope_type", f"RoPE scaling {kind!r:.80} is not supported")
+    for key, usual in ("mscale", None), ("mscale_all_dim", None), ("truncate", True):
+        if (value := rope.values.get(key, usual)) != usual:
+            raise rope.error(key, f"{value!r:.80} is not supported: a GGUF file cannot say it")
+    trained = text.values.get("original_max_position_embeddings", text.count("max_position_embeddings"))
+    values: dict[str, Any] = {
+        "type": "yarn",
+        "factor": rope.number("factor"),
+        "original_context_length": rope.count("original_max_position_embeddings", trained),
+    }
+    for key, name in (
+        ("yarn_attn_factor", "attention_factor"),
+        ("yarn_beta_fast", "beta_fast"),
+        ("yarn_beta_slow", "beta_slow"),
+    ):
+        if name in rope.values:
+            values[key] = rope.number(name)
+    return {f"rope.scaling.{key}": value for key, value in values.items()}
+
+
+def vision_metadata(vision: Fields, folder: Path) -> dict[str, Any]:
+    """transformers' `Qwen3_5VisionConfig`, and colours of the image processor, under GGUF's keys."""
+    if (frames := vision.count("temporal_patch_size", TEMPORAL_PATCH_SIZE)) != TEMPORAL_PATCH_SIZE:
+        raise vision.error("temporal_patch_size", f"{frames} is not {TEMPORAL_PATCH_SIZE}")
+    colours = fields_if_there(folder / "preprocessor_config.json")
+    newer = folder / "processor_config.json"
+    if not colours.values and os.path.exists(newer):
+        colours = read_fields(newer).inner("image_processor")
+    values: dict[str, Any] = {
+        "block_count": vision.count("depth"),
+        "embedding_length": vision.count("hidden_size"),
+        "feed_forward_length": vision.count("intermediate_size"),
+        "attention.head_count": vision.count("num_heads"),
+        "attention.layer_norm_epsilon": LAYER_NORM_EPS,
+        "projection_dim": vision.count("out_hidden_size"),
+        "patch_size": vision.count("patch_size"),
+        "spatial_merge_size": vision.count("spatial_merge_size"),
+        "is_deepstack_layers": [True for _ in vision.get("deepstack_visual_indexes", list, [])],
+    }
+    for key in "image_mean", "image_std":
+        values[key] = colours.get(key, list)
+        if any(type(n) not in (int, float) or not 0 <= n < 256 for n in values[key]):
+            raise colours.error(key, f"{values[key]!r:.80} are not numbers from 0 to 255")
+    named = {f"{VISION}.{key}": value for key, value in values.items()}
+    return {"general.architecture": "clip", "clip.projector_type": PROJECTOR} | named
+
+
+# ---- tokenizer
+
+
+def read_tokenizer(folder: Path, config: Fields, vocab_size: int) -> dict[str, Any]:
+    """tokenizer.json and the chat template under GGUF's keys; ids without a token are padding.
+
+    The file says which added tokens are control tokens. (The converter adds <|fim_prefix|> and its like.)
+
+    vocab_size    is that of the embedding, which lies in the folder in full
+    Raises QwenRefError if the tokenizer is not byte-level BPE with a pre-tokenizer that is known here.
+    """
+    file = read_fields(folder / "tokenizer.json")
+    model = file.inner("model")
+    if (kind := model.get("type", str)) != "BPE":
+        raise model.error("type", f"{kind!r:.80} is not 'BPE'")
+    if (normal := file.inner("normalizer").values.get("type")) != "NFC":
+        raise file.error("normalizer.type", f"{normal!r:.80} is not Qwen3.5's ('NFC')")
+    tokens, types = [f"[PAD{i}]" for i in range(vocab_size)], np.full(vocab_size, UNUSED, np.int32)
+
+    def add(field: str, token: Any, token_id: Any, kind: int) -> None:
+        if not isinstance(token, str) or type(token_id) is not int or not 0 <= token_id < vocab_size:
+            problem = f"id {token_id!r:.80} of {token!r:.80} is not in 0 to {vocab_size - 1}"
+            raise file.error(field, problem)
+        tokens[token_id], types[token_id] = token, kind
+
+    for token, token_id in model.get("vocab", dict).items():
+        add("model.vocab", token, token_id, NORMAL)
+    ids: dict[Any, Any] = {}
+    for i, entry in enumerate(file.get("added_tokens", list, [])):
+        if not isinstance(entry, dict):
+            raise file.error(f"added_tokens[{i}]", f"{entry!r:.80} is not an object")
+        token, token_id = entry.get("content"), entry.get("id")
+        add(f"added_tokens[{i}]", token, token_id, CONTROL if entry.get("special") else USER_DEFINED)
+        ids[token] = token_id
+    try:
+        merges = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", list)]
+        "".join([*tokens, *merges]).encode()
+    except TypeError:
+        raise model.error("merges", "are not pairs of tokens") from None
+    except UnicodeEncodeError:
+        raise model.error("vocab", "holds half a surrogate pair, which no UTF-8 text can") from None
+    about = fields_if_there(folder / "tokenizer_config.json")
+    values: dict[str, Any] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre_tokenizer(file),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges,
+    }
+    if (end := end_of_sequence(folder, config, about, ids)) is not None:
+        values["tokenizer.ggml.eos_token_id"] = end
+    if (template := chat_template(folder, about)) is not None:
+        values["tokenizer.chat_template"] = template
+    return values
+
+
+def pre_tokenizer(file: Fields) -> str:
+    """GGUF's name of the pattern that text is cut by."""
+    steps = file.inner("pre_tokenizer").get("pretokenizers", list, [])
+    patterns = [step["pattern"] for step in steps if isinstance(step, dict) and "pattern" in step]
+    for name, pattern in PRE_TOKENIZERS.items():
+        if patterns == [{"Regex": pattern}]:
+            return name
+    raise file.error("pre_tokenizer", f"it cuts text by {patterns!r:.200}, which is not Qwen3.5's pattern")
+
+
+def end_of_sequence(folder: Path, config: Fields, about: Fields, ids: dict[str, int]) -> int | None:
+    """The end token, from the first file that names one: where the converter looks, in its order."""
+    named = about.values.get("eos_token")
+    named = named.get("content") if isinstance(named, dict) else named
+    if isinstance(named, str) and named in ids:
+        return ids[named]
+    text = config.values.get("text_config")
+    for source in config.values, text, fields_if_there(folder / "generation_config.json").values:
+        found = source.get("eos_token_id") if isinstance(source, dict) else None
+        found = found[0] if isinstance(found, list) and found else found
+        if type(found) is int:
+            return found
+    return None
+
+
+def chat_template(folder: Path, about: Fields) -> str | None:
+    """The template where transformers looks for it: in a file of its own, or in tokenizer_config.json."""
+    path = folder / "chat_template.jinja"
+    if os.path.exists(path):
+        refuse_irregular(path)
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except UnicodeDecodeError as error:
+            raise QwenRefError(f"{path}: byte {error.start} is not UTF-8 text") from None
+    for source in fields_if_there(folder / "chat_template.json"), about:
+        found = source.values.get("chat_template")
+        if isinstance(found, list):  # several, by name
+            named = [t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"]
+            found = named[0] if named else None
+        if isinstance(found, str):
+            return found
+    return None

@@ -1,0 +1,432 @@
+"""Checkpoint folders against GGUF files that llama.cpp's converter made of the same weights.
+
+The folder is written here: the converter's changes undone by hand, GGUF's names from the gguf package, the
+file by the safetensors library. tests/oracle/test_checkpoint.py reads folders that transformers wrote.
+"""
+
+import json
+import os
+import re
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from gguf_io import open_gguf
+from qwen_ref import QwenRefError, load
+from qwen_ref.checkpoint import open_model, open_vision
+from qwen_ref.cli import main
+from qwen_ref.config import read_config, read_vision_config
+
+LAYERS, H_k, H_v, D = 4, 2, 4, 32  # of tiny-grouped.gguf; D is the width of K and V heads
+LAYER = """input_layernorm post_attention_layernorm mlp.gate_proj mlp.up_proj mlp.down_proj
+    self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj self_attn.q_norm self_attn.k_norm
+    linear_attn.in_proj_qkv linear_attn.in_proj_z linear_attn.in_proj_b linear_attn.in_proj_a
+    linear_attn.conv1d linear_attn.A_log linear_attn.dt_bias linear_attn.norm linear_attn.out_proj""".split()
+BLOCK = "norm1 norm2 attn.qkv attn.proj mlp.linear_fc1 mlp.linear_fc2".split()
+MERGER = {"norm": "v.post_ln", "linear_fc1": "mm.0", "linear_fc2": "mm.2"}
+
+CONFIG = {
+    "model_type": "qwen3_5",
+    "tie_word_embeddings": False,
+    "text_config": {
+        "vocab_size": 1024,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "linear_num_key_heads": H_k,
+        "linear_num_value_heads": H_v,
+        "linear_key_head_dim": D,
+        "linear_value_head_dim": D,
+        "linear_conv_kernel_dim": 4,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+        "max_position_embeddings": 262_144,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_theta": 1e7, "partial_rotary_factor": 0.25, "mrope_section": [2, 1, 1]},
+        "eos_token_id": 986,
+    },
+    "vision_config": {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 64,
+    },
+}
+
+
+def grouped(x, before, size):
+    """Rows of tiled V heads, after `before` others -> in transformers' order: those of a K head together."""
+    heads = [x[before + size * h : before + size * (h + 1)] for h in range(H_v)]
+    together = [heads[h] for k in range(H_k) for h in range(k, H_v, H_k)]
+    return np.concatenate([x[:before], *together])
+
+
+def undone(name, x):
+    """A GGUF tensor as transformers has it under this name."""
+    part = name.split(".linear_attn.")[-1].removesuffix(".weight")
+    if name.endswith("norm.weight") and "linear_attn" not in name and "visual" not in name:
+        return x - 1
+    if part == "A_log":
+        return np.log(-grouped(x, 0, 1))
+    if part in ("dt_bias", "in_proj_a", "in_proj_b"):
+        return grouped(x, 0, 1)
+    if part == "in_proj_z":
+        return grouped(x, 0, D)
+    if part == "out_proj":
+        return grouped(x.T, 0, D).T
+    if part in ("in_proj_qkv", "conv1d"):
+        x = grouped(x, 2 * H_k * D, D)
+    return x[:, None] if part == "conv1d" else x  # [C, 4] -> [C, 1, 4]
+
+
+def tensors_of(text, vision):
+    """transformers' names and values, float64, of two GGUF files."""
+    found = {}
+
+    def take(file, gguf_name, name):
+        """Weight and bias, or a tensor with neither in its name."""
+        for kind in ".weight", ".bias":
+            if tensor := file.tensors.get(gguf_name + kind):
+                found[name.removesuffix("_bias") + ("_bias" if "dt_bias" in name else kind)] = tensor
+        if tensor := file.tensors.get(gguf_name):
+            found[name] = tensor
+
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, LAYERS)
+    for name in "embed_tokens", "norm":
+        take(text, names.get_name("model." + name), "model.language_model." + name)
+    take(text, "output", "lm_head")
+    for i in range(LAYERS):
+        for name in LAYER:
+            known = names.get_name(f"model.layers.{i}.{name.replace('dt_bias', 'dt_proj')}")
+            take(text, known, f"model.language_model.layers.{i}.{name}")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 2)
+    for i in range(2):
+        for name in BLOCK:
+            take(vision, names.get_name(f"visual.blocks.{i}.{name}"), f"model.visual.blocks.{i}.{name}")
+    for name, known in MERGER.items():
+        take(vision, known, f"model.visual.merger.{name}")
+    take(vision, "v.position_embd", "model.visual.pos_embed")
+    values = {n: undone(n, t.dequantize().reshape(t.shape).astype(np.float64)) for n, t in found.items()}
+    frames = [vision.tensors["v.patch_embd.weight" + last].dequantize() for last in ("", ".1")]
+    kernel = np.stack([frame.reshape(32, 3, 16, 16) for frame in frames], axis=2)
+    bias = vision.tensors["v.patch_embd.bias"].dequantize()[0]
+    proj = "model.visual.patch_embed.proj."
+    return values | {proj + "weight": kernel, proj + "bias": bias}
+
+
+def file_of(tensors, kind):
+    """The bytes of a .safetensors file; bfloat16 is written as uint16, and the header says so after."""
+    if kind == "BF16":  # to the nearest of the upper halves of float32
+        bits = {n: x.astype(np.float32).view(np.uint32) for n, x in tensors.items()}
+        tensors = {n: ((x + 0x7FFF + (x >> 16 & 1)) >> 16).astype(np.uint16) for n, x in bits.items()}
+    elif kind != "F64":
+        tensors = {n: x.astype(np.float16 if kind == "F16" else np.float32) for n, x in tensors.items()}
+    data = save({n: np.ascontiguousarray(x) for n, x in tensors.items()})
+    size = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + size].replace(b'"U16"', b'"BF16"')
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def write(folder, tensors, config=CONFIG, kind="BF16", parts=1, drop=()):
+    """A checkpoint of GGUF's vocabulary in tiny-grouped.gguf."""
+    folder.mkdir(exist_ok=True)
+    names = [name for name in tensors if name not in drop]
+    files = [
+        f"model-{i + 1:05}-of-{parts:05}.safetensors" if parts > 1 else "model.safetensors"
+        for i in range(parts)
+    ]
+    for i, file in enumerate(files):
+        (folder / file).write_bytes(file_of({n: tensors[n] for n in names[i::parts]}, kind))
+    if parts > 1:
+        weight_map = {name: files[i % parts] for i, name in enumerate(names)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5,0.5,0.5], "image_std": [0.5,0.5,0.5]}'
+    )
+    return folder
+
+
+def write_tokenizer(folder, metadata, pairs):
+    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    merges = metadata["tokenizer.ggml.merges"]
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"
+        r"\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    added = [
+        {"id": i, "content": tokens[i], "special": bool(types[i] == 3)}
+        for i in np.flatnonzero(np.isin(types, (3, 4))).tolist()
+    ]
+    steps = [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}, {"type": "ByteLevel"}]
+    tokenizer = {
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
+        "model": {
+            "type": "BPE",
+            "vocab": {tokens[i]: i for i in np.flatnonzero(types == 1).tolist()},
+            "merges": [m.split(" ") for m in merges] if pairs else merges,
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (folder / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"])
+
+
+@pytest.fixture(scope="module")
+def text(fixtures):
+    return open_gguf(fixtures / "tiny-grouped.gguf")
+
+
+@pytest.fixture(scope="module")
+def vision(fixtures):
+    return open_gguf(fixtures / "mmproj-tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def tensors(text, vision):
+    return tensors_of(text, vision)
+
+
+@pytest.fixture(scope="module")
+def folder(tensors, text, tmp_path_factory):
+    folder = write(tmp_path_factory.mktemp("hf") / "Qwen3.5-0.1B", tensors)
+    write_tokenizer(folder, text.metadata, pairs=True)
+    return folder
+
+
+def test_every_tensor_is_the_converters(folder, text, vision):
+    """Bytes too, which kernels read; but A is the exact one, and the file's its neighbour in float32."""
+    own = {name: t for name, t in text.tensors.items() if not name.startswith(f"blk.{LAYERS}.")}  # less MTP
+    for ours, theirs in (open_model(folder), own), (open_vision(folder), vision.tensors):
+        assert ours.tensors.keys() == theirs.keys()
+        for name, expected in theirs.items():
+            tensor = ours.tensors[name]
+            assert (tensor.shape, tensor.rows) == (expected.shape, expected.rows)
+            assert not tensor.data.flags.writeable  # kernels are compiled for that
+            values, exact = tensor.dequantize(), expected.dequantize()
+            np.testing.assert_array_equal(tensor.dequantize(1, 5), values[1:5])
+            np.testing.assert_array_equal(tensor.type.dequantize(tensor.data), values.astype(np.float32))
+            if name.endswith("ssm_a"):
+                assert np.abs(values / exact - 1).max() < 1e-7
+                continue
+            np.testing.assert_array_equal(values.astype(np.float32), exact, name)
+            if tensor.type == expected.type:
+                np.testing.assert_array_equal(tensor.data, expected.data)
+
+
+def test_configuration_and_vocabulary_are_the_files(folder, text, vision):
+    ours, theirs = read_config(open_model(folder)), read_config(text)
+    assert vars(ours) | {"name": "", "num_mtp_layers": 1} == vars(theirs) | {"name": ""}
+    assert ours.name == "Qwen3.5-0.1B"
+    assert read_vision_config(open_vision(folder)) == read_vision_config(vision)
+    ours = open_model(folder).metadata
+    for key in "model", "pre", "tokens", "token_type", "merges", "eos_token_id":
+        np.testing.assert_array_equal(ours["tokenizer.ggml." + key], text.metadata["tokenizer.ggml." + key])
+    assert ours["tokenizer.chat_template"] == text.metadata["tokenizer.chat_template"]
+
+
+def test_parts_names_and_types(tensors, text, tmp_path):
+    """A text model alone, in float32, in parts, its configuration as older transformers wrote it; exact."""
+    prefix = "model.language_model."
+    only = {n.replace(prefix, "model."): x for n, x in tensors.items() if "visual" not in n}
+    only["model.norm.weight"] = np.full(64, 2.0**-40)
+    config = dict(
+        deepcopy(CONFIG["text_config"]), model_type="qwen3_5_text", full_attention_interval=4, rope_theta=1e7
+    )
+    del config["layer_types"], config["rope_parameters"]["rope_theta"]
+    rope = dict(config.pop("rope_parameters"), type="default")
+    config["rope_scaling"] = rope
+    folder = write(tmp_path / "text", only, config, "F32", parts=3)
+    write_tokenizer(folder, text.metadata, pairs=False)
+    file = open_model(folder / "model-00002-of-00003.safetensors")
+    assert vars(read_config(file)) | {"num_mtp_layers": 1, "name": ""} == vars(read_config(text)) | {
+        "name": ""
+    }
+    assert file.metadata["tokenizer.ggml.merges"] == text.metadata["tokenizer.ggml.merges"]
+    np.testing.assert_array_equal(
+        file.tensors["blk.1.ssm_out.weight"].dequantize(), text.tensors["blk.1.ssm_out.weight"].dequantize()
+    )
+    norm = file.tensors["output_norm.weight"].dequantize()
+    assert norm.dtype == np.float64 and (norm == 1 + 2.0**-40).all()
+    with pytest.raises(QwenRefError, match="vision_config: is missing"):
+        open_vision(folder)
+
+
+def test_commands_take_a_folder(folder, fixtures, tmp_path, capsys):
+    """With kernels and with a picture, whose tower is in the folder: the answer of the GGUF files."""
+    picture = str(fixtures.parents[1] / "examples" / "media" / "shapes.png")
+    options = ["--greedy", "-n", "6", "--prompt", "What is it?", "--image", picture, "--json"]
+    answers = []
+    mmproj = ["--mmproj", str(fixtures / "mmproj-tiny.gguf")]
+    for model, more in (folder, []), (fixtures / "tiny-grouped.gguf", mmproj):
+        assert main(["generate", "--model", str(model), *more, *options]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        answers.append((answer["prompt_token_ids"], answer["token_ids"]))
+    assert answers[0] == answers[1]
+    out = str(tmp_path / "why.safetensors")
+    assert main(["golden", "record", "--model", str(folder), "--prompt", "Why?", "--out", out]) == 0
+
+
+def changed(name, **changes):
+    """A change of config.json, or of text_config and the like in it."""
+
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (config[name] if name else config).update(changes)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+def rewritten(file, old, new):
+    def change(folder):
+        data = (folder / file).read_bytes()
+        assert old in data
+        (folder / file).write_bytes(data.replace(old, new, 1))
+
+    return change
+
+
+def cut(size):
+    return lambda folder: os.truncate(folder / "model.safetensors", size)
+
+
+def piped(file):
+    def change(folder):
+        (folder / file).unlink()
+        os.mkfifo(folder / file)
+
+    return change
+
+
+def indexed(weight_map):
+    """The weights under another name, and an index."""
+
+    def change(folder):
+        (folder / "model.safetensors").rename(folder / "a.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+    return change
+
+
+WEIGHTS = "model.safetensors"
+REFUSED = {  # what is wrong: how, and words of the one sentence
+    "no config": (lambda folder: (folder / "config.json").unlink(), "is a directory without config.json"),
+    "no JSON": (rewritten("config.json", b"{", b"("), "config.json: is not JSON"),
+    "another model": (changed(None, model_type="qwen3_5_moe"), "model_type: 'qwen3_5_moe' is not Qwen3.5's"),
+    "a missing size": (changed("text_config", head_dim=None), "text_config.head_dim: is missing"),
+    "no number": (changed("text_config", hidden_size="64"), "text_config.hidden_size: '64' is not a whole"),
+    "too many tokens": (changed("text_config", vocab_size=1 << 29), "shape (1024, 64) should be (536870912"),
+    "heads": (changed("text_config", num_key_value_heads=3), "head_count_kv: 3 does not divide 4 heads"),
+    "order of layers": (
+        changed("text_config", layer_types=["full_attention"] + ["linear_attention"] * 3),
+        "text_config.layer_types: are not 4 layers",
+    ),
+    "scaling": (
+        changed("text_config", rope_parameters={"rope_type": "linear", "rope_theta": 1}),
+        "text_config.rope_parameters.rope_type: RoPE scaling 'linear' is not supported",
+    ),
+    "huge patches": (changed("vision_config", hidden_size=1 << 20, patch_size=1024), "should be (1048576,)"),
+    "deepstack": (changed("vision_config", deepstack_visual_indexes=[1]), "Qwen3-VL, not Qwen3.5"),
+    "no colours": (
+        rewritten("preprocessor_config.json", b"image_mean", b"image_meal"),
+        "preprocessor_config.json: image_mean: is missing",
+    ),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS + ": cannot be opened: No such file"),
+    "empty": (cut(0), WEIGHTS + ": cannot be opened"),
+    "cut in the header": (cut(1000), "do not fit in a file of 1000, so this is no safetensors file"),
+    "cut in the numbers": (cut(300_000), "but the file at 300000"),
+    "absurd header": (rewritten(WEIGHTS, b"\0\0\0\0", b"\0\0\0\x7f"), "do not fit in a file of"),
+    "header no JSON": (rewritten(WEIGHTS, b'{"', b'["'), "header: is not JSON"),
+    "a wrong size": (rewritten(WEIGHTS, b"[1024,64]", b"[1024,63]"), "do not hold shape (1024, 63) of BF16"),
+    "negative": (rewritten(WEIGHTS, b"[1024,64]", b"[-102,64]"), "no valid dtype, shape and data_offsets"),
+    "a wrong shape": (rewritten(WEIGHTS, b"[1024,64]", b"[64,1024]"), "shape (64, 1024) should be"),
+    "a missing tensor": (
+        rewritten(WEIGHTS, b"1.linear_attn.A_log", b"1.linear_attn.A_lag"),
+        "layers.1.linear_attn.A_log: the tensor is missing",
+    ),
+    "no output": (rewritten(WEIGHTS, b"lm_head", b"lm_tail"), "lm_head.weight: the tensor is missing"),
+    "8 bits": (rewritten(WEIGHTS, b'"BF16"', b'"F8E5"'), "type 'F8E5' cannot be read"),
+    "no such part": (indexed({"x": "b.safetensors"}), "b.safetensors: cannot be opened: No such file"),
+    "another folder": (indexed({"x": "../b.safetensors"}), "weight_map: '../b.safetensors' is no name"),
+    "another part": (indexed({"x": "a.safetensors"}), "a.safetensors: 'x': the tensor is not here"),
+    "a name in two lines": (rewritten(WEIGHTS, b"lm_head", rb"lm\nead"), r"'lm\nead.weight' is no name"),
+    "a pipe": (piped("config.json"), "config.json: is not a regular file"),
+    "a pipe of weights": (piped(WEIGHTS), WEIGHTS + ": is not a regular file"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: cannot be read"),
+    "unigram": (rewritten("tokenizer.json", b'"BPE"', b'"XYZ"'), "model.type: 'XYZ' is not 'BPE'"),
+    "pattern": (rewritten("tokenizer.json", rb"|\\p{N}|", rb"|\\p{N}{1,3}|"), "it cuts text by"),
+    "an id": (rewritten("tokenizer.json", b'"!": 0', b'"!": 1024'), "id 1024 of '!' is not in 0 to 1023"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_one_sentence(folder, tmp_path, name):
+    change, words = REFUSED[name]
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    change(copy)
+    with pytest.raises(QwenRefError, match=re.escape(words)) as error:
+        load(copy).vision.encode(np.zeros((4, 1536)), (1, 2, 2))
+    assert str(copy) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_no_header_makes_more_than_one_sentence(folder, tmp_path):
+    """Bytes of the header changed at random: the model opens or is refused."""
+    copy, rng = Path(shutil.copytree(folder, tmp_path / "copy")), np.random.default_rng(0)
+    whole = (copy / WEIGHTS).read_bytes()
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(0, 8 + int.from_bytes(whole[:8], "little"), 2):
+            data[place] = rng.choice(list(b'0189-"[]{},:ex\0\xff'))
+        (copy / WEIGHTS).write_bytes(data)
+        try:
+            for file in open_model(copy), open_vision(copy):
+                for tensor in file.tensors.values():
+                    tensor.dequantize()
+        except QwenRefError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 250
+
+
+def test_a_file_beside_the_weights(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    shutil.copy(copy / WEIGHTS, copy / "other.safetensors")
+    with pytest.raises(QwenRefError, match=r"other.safetensors: is not among the weights"):
+        open_model(copy / "other.safetensors")
+
+
+def test_yarn_under_the_converters_keys(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    rope = CONFIG["text_config"]["rope_parameters"]
+    exact = 1.3862943611198906  # is no float32
+    yarn = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=4096, attention_factor=exact)
+    changed("text_config", rope_parameters=rope | yarn | {"beta_fast": 16})(copy)
+    file = open_model(copy)
+    found = file.metadata
+    assert {k.removeprefix("qwen35.rope.scaling."): v for k, v in found.items() if "scaling" in k} == {
+        "type": "yarn",
+        "factor": 4,
+        "original_context_length": 4096,
+        "yarn_attn_factor": exact,
+        "yarn_beta_fast": 16,
+    }
+    assert read_config(file).yarn.attention_factor == exact
+    changed("text_config", rope_parameters=rope | yarn | {"truncate": False})(copy)
+    with pytest.raises(QwenRefError, match="truncate: False is not supported"):
+        open_model(copy)
