@@ -10,10 +10,10 @@ import os
 import sys
 
 from gguf_io import GGUFError
-from qwen_ref.cli import bench, generate, golden
+from qwen_ref.cli import bench, generate, golden, perplexity
 from qwen_ref.errors import QwenRefError
 
-COMMANDS = {"generate": generate, "bench": bench, "golden": golden}
+COMMANDS = {"generate": generate, "bench": bench, "golden": golden, "perplexity": perplexity}
 
 
 def main(argv: list[str] | None = None) -> int:
