@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.compare import Partial, Sum
-from qwen_ref.oracle.golden import Entry, Golden
+from qwen_ref.oracle.golden import Golden
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER
 from qwen_ref.oracle.record import canonical
 
@@ -31,10 +30,14 @@ SUM_PRECISION = 0.5e-6  # %f
 CACHE_STEP = 256  # the keys that attention sees are padded to a multiple of it
 LONGEST_LINE = 1 << 16
 
-TOKENS = re.compile(r"number of input tokens = (\d+)")
-TOKEN = re.compile(r"\s(\d+)\s*$")  # alone on its line, but for a time and a level
+TOKENS = re.compile(r"number of input tokens = (\d{1,9})\s*$")
+TOKEN = re.compile(r"\s(\d{1,9})\s*$")  # alone on its line, but for a time and a level
 # function: NAME = (f32) OPERATION(sources) = {fastest dimension, …, slowest}; older versions: ggml_debug
-HEADER = re.compile(r"(?:common_debug_cb_eval|ggml_debug): +(.+?) = \(\w+\) +(\w+)\(.*\) = \{([\d, ]+)\}\s*$")
+HEADER = re.compile(
+    r"(?:common_debug_cb_eval|ggml_debug): +(.+?) = \(\w+\) +(\w+)\(.*\) = \{"
+    + ", ".join([r"(\d{1,18})"] * 4)
+    + r"\}\s*$"
+)
 ROW = re.compile(r"^\s*\[ *([-\d.naif]+\b.*?)\s*\],\s*$")
 SUM = re.compile(r"^\s*sum = (\S+)\s*$")
 
@@ -67,26 +70,32 @@ class Printed:
 def read(path: str | os.PathLike[str], golden: Golden) -> dict[str, Partial]:
     """The tensors of a dump that the golden has too; of several with one name the one that is known best.
 
+    The dump is of all the golden's tokens, or of its prompt without the continuation: then without the state
+    and attention weights, which are others.
     Raises QwenRefError if the file cannot be read, is no such dump or is damaged, or if it is of other tokens
     than the golden. The ids are printed to stderr: a dump without them is only asked for their number.
     """
-    path, token_ids = Path(path), golden.inputs["token_ids"].tolist()
+    path = Path(path)
     wanted = ggml_names(golden)
     found: dict[str, Partial] = {}
+    tokens = len(golden.inputs["token_ids"])  # of the dump, which says it before its tensors
     empty = True
     for what in parts(path, {name for name, _ in wanted} | {"model.input_embed"}):
         if isinstance(what, list):
-            check_tokens(path, what, token_ids)
+            check_tokens(path, what, golden)
+            tokens = len(what)
             continue
         empty = False
-        if what.name == "model.input_embed" and what.shape[2] != len(token_ids):
-            raise QwenRefError(
-                f"{path}: the dump is of {what.shape[2]} tokens and the golden of {len(token_ids)}: it has "
-                f"another prompt, or was run in pieces (llama.cpp's option -ub)"
-            )
+        if what.name == "model.input_embed":
+            tokens = what.shape[2]
+            if tokens not in lengths(golden):
+                raise QwenRefError(
+                    f"{path}: the dump is of {tokens} tokens and the golden of {in_words(golden)}: it has "
+                    f"another prompt, or was run in pieces (llama.cpp's option -ub)"
+                )
         for key in ((what.name, what.operation), (what.name, "")):
             for name in wanted.get(key, ()):
-                part = as_partial(golden, name, what)
+                part = as_partial(golden, name, what, tokens)
                 if part and (name not in found or part.count() > found[name].count()):
                     found[name] = part
     if empty:
@@ -96,11 +105,22 @@ def read(path: str | os.PathLike[str], golden: Golden) -> dict[str, Partial]:
     return found
 
 
-def check_tokens(path: Path, found: list[int], expected: list[int]) -> None:
-    if found == expected:
+def lengths(golden: Golden) -> set[int]:
+    """How many tokens a dump may be of: the golden's, or its prompt's."""
+    T = len(golden.inputs["token_ids"])
+    return {T, golden.about.get("prompt_tokens", T)}
+
+
+def in_words(golden: Golden) -> str:
+    return " or ".join(str(n) for n in sorted(lengths(golden)))
+
+
+def check_tokens(path: Path, found: list[int], golden: Golden) -> None:
+    expected = golden.inputs["token_ids"][: len(found)].tolist()
+    if found == expected and len(found) in lengths(golden):
         return
-    if len(found) != len(expected):
-        what = f"{len(found)} input tokens are not the golden's {len(expected)}"
+    if len(found) not in lengths(golden):
+        what = f"{len(found)} input tokens are not the golden's {in_words(golden)}"
     else:
         at = next(i for i, (a, b) in enumerate(zip(found, expected)) if a != b)
         what = f"input token {at} is {found[at]} and in the golden {expected[at]}"
@@ -140,9 +160,11 @@ def parts(path: Path, wanted: set[str]) -> Iterator[list[int] | Printed]:
         if header := HEADER.search(line):
             if tensor:
                 raise cut(path, tensor)
-            shape = tuple(int(n) for n in header[3].split(","))[::-1]
-            tensor = Printed(header[1], header[2], shape)
-            if tensor.name not in wanted or len(shape) != 4 or shape[0] != 1:
+            name, operation, *ne = header.groups()
+            if operation == "RESHAPE":  # the same values, often with heads apart, so that more are printed
+                name = name.removesuffix(" (reshaped)")
+            tensor = Printed(name, operation, tuple(int(n) for n in reversed(ne)))
+            if name not in wanted or tensor.shape[0] != 1:
                 yield tensor
                 tensor = None
         elif tensor and (row := ROW.match(line)):
@@ -152,6 +174,8 @@ def parts(path: Path, wanted: set[str]) -> Iterator[list[int] | Printed]:
                 raise QwenRefError(
                     f"{path}: line {number}: {tensor.name}: {row[1]!r} are no numbers"
                 ) from None
+            if len(tensor.values) > tensor.count():
+                raise cut(path, tensor)
         elif tensor and (total := SUM.match(line)):
             try:
                 tensor.sum = float(total[1])
@@ -191,46 +215,49 @@ def lines(path: Path) -> Iterator[str]:
 # ---- tensors
 
 
-def as_partial(golden: Golden, name: str, printed: Printed) -> Partial | None:
+def as_partial(golden: Golden, name: str, printed: Printed, tokens: int) -> Partial | None:
     """What the golden keeps of it; None if the shape is another, or nothing that is kept was printed."""
     entry = golden.entries[name]
-    at = places(name, entry, printed.shape, golden.config)
-    if at is None or len(printed.values) == 0:
+    at = places(golden, name, printed.shape, tokens)
+    if at is None or not printed.values:
         return None
+    numbers = np.array(printed.values)
     theirs = np.full(math.prod(printed.shape), np.nan)
-    theirs[printed.known()] = np.nan_to_num(printed.values, nan=np.inf)  # NaN says here: not known
+    theirs[printed.known()] = np.where(np.isnan(numbers), np.inf, numbers)  # NaN says here: not known
+    end = entry.shape[0] if name.endswith(".state") else tokens
+    rows = range(end - len(at), end)
     values = np.full(entry.shape, np.nan)
-    values[len(values) - len(at) :] = theirs[at]
-    part = Partial(entry.sample(values), PRECISION, sum_of(golden, name, printed, at))
+    values[rows] = theirs[at]
+    part = Partial(entry.sample(values), PRECISION, sum_of(golden, name, printed, at, rows))
     return part if part.count() else None
 
 
-def places(name: str, entry: Entry, shape: tuple[int, ...], config: Config) -> np.ndarray | None:
-    """Where the golden's values stand in llama.cpp's flattened tensor: integers of the golden's shape.
+def places(golden: Golden, name: str, shape: tuple[int, ...], tokens: int) -> np.ndarray | None:
+    """Where the golden's values stand in llama.cpp's flattened tensor: integers [rows, ...].
 
-    Or of its last row, where llama.cpp computes for the last token alone. None if the shape does not fit.
+    Rows are all tokens of the dump, or the last where llama.cpp computes for that alone; of a state V heads.
+    None if the shape does not fit.
     """
-    rows, size, n = entry.shape[0], math.prod(entry.shape), math.prod(shape)
+    entry, n = golden.entries[name], math.prod(shape)
+    whole = tokens == len(golden.inputs["token_ids"])
     if ".self_attn.weights." in name:
         T, G, S = entry.shape
-        if shape[1:3] != (config.num_attention_heads, T) or not S <= shape[3] < S + CACHE_STEP:
+        fits = whole and shape[1:3] == (golden.config.num_attention_heads, T)
+        if not (fits and S <= shape[3] < S + CACHE_STEP):
             return None
         heads = int(name.rpartition(".")[2]) * G + np.arange(G)
-        at = positions(shape, np.zeros(1, int), heads, np.arange(T), np.arange(S))[
-            0
-        ]  # [1, G, T, S] -> [G, T, S]
-    elif name.endswith("linear_attn.state"):
-        if n != size:
-            return None
+        at = positions(shape[1:], heads, np.arange(T), np.arange(S))  # [G, T, S]
+    elif name.endswith(".state"):
         H, K, V = entry.shape
+        if not whole or n != H * K * V:
+            return None
         at = np.arange(n).reshape(H, V, K).swapaxes(1, 2)  # [H * V * K] -> [H, K, V]
     else:
-        if n == size // rows:
-            rows = 1
-        elif n != size:
+        row = math.prod(entry.shape[1:])
+        if n not in (row, tokens * row):
             return None
-        at = np.arange(n).reshape(rows, *entry.shape[1:])  # [T * C] -> [T, ...]
-    return canonical(name, at, config)
+        at = np.arange(n).reshape(n // row, *entry.shape[1:])  # [rows * C] -> [rows, ...]
+    return canonical(name, at, golden.config)
 
 
 def positions(shape: tuple[int, ...], *indices: np.ndarray) -> np.ndarray:
@@ -241,13 +268,12 @@ def positions(shape: tuple[int, ...], *indices: np.ndarray) -> np.ndarray:
     return at
 
 
-def sum_of(golden: Golden, name: str, printed: Printed, at: np.ndarray) -> Sum | None:
+def sum_of(golden: Golden, name: str, printed: Printed, at: np.ndarray, rows: range) -> Sum | None:
     """The printed sum beside that of the golden, if the golden keeps all that was added up.
 
     llama.cpp adds in float32, one value after another; each time that rounds by 2^-24 of the sum so far.
     """
     entry = golden.entries[name]
-    rows = range(entry.shape[0] - len(at), entry.shape[0])
     if entry.stride != 1 or at.size != math.prod(printed.shape) or not set(rows) <= set(entry.rows):
         return None
     exact = np.empty(at.size)  # in llama.cpp's order
