@@ -239,17 +239,16 @@ def places(golden: Golden, name: str, shape: tuple[int, ...], tokens: int) -> np
     None if the shape does not fit.
     """
     entry, n = golden.entries[name], math.prod(shape)
-    whole = tokens == len(golden.inputs["token_ids"])
     if ".self_attn.weights." in name:
         T, G, S = entry.shape
-        fits = whole and shape[1:3] == (golden.config.num_attention_heads, T)
-        if not (fits and S <= shape[3] < S + CACHE_STEP):
+        heads_and_rows = golden.config.num_attention_heads, T
+        if shape[1:3] != heads_and_rows or not S <= shape[3] < S + CACHE_STEP:
             return None
         heads = int(name.rpartition(".")[2]) * G + np.arange(G)
         at = positions(shape[1:], heads, np.arange(T), np.arange(S))  # [G, T, S]
     elif name.endswith(".state"):
         H, K, V = entry.shape
-        if not whole or n != H * K * V:
+        if tokens != len(golden.inputs["token_ids"]) or n != H * K * V:
             return None
         at = np.arange(n).reshape(H, V, K).swapaxes(1, 2)  # [H * V * K] -> [H, K, V]
     else:

@@ -50,6 +50,8 @@ def check(truth, tmp_path):
 def test_every_tensor_of_the_golden_is_found_and_right(check, truth, printed):
     report = check(printed)
     assert set(report.missing) <= NOT_THERE and report.first is None
+    count = {d.name: d.count for d in report.differences}
+    assert count["layers.0.linear_attn.in_proj_z"] == 6 * 4 * 6  # of tokens, heads and their columns
     assert report.differences.pop().count == 6  # logits, of the last token alone
     assert all(d.count >= 24 for d in report.differences)
     assert max(d.max for d in report.differences) < 1e-4  # printed to half of that
