@@ -77,9 +77,9 @@ class PromptEncoder:
         special: bool = False,
         shapes: Sequence[Shape] = (),
     ) -> Prompt:
-        """The options are those of `qwen_ref.engine.Model.generate`; `tools` are functions that may be called,
-        as in the OpenAI and transformers APIs; `shapes` those of the pictures and clips in the messages, in
-        order. Raises QwenRefError.
+        """The options are those of `qwen_ref.engine.Model.generate`; `tools` are functions that may be
+        called, as in the OpenAI and transformers APIs; `shapes` those of the pictures and clips in the
+        messages, in order. Raises QwenRefError.
         """
         if raw:
             if not isinstance(prompt, str) or system is not None or thinking is not None or tools:

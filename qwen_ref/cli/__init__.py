@@ -10,10 +10,16 @@ import os
 import sys
 
 from gguf_io import GGUFError
-from qwen_ref.cli import bench, generate, golden, perplexity
+from qwen_ref.cli import bench, conformance, generate, golden, perplexity
 from qwen_ref.errors import QwenRefError
 
-COMMANDS = {"generate": generate, "bench": bench, "golden": golden, "perplexity": perplexity}
+COMMANDS = {
+    "generate": generate,
+    "bench": bench,
+    "perplexity": perplexity,
+    "golden": golden,
+    "conformance": conformance,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

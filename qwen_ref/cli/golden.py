@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser("show", help="say what is in a golden")
     show.add_argument("golden_file", metavar="GOLDEN", type=Path)
     for name, other, text in (
-        ("check", "dump", "a dump (.safetensors or .npz) of another engine"),
+        ("check", "dump", "a dump (.safetensors, .npz, or .txt of llama-eval-callback) of another engine"),
         ("compare", "other", "another golden"),
     ):
         command = commands.add_parser(name, help=f"compare a golden with {text}")
@@ -124,8 +124,14 @@ def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | Non
 
 def record_golden(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
+    from qwen_ref.media.media import user_message, without_sources
     from qwen_ref.oracle import golden, record
 
+    for option in "messages", "image", "video":
+        if args.raw and getattr(args, option):
+            raise QwenRefError(f"{option}: a raw prompt is one text, without messages, pictures and clips")
+    if args.messages and (args.image or args.video):
+        raise QwenRefError("messages: pictures and clips are parts of them; give no --image or --video")
     for option, least in ("columns", 1), ("generate", 0):
         if (value := getattr(args, option)) is not None and value < least:
             raise QwenRefError(f"{option}: {value} is less than {least}")
@@ -140,16 +146,26 @@ def record_golden(args: argparse.Namespace) -> int:
         return load(path, dtype=dtype, backend="numpy", memory_budget=memory, mmproj=args.mmproj)
 
     model = open_model(np.float64)
-    messages, tools = (args.prompt, None) if args.messages is None else read_messages(args.messages)
-    prompt = model.encode_prompt(
-        messages, args.image, args.video, tools=tools, thinking=args.thinking, raw=args.raw
-    )
+    if args.messages is None:
+        conversation, tools = [user_message(args.prompt, args.image, args.video)], None
+    else:
+        conversation, tools = read_messages(args.messages)
+    if args.raw:
+        prompt = model.encode_prompt(args.prompt, raw=True)
+    else:
+        prompt = model.encode_prompt(conversation, tools=tools, thinking=args.thinking)
     if not prompt.token_ids:
         raise QwenRefError("the prompt: is empty")
     numbers = (len(prompt.token_ids) + args.generate) * model.config.hidden_size * model.config.num_layers
     small = not prompt.media and numbers <= SMALL
     rows, columns = args.rows or (None if small else ROWS), args.columns or (None if small else COLUMNS)
-    about = record.provenance(model.path, prompt, raw=args.raw, thinking=args.thinking)
+    about = record.provenance(
+        model.path,
+        prompt,
+        messages=None if args.raw else without_sources(conversation),
+        tools=tools,
+        thinking=args.thinking,
+    )
 
     def progress(what: str) -> None:
         if sys.stderr.isatty():

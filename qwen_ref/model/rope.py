@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwen_ref.config import Config, Yarn
+from qwen_ref.model.trace import tap
 
 
 @functools.lru_cache
@@ -77,13 +78,13 @@ def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.
     """
     axis, _ = frequencies(config)
     cos, sin = cos_sin(positions[axis].T, config)  # [3, T] -> [R/2, T] -> [T, R/2]
-    return cos.astype(dtype), sin.astype(dtype)
+    return tap("rope.cos", cos.astype(dtype)), tap("rope.sin", sin.astype(dtype))
 
 
 def cos_sin(coordinate: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """coordinate [T, R/2] of each token for each frequency, or [T, 1] -> cos, sin float64 [T, R/2]."""
     _, radians = frequencies(config)
-    angle = coordinate * radians
+    angle = tap("rope.angle", coordinate * radians)
     factor = config.yarn.attention_factor if config.yarn else 1
     return factor * np.cos(angle), factor * np.sin(angle)
 

@@ -1,7 +1,8 @@
 """What is rounded where: the arithmetics that engines compute with, each run in place of the exact one.
 
 All compute in float64 and round every tensor that has a name (qwen_ref/model/trace.py) as an engine that
-stores it in that type would; float32 alone is really computed in float32. 8-bit activations are what
+stores it in that type would; float32 alone is really computed in float32. In each, RoPE's angles are float32,
+which is what engines compute them in. 8-bit activations are what
 llama.cpp multiplies quantized weights with: blocks of 256 inputs (of 32 where a row is not a multiple) share
 one scale.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 Rounding = Callable[[str, np.ndarray], np.ndarray | None]
 
+ANGLE = "rope.angle"
 # What goes into a matrix product with weights, and nowhere else.
 MATRIX_INPUTS = (
     "input_layernorm",
@@ -57,10 +59,14 @@ def unrounded(name: str, x: np.ndarray) -> None:
     return None
 
 
+def with_float32_angles(rounding: Rounding) -> Rounding:
+    return lambda name, x: x.astype(np.float32).astype(x.dtype) if name == ANGLE else rounding(name, x)
+
+
 # name -> the dtype that is computed in, and how names are rounded
 ARITHMETICS: dict[str, tuple[type, Rounding]] = {
-    "bfloat16": (np.float64, to_bfloat16),
-    "float16": (np.float64, to_float16),
-    "int8": (np.float64, to_int8_inputs),
-    "float32": (np.float32, unrounded),
+    "bfloat16": (np.float64, with_float32_angles(to_bfloat16)),
+    "float16": (np.float64, with_float32_angles(to_float16)),
+    "int8": (np.float64, with_float32_angles(to_int8_inputs)),
+    "float32": (np.float32, with_float32_angles(unrounded)),
 }

@@ -31,21 +31,24 @@ def find_cause(golden: Golden, name: str, found: Array, known: Array | None = No
     known = np.ones(exact.shape, bool) if known is None else known
     if not np.isfinite(found[known]).all():
         return "some values are not finite"
-    left = {
-        sentence: float(np.linalg.norm((found - would_be.reshape(exact.shape))[known]))
-        for sentence, cause in CAUSES.items()
-        if (would_be := cause(golden, name, found)) is not None
-    }
+    left = {}
+    for sentence, cause in CAUSES.items():
+        if (would_be := cause(golden, name, found)) is None:
+            continue
+        would_be = would_be.reshape(exact.shape)
+        here = known & ~np.isnan(would_be)  # not all rows can be told what a mistake makes of them
+        if error := np.linalg.norm((found - exact)[here]):
+            left[sentence] = float(np.linalg.norm((found - would_be)[here]) / error)
     best = min(left, key=lambda sentence: left[sentence], default=None)
-    return best if best and left[best] <= LEFT * np.linalg.norm((found - exact)[known]) else None
+    return best if best and left[best] <= LEFT else None
 
 
-def whole(golden: Golden, name: str) -> Array | None:
-    """The exact tensor in its own shape, if the golden keeps all of it."""
+def whole_rows(golden: Golden, name: str) -> Array | None:
+    """What the golden keeps of a tensor, [rows, ...] as in its own shape, if that is all columns."""
     entry = golden.entries.get(name)
-    if entry is None or entry.stride != 1 or len(entry.rows) != entry.shape[0]:
+    if entry is None or entry.stride != 1:
         return None
-    return golden.values[name].reshape(entry.shape)
+    return golden.values[name].reshape(-1, *entry.shape[1:])
 
 
 def beside(name: str, other: str) -> str:
@@ -92,7 +95,7 @@ def other_length(golden: Golden, name: str, found: Array) -> Array | None:
 
 def tiled_heads(golden: Golden, name: str, found: Array) -> Array | None:
     """V heads in GGUF's order: the values are right, but stand at other heads."""
-    exact, config = whole(golden, name), golden.config
+    exact, config = whole_rows(golden, name), golden.config
     H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads
     if exact is None or "linear_attn" not in name or H_k == H_v:
         return None
@@ -106,24 +109,33 @@ def tiled_heads(golden: Golden, name: str, found: Array) -> Array | None:
 
 
 def wrong_keys(golden: Golden, name: str, found: Array) -> Array | None:
-    """The delta rule with K heads repeated in the order that the V heads do not have."""
+    """The delta rule with K heads repeated in the order that the V heads do not have.
+
+    For as many tokens from the first on as the golden keeps without a gap.
+    """
     config = golden.config
-    q, k, g, beta, conv, state = (
-        whole(golden, beside(name, part)) for part in ("q_norm", "k_norm", "g", "beta", "conv1d", "state")
+    q, k, g, beta, conv = (
+        whole_rows(golden, beside(name, part)) for part in ("q_norm", "k_norm", "g", "beta", "conv1d")
     )
     if last(name) not in ("o", "state") or q is None or k is None or g is None or beta is None:
         return None
     H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads
-    if conv is None or state is None or H_k == H_v:
+    if conv is None or H_k == H_v:
         return None
     q, k = (np.tile(x, (1, H_v // H_k, 1)) for x in (q / np.sqrt(q.shape[-1]), k))
     v = conv[:, 2 * config.key_dim :].reshape(len(q), H_v, -1)
-    o, state = gated_delta_chunked(q, k, v, g, beta, np.zeros_like(state))
-    return o if last(name) == "o" else state
+    entry = golden.entries[beside(name, "o")]
+    known = int(np.sum(np.array(entry.rows) == np.arange(len(entry.rows))))
+    o = np.full(v.shape, np.nan)
+    start = np.zeros((H_v, q.shape[-1], v.shape[-1]))
+    o[:known], end = gated_delta_chunked(q[:known], k[:known], v[:known], g[:known], beta[:known], start)
+    if last(name) == "o":
+        return o
+    return end if known == entry.shape[0] else None
 
 
 def transposed(golden: Golden, name: str, found: Array) -> Array | None:
-    exact = whole(golden, name)
+    exact = whole_rows(golden, name)
     if last(name) != "state" or exact is None or exact.shape[1] != exact.shape[2]:
         return None
     return exact.swapaxes(1, 2)
@@ -136,7 +148,7 @@ def swapped(golden: Golden, name: str, found: Array) -> Array | None:
 
 def halves(golden: Golden, name: str, found: Array) -> Array | None:
     """All queries first and then all gates, instead of head by head."""
-    q, gate = (whole(golden, beside(name, part)) for part in ("q_proj", "gate"))
+    q, gate = (whole_rows(golden, beside(name, part)) for part in ("q_proj", "gate"))
     if last(name) not in ("q_proj", "gate") or q is None or gate is None:
         return None
     together = np.concatenate([q, gate], axis=2).reshape(len(q), -1)  # [T, H, 2D] -> [T, H*2D]
@@ -150,11 +162,12 @@ def other_rope(axis_of: Callable[[Config], Array]) -> Cause:
     def cause(golden: Golden, name: str, found: Array) -> Array | None:
         if last(name) not in ("q_rope", "k_rope"):
             return None
-        before, config = whole(golden, beside(name, last(name)[0] + "_norm")), golden.config
+        before, config = whole_rows(golden, beside(name, last(name)[0] + "_norm")), golden.config
         if before is None:
             return None
-        coordinate = golden.inputs["positions"][axis_of(config)].T  # [3, T] -> [R/2, T] -> [T, R/2]
-        return apply_rope(before, *cos_sin(coordinate, config))[golden.entries[name].rows]
+        positions = golden.inputs["positions"][:, golden.entries[name].rows]  # [3, T] -> [3, rows]
+        coordinate = positions[axis_of(config)].T  # [3, rows] -> [R/2, rows] -> [rows, R/2]
+        return apply_rope(before, *cos_sin(coordinate, config))
 
     return cause
 
@@ -172,14 +185,15 @@ def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
     """Dimension 2i turned with 2i + 1, instead of i with i + R/2."""
     if last(name) not in ("q_rope", "k_rope"):
         return None
-    before, config = whole(golden, beside(name, last(name)[0] + "_norm")), golden.config
+    before, config = whole_rows(golden, beside(name, last(name)[0] + "_norm")), golden.config
     if before is None:
         return None
     R = config.rotary_dim
-    cos, sin = cos_sin(golden.inputs["positions"][0][:, None], config)  # [T] -> [T, 1] -> [T, R/2]
+    times = golden.inputs["positions"][0, golden.entries[name].rows]
+    cos, sin = cos_sin(times[:, None], config)  # [rows] -> [rows, 1] -> [rows, R/2]
     order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, before.shape[-1])])
     turned = apply_rope(before[..., order], cos, sin)
-    return turned[..., np.argsort(order)][golden.entries[name].rows]
+    return turned[..., np.argsort(order)]
 
 
 # ---- chunks

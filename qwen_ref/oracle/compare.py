@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +19,11 @@ UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 
 # An engine of the same arithmetic that adds in another order lands about as far from the exact values: so
 # many times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is
 # solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
-SLACK = {"float64": 1, "float32": 8, "float16": 3, "bfloat16": 3, "int8": 3}
+SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
+
+BESIDE = ("token_ids", "positions", "generated")  # what may be found beside tensors
+MEDIA = ("images.", "videos.")
+ALL_TOKENS = re.compile(r"\.state$|\.weights\.")  # rows are no tokens, or columns are tokens
 
 ONLY_THE_SUM = "the values that were given are right, and the sum of all is not: the others are wrong"
 
@@ -86,7 +91,11 @@ class Report:
     first      the first tensor beyond that, None if there is none
     cause      what is known to do this to a tensor, None if nothing is
     missing    tensors of the golden that the engine did not give
-    logits     KL divergence (nats) and share of rows with the same best token, where all logits were kept
+    logits     of the logits, if whole rows were given: KL divergence (nats; where the golden keeps only some
+               columns, that of the best 20 and all others together), share of rows with the same best token,
+               and of the best five that are among the engine's best five
+    greedy     the engine's greedy tokens beside the golden's: a sentence; None if it gave none
+    complaint  what is wrong, in one sentence (other tokens or positions come before `first`), or None
     """
 
     allowed: str
@@ -95,25 +104,69 @@ class Report:
     cause: str | None
     missing: list[str]
     logits: dict[str, float]
+    greedy: str | None = None
+    complaint: str | None = None
 
 
 def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") -> Report:
-    """`found` has tensors under the golden's names: whole, or what the golden keeps of them.
+    """`found` has tensors under the golden's names, of all tokens or of the prompt's alone.
 
-    They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Raises QwenRefError if none has a
-    name of the golden's, or one has another shape, or what is no number.
+    They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Beside them may be the engine's
+    own `token_ids`, `positions` [3, T], and `generated`: its greedy tokens after the prompt.
+    Raises QwenRefError if none has a name of the golden's, or one has another shape, or what is no number.
     """
-    if not any(name in golden.entries for name in found):
+    if not any(name in golden.entries or name in BESIDE for name in found):
         some = ", ".join(list(found)[:3]) or "nothing"
         raise QwenRefError(
             f"no tensor has a name of the golden's ({', '.join(list(golden.entries)[:3])}, …), but: {some}"
         )
-    samples = {
-        name: x if isinstance(x := found[name], Partial) else sample_of(name, entry, x)
-        for name, entry in golden.entries.items()
+    arrays = {
+        name: x if isinstance(x := found[name], Partial) else as_numpy(name, x)
+        for name in [*BESIDE, *golden.entries]
         if name in found
     }
-    return compare_samples(golden, samples, allowed)
+    samples = samples_of(golden, {n: x for n, x in arrays.items() if n not in BESIDE})
+    report = compare_samples(golden, samples, allowed)
+    if isinstance(logits := arrays.get("logits"), np.ndarray):
+        rows = logits.reshape(-1, golden.entries["logits"].shape[1])
+        report.logits = of_logits(golden, rows, range(len(rows)))
+    greedy = None
+    if isinstance(generated := arrays.get("generated"), np.ndarray):
+        report.greedy, greedy = of_greedy(golden, generated.ravel().tolist(), allowed)
+    report.complaint = wrong_inputs(golden, arrays) or report.complaint or greedy
+    return report
+
+
+def samples_of(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> dict[str, np.ndarray | Partial]:
+    """What the golden keeps of each tensor. An engine may run the prompt alone, without the continuation.
+
+    Then the state, which is another one, and attention weights, which have fewer columns, are left out.
+    """
+    T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
+    once = {n: x for n, x in found.items() if not n.startswith(MEDIA) and not ALL_TOKENS.search(n)}
+    arrays = {n: x for n, x in once.items() if isinstance(x, np.ndarray)}
+    if P == T or not any(len(rows_first(golden.entries[n], x)) == P for n, x in arrays.items()):
+        return {
+            n: x if isinstance(x, Partial) else sample_of(n, golden.entries[n], x) for n, x in found.items()
+        }
+    media = {n: x for n, x in found.items() if n.startswith(MEDIA)}
+    return {
+        n: x if isinstance(x, Partial) else prompt_alone(n, golden.entries[n], x, P)
+        for n, x in (media | once).items()
+    }
+
+
+def prompt_alone(name: str, entry: Entry, x: np.ndarray, tokens: int) -> np.ndarray | Partial:
+    x = rows_first(entry, x)
+    if len(x) != tokens:
+        return sample_of(name, entry, x)
+    unknown = np.full((entry.shape[0] - tokens, *x.shape[1:]), np.nan)
+    return Partial(sample_of(name, entry, np.concatenate([x, unknown])), 0.0)
+
+
+def rows_first(entry: Entry, x: np.ndarray) -> np.ndarray:
+    """Without a batch of one."""
+    return x[0] if x.ndim > 1 and x.shape[0] == 1 != entry.shape[0] else x
 
 
 def compare_samples(
@@ -133,18 +186,18 @@ def compare_samples(
         first,
         cause_of(golden, first, samples[first.name], allowed) if first else None,
         [name for name in golden.entries if name not in samples],
-        of_logits(golden, samples),
+        {},
+        complaint=f"{first.name}: beyond what {allowed} explains" if first else None,
     )
 
 
-def sample_of(name: str, entry: Entry, x: Any) -> np.ndarray:
+def sample_of(name: str, entry: Entry, x: np.ndarray) -> np.ndarray:
     """What the golden keeps of a tensor, float64 [rows, columns].
 
     A batch of one, or heads that are not split, are the same tensor: the shape [1, T, H*D] for [T, H, D].
     """
-    x = as_numpy(name, x)
-    rows = x.shape[1:] if x.ndim > 1 and x.shape[0] == 1 != entry.shape[0] else x.shape
-    if not rows or rows[0] != entry.shape[0] or x.size != np.prod(entry.shape):
+    x = rows_first(entry, x)
+    if not x.ndim or len(x) != entry.shape[0] or x.size != np.prod(entry.shape):
         raise QwenRefError(f"{name}: shape {x.shape} should be {entry.shape}")
     return entry.sample(x.reshape(entry.shape)).astype(np.float64)
 
@@ -199,15 +252,63 @@ def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed
     return find_cause(golden, first.name, x.values, x.known())
 
 
-def of_logits(golden: Golden, samples: Mapping[str, np.ndarray | Partial]) -> dict[str, float]:
-    found = samples.get("logits")
-    if found is None or isinstance(found, Partial) or golden.entries["logits"].stride != 1:
-        return {}
-    exact, x = (log_softmax(logits) for logits in (golden.values["logits"], found))
+# ---- tokens and logits
+
+
+def of_logits(golden: Golden, found: np.ndarray, rows: Sequence[int]) -> dict[str, float]:
+    """found [rows, vocab]. KL divergence, and agreement on the best tokens; see Report."""
+    entry = golden.entries["logits"]
+    x = log_softmax(found.astype(np.float64))
+    best = golden.inputs["top_ids"][rows]  # [rows, 20]
+    exact = golden.inputs["top_logits"][rows] - golden.inputs["log_total"][rows][:, None]
+    at_best = np.take_along_axis(x, best, 1)  # [rows, 20]
+    five = np.argpartition(-x, min(5, x.shape[1] - 1), axis=1)[:, :5]
+    same = [len(set(a) & set(b)) / len(b) for a, b in zip(best[:, :5].tolist(), five.tolist())]
+    if entry.stride == 1 and list(rows) == entry.rows:
+        whole = log_softmax(golden.values["logits"])
+        kl = np.sum(np.exp(whole) * (whole - x), axis=1)
+    else:
+        rest, rest_of_x = (np.log1p(-np.minimum(np.exp(p).sum(1), 1 - 1e-15)) for p in (exact, at_best))
+        kl = np.sum(np.exp(exact) * (exact - at_best), axis=1) + np.exp(rest) * (rest - rest_of_x)
     return {
-        "kl": float(np.mean(np.sum(np.exp(exact) * (exact - x), axis=1))),
-        "same best token": float(np.mean(exact.argmax(1) == x.argmax(1))),
+        "kl": float(kl.mean()),
+        "same best token": float(np.mean(best[:, 0] == x.argmax(1))),
+        "same best five": float(np.mean(same)),
     }
+
+
+def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:
+    """A sentence on the greedy tokens, and the same as a complaint if no near-tie explains a difference."""
+    start = golden.about["prompt_tokens"]
+    expected = golden.inputs["token_ids"][start:].tolist()
+    count = min(len(found), len(expected))
+    at = next((i for i in range(count) if found[i] != expected[i]), None)
+    if at is None:
+        return f"{count} of {len(expected)} tokens, all the same", None
+    best, second = golden.inputs["top_logits"][start - 1 + at, :2]
+    sentence = f"token {at} is {found[at]} and not {expected[at]}, whose logit is {best - second:.1e} higher"
+    entry = golden.entries.get("logits")
+    error = 2 * SLACK[allowed] * entry.errors.get(allowed, (0, 0))[1] if entry else 0.0
+    if best - second <= 2 * error:  # both logits may be that far off
+        return f"{at} of {len(expected)} tokens, then a near-tie: {sentence}", None
+    return sentence, f"generated: {sentence}"
+
+
+def wrong_inputs(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> str | None:
+    """A sentence on the first of the token ids and positions that is not the golden's."""
+    for name in "token_ids", "positions":
+        if not isinstance(x := found.get(name), np.ndarray):
+            continue
+        expected = golden.inputs[name]
+        rows = expected.ndim  # a batch of one may stand before, or, in transformers' positions, among them
+        x = x.reshape(-1, x.shape[-1]) if rows == 2 else x.ravel()
+        if x.ndim != rows or x.shape[-1] not in (expected.shape[-1], golden.about["prompt_tokens"]):
+            return f"{name}: shape {list(x.shape)} should be {list(expected.shape)}"
+        expected = expected[..., : x.shape[-1]]
+        if (wrong := np.argwhere(x != expected)).size:
+            at = tuple(int(i) for i in wrong[np.argmin(wrong[:, -1])])
+            return f"{name}: {x[at]} at {list(at)} should be {expected[at]}"
+    return None
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ rows, `rms/NAME`.
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -156,30 +158,56 @@ def load(path: str | os.PathLike[str]) -> Golden:
             raise QwenRefError(
                 f"{path}: format: {head['format']!r} is not {FORMAT}, which this version reads"
             )
-        entries = {name: Entry(**entry) for name, entry in head["entries"].items()}
-        for entry in entries.values():
-            entry.shape = tuple(entry.shape)
-            entry.errors = {kind: (e[0], e[1]) for kind, e in entry.errors.items()}
-        about = dict(head["about"])
+        about, entries = dict(head["about"]), {n: read_entry(e) for n, e in head["entries"].items()}
         fields = head["config"]
         yarn = Yarn(**fields["yarn"]) if fields["yarn"] else None
         config = Config(**fields | {"mrope_section": tuple(fields["mrope_section"]), "yarn": yarn})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise QwenRefError(f"{path}: golden: the metadata is damaged: {error!r}") from None
-    for name, entry in entries.items():
-        if name not in tensors or f"rms/{name}" not in tensors:
-            raise QwenRefError(f"{path}: {name}: the tensor is missing")
-        columns = int(np.prod(entry.shape[1:], dtype=np.int64))
-        expected = (len(entry.rows), len(range(0, columns, max(entry.stride, 1))))
-        if tensors[name].shape != expected:
-            raise QwenRefError(f"{path}: {name}: shape {tensors[name].shape} should be {expected}")
-        if tensors[name].dtype != np.float64:
-            raise QwenRefError(f"{path}: {name}: type {tensors[name].dtype} should be float64")
-    return Golden(
+    golden = Golden(
         about,
         config,
         entries,
         {name.removeprefix("input/"): x for name, x in tensors.items() if name.startswith("input/")},
-        {name: tensors[name] for name in entries},
-        {name: tensors[f"rms/{name}"] for name in entries},
+        {name: x for name, x in tensors.items() if name in entries},
+        {name.removeprefix("rms/"): x for name, x in tensors.items() if name.startswith("rms/")},
     )
+    check_tensors(golden, Path(path))
+    return golden
+
+
+def read_entry(fields: dict[str, Any]) -> Entry:
+    """Raises ValueError, or what Python raises of wrong types, if the fields are no entry."""
+    shape, rows = tuple(map(operator.index, fields["shape"])), list(map(operator.index, fields["rows"]))
+    stride = operator.index(fields["stride"])
+    if not shape or min(shape) < 0 or stride < 1 or any(not 0 <= row < shape[0] for row in rows):
+        raise ValueError(f"rows {rows} and every {stride}. column of {shape}")
+    errors = {kind: (float(rms), float(most)) for kind, (rms, most) in fields["errors"].items()}
+    return Entry(shape, rows, stride, float(fields["rms"]), float(fields["max"]), errors)
+
+
+def check_tensors(golden: Golden, path: Path) -> None:
+    """Are all there, of the right type and shape? Raises QwenRefError."""
+
+    def check(name: str, x: np.ndarray | None, kind: str, shape: tuple[int | None, ...]) -> None:
+        if x is None:
+            raise QwenRefError(f"{path}: {name}: the tensor is missing")
+        if x.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, x.shape)):
+            raise QwenRefError(f"{path}: {name}: shape {x.shape} should be {shape}".replace("None", "any"))
+        if x.dtype != kind:
+            raise QwenRefError(f"{path}: {name}: type {x.dtype} should be {np.dtype(kind)}")
+
+    token_ids = golden.inputs.get("token_ids")
+    check("input/token_ids", token_ids, "i8", (None,))
+    assert token_ids is not None
+    T = len(token_ids)
+    best = {"positions": ("i8", (3, T)), "top_ids": ("i8", (T, None)), "top_logits": ("f8", (T, None))}
+    for name, (kind, shape) in (best | {"log_total": ("f8", (T,))}).items():
+        check(f"input/{name}", golden.inputs.get(name), kind, shape)
+    if not isinstance(P := golden.about.get("prompt_tokens"), int) or not 0 < P <= T:
+        raise QwenRefError(f"{path}: prompt_tokens: {P!r} is not in 1 to {T}, the tokens that there are")
+    for name, entry in golden.entries.items():
+        columns = math.prod(entry.shape[1:])
+        kept = len(entry.rows), len(range(0, columns, entry.stride))
+        check(name, golden.values.get(name), "f8", kept)
+        check(f"rms/{name}", golden.row_rms.get(name), "f8", (entry.shape[0],))

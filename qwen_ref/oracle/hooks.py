@@ -104,12 +104,17 @@ class Observer:
 
     def watch_text(self, model: Any) -> None:
         text = getattr(model.model, "language_model", model.model)
-        self.watch(text, ENDS[1:2], self.found.__setitem__)
+        self.watch(text, [name for name in ENDS if name.ours == "norm"], self.found.__setitem__)
         self.after(model.lm_head, lambda out: self.found.update(logits=out))
         # Not what embed_tokens gives: pictures stand among it.
         self.before(text.layers[0], lambda args, options: self.found.update(embed_tokens=args[0]))
+        self.after(text.rotary_emb, self.see_tables)
         for i, layer in enumerate(text.layers):
             self.watch_layer(f"layers.{i}.", layer)
+
+    def see_tables(self, out: Any) -> None:
+        for name, table in zip(("rope.cos", "rope.sin"), out):
+            self.found[name] = table[..., : table.shape[-1] // 2]  # [1, T, R], its halves are equal
 
     def watch_layer(self, path: str, layer: Any) -> None:
         def keep(name: str, x: Any) -> None:

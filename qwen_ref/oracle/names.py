@@ -19,6 +19,9 @@ class Name(NamedTuple):
 
 
 ENDS = [
+    Name("rope.angle", "", "", "[T, R/2], radians"),
+    Name("rope.cos", "rotary_emb, first half of the first of two", "", "[T, R/2]"),
+    Name("rope.sin", "rotary_emb, first half of the second of two", "", "[T, R/2]"),
     Name("embed_tokens", "embed_tokens", "model.input_embed", "[T, hidden]"),
     Name("norm", "norm", "h_nextn, result_norm", "[T, hidden]"),
     Name("logits", "lm_head", "result_output", "[T, vocab]"),
@@ -67,7 +70,7 @@ DELTANET = [
     Name("linear_attn.out_proj", "linear_attn.out_proj", "linear_attn_out", "[T, hidden]"),
 ]
 
-# Of the vision tower. `images.N.` or `videos.N.` stands before them, where N counts the pictures, or clips, of a
+# Of the vision tower. `images.N.` or `videos.N.` stands before them; N counts the pictures, or clips, of a
 # prompt. Rows are patches, four of which become a token. ggml's names are of the graph of llama.cpp's mtmd.
 VISION = [
     Name("pixel_values", "pixel_values of that picture", "", "[patches, C*2*16*16]"),

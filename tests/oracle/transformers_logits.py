@@ -31,6 +31,7 @@ from transformers.utils import logging
 from gguf_io import open_gguf
 
 PREFIX = "model.language_model."
+MERGER = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}
 
 
 class _Float64(types.ModuleType):
@@ -51,6 +52,14 @@ def make_float64(model) -> None:
             module.inv_freq, module.attention_scaling = init(module.config)
         if isinstance(module, modeling.Qwen3_5VisionRotaryEmbedding):
             module.inv_freq, _ = module.compute_axial_rope_parameters(module.config)
+
+
+def make_bfloat16(model) -> None:
+    """As from_pretrained(dtype=torch.bfloat16) leaves it; model.bfloat16() rounds RoPE's frequencies too."""
+    kept = {module: module.inv_freq for module in model.modules() if hasattr(module, "inv_freq")}
+    model.bfloat16()
+    for module, inv_freq in kept.items():
+        module.inv_freq = inv_freq
 
 
 def untile(x: np.ndarray, axis: int, k_heads: int, v_heads: int, head_dim: int) -> np.ndarray:
@@ -97,7 +106,29 @@ def take_weights(model, path: str, only_rounded: bool) -> None:
             tensor.shape
         )
         with torch.no_grad():
-            parameter.copy_(torch.from_numpy(to_transformers(name, values.astype(np.float64), config)))
+            parameter.copy_(torch.tensor(to_transformers(name, values.astype(np.float64), config)))
+
+
+def take_vision_weights(model, path: str) -> None:
+    """Of a vision file. The kernel of the 3-D convolution is there as two, one for each frame of a pair."""
+    names = get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, model.config.vision_config.depth)
+    tensors = open_gguf(path).tensors
+
+    def values(name: str) -> torch.Tensor:
+        tensor = tensors[name]
+        kind = gguf.GGMLQuantizationType(tensor.type.id)
+        return torch.tensor(gguf.quants.dequantize(tensor.data, kind).reshape(tensor.shape))
+
+    for name, parameter in model.model.visual.named_parameters():
+        module, _, kind = name.rpartition(".")
+        place = MERGER.get(module) or names.get_name(f"visual.{module}")
+        place = f"{place}.{kind}"
+        if name == "patch_embed.proj.weight":
+            taken = torch.stack([values(place), values(f"{place}.1")], dim=2)
+        else:
+            taken = values(place).reshape(parameter.shape)
+        with torch.no_grad():
+            parameter.copy_(taken)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.utils import logging
-from transformers_logits import make_float64, take_weights
+from transformers_logits import make_bfloat16, make_float64, take_weights
 from transformers_vision import make_inputs, make_processor
 
 from qwen_ref.oracle.hooks import observe
@@ -39,7 +39,7 @@ def main() -> None:
         make_float64(model)
     take_weights(model, args.model, only_rounded=False)
     if args.dtype == "bfloat16":
-        model.bfloat16()
+        make_bfloat16(model)
     if args.prompt.endswith(".npy"):
         inputs = {"input_ids": torch.from_numpy(np.load(args.prompt).astype(np.int64))[None]}
     else:

@@ -33,8 +33,8 @@ def rms(x):
 
 
 def test_float32_is_as_near_as_float32_gets(case):
-    """The rms, because a single position may be ill-conditioned: the first of tiny-grouped is 4e-4 away with one
-    processor's order of additions, when the others are 1e-4 at most. (tests/oracle has transformers' float32.)
+    """The rms, because a single position may be ill-conditioned: the first of tiny-grouped is 4e-4 away with
+    one processor's order of additions, the others 1e-4 at most. (tests/oracle has transformers' float32.)
     """
     file, token_ids, golden = case
     model = TextModel(file, np.float32)

@@ -28,8 +28,10 @@ def truth(*names):
     entries = {name: Entry((4, 50), [0, 1, 2, 3], 1, 1.0, 3.0, dict(ERRORS)) for name in names}
     values = dict(zip(names, exact))
     rms = {name: np.ones(4) for name in names}
-    inputs = {"token_ids": np.arange(4), "positions": np.tile(np.arange(4), (3, 1))}
-    return Golden({"file": "model.gguf", "prompt": EVIL}, CONFIG, entries, inputs, values, rms)
+    inputs = {"token_ids": np.arange(4), "positions": np.tile(np.arange(4), (3, 1)), "log_total": np.zeros(4)}
+    inputs |= {"top_ids": np.tile(np.arange(20), (4, 1)), "top_logits": np.tile(-np.arange(20.0), (4, 1))}
+    about = {"file": "model.gguf", "prompt": EVIL, "prompt_tokens": 4}
+    return Golden(about, CONFIG, entries, inputs, values, rms)
 
 
 def engine(golden, **errors):

@@ -1,0 +1,98 @@
+"""A report card of an engine over the conformance kit: tiny models, and what they compute
+
+examples:
+  python -m qwen_ref conformance --list
+  python -m qwen_ref conformance --engine my_engine.py                        # its function run(case)
+  python -m qwen_ref conformance --engine my_package.oracle:run grouped 'length-*'
+  python -m qwen_ref conformance --engine "./engine {model} --ids {ids} --dump {dump}" --allow bfloat16
+  python -m qwen_ref conformance --engine "llama-eval-callback -m {model} -f {text}" plain
+
+A Python function gets a case (qwen_ref.oracle.conformance.Case) and returns tensors under a golden's names. A
+command is run once a case, with files in these places: {model} and {mmproj} (GGUF), {ids} (token ids, one a
+line: {prompt_tokens} of the prompt, then the greedy continuation), {text} (the prompt as the chat template
+renders it), {messages} (JSON), {media} (pictures and clips), {inputs} (.safetensors with pixel_values and the
+like), and {dump}, the .safetensors file that it writes; without {dump} what it prints is read as
+llama-eval-callback's output. docs/conformance.md says more.
+
+Exit status 1 if a case is wrong or failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen_ref.oracle.conformance import Result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cases", nargs="*", default=["*"], metavar="CASE", help="names or patterns (all)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--engine", metavar="ENGINE", help="module:function, FILE.py[:function] or a command")
+    what.add_argument("--list", action="store_true", help="say what the cases are")
+    parser.add_argument(
+        "--allow", metavar="ARITHMETIC", help="what the engine may err by: float64, float32, … (the case's)"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs: all differences of all cases")
+
+
+def run(args: argparse.Namespace) -> int:
+    from qwen_ref.oracle import conformance
+
+    cases = conformance.cases(args.cases)
+    if args.list:
+        for case in cases:
+            print(f"{case.name:12} {case.model.name:16} {case.golden.about['tests']}")
+        return 0
+    engine = conformance.find_engine(args.engine)
+    results = conformance.run(engine, cases, args.allow)
+    done = list(results) if args.json else print_card(results)
+    if args.json:
+        print(json.dumps([as_json(result) for result in done], indent=1))
+    return int(any(result.verdict in ("wrong", "failed") for result in done))
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    report = result.report and dataclasses.asdict(result.report)
+    return {
+        "case": result.case.name,
+        "verdict": result.verdict,
+        "note": result.note,
+        "seconds": result.seconds,
+        "report": report,
+    }
+
+
+def print_card(results: Iterable[Result]) -> list[Result]:
+    """A Markdown table, a line as soon as its case is through."""
+    from qwen_ref.oracle.check import times
+
+    print("| case | verdict | tensors | nearest to its budget | KL of the logits | greedy tokens | |")
+    print("|---|---|---:|---|---:|---|---|")
+    done = []
+    for result in results:
+        done.append(result)
+        tensors = worst = kl = greedy = ""
+        if report := result.report:
+            tensors = f"{len(report.differences)} of {len(report.differences) + len(report.missing)}"
+            if report.differences:
+                most = max(report.differences, key=lambda d: d.share[report.allowed])
+                worst = f"{most.name}: {times(most.share[report.allowed])} of {report.allowed}"
+            kl = f"{report.logits['kl']:.1e}" if report.logits else ""
+            greedy = report.greedy or ""
+        note = result.note
+        if result.report and result.report.cause:
+            note += f". Likely cause: {result.report.cause}"
+        print(
+            f"| {result.case.name} | {result.verdict} | {tensors} | {worst} | {kl} | {greedy} | {note} |",
+            flush=True,
+        )
+    right, count = sum(result.verdict == "right" for result in done), len(done)
+    other = count - right
+    print(f"\n{right} of {count} cases right" + (f", {other} not" if other else ""), file=sys.stderr)
+    return done

@@ -1,0 +1,279 @@
+"""The conformance kit: tiny models and what they compute, and a report card of an engine that runs them.
+
+kit/ has the models (GGUF, their weights random, their heads of the official sizes), pictures and a clip, and
+a golden for each case. tests/fixtures/kit.py made them. An engine is a function
+
+    def run(case: Case) -> Mapping[str, Any]
+
+that returns tensors under a golden's names, and `token_ids`, `positions` or `generated` if it has its own; or
+a command that writes them to a file. It may raise NotSupported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwen_ref.errors import QwenRefError
+from qwen_ref.oracle import callback
+from qwen_ref.oracle.compare import Report, compare
+from qwen_ref.oracle.golden import Golden, load, read_tensors
+
+KIT = Path(__file__).with_name("kit")
+SECONDS = 600  # that a command may take for one case
+
+
+class NotSupported(Exception):
+    """The engine has no way to run this case. The message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden of the kit and the files that it is of.
+
+    token_ids  of the prompt and of the greedy continuation behind it; the first prompt_tokens are the prompt
+    text       of the prompt, as the chat template renders it
+    messages   the conversation; None of a raw text
+    media      files of the pictures and clips in it, in order
+    """
+
+    path: Path
+
+    @cached_property
+    def golden(self) -> Golden:
+        return load(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def model(self) -> Path:
+        return self.path.with_name(self.golden.about["file"])
+
+    @property
+    def mmproj(self) -> Path:
+        return self.path.with_name("mmproj.gguf")
+
+    @property
+    def media(self) -> list[Path]:
+        return [self.path.with_name(media["file"]) for media in self.golden.about.get("media", ())]
+
+    @property
+    def token_ids(self) -> list[int]:
+        return self.golden.inputs["token_ids"].tolist()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.golden.about["prompt_tokens"]
+
+    @property
+    def text(self) -> str:
+        return self.golden.about["text"]
+
+    @property
+    def messages(self) -> list[dict[str, Any]] | None:
+        return self.golden.about["messages"]
+
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        return self.golden.about["tools"]
+
+    @property
+    def allow(self) -> str:
+        """The arithmetic that an engine may err by if nobody says otherwise."""
+        return self.golden.about["allow"]
+
+
+Engine = Callable[[Case], Mapping[str, Any]]
+
+
+def cases(patterns: Sequence[str] = ("*",)) -> list[Case]:
+    """Those whose name fits one of the patterns. Raises QwenRefError if a pattern fits none."""
+    found = [Case(path) for path in sorted(KIT.glob("*.safetensors"))]
+    for pattern in patterns:
+        if not any(fnmatchcase(case.name, pattern) for case in found):
+            raise QwenRefError(f"case: {pattern!r} is none of {', '.join(case.name for case in found)}")
+    return [case for case in found if any(fnmatchcase(case.name, pattern) for pattern in patterns)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one case.
+
+    verdict  "right", "wrong", "failed" (the engine did not come to an end) or "not supported"
+    note     a sentence on it, perhaps empty
+    report   None if there was nothing to compare
+    """
+
+    case: Case
+    verdict: str
+    note: str
+    report: Report | None
+    seconds: float
+
+
+def run(engine: Engine, chosen: Sequence[Case], allow: str | None = None) -> Iterator[Result]:
+    """The engine on one case after another. `allow` takes the place of what each case allows."""
+    for case in chosen:
+        started = time.perf_counter()
+        report = None
+        try:
+            report = compare(case.golden, engine(case), allow or case.allow)
+            verdict, note = ("wrong", report.complaint) if report.complaint else ("right", "")
+        except NotSupported as reason:
+            verdict, note = "not supported", str(reason)
+        except Exception as error:  # whatever an engine raises: the other cases are still to be run
+            verdict, note = "failed", f"{type(error).__name__}: {error}"
+        yield Result(case, verdict, note, report, time.perf_counter() - started)
+
+
+# ---- engines
+
+
+def find_engine(spec: str) -> Engine:
+    """module:function, FILE.py or FILE.py:function (`run` unless named), or a command (see `command`).
+
+    Raises QwenRefError if there is no such thing.
+    """
+    if not re.fullmatch(r"[\w./\\-]+(\.py|:\w+)", spec):
+        return command(spec)
+    place, _, name = spec.partition(":")
+    try:
+        if place.endswith(".py"):
+            module = import_file(Path(place))
+        else:
+            sys.path.insert(0, os.getcwd())
+            module = importlib.import_module(place)
+        return getattr(module, name or "run")
+    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+        raise QwenRefError(f"engine: {spec}: {error}") from None
+
+
+def import_file(path: Path) -> Any:
+    """What the file imports may lie beside it."""
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PLACES = ("model", "mmproj", "ids", "prompt_tokens", "text", "messages", "media", "inputs", "dump")
+
+
+def command(template: str) -> Engine:
+    """A program, with these in its arguments:
+
+    {model} {mmproj}  GGUF files
+    {ids}             a file with the token ids of prompt and continuation, one a line
+    {prompt_tokens}   how many of them are the prompt
+    {text}            a file with the prompt's text, as the chat template renders it
+    {messages}        a JSON file with `messages` and `tools`
+    {media}           files of pictures and clips: an argument for each
+    {inputs}          a safetensors file: token_ids, positions, and for the vision tower pixel_values,
+                      image_grid_thw, pixel_values_videos and video_grid_thw
+    {dump}            where it writes its tensors, .safetensors; without it the output is read as
+                      llama-eval-callback's
+
+    Raises QwenRefError if it is no command.
+    """
+    try:
+        words = shlex.split(template)
+        for word in words:
+            word.format_map(dict.fromkeys(PLACES, ""))
+    except (ValueError, KeyError, IndexError) as error:
+        raise QwenRefError(f"engine: {template!r} is no command: {error}") from None
+    if not words:
+        raise QwenRefError("engine: the command is empty")
+
+    def engine(case: Case) -> Mapping[str, Any]:
+        if case.media and not re.search(r"\{(media|inputs)\}", template):
+            raise NotSupported("the command has neither {media} nor {inputs}")
+        with tempfile.TemporaryDirectory() as scratch:
+            return run_command(words, case, Path(scratch))
+
+    return engine
+
+
+def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any]:
+    files = {name: scratch / name for name in ("ids", "text", "messages.json", "inputs.safetensors")}
+    dump, output = scratch / "dump.safetensors", scratch / "output.txt"
+    files["ids"].write_text("\n".join(map(str, case.token_ids)) + "\n")
+    files["text"].write_text(case.text)
+    files["messages.json"].write_text(json.dumps({"messages": case.messages, "tools": case.tools}))
+    if any("{inputs}" in word for word in words):
+        from safetensors.numpy import save_file
+
+        save_file(inputs_of(case), files["inputs.safetensors"])
+    places = {name.partition(".")[0]: file for name, file in files.items()}
+    places |= {"model": case.model, "mmproj": case.mmproj, "dump": dump}
+    line: list[str] = []
+    for word in words:
+        if word == "{media}":
+            line += map(str, case.media)
+        else:
+            line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
+    try:
+        with open(output, "wb") as file:
+            done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
+    except OSError as error:
+        raise QwenRefError(f"engine: {line[0]}: {error.strerror or error}") from None
+    if done.returncode:
+        last = output.read_text(errors="replace").strip().rpartition("\n")[2][:200]
+        raise RuntimeError(f"status {done.returncode}, and last: {last}")
+    if not any("{dump}" in word for word in words):
+        return callback.read(output, case.golden)
+    return read_tensors(dump)[0]
+
+
+def inputs_of(case: Case) -> dict[str, np.ndarray]:
+    """token_ids [T], positions [3, T], and of pictures and clips what transformers' processor makes:
+    {image,video}_grid_thw [n, 3], pixel_values(_videos) [patches, C*2*16*16].
+    """
+    from qwen_ref.engine import load as load_model
+
+    golden = case.golden
+    inputs = {"token_ids": golden.inputs["token_ids"], "positions": golden.inputs["positions"]}
+    if case.media:
+        model = load_model(case.model, backend="numpy")
+        prompt = model.encode_prompt(with_media(case))
+        for kind, name in ("image", "pixel_values"), ("video", "pixel_values_videos"):
+            patches = [step for m in prompt.media if m.shape.kind == kind for step in m.patches(None)]
+            if patches:
+                inputs[name] = np.concatenate(patches)
+                inputs[f"{kind}_grid_thw"] = golden.inputs[f"{kind}_grid_thw"]
+    return {name: np.ascontiguousarray(x) for name, x in inputs.items()}
+
+
+def with_media(case: Case) -> list[dict[str, Any]]:
+    """The messages, with the paths of their pictures and clips."""
+    left = iter(case.media)
+
+    def part(part: Any) -> Any:
+        kind = part.get("type")
+        return part | {kind: str(next(left))} if kind in ("image", "video") else part
+
+    return [
+        message | {"content": [part(p) for p in message["content"]]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in case.messages or ()
+    ]
