@@ -196,10 +196,10 @@ def sample_of(name: str, entry: Entry, x: np.ndarray) -> np.ndarray:
 
     A batch of one, or heads that are not split, are the same tensor: the shape [1, T, H*D] for [T, H, D].
     """
-    x = rows_first(entry, x)
-    if not x.ndim or len(x) != entry.shape[0] or x.size != np.prod(entry.shape):
+    rows = rows_first(entry, x)
+    if not rows.ndim or len(rows) != entry.shape[0] or rows.size != np.prod(entry.shape):
         raise QwenRefError(f"{name}: shape {x.shape} should be {entry.shape}")
-    return entry.sample(x.reshape(entry.shape)).astype(np.float64)
+    return entry.sample(rows.reshape(entry.shape)).astype(np.float64)
 
 
 def difference(name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | Partial) -> Difference:
