@@ -175,7 +175,7 @@ def compare_samples(
     """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values."""
     if allowed not in UNIT:
         raise QwenRefError(f"allowed: {allowed!r} is not one of {', '.join(UNIT)}")
-    samples = {name: samples[name] for name in golden.entries if name in samples}
+    samples = {name: samples[name] for name in golden.entries if known_of(samples.get(name))}
     differences = [
         difference(name, golden.entries[name], golden.values[name], x) for name, x in samples.items()
     ]
@@ -189,6 +189,11 @@ def compare_samples(
         {},
         complaint=f"{first.name}: beyond what {allowed} explains" if first else None,
     )
+
+
+def known_of(x: np.ndarray | Partial | None) -> bool:
+    """Is there anything to compare?"""
+    return x is not None and (x.count() if isinstance(x, Partial) else x.size) > 0
 
 
 def sample_of(name: str, entry: Entry, x: np.ndarray) -> np.ndarray:
@@ -296,18 +301,24 @@ def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str 
 
 def wrong_inputs(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> str | None:
     """A sentence on the first of the token ids and positions that is not the golden's."""
+    P = golden.about["prompt_tokens"]
     for name in "token_ids", "positions":
         if not isinstance(x := found.get(name), np.ndarray):
             continue
-        expected = golden.inputs[name]
-        rows = expected.ndim  # a batch of one may stand before, or, in transformers' positions, among them
-        x = x.reshape(-1, x.shape[-1]) if rows == 2 else x.ravel()
-        if x.ndim != rows or x.shape[-1] not in (expected.shape[-1], golden.about["prompt_tokens"]):
-            return f"{name}: shape {list(x.shape)} should be {list(expected.shape)}"
-        expected = expected[..., : x.shape[-1]]
-        if (wrong := np.argwhere(x != expected)).size:
-            at = tuple(int(i) for i in wrong[np.argmin(wrong[:, -1])])
-            return f"{name}: {x[at]} at {list(at)} should be {expected[at]}"
+        expected = golden.inputs[name].reshape(-1, len(golden.inputs["token_ids"]))  # [1 or 3, T]
+        if x.size % len(expected):
+            return f"{name}: shape {list(x.shape)} should be {list(golden.inputs[name].shape)}"
+        x = x.reshape(len(expected), -1)  # a batch of one may stand before them, or among them
+        length = min(x.shape[1], expected.shape[1])
+        wrong = np.flatnonzero((x[:, :length] != expected[:, :length]).any(0))
+        if wrong.size:
+            at = int(wrong[0])
+            ours, theirs = (y[:, at].squeeze().tolist() for y in (expected, x))
+            return f"{name}: of token {at}: {theirs} should be {ours}"
+        if x.shape[1] not in (P, expected.shape[1]):
+            return (
+                f"{name}: there are {x.shape[1]}, and should be {P} (the prompt alone) or {expected.shape[1]}"
+            )
     return None
 
 

@@ -96,6 +96,11 @@ class Case:
         return self.golden.about["tools"]
 
     @property
+    def thinking(self) -> bool | None:
+        """What the chat template is told; None: nothing."""
+        return self.golden.about["thinking"]
+
+    @property
     def allow(self) -> str:
         """The arithmetic that an engine may err by if nobody says otherwise."""
         return self.golden.about["allow"]

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import time
-import urllib.request
-
-import make
 import numpy as np
 import pytest
+from llama_server import Ask, serve
 
 from qwen_ref import load
 from qwen_ref.sampling import Sampling, candidates
@@ -31,29 +24,14 @@ CHAINS = [
 
 @pytest.fixture(scope="module")
 def server(small):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    env = os.environ | {"LD_LIBRARY_PATH": str(make.llama_bin())}
-    options = f"--port {port} -c 512 -ctk f32 -ctv f32 -fa off --no-warmup".split()
-    command = [make.llama_bin() / "llama-server", "-m", small, *options]
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(url + "/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-        process.terminate()
+    with serve(small, "-c", 512) as ask:
+        yield ask
 
 
-def first_probabilities(server: str, request: dict) -> list[dict]:
+def first_probabilities(ask: Ask, request: dict) -> list[dict]:
     """What the first token was drawn from; the server leaves out tokens that end inside a character."""
     for seed in range(50):
-        content = json.dumps(request | {"seed": seed, "return_tokens": True}).encode()
-        answer = json.loads(urllib.request.urlopen(server + "/completion", content, timeout=30).read())
+        answer = ask("/completion", request | {"seed": seed, "return_tokens": True})
         reported = answer.get("completion_probabilities", [])
         if [p["id"] for p in reported] == answer["tokens"]:
             return reported[0]["top_probs"]
