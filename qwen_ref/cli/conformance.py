@@ -85,14 +85,13 @@ def print_card(results: Iterable[Result]) -> list[Result]:
                 worst = f"{most.name}: {times(most.share[report.allowed])} of {report.allowed}"
             kl = f"{report.logits['kl']:.1e}" if report.logits else ""
             greedy = report.greedy or ""
-        note = result.note
+        note = result.note.replace("|", "\\|")
         if result.report and result.report.cause:
             note += f". Likely cause: {result.report.cause}"
         print(
             f"| {result.case.name} | {result.verdict} | {tensors} | {worst} | {kl} | {greedy} | {note} |",
             flush=True,
         )
-    right, count = sum(result.verdict == "right" for result in done), len(done)
-    other = count - right
-    print(f"\n{right} of {count} cases right" + (f", {other} not" if other else ""), file=sys.stderr)
+    right = sum(result.verdict == "right" for result in done)
+    print(f"{right} of {len(done)} cases right", file=sys.stderr)
     return done

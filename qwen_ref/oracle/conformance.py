@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ import numpy as np
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
-from qwen_ref.oracle.compare import Report, compare
+from qwen_ref.oracle.compare import UNIT, Report, compare
 from qwen_ref.oracle.golden import Golden, load, read_tensors
 
 KIT = Path(__file__).with_name("kit")
@@ -135,7 +136,12 @@ class Result:
 
 
 def run(engine: Engine, chosen: Sequence[Case], allow: str | None = None) -> Iterator[Result]:
-    """The engine on one case after another. `allow` takes the place of what each case allows."""
+    """The engine on one case after another. `allow` takes the place of what each case allows.
+
+    Raises QwenRefError if there is no such arithmetic.
+    """
+    if allow is not None and allow not in UNIT:
+        raise QwenRefError(f"allow: {allow!r} is not one of {', '.join(UNIT)}")
     for case in chosen:
         started = time.perf_counter()
         report = None
@@ -145,7 +151,7 @@ def run(engine: Engine, chosen: Sequence[Case], allow: str | None = None) -> Ite
         except NotSupported as reason:
             verdict, note = "not supported", str(reason)
         except Exception as error:  # whatever an engine raises: the other cases are still to be run
-            verdict, note = "failed", f"{type(error).__name__}: {error}"
+            verdict, note = "failed", " ".join(f"{type(error).__name__}: {error}".split())
         yield Result(case, verdict, note, report, time.perf_counter() - started)
 
 
@@ -206,8 +212,8 @@ def command(template: str) -> Engine:
             word.format_map(dict.fromkeys(PLACES, ""))
     except (ValueError, KeyError, IndexError) as error:
         raise QwenRefError(f"engine: {template!r} is no command: {error}") from None
-    if not words:
-        raise QwenRefError("engine: the command is empty")
+    if not words or shutil.which(words[0]) is None:
+        raise QwenRefError(f"engine: {template!r}: there is no such program, Python file or module:function")
 
     def engine(case: Case) -> Mapping[str, Any]:
         if case.media and not re.search(r"\{(media|inputs)\}", template):
@@ -236,11 +242,8 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
             line += map(str, case.media)
         else:
             line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
-    try:
-        with open(output, "wb") as file:
-            done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
-    except OSError as error:
-        raise QwenRefError(f"engine: {line[0]}: {error.strerror or error}") from None
+    with open(output, "wb") as file:
+        done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
     if done.returncode:
         last = output.read_text(errors="replace").strip().rpartition("\n")[2][:200]
         raise RuntimeError(f"status {done.returncode}, and last: {last}")
