@@ -39,7 +39,7 @@ oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on sma
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
 	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle
 
-arm64: .venv/core  ## the kernels' tests on an emulated Raspberry Pi 5 and 4 (root, Debian, half an hour)
+arm64: .venv/core  ## the kernels' tests and the conformance kit on an emulated Raspberry Pi 5 and 4 (root, half an hour)
 	PYTHON=$(PY) tests/arm64/run.sh
 
 fuzz: .venv/core  ## 100,000 mutated GGUF files

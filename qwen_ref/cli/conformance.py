@@ -70,7 +70,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def print_card(results: Iterable[Result]) -> list[Result]:
     """A Markdown table, a line as soon as its case is through."""
-    from qwen_ref.oracle.check import times
+    from qwen_ref.oracle.compare import times
 
     print("| case | verdict | tensors | nearest to its budget | KL of the logits | greedy tokens | |")
     print("|---|---|---:|---|---:|---|---|")

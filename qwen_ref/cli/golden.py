@@ -32,6 +32,7 @@ from qwen_ref.errors import QwenRefError
 
 if TYPE_CHECKING:
     from qwen_ref.engine import Model
+    from qwen_ref.oracle.compare import Report
 
 SMALL = 1 << 16  # tokens x hidden_size x layers up to which everything is kept: about 15 MB
 ROWS, COLUMNS = 3, 256  # kept of each tensor of a larger model
@@ -66,10 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows",
         type=rows_of,
         metavar="N[,N…]",
-        help="tokens to keep of each tensor: how many, or which (all of a small model, else 3)",
+        help="tokens to keep of each tensor: how many, which, or all (all of a small model, else 3)",
     )
     record.add_argument(
-        "--columns", type=int, metavar="N", help="columns to keep, at most (all of a small model, else 256)"
+        "--columns",
+        type=count_of,
+        metavar="N",
+        help="columns to keep, at most, or all (all of a small model, else 256)",
     )
     record.add_argument("--memory", type=float, default=4, metavar="GIB", help="for weights as floats (4)")
     record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the golden, .safetensors")
@@ -93,9 +97,14 @@ def run(args: argparse.Namespace) -> int:
     return {"record": record_golden, "show": show}.get(args.golden, check)(args)
 
 
+def count_of(text: str) -> int:
+    """ "3" -> 3, "all" -> more than there can be."""
+    return sys.maxsize if text == "all" else int(text)
+
+
 def rows_of(text: str) -> int | list[int]:
     """ "3" -> 3, "0,1,-1" -> [0, 1, -1]."""
-    return [int(n) for n in text.split(",")] if "," in text else int(text)
+    return [int(n) for n in text.split(",")] if "," in text else count_of(text)
 
 
 def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | None]:
@@ -225,10 +234,12 @@ def check(args: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(report), indent=1))
     else:
         print_report(report)
-    return 1 if report.first else 0
+    return 1 if report.complaint else 0
 
 
-def print_report(report) -> None:  # type: ignore[no-untyped-def]
+def print_report(report: Report) -> None:
+    from qwen_ref.oracle.check import verdict
+
     print(f"{'tensor':40} {'error/rms':>9} {'max':>9} {'cosine':>11}  explained by")
     for d in report.differences:
         mark = "  <- first" if d is report.first else ""
@@ -238,8 +249,8 @@ def print_report(report) -> None:  # type: ignore[no-untyped-def]
         print(f"logits: {name} {value:.3g}")
     if report.missing:
         print(f"not in the dump: {len(report.missing)} tensors, the first {report.missing[0]}")
-    if report.first is None:
-        print(f"all within what {report.allowed} explains")
-    else:
-        print(f"{report.first.name}: the first that {report.allowed} does not explain")
+    if report.greedy:
+        print(f"greedy: {report.greedy}")
+    print(verdict(report))
+    if report.first:
         print(f"likely cause: {report.cause}" if report.cause else "no known mistake does this")

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.oracle.compare import Report, compare
+from qwen_ref.oracle.compare import Report, compare, times
 from qwen_ref.oracle.golden import Golden, load
 
 BEFORE, AFTER = 3, 3  # rows of the table around the first tensor that is wrong
@@ -33,7 +33,8 @@ def check(
     names    patterns (fnmatch) of tensors that have to be among them; all that was found is compared
 
     Raises AssertionError with the first tensor that is beyond the budget, its likely cause and its
-    neighbours, or with the tensors that had to be found and were not. Raises QwenRefError if the golden, or
+    neighbours, with token ids, positions or greedy tokens that are others, or with the tensors that had to be
+    found and were not. Raises QwenRefError if the golden, or
     what was found, cannot be used.
     """
     __tracebackhide__ = True  # pytest then shows the line that called this
@@ -45,15 +46,16 @@ def check(
     if absent := [name for name in wanted if name not in found]:
         raise AssertionError(f"{len(absent)} of {len(wanted)} tensors were not given: {some(absent)}")
     report = compare(golden, found, allow)
-    if report.first is not None:
+    if report.complaint:
         raise AssertionError(message(golden, report))
     return report
 
 
 def message(golden: Golden, report: Report) -> str:
-    """Of a report whose `first` is not None: the verdict, what is around that tensor, and what is unknown."""
+    """Of a report with a complaint: that, what is around the tensor that is wrong, and what is unknown."""
     first = report.first
-    assert first is not None
+    if first is None:
+        return verdict(report)
     at = report.differences.index(first)
     lines = [
         verdict(report),
@@ -79,20 +81,10 @@ def message(golden: Golden, report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """One line."""
-    if report.first is None:
-        count = len(report.differences)
-        return f"All {count} tensors that were compared are within what {report.allowed} explains"
-    return (
-        f"{report.first.name} is the first tensor that {report.allowed} does not explain: its error is "
-        f"{times(report.first.share[report.allowed])} the budget"
+    all_right = (
+        f"All {len(report.differences)} tensors that were compared are within what {report.allowed} explains"
     )
-
-
-def times(share: float) -> str:
-    """0.25 -> 25 %, 3.14 -> 3.1 ×, 31415 -> 31,415 ×"""
-    if share <= 1:
-        return f"{share * 100:.0f} %"
-    return f"{share:.1f} ×" if share < 10 else f"{share:,.0f} ×" if share < 1e6 else f"{share:.0e} ×"
+    return report.complaint or all_right
 
 
 def some(names: Sequence[str]) -> str:

@@ -187,8 +187,18 @@ def compare_samples(
         cause_of(golden, first, samples[first.name], allowed) if first else None,
         [name for name in golden.entries if name not in samples],
         {},
-        complaint=f"{first.name}: beyond what {allowed} explains" if first else None,
+        complaint=f"{first.name} is the first tensor that {allowed} does not explain: its error is "
+        f"{times(first.share[allowed])} the budget"
+        if first
+        else None,
     )
+
+
+def times(share: float) -> str:
+    """0.25 -> 25 %, 3.14 -> 3.1 ×, 31415 -> 31,415 ×"""
+    if share <= 1:
+        return f"{share * 100:.0f} %"
+    return f"{share:.1f} ×" if share < 10 else f"{share:,.0f} ×" if share < 1e6 else f"{share:.0e} ×"
 
 
 def known_of(x: np.ndarray | Partial | None) -> bool:

@@ -12,8 +12,8 @@ from html import escape
 from itertools import groupby
 
 from qwen_ref.files import write_whole
-from qwen_ref.oracle.check import times, verdict
-from qwen_ref.oracle.compare import SLACK, UNIT, Difference, Report
+from qwen_ref.oracle.check import verdict
+from qwen_ref.oracle.compare import SLACK, UNIT, Difference, Report, times
 from qwen_ref.oracle.golden import Entry, Golden
 
 WIDTH, HEIGHT = 1120, 420  # of the chart
@@ -85,7 +85,7 @@ def write_page(path: str | os.PathLike[str], golden: Golden, report: Report, nam
 def page(golden: Golden, report: Report, names: tuple[str, str]) -> str:
     """The HTML of it. All that comes from files is escaped."""
     title = f"{names[1]} beside {names[0]}"
-    bad = report.first is not None
+    bad = report.complaint is not None
     cause = ""
     if bad:
         sentence = (

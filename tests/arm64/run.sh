@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the kernels as a Raspberry Pi 5 and a Pi 4 would: in an arm64 Debian, emulated by QEMU, with what Linux
-# says there about the processor. For root on Debian, with the packages qemu-user-static and debootstrap; the
-# system takes 1 GB in the directory ARM64 and is kept for the next time.
+# Runs the kernels, and the conformance kit with NumPy, as a Raspberry Pi 5 and a Pi 4 would: in an arm64 Debian,
+# emulated by QEMU, with what Linux says there about the processor. For root on Debian, with the packages
+# qemu-user-static and debootstrap; the system takes 1 GB in the directory ARM64 and is kept for the next time.
 #
 #     tests/arm64/run.sh [cortex-a76] [cortex-a72]
 set -eu
@@ -48,5 +48,6 @@ for cpu in ${*:-cortex-a76 cortex-a72}; do
 	on "$cpu" "python -c 'from qwen_ref.kernels import simd; print(\"$cpu:\", simd.DOT, sorted(simd.FEATURES))'"
 	on "$cpu" "python $generate" | "$PYTHON" -c "$tokens" | diff "$ARM64/tokens" -
 	echo "the same tokens as on this machine"
+	on "$cpu" "python tests/arm64/exact.py"
 	on "$cpu" "python -m pytest tests/qwen_ref/test_kernels.py tests/gguf_io"
 done
