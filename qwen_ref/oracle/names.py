@@ -19,10 +19,10 @@ class Name(NamedTuple):
 
 
 ENDS = [
-    Name("rope.angle", "", "", "[T, R/2], radians"),
+    Name("rope.angle", "-", "", "[T, R/2], radians"),
     Name("rope.cos", "rotary_emb, first half of the first of two", "", "[T, R/2]"),
     Name("rope.sin", "rotary_emb, first half of the second of two", "", "[T, R/2]"),
-    Name("embed_tokens", "embed_tokens", "model.input_embed", "[T, hidden]"),
+    Name("embed_tokens", "in layers.0", "model.input_embed", "[T, hidden]"),
     Name("norm", "norm", "h_nextn, result_norm", "[T, hidden]"),
     Name("logits", "lm_head", "result_output", "[T, vocab]"),
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.kernels import KERNELS
 from qwen_ref.model import deltanet
 from qwen_ref.model.trace import watching
 from qwen_ref.oracle import conformance
@@ -80,6 +81,29 @@ def test_an_eps_in_another_place_shows_with_small_keys(monkeypatch):
     small = results["small-keys"]
     assert small.verdict == "wrong" and small.report.first.name == "layers.0.linear_attn.k_norm"
     assert small.report.cause.startswith("the l2-norm has its eps in another place")
+
+
+def test_the_kernels_are_right():
+    """Their cache of keys and values is float16, their activations are 8-bit where weights are quantized."""
+
+    def kernels(case):
+        model = load(case.model)
+        assert model.text.layers is KERNELS
+        messages = conformance.with_media(case) if case.messages else case.text
+        prompt = model.encode_prompt(
+            messages, tools=case.tools, thinking=case.thinking, raw=not case.messages
+        )
+        count = len(case.token_ids) - case.prompt_tokens
+        answer = model.generate(prompt, max_tokens=count, temperature=0, presence_penalty=0)
+        list(answer)
+        found = {"token_ids": np.array(prompt.token_ids), "generated": answer.token_ids}
+        if not case.media:
+            found["logits"] = model.text.forward(case.token_ids, model.text.new_state())
+        return found
+
+    for case in cases():
+        (result,) = conformance.run(kernels, [case], "int8" if case.allow == "int8" else "float16")
+        assert (result.verdict, result.note) == ("right", ""), case.name
 
 
 # ---- what engines answer

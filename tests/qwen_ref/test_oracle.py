@@ -1,8 +1,10 @@
 """Goldens: exact, the same each time, and mistakes that are planted in a model are found where they are."""
 
 import json
+import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from qwen_ref import QwenRefError
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
-from qwen_ref.oracle import golden
+from qwen_ref.oracle import golden, names
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes import contiguous
 from qwen_ref.oracle.compare import compare
@@ -184,6 +186,23 @@ def test_a_planted_mistake_is_found_and_named(truth, monkeypatch, mistake, arith
     report = compare(truth, mistake(monkeypatch, open_model(np.float32)), arithmetic)
     assert report.first.name == tensor
     assert report.cause.startswith(cause)
+
+
+# ---- names
+
+
+def test_the_page_lists_all_names(truth):
+    lists = names.ENDS, names.LAYER, names.ATTENTION, names.DELTANET
+    vision = names.VISION, names.VISION_BLOCK, names.MERGER
+    page = (FIXTURES.parents[1] / "docs" / "golden.md").read_text()
+    for name in chain(*lists, *vision):
+        theirs = name.transformers or "the module itself", name.ggml or "-"
+        assert f"| `{name.ours}` | {theirs[0]} | {theirs[1]} | {name.rows} |" in page
+    known = {name.ours for name in chain(*lists)}
+    found = {
+        re.sub(r"^layers\.\d+\.", "", re.sub(r"weights\.\d+", "weights.N", name)) for name in truth.entries
+    }
+    assert found == known
 
 
 # ---- files
