@@ -48,6 +48,6 @@ for cpu in ${*:-cortex-a76 cortex-a72}; do
 	on "$cpu" "python -c 'from qwen_ref.kernels import simd; print(\"$cpu:\", simd.DOT, sorted(simd.FEATURES))'"
 	on "$cpu" "python $generate" | "$PYTHON" -c "$tokens" | diff "$ARM64/tokens" -
 	echo "the same tokens as on this machine"
-	on "$cpu" "python tests/arm64/exact.py"
+	on "$cpu" "PYTHONPATH=. python tests/arm64/exact.py"
 	on "$cpu" "python -m pytest tests/qwen_ref/test_kernels.py tests/gguf_io"
 done

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
@@ -83,7 +84,16 @@ def test_an_eps_in_another_place_shows_with_small_keys(monkeypatch):
     assert small.report.cause.startswith("the l2-norm has its eps in another place")
 
 
-def test_the_kernels_are_right():
+@pytest.fixture
+def one_thread():
+    """Two that wait for each other on a busy machine take seconds for what is a moment's work."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
+
+
+def test_the_kernels_are_right(one_thread):
     """Their cache of keys and values is float16, their activations are 8-bit where weights are quantized."""
 
     def kernels(case):
