@@ -4,7 +4,7 @@ PY := .venv/bin/python
 MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 
-.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures tiny tiny-scores tiny-engines clean
+.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures kit tiny tiny-scores tiny-engines clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench: .venv/oracle $(MODEL)  ## this project and llama.cpp in turn on one file,
 
 fixtures: .venv/oracle  ## make the committed test models anew
 	$(PY) tests/fixtures/make.py fixtures
+
+kit: .venv/oracle  ## make the conformance kit anew
+	$(PY) tests/fixtures/kit.py
 
 # The small model of the package; see examples/tiny_model.
 TINY := build/tiny_model

@@ -10,4 +10,5 @@
 - callback.py    reads what llama.cpp's llama-eval-callback prints
 - check.py       a comparison as an assertion, for tests
 - page.py        a comparison as an HTML page
+- conformance.py the kit (kit/), and engines that are run over it
 """
