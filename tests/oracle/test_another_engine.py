@@ -29,6 +29,14 @@ def test_a_faultless_engine_passes():
     assert "3 passed" in done.stdout
 
 
+def test_it_is_right_on_the_kit():
+    line = [sys.executable, "-m", "qwen_ref", "conformance", "--engine", "kit.py"]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    verdicts = [row.split(" | ")[1] for row in done.stdout.splitlines()[2:]]
+    assert sorted(verdicts) == ["not supported"] * 4 + ["right"] * 14
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found_and_named(mistake):
     done = run(BREAK=mistake)
