@@ -7,13 +7,14 @@ it explains the tensor: if what is left of the error is a small part of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked
-from qwen_ref.model.rope import apply_rope, cos_sin
+from qwen_ref.model.rope import apply_rope, cos_sin, frequencies
 from qwen_ref.oracle.golden import Golden
 
 LEFT = 0.3  # of the error, at most, if a cause explains it
@@ -158,16 +159,23 @@ def halves(golden: Golden, name: str, found: Array) -> Array | None:
 # ---- positions
 
 
-def other_rope(axis_of: Callable[[Config], Array]) -> Cause:
+Turn = Callable[[Array, Config], tuple[Array, Config]]  # positions [3, rows] -> coordinate [rows, R/2 or 1]
+
+
+def other_rope(turn: Turn) -> Cause:
+    """RoPE by other coordinates, or another configuration: seen in its tables, or in queries and keys."""
+
     def cause(golden: Golden, name: str, found: Array) -> Array | None:
-        if last(name) not in ("q_rope", "k_rope"):
+        entry = golden.entries[name]
+        if entry.stride != 1 or not (name.startswith("rope.") or last(name) in ("q_rope", "k_rope")):
             return None
-        before, config = whole_rows(golden, beside(name, last(name)[0] + "_norm")), golden.config
-        if before is None:
-            return None
-        positions = golden.inputs["positions"][:, golden.entries[name].rows]  # [3, T] -> [3, rows]
-        coordinate = positions[axis_of(config)].T  # [3, rows] -> [R/2, rows] -> [rows, R/2]
-        return apply_rope(before, *cos_sin(coordinate, config))
+        coordinate, config = turn(golden.inputs["positions"][:, entry.rows], golden.config)
+        cos, sin = cos_sin(coordinate, config)  # [rows, R/2]
+        tables = {"rope.angle": coordinate * frequencies(config)[1], "rope.cos": cos, "rope.sin": sin}
+        if name in tables:
+            return tables[name]
+        before = whole_rows(golden, beside(name, last(name)[0] + "_norm"))
+        return None if before is None else apply_rope(before, cos, sin)
 
     return cause
 
@@ -177,8 +185,20 @@ def contiguous(config: Config) -> Array:
     return np.repeat(np.arange(3), sections)[: config.rotary_dim // 2]
 
 
-def time_only(config: Config) -> Array:
-    return np.zeros(config.rotary_dim // 2, int)
+def contiguous_sections(positions: Array, config: Config) -> tuple[Array, Config]:
+    return positions[contiguous(config)].T, config  # [3, rows] -> [R/2, rows] -> [rows, R/2]
+
+
+def time_only(positions: Array, config: Config) -> tuple[Array, Config]:
+    return positions[0][:, None], config
+
+
+def counted_from_one(positions: Array, config: Config) -> tuple[Array, Config]:
+    return positions[frequencies(config)[0]].T + 1, config
+
+
+def not_scaled(positions: Array, config: Config) -> tuple[Array, Config]:
+    return positions[frequencies(config)[0]].T, dataclasses.replace(config, yarn=None)
 
 
 def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
@@ -189,8 +209,8 @@ def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
     if before is None:
         return None
     R = config.rotary_dim
-    times = golden.inputs["positions"][0, golden.entries[name].rows]
-    cos, sin = cos_sin(times[:, None], config)  # [rows] -> [rows, 1] -> [rows, R/2]
+    positions = golden.inputs["positions"][:, golden.entries[name].rows]  # [3, T] -> [3, rows]
+    cos, sin = cos_sin(positions[frequencies(config)[0]].T, config)  # [rows, R/2]
     order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, before.shape[-1])])
     turned = apply_rope(before[..., order], cos, sin)
     return turned[..., np.argsort(order)]
@@ -201,7 +221,7 @@ def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
 
 def chunk_boundary(golden: Golden, name: str, found: Array) -> Array | None:
     """Right up to a multiple of 16 tokens, and wrong from there on: what is left then is nothing."""
-    if not ("linear_attn" in name and last(name) in ("o", "state", "conv1d")) or last(name) == "state":
+    if "linear_attn" not in name or last(name) not in ("o", "conv1d"):
         return None
     exact, rows = golden.values[name], np.array(golden.entries[name].rows)
     error = np.linalg.norm(found - exact, axis=1) / np.maximum(np.linalg.norm(exact, axis=1), 1e-300)
@@ -219,8 +239,12 @@ CAUSES: dict[str, Cause] = {
     "V heads stand in GGUF's tiled order; in a golden those lie together that share a K head": tiled_heads,
     "V heads read the wrong K heads: repeated where they are tiled, or the other way round": wrong_keys,
     "the state is transposed: a golden has [H, K, V]": transposed,
-    "RoPE's sections are contiguous; Qwen3.5 interleaves time, row and column": other_rope(contiguous),
+    "RoPE's sections are contiguous; Qwen3.5 interleaves time, row and column": other_rope(
+        contiguous_sections
+    ),
     "RoPE knows only one coordinate; pictures have time, row and column": other_rope(time_only),
+    "RoPE counts from 1; the first token has position 0": other_rope(counted_from_one),
+    "RoPE is not scaled; the file asks for YaRN": other_rope(not_scaled),
     "RoPE turns neighbours; dimension i turns with i + R/2": neighbours_rotated,
     "the l2-norm has its eps in another place: it belongs inside the root, beside the sum": other_length,
     "the norm has another weight: 1 + the checkpoint's, as in GGUF (linear_attn.norm: no 1)": other_weight,

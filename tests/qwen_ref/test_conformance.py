@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from qwen_ref import QwenRefError, load
 from qwen_ref.kernels import KERNELS
-from qwen_ref.model import deltanet
+from qwen_ref.model import attention, deltanet, text
+from qwen_ref.model.rope import apply_rope, rope_tables
 from qwen_ref.model.trace import watching
 from qwen_ref.oracle import conformance
 from qwen_ref.oracle.conformance import Case, NotSupported, cases
@@ -114,6 +116,43 @@ def test_the_kernels_are_right(one_thread):
     for case in cases():
         (result,) = conformance.run(kernels, [case], "int8" if case.allow == "int8" else "float16")
         assert (result.verdict, result.note) == ("right", ""), case.name
+
+
+@pytest.mark.parametrize(
+    "case, mistake, cause",
+    [
+        ("yarn", lambda p, config: (p, replace(config, yarn=None)), "RoPE is not scaled"),
+        ("plain", lambda p, config: (p + 1, config), "RoPE counts from 1"),
+        ("images", lambda p, config: (np.tile(p[0], (3, 1)), config), "RoPE knows only one coordinate"),
+        ("images", None, "RoPE turns neighbours"),
+    ],
+)
+@pytest.mark.parametrize("shows_tables", [False, True])
+def test_mistakes_of_rope(monkeypatch, case, mistake, cause, shows_tables):
+    """Seen in its tables by an engine that shows them, else in the queries."""
+
+    def neighbours(x, cos, sin):
+        R = 2 * cos.shape[1]
+        if R != 64:  # the vision tower's
+            return apply_rope(x, cos, sin)
+        turned = apply_rope(np.concatenate([x[..., 0:R:2], x[..., 1:R:2]], -1), cos, sin)
+        turned = turned.reshape(*x.shape[:2], 2, -1).swapaxes(2, 3)  # [T, H, R] -> [T, H, R/2, 2]
+        return np.concatenate([turned.reshape(*x.shape[:2], R), x[..., R:]], -1)
+
+    def tables(positions, config, dtype, real=rope_tables):
+        return real(*mistake(positions, config), dtype)
+
+    def run_case(case):
+        found = engine(case)
+        return {name: x for name, x in found.items() if shows_tables or not name.startswith(("rope", "pos"))}
+
+    if mistake:
+        monkeypatch.setattr(text, "rope_tables", tables)
+    else:
+        monkeypatch.setattr(attention, "apply_rope", neighbours)
+    report = card(run_case, case)[case].report
+    expected = "rope.angle" if shows_tables and mistake else "layers.1.self_attn.q_rope"
+    assert report.first.name == expected and report.cause.startswith(cause)
 
 
 # ---- what engines answer

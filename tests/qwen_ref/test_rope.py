@@ -11,7 +11,7 @@ from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.config import Yarn, read_config
 from qwen_ref.model import rope
-from qwen_ref.oracle import golden
+from qwen_ref.oracle import conformance, golden
 from qwen_ref.oracle.causes import find_cause
 
 SCALING = "qwen35.rope.scaling."
@@ -94,23 +94,10 @@ def test_what_yarn_cannot_do_without_is_named(fixtures, tmp_path):
 # ---- goldens
 
 
-def small_golden(fixtures, tmp_path):
-    """Random queries before and after RoPE, saved and read again."""
-    config = of_file(fixtures, tmp_path, **YARN, yarn_attn_factor=2.0)
-    before = np.random.default_rng(0).standard_normal((40, config.num_attention_heads, config.head_dim))
-    after = rope.apply_rope(before, *rope.rope_tables(POSITIONS, config, np.float64))
-    values = {"layers.3.self_attn.q_norm": before, "layers.3.self_attn.q_rope": after}
-    entries = {name: golden.Entry(x.shape, list(range(40)), 1, 1.0, 1.0) for name, x in values.items()}
-    rows = {name: golden.as_rows(x) for name, x in values.items()}
-    rms = {name: np.ones(40) for name in values}
-    made = golden.Golden({}, config, entries, {"positions": POSITIONS}, rows, rms)
-    golden.save(made, tmp_path / "yarn.safetensors")
-    return golden.load(tmp_path / "yarn.safetensors"), before
-
-
-def test_a_golden_keeps_the_scaling(fixtures, tmp_path):
-    kept, _ = small_golden(fixtures, tmp_path)
-    assert kept.config.yarn == Yarn(4, 16, 32, 1, 2) and hash(kept.config)
+def test_a_golden_keeps_the_scaling():
+    (case,) = conformance.cases(["yarn"])
+    assert case.golden.config == read_config(open_gguf(case.model)) and hash(case.golden.config)
+    assert case.golden.config.yarn == Yarn(4, 64, 32, 1, pytest.approx(0.1 * np.log(4) + 1))
 
 
 def neighbours(x, cos, sin):
@@ -121,11 +108,24 @@ def neighbours(x, cos, sin):
     return np.concatenate([turned, x[..., R:]], axis=-1)
 
 
-def test_mistakes_are_named_with_yarn_too(fixtures, tmp_path, monkeypatch):
-    kept, before = small_golden(fixtures, tmp_path)
-    flat = np.tile(POSITIONS[0], (3, 1))
-    tables = rope.rope_tables(flat, kept.config, np.float64)
-    only_time, in_pairs = rope.apply_rope(before, *tables), neighbours(before, *tables)
-    for wrong, cause in ((only_time, "RoPE knows only one coordinate"), (in_pairs, "RoPE turns neighbours")):
+def test_mistakes_are_named_with_yarn_and_pictures(fixtures, tmp_path):
+    config = of_file(fixtures, tmp_path, **YARN, yarn_attn_factor=2.0)
+    before = np.random.default_rng(0).standard_normal((40, config.num_attention_heads, config.head_dim))
+    tables = rope.rope_tables(POSITIONS, config, np.float64)
+    values = {
+        "layers.3.self_attn.q_norm": before,
+        "layers.3.self_attn.q_rope": rope.apply_rope(before, *tables),
+    }
+    entries = {name: golden.Entry(x.shape, list(range(40)), 1, 1.0, 1.0) for name, x in values.items()}
+    rows = {name: golden.as_rows(x) for name, x in values.items()}
+    kept = golden.Golden({}, config, entries, {"positions": POSITIONS}, rows, {})
+
+    flat = rope.rope_tables(np.tile(POSITIONS[0], (3, 1)), config, np.float64)
+    plain = rope.rope_tables(POSITIONS, replace(config, yarn=None), np.float64)
+    for wrong, cause in (
+        (rope.apply_rope(before, *flat), "RoPE knows only one coordinate"),
+        (rope.apply_rope(before, *plain), "RoPE is not scaled"),
+        (neighbours(before, *tables), "RoPE turns neighbours"),
+    ):
         found = find_cause(kept, "layers.3.self_attn.q_rope", golden.as_rows(wrong))
         assert found is not None and found.startswith(cause)
