@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, as_numpy
+from qwen_ref.oracle.logits import agreement
 
 # The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
 UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
@@ -91,9 +92,8 @@ class Report:
     first      the first tensor beyond that, None if there is none
     cause      what is known to do this to a tensor, None if nothing is
     missing    tensors of the golden that the engine did not give
-    logits     of the logits, if whole rows were given: KL divergence (nats; where the golden keeps only some
-               columns, that of the best 20 and all others together), share of rows with the same best token,
-               and of the best five that are among the engine's best five
+    logits     of the logits, if they were given: mean KL divergence (nats, of the best 20 and all others
+               together), how often the best token is the same, and how many of the best five are
     greedy     the engine's greedy tokens beside the golden's: a sentence; None if it gave none
     complaint  what is wrong, in one sentence (other tokens or positions come before `first`), or None
     """
@@ -115,58 +115,69 @@ def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") 
     own `token_ids`, `positions` [3, T], and `generated`: its greedy tokens after the prompt.
     Raises QwenRefError if none has a name of the golden's, or one has another shape, or what is no number.
     """
-    if not any(name in golden.entries or name in BESIDE for name in found):
+    unknown = unknown_layer(golden, found)
+    if not unknown and not any(name in golden.entries or name in BESIDE for name in found):
         some = ", ".join(list(found)[:3]) or "nothing"
         raise QwenRefError(
             f"no tensor has a name of the golden's ({', '.join(list(golden.entries)[:3])}, …), but: {some}"
         )
-    arrays = {
-        name: x if isinstance(x := found[name], Partial) else as_numpy(name, x)
-        for name in [*BESIDE, *golden.entries]
-        if name in found
-    }
-    samples = samples_of(golden, {n: x for n, x in arrays.items() if n not in BESIDE})
-    report = compare_samples(golden, samples, allowed)
-    if isinstance(logits := arrays.get("logits"), np.ndarray):
-        rows = logits.reshape(-1, golden.entries["logits"].shape[1])
-        report.logits = of_logits(golden, rows, range(len(rows)))
-    greedy = None
-    if isinstance(generated := arrays.get("generated"), np.ndarray):
-        report.greedy, greedy = of_greedy(golden, generated.ravel().tolist(), allowed)
-    report.complaint = wrong_inputs(golden, arrays) or report.complaint or greedy
+    beside = {name: as_numpy(name, found[name]) for name in BESIDE if name in found}
+    tensors = shaped(golden, {name: x for name, x in found.items() if name in golden.entries})
+    with np.errstate(all="ignore"):  # what an engine gives may be anything
+        report = compare_samples(golden, {n: sample_of(golden, n, x) for n, x in tensors.items()}, allowed)
+        unlikely = greedy = None
+        if isinstance(logits := tensors.get("logits"), np.ndarray):
+            report.logits = agreement(golden.inputs, logits)
+            unlikely = too_far(golden, report.logits["kl"], allowed)
+    if "generated" in beside:
+        report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
+    report.complaint = wrong_inputs(golden, beside) or unknown or report.complaint or unlikely or greedy
     return report
 
 
-def samples_of(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> dict[str, np.ndarray | Partial]:
-    """What the golden keeps of each tensor. An engine may run the prompt alone, without the continuation.
+def shaped(golden: Golden, found: Mapping[str, Any]) -> dict[str, np.ndarray | Partial]:
+    """Arrays in the golden's shapes, of all T tokens or of the P of the prompt, if the engine ran it alone.
 
-    Then the state, which is another one, and attention weights, which have fewer columns, are left out.
+    A batch of one, or heads that are not split, are the same tensor: the shape [1, T, H*D] for [T, H, D].
+    Of a prompt alone the state, which is another one, and attention weights, which have fewer columns, are
+    left out. Raises QwenRefError if a shape is another.
     """
     T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
-    once = {n: x for n, x in found.items() if not n.startswith(MEDIA) and not ALL_TOKENS.search(n)}
-    arrays = {n: x for n, x in once.items() if isinstance(x, np.ndarray)}
-    if P == T or not any(len(rows_first(golden.entries[n], x)) == P for n, x in arrays.items()):
-        return {
-            n: x if isinstance(x, Partial) else sample_of(n, golden.entries[n], x) for n, x in found.items()
-        }
-    media = {n: x for n, x in found.items() if n.startswith(MEDIA)}
-    return {
-        n: x if isinstance(x, Partial) else prompt_alone(n, golden.entries[n], x, P)
-        for n, x in (media | once).items()
-    }
+    tensors: dict[str, np.ndarray | Partial] = {}
+    not_shaped = {}
+    for name, x in found.items():
+        shape = golden.entries[name].shape
+        if isinstance(x, Partial):
+            tensors[name] = x
+            continue
+        x = as_numpy(name, x)
+        rows = x[0] if x.ndim > 1 and x.shape[0] == 1 != shape[0] else x
+        count = len(rows) if rows.ndim else 0
+        some = count == P and not name.startswith(MEDIA)
+        if (count == shape[0] or some) and rows.size == count * math.prod(shape[1:]):
+            tensors[name] = rows.reshape(count, *shape[1:])
+        else:
+            not_shaped[name] = x.shape
+    alone = P < T and any(
+        isinstance(x, np.ndarray) and len(x) == P
+        for name, x in tensors.items()
+        if not name.startswith(MEDIA) and not ALL_TOKENS.search(name)
+    )
+    for name, theirs in not_shaped.items():
+        if not (alone and ALL_TOKENS.search(name)):
+            raise QwenRefError(f"{name}: shape {theirs} should be {golden.entries[name].shape}")
+    return {name: x for name, x in tensors.items() if not (alone and ALL_TOKENS.search(name))}
 
 
-def prompt_alone(name: str, entry: Entry, x: np.ndarray, tokens: int) -> np.ndarray | Partial:
-    x = rows_first(entry, x)
-    if len(x) != tokens:
-        return sample_of(name, entry, x)
-    unknown = np.full((entry.shape[0] - tokens, *x.shape[1:]), np.nan)
-    return Partial(sample_of(name, entry, np.concatenate([x, unknown])), 0.0)
-
-
-def rows_first(entry: Entry, x: np.ndarray) -> np.ndarray:
-    """Without a batch of one."""
-    return x[0] if x.ndim > 1 and x.shape[0] == 1 != entry.shape[0] else x
+def sample_of(golden: Golden, name: str, x: np.ndarray | Partial) -> np.ndarray | Partial:
+    """What the golden keeps of a tensor, float64 [rows, columns]; of a prompt alone only that is known."""
+    entry = golden.entries[name]
+    if isinstance(x, Partial):
+        return x
+    if len(x) == entry.shape[0]:
+        return entry.sample(x).astype(np.float64)
+    unknown = np.full((entry.shape[0] - len(x), *x.shape[1:]), np.nan)
+    return Partial(entry.sample(np.concatenate([x, unknown])), 0.0)
 
 
 def compare_samples(
@@ -204,17 +215,6 @@ def times(share: float) -> str:
 def known_of(x: np.ndarray | Partial | None) -> bool:
     """Is there anything to compare?"""
     return x is not None and (x.count() if isinstance(x, Partial) else x.size) > 0
-
-
-def sample_of(name: str, entry: Entry, x: np.ndarray) -> np.ndarray:
-    """What the golden keeps of a tensor, float64 [rows, columns].
-
-    A batch of one, or heads that are not split, are the same tensor: the shape [1, T, H*D] for [T, H, D].
-    """
-    rows = rows_first(entry, x)
-    if not rows.ndim or len(rows) != entry.shape[0] or rows.size != np.prod(entry.shape):
-        raise QwenRefError(f"{name}: shape {x.shape} should be {entry.shape}")
-    return entry.sample(rows.reshape(entry.shape)).astype(np.float64)
 
 
 def difference(name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | Partial) -> Difference:
@@ -270,26 +270,12 @@ def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed
 # ---- tokens and logits
 
 
-def of_logits(golden: Golden, found: np.ndarray, rows: Sequence[int]) -> dict[str, float]:
-    """found [rows, vocab]. KL divergence, and agreement on the best tokens; see Report."""
-    entry = golden.entries["logits"]
-    x = log_softmax(found.astype(np.float64))
-    best = golden.inputs["top_ids"][rows]  # [rows, 20]
-    exact = golden.inputs["top_logits"][rows] - golden.inputs["log_total"][rows][:, None]
-    at_best = np.take_along_axis(x, best, 1)  # [rows, 20]
-    five = np.argpartition(-x, min(5, x.shape[1] - 1), axis=1)[:, :5]
-    same = [len(set(a) & set(b)) / len(b) for a, b in zip(best[:, :5].tolist(), five.tolist())]
-    if entry.stride == 1 and list(rows) == entry.rows:
-        whole = log_softmax(golden.values["logits"])
-        kl = np.sum(np.exp(whole) * (whole - x), axis=1)
-    else:
-        rest, rest_of_x = (np.log1p(-np.minimum(np.exp(p).sum(1), 1 - 1e-15)) for p in (exact, at_best))
-        kl = np.sum(np.exp(exact) * (exact - at_best), axis=1) + np.exp(rest) * (rest - rest_of_x)
-    return {
-        "kl": float(kl.mean()),
-        "same best token": float(np.mean(best[:, 0] == x.argmax(1))),
-        "same best five": float(np.mean(same)),
-    }
+def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
+    """A complaint about the mean KL divergence of the logits, which goes with the square of their error."""
+    budget = max(SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0), UNIT[allowed] ** 2)
+    if kl <= budget:
+        return None
+    return f"the logits' KL divergence of {kl:.1e} is {times(kl / budget)} what {allowed} explains"
 
 
 def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:
@@ -309,16 +295,26 @@ def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str 
     return sentence, f"generated: {sentence}"
 
 
-def wrong_inputs(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> str | None:
+def unknown_layer(golden: Golden, found: Mapping[str, Any]) -> str | None:
+    """A complaint about a layer that the model does not have: MTP layers stand after its last one."""
+    layers = golden.config.num_layers
+    for name in found:
+        if (layer := re.match(r"layers\.(\d{1,9})\.", name)) and int(layer[1]) >= layers:
+            return f"{name}: the model has {layers} layers, and MTP layers are not among them"
+    return None
+
+
+def wrong_inputs(golden: Golden, found: Mapping[str, np.ndarray]) -> str | None:
     """A sentence on the first of the token ids and positions that is not the golden's."""
     P = golden.about["prompt_tokens"]
     for name in "token_ids", "positions":
-        if not isinstance(x := found.get(name), np.ndarray):
+        if name not in found:
             continue
-        expected = golden.inputs[name].reshape(-1, len(golden.inputs["token_ids"]))  # [1 or 3, T]
-        if x.size % len(expected):
-            return f"{name}: shape {list(x.shape)} should be {list(golden.inputs[name].shape)}"
-        x = x.reshape(len(expected), -1)  # a batch of one may stand before them, or among them
+        x, expected = found[name], golden.inputs[name]
+        rows = 1 if name == "token_ids" else 3
+        if x.size % rows or (rows == 3 and 3 not in x.shape[:-1]):
+            return f"{name}: shape {list(x.shape)} should be {list(expected.shape)}"
+        x, expected = (y.reshape(rows, -1) for y in (x, expected))  # without a batch of one
         length = min(x.shape[1], expected.shape[1])
         wrong = np.flatnonzero((x[:, :length] != expected[:, :length]).any(0))
         if wrong.size:
@@ -326,12 +322,5 @@ def wrong_inputs(golden: Golden, found: Mapping[str, np.ndarray | Partial]) -> s
             ours, theirs = (y[:, at].squeeze().tolist() for y in (expected, x))
             return f"{name}: of token {at}: {theirs} should be {ours}"
         if x.shape[1] not in (P, expected.shape[1]):
-            return (
-                f"{name}: there are {x.shape[1]}, and should be {P} (the prompt alone) or {expected.shape[1]}"
-            )
+            return f"{name}: of {x.shape[1]} tokens; the prompt has {P} and all are {expected.shape[1]}"
     return None
-
-
-def log_softmax(x: np.ndarray) -> np.ndarray:
-    x = x - x.max(axis=1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -110,9 +111,14 @@ class Case:
 Engine = Callable[[Case], Mapping[str, Any]]
 
 
+def naturally(path: Path) -> list[str]:
+    """length-3 before length-129."""
+    return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
+
+
 def cases(patterns: Sequence[str] = ("*",)) -> list[Case]:
     """Those whose name fits one of the patterns. Raises QwenRefError if a pattern fits none."""
-    found = [Case(path) for path in sorted(KIT.glob("*.safetensors"))]
+    found = [Case(path) for path in sorted(KIT.glob("*.safetensors"), key=naturally)]
     for pattern in patterns:
         if not any(fnmatchcase(case.name, pattern) for case in found):
             raise QwenRefError(f"case: {pattern!r} is none of {', '.join(case.name for case in found)}")
@@ -123,15 +129,18 @@ def cases(patterns: Sequence[str] = ("*",)) -> list[Case]:
 class Result:
     """What came of one case.
 
-    verdict  "right", "wrong", "failed" (the engine did not come to an end) or "not supported"
-    note     a sentence on it, perhaps empty
-    report   None if there was nothing to compare
+    verdict    "right", "wrong", "not judged" (neither tensors nor greedy tokens were given), "failed" (the
+               engine did not come to an end) or "not supported"
+    note       a sentence on it, perhaps empty
+    report     None if there was nothing to compare
+    traceback  of an engine that failed, or empty
     """
 
     case: Case
     verdict: str
     note: str
     report: Report | None
+    traceback: str
     seconds: float
 
 
@@ -142,17 +151,27 @@ def run(engine: Engine, chosen: Sequence[Case], allow: str | None = None) -> Ite
     """
     if allow is not None and allow not in UNIT:
         raise QwenRefError(f"allow: {allow!r} is not one of {', '.join(UNIT)}")
-    for case in chosen:
-        started = time.perf_counter()
-        report = None
-        try:
-            report = compare(case.golden, engine(case), allow or case.allow)
-            verdict, note = ("wrong", report.complaint) if report.complaint else ("right", "")
-        except NotSupported as reason:
-            verdict, note = "not supported", str(reason)
-        except Exception as error:  # whatever an engine raises: the other cases are still to be run
-            verdict, note = "failed", " ".join(f"{type(error).__name__}: {error}".split())
-        yield Result(case, verdict, note, report, time.perf_counter() - started)
+    return (run_case(engine, case, allow or case.allow) for case in chosen)
+
+
+def run_case(engine: Engine, case: Case, allow: str) -> Result:
+    started = time.perf_counter()
+    report, trace = None, ""
+    try:
+        found = engine(case)
+        report = compare(case.golden, found, allow)
+        if report.complaint:
+            verdict, note = "wrong", report.complaint
+        elif report.differences or len(found.get("generated", ())):
+            verdict, note = "right", ""
+        else:
+            verdict, note = "not judged", "neither tensors nor greedy tokens were given"
+    except NotSupported as reason:
+        verdict, note = "not supported", str(reason)
+    except (Exception, SystemExit) as error:  # whatever an engine raises: other cases are still to be run
+        verdict, note = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+        trace = traceback.format_exc()
+    return Result(case, verdict, note, report, trace, time.perf_counter() - started)
 
 
 # ---- engines
@@ -173,8 +192,9 @@ def find_engine(spec: str) -> Engine:
             sys.path.insert(0, os.getcwd())
             module = importlib.import_module(place)
         return getattr(module, name or "run")
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
-        raise QwenRefError(f"engine: {spec}: {error}") from None
+    except (Exception, SystemExit) as error:  # what a file raises that is run
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise QwenRefError(f"engine: {spec}: {reason}") from None
 
 
 def import_file(path: Path) -> Any:

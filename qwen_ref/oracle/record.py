@@ -26,9 +26,9 @@ from qwen_ref.model.trace import Watch, part, watching
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
 from qwen_ref.oracle.golden import Entry, Golden, as_rows
+from qwen_ref.oracle.logits import best_of, divergence
 from qwen_ref.prompt import Prompt
 
-TOP = 20  # logits of each position that are kept beside the sample
 LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
 
 V_HEADS = ("in_proj_b", "in_proj_a", "beta", "g", "o", "state", "in_proj_z", "norm")
@@ -202,35 +202,44 @@ def record(
             del network  # before the other is opened: both may keep gigabytes of weights
             network = open_model(dtype)
         hidden = run(network, prompt, functools.partial(measure, golden, kind, rounding))
-        if entry := golden.entries.get("logits"):
-            with watching(rounding):
-                logits = network.text.logits(hidden[entry.rows])
-            note_error(golden, kind, "logits", logits[:, :: entry.stride])
+        with watching(rounding):
+            measure_logits(golden, kind, logits_in_blocks(network.text, hidden))
     return golden
 
 
 def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None) -> None:
-    """Of each position the best TOP, and the logarithm of the sum of all exponentials; what `entry` keeps."""
-    best, total, largest, row_rms, sample = [], [], [], [], []
+    """Of each position the best tokens and the sum of all exponentials; and what `entry` keeps."""
+    best, largest, row_rms, sample = [], [], [], []
     start = 0
     for logits in blocks:
-        order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-        best.append((order, np.take_along_axis(logits, order, 1)))
-        highest = logits.max(1, keepdims=True)
-        total.append(highest[:, 0] + np.log(np.exp(logits - highest).sum(1)))
+        best.append(best_of(logits))
         if entry:
-            here = [row - start for row in entry.rows if start <= row < start + len(logits)]
-            sample.append(logits[here, :: entry.stride])
+            sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
             row_rms.append(np.sqrt(np.mean(logits**2, axis=1)))
             largest.append(most(logits))
         start += len(logits)
-    golden.inputs["top_ids"], golden.inputs["top_logits"] = (np.concatenate(x) for x in zip(*best))
-    golden.inputs["log_total"] = np.concatenate(total)
+    for name, parts in zip(("top_ids", "top_logits", "log_total"), zip(*best)):
+        golden.inputs[name] = np.concatenate(parts)
     if entry:
         golden.row_rms["logits"] = np.concatenate(row_rms)
         golden.values["logits"] = np.concatenate(sample)
         entry.rms, entry.max = rms(golden.row_rms["logits"]), max(largest)
         golden.entries["logits"] = entry
+
+
+def measure_logits(golden: Golden, kind: str, blocks: Iterator[np.ndarray]) -> None:
+    """How far one arithmetic's logits are from the exact ones."""
+    entry = golden.entries.get("logits")
+    sample, kl = [], []
+    start = 0
+    for logits in blocks:
+        kl.append(divergence(golden.inputs, logits, start))
+        if entry:
+            sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
+        start += len(logits)
+    golden.kl[kind] = float(np.concatenate(kl).mean())
+    if entry:
+        note_error(golden, kind, "logits", np.concatenate(sample))
 
 
 def measure(golden: Golden, kind: str, rounding: Rounding, name: str, x: np.ndarray) -> np.ndarray | None:

@@ -172,12 +172,51 @@ def changed(name, change):
         (changed("token_ids", lambda x: x + (np.arange(len(x)) == 2)), "token_ids: of token 2: "),
         (changed("positions", lambda x: x + 1), "positions: of token 0: [1, 1, 1] should be [0, 0, 0]"),
         (lambda case: {"generated": [5, 4, 3]}, "generated: token 0 is 5 and not"),
+        (lambda case: {"layers.2.output": 0}, "layers.2.output: the model has 2 layers"),
         (changed("norm", lambda x: x * 1.01), "norm is the first tensor that float32 does not explain"),
     ],
 )  # fmt: skip
 def test_wrong(run_case, note):
     result = card(run_case, "mtp")["mtp"]
     assert result.verdict == "wrong" and result.note.startswith(note)
+
+
+@pytest.mark.parametrize("found", [{"generated": []}, {"token_ids": None}])
+def test_nothing_to_judge(found, tmp_path):
+    def run_case(case):
+        return {name: case.token_ids if x is None else x for name, x in found.items()}
+
+    result = card(run_case, "mtp")["mtp"]
+    assert (result.verdict, result.note) == ("not judged", "neither tensors nor greedy tokens were given")
+
+
+@pytest.mark.parametrize(
+    "body", ["raise NotSupported('no')", "return {'generated': []}", "raise SystemExit(0)"]
+)
+def test_without_one_case_right_the_status_is_1(body, tmp_path):
+    head = "from qwen_ref.oracle.conformance import NotSupported\n"
+    (tmp_path / "engine.py").write_text(f"{head}def run(case):\n    {body}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen_ref", "conformance", "--engine", tmp_path / "engine.py", "mtp"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.endswith("0 of 1 cases right\n")
+
+
+def test_logits_alone_betray_a_mistake(monkeypatch):
+    """Each is within what bfloat16 explains, and together they are too far off."""
+
+    def logits_alone(case):
+        return {"logits": engine(case)["logits"]}
+
+    assert card(logits_alone, "yarn", allow="bfloat16")["yarn"].verdict == "right"
+    monkeypatch.setattr(
+        text, "rope_tables", lambda p, config, dtype: rope_tables(p, replace(config, yarn=None), dtype)
+    )
+    result = card(logits_alone, "yarn", allow="bfloat16")["yarn"]
+    assert result.verdict == "wrong" and result.report.first is None
+    assert result.note.startswith("the logits' KL divergence of")
 
 
 def test_the_prompt_alone_and_the_same_greedy_tokens():
@@ -265,8 +304,8 @@ def test_a_card(tmp_path):
 @pytest.mark.parametrize(
     "args, sentence",
     [
-        (["--engine", "no_such_module:run"], "engine: no_such_module:run: No module named"),
-        (["--engine", "json:nothing"], "engine: json:nothing: module 'json' has no attribute 'nothing'"),
+        (["--engine", "no_such_module:run"], "engine: no_such_module:run: ModuleNotFoundError: No"),
+        (["--engine", "json:nothing"], "engine: json:nothing: AttributeError: module 'json' has"),
         (["--engine", "nowhere.py"], "engine: nowhere.py: "),
         (["--engine", "run {modell}"], "engine: 'run {modell}' is no command: 'modell'"),
         (["--engine", "no-such-program {ids}"], "engine: 'no-such-program {ids}': there is no such program"),
