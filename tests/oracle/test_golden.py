@@ -60,6 +60,8 @@ def pictures(model, mmproj, tmp_path_factory):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("case", ["text", "pictures"])
 def test_transformers(case, model, request, tmp_path, dtype):
+    if case == "pictures" and (model.name.endswith("seed1") or "mtp" in model.name):
+        pytest.skip("pictures are the same to these")
     golden, prompt = request.getfixturevalue(case)
     script, out = Path(__file__).with_name("transformers_trace.py"), tmp_path / "found.npz"
     line = [sys.executable, script, model.checkpoint, model.f32, prompt, out, "--dtype", dtype]
