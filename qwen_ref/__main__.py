@@ -1,5 +1,9 @@
 import sys
 
-from qwen_ref.cli import main
+try:
+    from qwen_ref.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # while modules load, too
+    status = 130
+sys.exit(status)

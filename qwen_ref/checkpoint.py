@@ -34,6 +34,7 @@ from qwen_ref.config import (
     read_vision_config,
 )
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_json, read_text, regular_file
 from qwen_ref.tokenizer import CONTROL, PRE_TOKENIZERS, UNUSED, USER_DEFINED
 
 FLOATS = {"F32": TYPES[0], "F16": TYPES[1], "BF16": TYPES[30]}  # safetensors' name -> GGUF's type
@@ -55,9 +56,13 @@ def open_model(path: str | os.PathLike[str]) -> GGUFFile:
     if os.path.isdir(path):
         return open_text(path)
     if path.suffix == ".safetensors" or path.name == INDEX:
-        if path.name != INDEX and path not in {found.path for found in read_weights(path.parent).values()}:
+        folder = regular_file(path).parent
+        if not os.path.exists(folder / "config.json"):
+            raise QwenRefError(f"{path}: is no Hugging Face checkpoint: no config.json lies beside it")
+        whole = any(os.path.exists(folder / name) for name in (WEIGHTS, INDEX))
+        if path.name != INDEX and not (whole and path in {t.path for t in read_weights(folder).values()}):
             raise QwenRefError(f"{path}: is not among the weights of the checkpoint that its folder holds")
-        return open_text(path.parent)
+        return open_text(folder)
     return open_gguf(path)
 
 
@@ -73,7 +78,8 @@ def open_text(folder: Path) -> GGUFFile:
     shape = text.count("vocab_size"), text.count("hidden_size")
     embedding = Row("token_embd.weight", prefix + "embed_tokens.weight", shape)
 
-    metadata = Metadata(text_metadata(text, folder), lambda: read_tokenizer(folder, config, shape[0]))
+    values, places = text_metadata(text, folder)
+    metadata = Metadata(values, lambda: read_tokenizer(folder, config, shape[0]), places)
     file = GGUFFile(folder, 3, metadata, take(stored, [embedding], folder))
     tied = config.values.get("tie_word_embeddings", text.values.get("tie_word_embeddings", False))
     output = [] if tied else [Row("output.weight", "lm_head.weight", shape)]
@@ -322,9 +328,8 @@ def read_part(path: Path) -> dict[str, Stored]:
     def error(field: str, problem: str) -> QwenRefError:
         return QwenRefError(f"{path}: {field}: {problem}")
 
-    refuse_irregular(path)
     try:
-        with open(path, "rb") as file:
+        with open(regular_file(path), "rb") as file:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as problem:  # ValueError: an empty file
         reason = getattr(problem, "strerror", None) or problem
@@ -375,8 +380,11 @@ class Fields:
         self.path, self.place = path, place
         self.values = {key: value for key, value in values.items() if value is not None}
 
+    def name(self, key: str) -> str:
+        return f"{self.path}: {self.place}{key}"
+
     def error(self, key: str, problem: str) -> QwenRefError:
-        return QwenRefError(f"{self.path}: {self.place}{key}: {problem}")
+        return QwenRefError(f"{self.name(key)}: {problem}")
 
     def get(self, key: str, kind: type[str] | type[list] | type[dict], default: Any = None) -> Any:
         value = self.values.get(key, default)
@@ -410,13 +418,7 @@ def read_fields(path: Path, folder: Path | None = None) -> Fields:
     """Raises QwenRefError if the file is no JSON object; `folder` is what was taken for a checkpoint."""
     if folder is not None and not os.path.exists(path):
         raise QwenRefError(f"{folder}: is a directory without {path.name}, so no Hugging Face checkpoint")
-    refuse_irregular(path)
-    try:
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise QwenRefError(f"{path}: is not JSON ({error})") from None
+    values = read_json(path)
     if not isinstance(values, dict):
         raise QwenRefError(f"{path}: is not a JSON object")
     return Fields(path, values)
@@ -426,20 +428,22 @@ def fields_if_there(path: Path) -> Fields:
     return read_fields(path) if os.path.exists(path) else Fields(path, {})
 
 
-def refuse_irregular(path: Path) -> None:
-    """Opening a pipe would wait for whoever writes to it."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise QwenRefError(f"{path}: is not a regular file")
-
-
 # ---- metadata
 
 
 class Metadata(Mapping[str, Any]):
-    """Values under GGUF's keys; those of the tokenizer are read when the first of them is asked for."""
+    """Values under GGUF's keys; those of the tokenizer are read when the first of them is asked for.
 
-    def __init__(self, values: dict[str, Any], tokenizer: Callable[[], dict[str, Any]] = dict):
-        self._values, self._read = values, tokenizer
+    places   of some keys: the file and the field that the value comes from, for errors
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        tokenizer: Callable[[], dict[str, Any]] = dict,
+        places: Mapping[str, str] | None = None,
+    ):
+        self._values, self._read, self.places = values, tokenizer, places or {}
 
     @cached_property
     def _tokenizer(self) -> dict[str, Any]:
@@ -456,8 +460,23 @@ class Metadata(Mapping[str, Any]):
         return len(self._values) + len(self._tokenizer)
 
 
-def text_metadata(text: Fields, folder: Path) -> dict[str, Any]:
-    """transformers' `Qwen3_5TextConfig` under GGUF's keys."""
+SIZES = {  # of the text model: GGUF's keys, and what transformers calls them
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "ssm.conv_kernel": "linear_conv_kernel_dim",
+    "ssm.state_size": "linear_key_head_dim",
+    "ssm.group_count": "linear_num_key_heads",
+    "ssm.time_step_rank": "linear_num_value_heads",
+}
+
+
+def text_metadata(text: Fields, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """transformers' `Qwen3_5TextConfig` under GGUF's keys, and where these values stand."""
     count, number = text.count, text.number
     scaled = "rope_parameters" if "rope_parameters" in text.values else "rope_scaling"  # older files
     rope = text.inner(scaled) if scaled in text.values else Fields(text.path, {}, text.place)
@@ -466,28 +485,29 @@ def text_metadata(text: Fields, folder: Path) -> dict[str, Any]:
     sections = rope.get("mrope_section", list, [11, 11, 10])
     if any(type(n) is not int for n in sections):
         raise rope.error("mrope_section", f"{sections!r:.80} are not whole numbers")
-    values = {
-        "block_count": count("num_hidden_layers"),
-        "context_length": count("max_position_embeddings"),
-        "embedding_length": count("hidden_size"),
-        "feed_forward_length": count("intermediate_size"),
-        "full_attention_interval": full_attention_interval(text),
-        "attention.head_count": count("num_attention_heads"),
-        "attention.head_count_kv": count("num_key_value_heads"),
-        "attention.key_length": head_dim,
-        "attention.value_length": head_dim,
-        "attention.layer_norm_rms_epsilon": number("rms_norm_eps"),
-        "rope.freq_base": rope.number("rope_theta", text.values.get("rope_theta")),
-        "rope.dimension_count": int(head_dim * rotated),
-        "rope.dimension_sections": sections,
-        "ssm.conv_kernel": count("linear_conv_kernel_dim"),
-        "ssm.state_size": count("linear_key_head_dim"),
-        "ssm.group_count": count("linear_num_key_heads"),
-        "ssm.time_step_rank": count("linear_num_value_heads"),
-        "ssm.inner_size": count("linear_num_value_heads") * count("linear_value_head_dim"),
-    } | rope_scaling(rope, text)
+    values = (
+        {key: count(field) for key, field in SIZES.items()}
+        | {
+            "full_attention_interval": full_attention_interval(text),
+            "attention.value_length": head_dim,
+            "attention.layer_norm_rms_epsilon": number("rms_norm_eps"),
+            "rope.freq_base": rope.number("rope_theta", text.values.get("rope_theta")),
+            "rope.dimension_count": int(head_dim * rotated),
+            "rope.dimension_sections": sections,
+            "ssm.inner_size": count("linear_num_value_heads") * count("linear_value_head_dim"),
+        }
+        | rope_scaling(rope, text)
+    )
+    places = {key: text.name(field) for key, field in SIZES.items()} | {
+        "attention.layer_norm_rms_epsilon": text.name("rms_norm_eps"),
+        "rope.freq_base": rope.name("rope_theta"),
+        "rope.dimension_count": rope.name("partial_rotary_factor"),
+        "rope.dimension_sections": rope.name("mrope_section"),
+        "ssm.inner_size": text.name("linear_value_head_dim"),
+    }
+    places = {f"{ARCHITECTURE}.{key}": place for key, place in places.items()}
     named = {f"{ARCHITECTURE}.{key}": value for key, value in values.items()}
-    return {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name} | named
+    return {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name} | named, places
 
 
 def full_attention_interval(text: Fields) -> int:
@@ -641,13 +661,7 @@ def chat_template(folder: Path, about: Fields) -> str | None:
     """The template where transformers looks for it: in a file of its own, or in tokenizer_config.json."""
     path = folder / "chat_template.jinja"
     if os.path.exists(path):
-        refuse_irregular(path)
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except UnicodeDecodeError as error:
-            raise QwenRefError(f"{path}: byte {error.start} is not UTF-8 text") from None
+        return read_text(path)
     for source in fields_if_there(folder / "chat_template.json"), about:
         found = source.values.get("chat_template")
         if isinstance(found, list):  # several, by name

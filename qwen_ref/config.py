@@ -6,7 +6,7 @@ Names are those of transformers' `Qwen3_5TextConfig`; the metadata keys are llam
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from qwen_ref.errors import QwenRefError
 
 ARCHITECTURE = "qwen35"
 FLOAT32 = np.finfo(np.float32)
+COUNT = 1 << 24  # no size is larger …
+CONTEXTS = ("context_length", "original_max_position_embeddings")  # … but these, which no array has
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,55 @@ class Config:
         return 2 * self.key_dim + self.value_dim
 
 
+def wrong_type(c: Config) -> tuple[str, str] | None:
+    """The first field whose value is of no type or size that it may have, and a sentence; None if all are."""
+    for place, values in ("", c), ("yarn.", c.yarn):
+        for field in fields(values) if values else ():
+            value = getattr(values, field.name)
+            if field.type == "int":
+                low = 0 if field.name == "num_mtp_layers" else 1
+                high = 1 << 30 if field.name in CONTEXTS else COUNT
+                if type(value) is not int or not low <= value <= high:
+                    return place + field.name, f"{value!r:.80} is not a whole number from {low} to {high}"
+            if field.type == "str" and not isinstance(value, str):
+                return place + field.name, f"{value!r:.80} is not text"
+            if field.type == "float" and (type(value) not in (int, float) or not is_float32(value)):
+                return place + field.name, f"{value!r:.80} is not a positive number of float32"
+    if len(c.mrope_section) != 3 or not all(type(n) is int and 0 <= n <= COUNT for n in c.mrope_section):
+        return "mrope_section", f"{c.mrope_section!r:.80} are not three whole numbers"
+    return None
+
+
+def is_float32(value: float) -> bool:
+    return bool(FLOAT32.tiny <= value <= FLOAT32.max)
+
+
+def contradiction(c: Config) -> tuple[str, str] | None:
+    """The first field whose value does not fit those of others, and a sentence; None if all fit."""
+    heads, sections = c.num_attention_heads, c.mrope_section
+    if heads % c.num_key_value_heads:
+        return "num_key_value_heads", f"{c.num_key_value_heads} does not divide {heads} heads"
+    if c.rotary_dim > c.head_dim or c.rotary_dim % 2:
+        return "rotary_dim", f"{c.rotary_dim} is odd or more than {c.head_dim}"
+    if min(sections) < 0 or sum(sections) != c.rotary_dim // 2:
+        return "mrope_section", f"{list(sections)} do not add up to {c.rotary_dim // 2}"
+    if c.linear_num_value_heads % c.linear_num_key_heads:
+        problem = f"{c.linear_num_value_heads} value heads do not fit {c.linear_num_key_heads} key heads"
+        return "linear_num_value_heads", problem
+    if c.yarn and c.rope_theta <= 1:
+        return "rope_theta", f"{c.rope_theta} is too small for YaRN, which needs over 1"
+    return None
+
+
+KEYS = {  # of the fields that may contradict others: the metadata keys behind `qwen35.`
+    "num_key_value_heads": "attention.head_count_kv",
+    "rotary_dim": "rope.dimension_count",
+    "mrope_section": "rope.dimension_sections",
+    "linear_num_value_heads": "ssm.time_step_rank",
+    "rope_theta": "rope.freq_base",
+}
+
+
 class Reader:
     """Checked values of metadata keys `prefix.…`. Raises QwenRefError, naming file, key and value."""
 
@@ -78,7 +129,9 @@ class Reader:
         self.file, self.prefix = file, prefix
 
     def error(self, key: str, problem: str) -> QwenRefError:
-        return QwenRefError(f"{self.file.path}: {key}: {problem}")
+        """A checkpoint's metadata say which field of a config.json a value comes from."""
+        places = getattr(self.file.metadata, "places", {})
+        return QwenRefError(f"{places.get(key, f'{self.file.path}: {key}')}: {problem}")
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self.file.metadata.get(f"{self.prefix}.{key}", default)
@@ -86,7 +139,7 @@ class Reader:
             raise self.error(f"{self.prefix}.{key}", "the metadata key is missing")
         return value
 
-    def count(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
+    def count(self, key: str, default: int | None = None, low: int = 1, high: int = COUNT) -> int:
         value = self.get(key, default)
         if not isinstance(value, int) or not low <= value <= high:
             raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a whole number from {low} to {high}")
@@ -96,7 +149,7 @@ class Reader:
         if default is not None and f"{self.prefix}.{key}" not in self.file.metadata:
             return default
         value = self.get(key)
-        if not isinstance(value, (int, float)) or not FLOAT32.tiny <= value <= FLOAT32.max:
+        if not isinstance(value, (int, float)) or not is_float32(value):
             raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a positive number of float32")
         # A GGUF file holds the nearest float32 (9.99999997e-07); its shortest decimal is what was meant
         # (1e-06). What is no float32 comes from a checkpoint's JSON, and is meant as it stands.
@@ -117,10 +170,6 @@ def read_yarn(read: Reader) -> Yarn | None:
         return None
     if kind != "yarn":
         raise read.error(f"{read.prefix}.rope.scaling.type", f"RoPE scaling {kind!r} is not supported")
-    if (theta := read.number("rope.freq_base")) <= 1:
-        raise read.error(
-            f"{read.prefix}.rope.freq_base", f"{theta} is too small for YaRN, which needs over 1"
-        )
     factor = read.number("rope.scaling.factor")
     trained = read.count("context_length", high=1 << 30)
     return Yarn(
@@ -150,23 +199,14 @@ def read_config(file: GGUFFile) -> Config:
         raise error(
             f"{ARCHITECTURE}.attention.value_length", f"{value_length} differs from key_length {head_dim}"
         )
-    kv_heads = count("attention.head_count_kv")
-    if heads % kv_heads:
-        raise error(f"{ARCHITECTURE}.attention.head_count_kv", f"{kv_heads} does not divide {heads} heads")
-    rotary_dim = count("rope.dimension_count")
-    if rotary_dim > head_dim or rotary_dim % 2:
-        raise error(f"{ARCHITECTURE}.rope.dimension_count", f"{rotary_dim} is odd or more than {head_dim}")
     sections = [int(n) for n in get("rope.dimension_sections")][:3]
-    if len(sections) != 3 or min(sections) < 0 or sum(sections) != rotary_dim // 2:
-        raise error(
-            f"{ARCHITECTURE}.rope.dimension_sections", f"{sections} do not add up to {rotary_dim // 2}"
-        )
-    value_heads, key_heads = count("ssm.time_step_rank"), count("ssm.group_count")
-    value_dim = count("ssm.inner_size")
-    if value_heads % key_heads or value_dim % value_heads:
+    if len(sections) != 3:
+        raise error(f"{ARCHITECTURE}.rope.dimension_sections", f"{sections} are not three numbers")
+    value_heads, value_dim = count("ssm.time_step_rank"), count("ssm.inner_size")
+    if value_dim % value_heads:
         raise error(
             f"{ARCHITECTURE}.ssm.time_step_rank",
-            f"{value_heads} value heads fit neither {key_heads} key heads nor an inner size of {value_dim}",
+            f"{value_heads} value heads do not fit an inner size of {value_dim}",
         )
     mtp = count("nextn_predict_layers", 0, low=0)
     layers = count("block_count", high=4096) - mtp
@@ -175,7 +215,7 @@ def read_config(file: GGUFFile) -> Config:
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise error("token_embd.weight", "the tensor is missing")
-    return Config(
+    config = Config(
         name=str(file.metadata.get("general.name", file.path.stem)),
         context_length=count("context_length", high=1 << 30),
         vocab_size=embedding.shape[0],
@@ -186,18 +226,21 @@ def read_config(file: GGUFFile) -> Config:
         full_attention_interval=count("full_attention_interval", 4),
         rms_norm_eps=number("attention.layer_norm_rms_epsilon"),
         num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
+        num_key_value_heads=count("attention.head_count_kv"),
         head_dim=head_dim,
         rope_theta=number("rope.freq_base"),
-        rotary_dim=rotary_dim,
+        rotary_dim=count("rope.dimension_count"),
         mrope_section=(sections[0], sections[1], sections[2]),
         yarn=read_yarn(read),
-        linear_num_key_heads=key_heads,
+        linear_num_key_heads=count("ssm.group_count"),
         linear_num_value_heads=value_heads,
         linear_key_head_dim=count("ssm.state_size"),
         linear_value_head_dim=value_dim // value_heads,
         conv_kernel=count("ssm.conv_kernel", low=2, high=64),
     )
+    if wrong := contradiction(config):
+        raise error(f"{ARCHITECTURE}.{KEYS[wrong[0]]}", wrong[1])
+    return config
 
 
 @dataclass(frozen=True)

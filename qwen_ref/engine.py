@@ -54,6 +54,8 @@ def choose_layers(config: Config, backend: str | None, dtype: type, threads: int
     """The one place where kernels or NumPy are chosen. None: kernels, if Numba is here and they fit."""
     if backend not in (None, *BACKENDS):
         raise QwenRefError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
+    if threads is not None and threads < 1:
+        raise QwenRefError(f"threads: {threads} is less than 1")
     if backend == "numpy" or (backend is None and dtype != np.float32):
         return NUMPY
     if dtype != np.float32:
@@ -65,7 +67,7 @@ def choose_layers(config: Config, backend: str | None, dtype: type, threads: int
             raise QwenRefError("backend: numba is not installed; `pip install numba`, or use numpy") from None
         return NUMPY
     if threads is not None:
-        if not 1 <= threads <= (most := numba.get_num_threads()):
+        if threads > (most := numba.get_num_threads()):
             raise QwenRefError(f"threads: {threads} is not in 1 to {most}")
         numba.set_num_threads(threads)
     from qwen_ref import kernels

@@ -1,15 +1,57 @@
-"""Files written whole or not at all."""
+"""A user's files: read only if they are files, written whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from qwen_ref.errors import QwenRefError
+
+
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """The path, if a file is there. Opening a pipe would wait for whoever writes to it.
+
+    Raises QwenRefError if none is, or if it is a folder or a device.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: no path can hold a null character
+        raise QwenRefError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(mode):
+        raise QwenRefError(f"{path}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
+    return path
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Raises QwenRefError if it is no file that can be read."""
+    path = regular_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """UTF-8, with its line ends as they are. Raises QwenRefError if it is something else."""
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise QwenRefError(f"{path}: byte {error.start} is not UTF-8 text") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Raises QwenRefError if it is no JSON, or is nested too deeply."""
+    try:
+        return json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise QwenRefError(f"{path}: is not JSON ({error})") from None
 
 
 @contextmanager
@@ -19,8 +61,9 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises QwenRefError if it cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise QwenRefError(f"{path}: cannot be written: it is a folder")
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise QwenRefError(f"{path}: cannot be written: it is {what}")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
             try:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from qwen_ref.engine import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import regular_file
 from qwen_ref.model.text import TextModel
 
 CONTEXT = 512  # tokens of a chunk, unless another number is given
 SMALLEST = 8  # tokens of a chunk: of fewer, too few are scored to say how sure their mean is
 BLOCK = 64  # tokens whose logits are in memory at a time; of Qwen's 248,320 they take 64 MB in float32
+ROUNDED = 1e-3  # over 0, at most, is the logarithm of a probability that was rounded to 16 bits
 PERCENTILES = (0, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
 
 SCORE = np.dtype(
@@ -112,7 +113,7 @@ class LogitsFile:
     least = -RANGE
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = regular_file(path)
         try:
             with open(path, "rb") as file:
                 head, size = file.read(20), os.fstat(file.fileno()).st_size
@@ -139,10 +140,14 @@ class LogitsFile:
 
     def predictions(self, chunk: int) -> Iterator[np.ndarray]:
         for record in self.records[chunk]:
-            log_p = unpack(record, self.vocab_size)
-            if not np.isfinite(log_p).all():
-                raise QwenRefError(f"{self.path}: the logits of chunk {chunk + 1} are not finite numbers")
-            yield log_p
+            step, lowest = record[:4].view("<f4").astype(np.float64)
+            highest = lowest + step * int(record[4 : 4 + self.vocab_size].max())
+            if not (0 <= step <= np.finfo(np.float32).max and -np.inf < lowest and highest <= ROUNDED):
+                raise QwenRefError(
+                    f"{self.path}: the logits of chunk {chunk + 1} are no logarithms of probabilities: from "
+                    f"{lowest:.6g} on in steps of {step:.6g}"
+                )
+            yield unpack(record, self.vocab_size)
 
 
 def record_words(vocab_size: int) -> int:

@@ -23,6 +23,35 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
+    if sys.stdout is None:  # Python then prints nothing, and says nothing
+        return fail("standard output is closed")
+    try:
+        try:
+            return command(argv)
+        finally:
+            sys.stdout.flush()  # at exit nobody would handle that it fails
+    except (QwenRefError, GGUFError) as error:
+        return fail(str(error))
+    except MemoryError as error:
+        return fail(f"not enough memory: {error or 'an allocation failed'}; try --memory 1")
+    except RecursionError:
+        return fail("the input is nested too deeply")
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if error.filename is None:  # our output: what is left of it has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # its reader has gone
+            return 0
+        return fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+
+
+def fail(sentence: str) -> int:
+    print(f"qwen_ref: {sentence}", file=sys.stderr)
+    return 2
+
+
+def command(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m qwen_ref", description="Qwen3.5 on a CPU, from GGUF files."
     )
@@ -38,18 +67,4 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(command)
     args = parser.parse_args(argv)
-    try:
-        return COMMANDS[args.command].run(args)
-    except (QwenRefError, GGUFError) as error:
-        print(f"qwen_ref: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(
-            f"qwen_ref: not enough memory: {error or 'an allocation failed'}; try --memory 1", file=sys.stderr
-        )
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return COMMANDS[args.command].run(args)

@@ -29,8 +29,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, shipped_model
+from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_text
 
 SAMPLING = {  # option -> (type, help)
     "temperature": (float, "divides the logits; 0 takes the likeliest token"),
@@ -112,12 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_prompt(args: argparse.Namespace) -> str:
     if args.prompt_file is not None:
-        try:
-            return Path(args.prompt_file).read_text(encoding="utf-8")
-        except OSError as error:
-            raise QwenRefError(f"{args.prompt_file}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise QwenRefError(f"{args.prompt_file}: byte {error.start} is not UTF-8 text") from None
+        return read_text(args.prompt_file)
     if args.prompt not in (None, "-"):
         return args.prompt
     if args.prompt is None and sys.stdin.isatty():
@@ -235,9 +231,7 @@ def run(args: argparse.Namespace) -> int:
 
     from qwen_ref.engine import load
 
-    if args.memory is not None and not 0 <= args.memory < 1 << 20:
-        raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
-    budget = None if args.memory is None else int(args.memory * 2**30)
+    budget = memory_of(args.memory)
     if args.model is None:
         args.model = shipped_model()
     messages, media = open_media(args, prompt)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen_ref.chat import Message
-from qwen_ref.cli.options import MODEL_HELP, shipped_model
+from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_json
 
 if TYPE_CHECKING:
     from qwen_ref.engine import Model
     from qwen_ref.oracle.compare import Report
+    from qwen_ref.oracle.golden import Golden
 
 SMALL = 1 << 16  # tokens x hidden_size x layers up to which everything is kept: about 15 MB
 ROWS, COLUMNS = 3, 256  # kept of each tensor of a larger model
@@ -112,17 +113,14 @@ def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | Non
 
     Pictures and clips are files beside it. Raises QwenRefError.
     """
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise QwenRefError(f"{path}: is no JSON: {error}") from None
+    found = read_json(path)
     messages, tools = (
         (found.get("messages"), found.get("tools")) if isinstance(found, dict) else (found, None)
     )
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise QwenRefError(f"{path}: messages: is no list of objects")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise QwenRefError(f"{path}: tools: {tools!r:.80} is no list of objects")
     for message in messages:
         for part in message["content"] if isinstance(message.get("content"), list) else ():
             for kind in {"image", "video"} & part.keys() if isinstance(part, dict) else ():
@@ -148,10 +146,10 @@ def record_golden(args: argparse.Namespace) -> int:
         raise QwenRefError(f"rows: {args.rows} is less than 1")
     if args.out.suffix != ".safetensors":
         raise QwenRefError(f"{args.out}: a golden's name ends in .safetensors")
+    memory = memory_of(args.memory)
     path = args.model or shipped_model()
 
     def open_model(dtype: type) -> Model:
-        memory = int(args.memory * 2**30)
         return load(path, dtype=dtype, backend="numpy", memory_budget=memory, mmproj=args.mmproj)
 
     model = open_model(np.float64)
@@ -165,7 +163,12 @@ def record_golden(args: argparse.Namespace) -> int:
         prompt = model.encode_prompt(conversation, tools=tools, thinking=args.thinking)
     if not prompt.token_ids:
         raise QwenRefError("the prompt: is empty")
-    numbers = (len(prompt.token_ids) + args.generate) * model.config.hidden_size * model.config.num_layers
+    if (total := len(prompt.token_ids) + args.generate) > model.context:
+        raise QwenRefError(
+            f"generate: {args.generate} tokens and the prompt's {len(prompt.token_ids)} are more than the "
+            f"{model.context} that the model was made for"
+        )
+    numbers = total * model.config.hidden_size * model.config.num_layers
     small = not prompt.media and numbers <= SMALL
     rows, columns = args.rows or (None if small else ROWS), args.columns or (None if small else COLUMNS)
     about = record.provenance(
@@ -227,14 +230,21 @@ def check(args: argparse.Namespace) -> int:
     elif args.other.suffix in (".txt", ".log"):
         report = compare.compare(truth, callback.read(args.other, truth), args.allow)
     else:
-        report = compare.compare(truth, golden.read_tensors(args.other)[0], args.allow)
+        report = compare.compare(truth, read_dump(args.other, truth), args.allow)
     if args.html:
         page.write_page(args.html, truth, report, (args.golden_file.name, args.other.name))
     if args.json:
-        print(json.dumps(dataclasses.asdict(report), indent=1))
+        print(to_json(dataclasses.asdict(report), indent=1))
     else:
         print_report(report)
     return 1 if report.complaint else 0
+
+
+def read_dump(path: Path, truth: Golden) -> dict[str, np.ndarray]:
+    """What an engine dumped; of what cannot be compared the names alone. Raises QwenRefError."""
+    from qwen_ref.oracle import compare, golden
+
+    return golden.read_tensors(path, [*truth.entries, *compare.BESIDE])[0]
 
 
 def print_report(report: Report) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 from qwen_ref import shipped
+from qwen_ref.errors import QwenRefError
 
 MODEL_HELP = (
     "a Qwen3.5 GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint "
@@ -17,3 +20,19 @@ def shipped_model() -> str:
     name = shipped.MODEL.name
     print(f"no --model given: using the small model that ships with qwen_ref ({name})", file=sys.stderr)
     return str(shipped.MODEL)
+
+
+def memory_of(gib: float | None) -> int | None:
+    """--memory in bytes; None where it was not given. Raises QwenRefError."""
+    if gib is None:
+        return None
+    if not 0 <= gib < 1 << 20:
+        raise QwenRefError(f"--memory: {gib} is not in 0 to 1048576 GiB")
+    return int(gib * 2**30)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Numbers that are not finite, which JSON cannot say, become null."""
+    text = json.dumps(value)
+    plain = json.loads(text, parse_constant=lambda name: None)
+    return json.dumps(plain, indent=indent)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 import unicodedata
@@ -23,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from qwen_ref import engine
+from qwen_ref import engine, files
 from qwen_ref.cli.generate import announce_compilation
-from qwen_ref.cli.options import MODEL_HELP, shipped_model
+from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import write_whole
+from qwen_ref.files import regular_file, write_whole
 from qwen_ref.perplexity import (
     CONTEXT,
     SMALLEST,
@@ -69,7 +68,7 @@ def is_logits_file(path: str) -> bool:
     if Path(path).is_dir():
         return False
     try:
-        with open(path, "rb") as file:
+        with open(regular_file(path), "rb") as file:
             return file.read(len(LogitsFile.MAGIC)) == LogitsFile.MAGIC
     except OSError as error:
         raise QwenRefError(f"{path}: cannot be read: {error.strerror}") from None
@@ -77,12 +76,7 @@ def is_logits_file(path: str) -> bool:
 
 def read_text(path: str) -> str:
     """Without the line end at its end, which llama.cpp leaves out too."""
-    try:
-        text = Path(path).read_bytes().decode()
-    except OSError as error:
-        raise QwenRefError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise QwenRefError(f"{path}: byte {error.start} is not UTF-8 text") from None
+    text = files.read_text(path)
     if not unicodedata.is_normalized("NFC", text):
         print(f"{path}: is normalized (NFC) first, which llama.cpp does not do", file=sys.stderr)
     return text.removesuffix("\n")
@@ -93,7 +87,7 @@ def load(args: argparse.Namespace, path: str, context: int, models: int) -> engi
     return engine.load(
         path,
         dtype=getattr(np, args.dtype),
-        memory_budget=free if args.memory is None else int(args.memory * 2**30),
+        memory_budget=free if (given := memory_of(args.memory)) is None else given,
         context=context,
         backend=args.backend,
         threads=args.threads,
@@ -102,8 +96,7 @@ def load(args: argparse.Namespace, path: str, context: int, models: int) -> engi
 
 def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | None]:
     """The model, the chunks [N, context] that it is to read, and what it is compared with, or None."""
-    if args.memory is not None and not 0 <= args.memory < 1 << 20:
-        raise QwenRefError(f"--memory: {args.memory} is not in 0 to 1048576 GiB")
+    memory_of(args.memory)  # before anything long begins
     if args.chunks is not None and args.chunks < 1:
         raise QwenRefError(f"--chunks: {args.chunks} is less than 1")
     if args.context is not None and args.context < SMALLEST:
@@ -157,7 +150,8 @@ def run(args: argparse.Namespace) -> int:
             for scores in evaluate(model.text, chunks, base, save):
                 done.append(scores)
                 left = (time.perf_counter() - started) / len(done) * (len(chunks) - len(done))
-                ppl = np.exp(np.concatenate(done)["nll"].mean())
+                with np.errstate(over="ignore"):
+                    ppl = np.exp(np.concatenate(done)["nll"].mean())
                 show(f"[{len(done)}]{ppl:.4f}, of {len(chunks)} chunks, about {left:.0f} s left")
     except KeyboardInterrupt:
         status = 130
@@ -175,9 +169,7 @@ def run(args: argparse.Namespace) -> int:
             "scored": sum(map(len, done)),
         }
         if args.json:
-            # A correlation without variance is no number, which JSON cannot say: null instead.
-            text = json.dumps(about | found)
-            print(json.dumps(json.loads(text, parse_constant=lambda name: None)))
+            print(to_json(about | found))  # a correlation without variance is no number
         else:
             print_statistics(about, found)
     return status

@@ -14,13 +14,13 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import regular_file
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, image_values
 
 MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216  # Qwen's limits for an image after resizing
@@ -81,14 +81,6 @@ def read_image(source: ImageSource) -> Image.Image:
             raise QwenRefError(f"{name}: cannot be read: {error.strerror}") from None
     check_shape(name, image.height, image.width)
     return image
-
-
-def regular_file(source: str | os.PathLike[str]) -> Path:
-    """The path, if a file is there; QwenRefError if none is, or a folder or a device."""
-    path = Path(source)
-    if not path.is_file():
-        raise QwenRefError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
-    return path
 
 
 def check_decoded_size(name: str, height: int, width: int) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.media.images import ImageSource, check_decoded_size, check_shape, read_image, regular_file
+from qwen_ref.files import regular_file
+from qwen_ref.media.images import ImageSource, check_decoded_size, check_shape, read_image
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, video_values
 
 FPS, MIN_FRAMES, MAX_FRAMES = 2.0, 4, 768

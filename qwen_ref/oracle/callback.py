@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import regular_file
 from qwen_ref.oracle.compare import Partial, Sum
 from qwen_ref.oracle.golden import Golden
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER
@@ -205,7 +206,7 @@ def cut(path: Path, tensor: Printed) -> QwenRefError:
 
 def lines(path: Path) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(regular_file(path), encoding="utf-8", errors="replace") as file:
             while line := file.readline(LONGEST_LINE):
                 yield line
     except OSError as error:

@@ -12,19 +12,26 @@ import json
 import math
 import operator
 import os
+import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qwen_ref.config import Config, Yarn
+from qwen_ref.config import FLOAT32, Config, Yarn, contradiction, wrong_type
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import write_whole
+from qwen_ref.files import read_bytes, regular_file, write_whole
+from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER
 
 FORMAT = 1
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "<i1", "U8": "<u1"}
+NOT_READ = np.empty(0)
 LIMIT = 1 << 32  # bytes of a file that is read at all
+ARITHMETICS = ("float32", "bfloat16", "float16", "int8")  # whose errors a golden has (arithmetic.py)
+LARGEST = float(FLOAT32.max)  # of a value: squares of it are still float64
+SHAPES = {name.ours: name.rows for name in (*ENDS, *LAYER, *ATTENTION, *DELTANET)}
 
 
 @dataclass
@@ -48,6 +55,10 @@ class Entry:
     def kept(self) -> str:
         return f"rows {self.rows} and every {self.stride}. column of {self.shape}"
 
+    def rows_in(self, start: int, count: int) -> list[int]:
+        """Which of so many rows from `start` on are kept, counted from there."""
+        return [row - start for row in self.rows if start <= row < start + count]
+
     def sample(self, x: np.ndarray) -> np.ndarray:
         """Of a tensor of this shape what is kept, [rows, columns]."""
         return as_rows(x)[self.rows, :: self.stride]
@@ -63,6 +74,7 @@ class Golden:
     inputs: dict[str, np.ndarray]
     values: dict[str, np.ndarray]  # float64 [rows, columns], the sample of each entry
     row_rms: dict[str, np.ndarray]  # float64 [all rows]
+    kl: dict[str, float] = field(default_factory=dict)  # of each arithmetic: mean KL divergence of its logits
 
 
 def as_rows(x: np.ndarray) -> np.ndarray:
@@ -100,6 +112,7 @@ def save(golden: Golden, path: str | os.PathLike[str]) -> None:
         "format": FORMAT,
         "about": golden.about,
         "config": asdict(golden.config),
+        "kl": golden.kl,
         "entries": {name: asdict(entry) for name, entry in golden.entries.items()},
     }
     data = serialize({n: np.ascontiguousarray(x) for n, x in tensors.items()}, {"golden": json.dumps(head)})
@@ -107,12 +120,15 @@ def save(golden: Golden, path: str | os.PathLike[str]) -> None:
         file.write(data)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_tensors(
+    path: str | os.PathLike[str], wanted: Collection[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of a safetensors file; of an npz file only the tensors.
 
-    Raises QwenRefError if it is neither.
+    wanted   names of what is read: others are there with no values, whatever they hold; None reads all
+    Raises QwenRefError if the file is neither.
     """
-    path = Path(path)
+    path = regular_file(path)
     try:
         if path.stat().st_size > LIMIT:
             raise QwenRefError(
@@ -120,30 +136,39 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
             )
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}, {}
-        return read_safetensors(path)
+                return {n: file[n] if wanted is None or n in wanted else NOT_READ for n in file.files}, {}
+        return read_safetensors(path, wanted)
     except OSError as error:
         raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
     except QwenRefError:
         raise
     except Exception as error:  # what the two libraries raise of a broken file has no common base
-        raise QwenRefError(f"{path}: is no whole safetensors or npz file: {error}") from None
+        problem = " ".join(str(error).split())
+        raise QwenRefError(f"{path}: is no whole safetensors or npz file: {problem}") from None
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(
+    path: Path, wanted: Collection[str] | None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """bfloat16, which NumPy has not, becomes float32."""
     from safetensors import deserialize, safe_open
 
     with safe_open(path, "numpy") as file:
         metadata = file.metadata() or {}
     tensors = {}
-    for name, tensor in deserialize(path.read_bytes()):
-        if tensor["dtype"] == "BF16":
-            bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+    for name, stored in deserialize(read_bytes(path)):
+        kind, data = stored["dtype"], stored["data"]
+        if wanted is not None and name not in wanted:
+            tensors[name] = NOT_READ
+            continue
+        if kind == "BF16":
+            bits = np.frombuffer(data, "<u2").astype(np.uint32) << 16
             x = bits.view(np.float32)
+        elif kind in DTYPES:
+            x = np.frombuffer(data, DTYPES[kind])
         else:
-            x = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]])
-        tensors[name] = x.reshape(tensor["shape"])
+            raise QwenRefError(f"{path}: {name}: type {kind} cannot be read, only BF16, {', '.join(DTYPES)}")
+        tensors[name] = x.reshape(stored["shape"])
     return tensors, metadata
 
 
@@ -159,9 +184,12 @@ def load(path: str | os.PathLike[str]) -> Golden:
                 f"{path}: format: {head['format']!r} is not {FORMAT}, which this version reads"
             )
         about, entries = dict(head["about"]), {n: read_entry(e) for n, e in head["entries"].items()}
+        kl = {kind: size_of(value, low=-1) for kind, value in head["kl"].items()}
         fields = head["config"]
         yarn = Yarn(**fields["yarn"]) if fields["yarn"] else None
         config = Config(**fields | {"mrope_section": tuple(fields["mrope_section"]), "yarn": yarn})
+        if wrong := wrong_type(config) or contradiction(config):
+            raise QwenRefError(f"{path}: config.{wrong[0]}: {wrong[1]}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise QwenRefError(f"{path}: golden: the metadata is damaged: {error!r}") from None
     golden = Golden(
@@ -171,6 +199,7 @@ def load(path: str | os.PathLike[str]) -> Golden:
         {name.removeprefix("input/"): x for name, x in tensors.items() if name.startswith("input/")},
         {name: x for name, x in tensors.items() if name in entries},
         {name.removeprefix("rms/"): x for name, x in tensors.items() if name.startswith("rms/")},
+        kl,
     )
     check_tensors(golden, Path(path))
     return golden
@@ -182,8 +211,43 @@ def read_entry(fields: dict[str, Any]) -> Entry:
     stride = operator.index(fields["stride"])
     if not shape or min(shape) < 0 or stride < 1 or any(not 0 <= row < shape[0] for row in rows):
         raise ValueError(f"rows {rows} and every {stride}. column of {shape}")
-    errors = {kind: (float(rms), float(most)) for kind, (rms, most) in fields["errors"].items()}
-    return Entry(shape, rows, stride, float(fields["rms"]), float(fields["max"]), errors)
+    errors = {kind: (size_of(rms), size_of(most)) for kind, (rms, most) in fields["errors"].items()}
+    if missing := [kind for kind in ARITHMETICS if kind not in errors]:
+        raise ValueError(f"errors of {missing[0]} are missing")
+    return Entry(shape, rows, stride, size_of(fields["rms"]), size_of(fields["max"]), errors)
+
+
+def size_of(value: Any, low: float = 0) -> float:
+    """An rms or a maximum, or a divergence, which rounding may bring below 0. Raises ValueError."""
+    if type(value) not in (int, float) or not low <= value <= LARGEST:
+        raise ValueError(f"{value!r:.80} is no rms, maximum or divergence")
+    return float(value)
+
+
+def shape_of(name: str, tokens: int, c: Config) -> tuple[int, ...] | None:
+    """What a tensor of the text model has to have, as names.py says it; None of one that it does not name."""
+    place = re.sub(r"^layers\.\d+\.", "", re.sub(r"\.weights\.\d+$", ".weights.N", name))
+    if place not in SHAPES:
+        return None
+    sizes = {
+        "T": tokens,
+        "S": tokens,
+        "R/2": c.rotary_dim // 2,
+        "hidden": c.hidden_size,
+        "vocab": c.vocab_size,
+        "intermediate": c.intermediate_size,
+        "H": c.num_attention_heads,
+        "H_kv": c.num_key_value_heads,
+        "H / H_kv": c.num_attention_heads // c.num_key_value_heads,
+        "D": c.head_dim,
+        "H_k": c.linear_num_key_heads,
+        "H_v": c.linear_num_value_heads,
+        "K": c.linear_key_head_dim,
+        "V": c.linear_value_head_dim,
+        "q, k and v": c.conv_channels,
+    }
+    inside = SHAPES[place].partition("]")[0].removeprefix("[")  # "[T, R/2], radians" -> "T, R/2"
+    return tuple(sizes[size] for size in re.split(r", (?!k and)", inside))
 
 
 def check_tensors(golden: Golden, path: Path) -> None:
@@ -196,6 +260,8 @@ def check_tensors(golden: Golden, path: Path) -> None:
             raise QwenRefError(f"{path}: {name}: shape {x.shape} should be {shape}".replace("None", "any"))
         if x.dtype != kind:
             raise QwenRefError(f"{path}: {name}: type {x.dtype} should be {np.dtype(kind)}")
+        if kind == "f8" and not (np.abs(x) <= LARGEST).all():
+            raise QwenRefError(f"{path}: {name}: has values that are not finite numbers of float32's range")
 
     token_ids = golden.inputs.get("token_ids")
     check("input/token_ids", token_ids, "i8", (None,))
@@ -206,8 +272,25 @@ def check_tensors(golden: Golden, path: Path) -> None:
         check(f"input/{name}", golden.inputs.get(name), kind, shape)
     if not isinstance(P := golden.about.get("prompt_tokens"), int) or not 0 < P <= T:
         raise QwenRefError(f"{path}: prompt_tokens: {P!r} is not in 1 to {T}, the tokens that there are")
+    best_ids, vocab = golden.inputs["top_ids"], golden.config.vocab_size
+    if best_ids.shape[1] < 2:
+        raise QwenRefError(f"{path}: input/top_ids: shape {best_ids.shape} should be ({T}, 2 or more)")
+    check("input/top_logits", golden.inputs["top_logits"], "f8", best_ids.shape)
+    positions = golden.inputs["positions"]
+    for name, x, end in (
+        ("token_ids", token_ids, vocab),
+        ("top_ids", best_ids, vocab),
+        ("positions", positions, 1 << 30),
+    ):
+        if x.min() < 0 or x.max() >= end:
+            raise QwenRefError(f"{path}: input/{name}: {x.min()} to {x.max()} are not in 0 to {end - 1}")
+    if not golden.entries:
+        raise QwenRefError(f"{path}: entries: there are none")
     for name, entry in golden.entries.items():
+        expected = shape_of(name, T, golden.config)
+        if expected not in (None, entry.shape):
+            raise QwenRefError(f"{path}: {name}: shape {entry.shape} should be {expected}")
         columns = math.prod(entry.shape[1:])
-        kept = len(entry.rows), len(range(0, columns, entry.stride))
+        kept = len(entry.rows), -(-columns // entry.stride)
         check(name, golden.values.get(name), "f8", kept)
         check(f"rms/{name}", golden.row_rms.get(name), "f8", (entry.shape[0],))

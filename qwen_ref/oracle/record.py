@@ -188,6 +188,9 @@ def record(
     network = open_model(np.float64)
     prompt_tokens = len(prompt.token_ids)
     prompt = continued(network, prompt, generate, eos_ids)
+    T = len(prompt.token_ids)
+    if isinstance(rows, Sequence) and not any(-T <= row < T for row in rows):
+        raise QwenRefError(f"rows: there are {T} tokens, and none is number {' or '.join(map(str, rows))}")
     about = about | {"prompt_tokens": prompt_tokens, "text": prompt.text}
     golden = Golden(about, network.text.config, {}, inputs_of(prompt), {}, {})
     hidden = run(network, prompt, keep)

@@ -331,7 +331,22 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     "a missing size": (changed("text_config", head_dim=None), "text_config.head_dim: is missing"),
     "no number": (changed("text_config", hidden_size="64"), "text_config.hidden_size: '64' is not a whole"),
     "too many tokens": (changed("text_config", vocab_size=1 << 29), "shape (1024, 64) should be (536870912"),
-    "heads": (changed("text_config", num_key_value_heads=3), "head_count_kv: 3 does not divide 4 heads"),
+    "heads": (
+        changed("text_config", num_key_value_heads=3),
+        "config.json: text_config.num_key_value_heads: 3 does not",
+    ),
+    "sections": (
+        changed("text_config", rope_parameters={"rope_theta": 1e7, "mrope_section": [2, 1, 2]}),
+        "config.json: text_config.rope_parameters.mrope_section: [2, 1, 2] do not add up to 4",
+    ),
+    "V heads": (
+        changed("text_config", linear_num_value_heads=3),
+        "config.json: text_config.linear_num_value_heads: 3 value heads do not fit 2 key heads",
+    ),
+    "rotary": (
+        changed("text_config", rope_parameters={"rope_theta": 1e7, "partial_rotary_factor": 0.3}),
+        "config.json: text_config.rope_parameters.partial_rotary_factor: 9 is odd or more than 32",
+    ),
     "order of layers": (
         changed("text_config", layer_types=["full_attention"] + ["linear_attention"] * 3),
         "text_config.layer_types: are not 4 layers",
@@ -346,7 +361,7 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
         rewritten("preprocessor_config.json", b"image_mean", b"image_meal"),
         "preprocessor_config.json: image_mean: is missing",
     ),
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS + ": cannot be opened: No such file"),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS + ": cannot be read: No such file"),
     "empty": (cut(0), WEIGHTS + ": cannot be opened"),
     "cut in the header": (cut(1000), "do not fit in a file of 1000, so this is no safetensors file"),
     "cut in the numbers": (cut(300_000), "but the file at 300000"),
@@ -361,7 +376,7 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     ),
     "no output": (rewritten(WEIGHTS, b"lm_head", b"lm_tail"), "lm_head.weight: the tensor is missing"),
     "8 bits": (rewritten(WEIGHTS, b'"BF16"', b'"F8E5"'), "type 'F8E5' cannot be read"),
-    "no such part": (indexed({"x": "b.safetensors"}), "b.safetensors: cannot be opened: No such file"),
+    "no such part": (indexed({"x": "b.safetensors"}), "b.safetensors: cannot be read: No such file"),
     "another folder": (indexed({"x": "../b.safetensors"}), "weight_map: '../b.safetensors' is no name"),
     "another part": (indexed({"x": "a.safetensors"}), "a.safetensors: 'x': the tensor is not here"),
     "a name in two lines": (rewritten(WEIGHTS, b"lm_head", rb"lm\nead"), r"'lm\nead.weight' is no name"),
@@ -409,6 +424,17 @@ def test_a_file_beside_the_weights(folder, tmp_path):
     shutil.copy(copy / WEIGHTS, copy / "other.safetensors")
     with pytest.raises(QwenRefError, match=r"other.safetensors: is not among the weights"):
         open_model(copy / "other.safetensors")
+
+
+def test_a_file_that_is_in_no_checkpoint(folder, tmp_path):
+    """It is named itself, and not the file that a checkpoint would have."""
+    for name in "golden.safetensors", "none.safetensors":
+        (tmp_path / "golden.safetensors").touch()
+        with pytest.raises(QwenRefError, match=rf"/{name}: (is no Hugging|cannot be read: No such file)"):
+            open_model(tmp_path / name)
+    shutil.copy(folder / "config.json", tmp_path)
+    with pytest.raises(QwenRefError, match=r"/golden.safetensors: is not among the weights"):
+        open_model(tmp_path / "golden.safetensors")
 
 
 def test_yarn_under_the_converters_keys(folder, tmp_path):

@@ -150,8 +150,9 @@ def test_images_that_are_refused(tmp_path, capfd, content, words):
 @pytest.mark.parametrize(
     "source, words",
     [
-        ("nowhere.png", "nowhere.png: no such file"),
-        ("/", "not a regular file"),
+        ("nowhere.png", "nowhere.png: cannot be read: No such file"),
+        ("/", "is a folder"),
+        ("/dev/null", "not a regular file"),
         (np.zeros((4, 4, 3)), "float64 \\[4, 4, 3\\] is not uint8"),
         (np.zeros((3, 4, 5), np.uint8), "is not uint8"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
@@ -312,7 +313,7 @@ def test_a_damaged_video(mp4, capfd):
         (NOISE[0], {}, "is not uint8 \\[T, H, W, 3\\]"),
         (NOISE[:, :1, :].repeat(3, axis=2), {}, "over 200 times"),
         ([NOISE[0], NOISE[0, :32]], {}, "the images: 1: size: 96 × 32 is not that of the first"),
-        ("nowhere.mp4", {}, "nowhere.mp4: no such file"),
+        ("nowhere.mp4", {}, "nowhere.mp4: cannot be read: No such file"),
     ],
 )
 def test_videos_that_are_refused(source, options, words):

@@ -1,6 +1,10 @@
 """Goldens: exact, the same each time, and mistakes that are planted in a model are found where they are."""
 
+import contextlib
+import io
 import json
+import math
+import os
 import re
 import subprocess
 import sys
@@ -16,10 +20,11 @@ from safetensors.numpy import save_file
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
+from qwen_ref.cli import golden as cli
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
-from qwen_ref.oracle import golden, names
+from qwen_ref.oracle import check, golden, names, page
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes import contiguous
 from qwen_ref.oracle.compare import compare
@@ -258,10 +263,34 @@ def test_commands(tmp_path):
     assert command("compare", file, file, "--allow", "float64").returncode == 0
 
 
+def damage(path, drop=None, **replaced):
+    tensors, metadata = golden.read_tensors(path)
+    replaced = {name.replace("__", "/"): x for name, x in replaced.items()}
+    save_file({name: x for name, x in (tensors | replaced).items() if name != drop}, path, metadata)
+
+
+def rewrite(path, change):
+    """The metadata as `change` leaves them."""
+    tensors, metadata = golden.read_tensors(path)
+    head = json.loads(metadata["golden"])
+    change(head)
+    save_file(tensors, path, {"golden": json.dumps(head)})
+
+
+def in_config(**changes):
+    return lambda p: rewrite(p, lambda head: head["config"].update(changes))
+
+
+def of_logits(**changes):
+    return lambda p: rewrite(p, lambda head: head["entries"]["logits"].update(changes))
+
+
 @pytest.mark.parametrize(
     "make, sentence",
     [
         (lambda p: p.write_bytes(b"no such thing"), "is no whole safetensors or npz file"),
+        (lambda p: p.unlink() or os.mkfifo(p), "is not a regular file"),
+        (lambda p: p.unlink() or p.mkdir(), "is a folder"),
         (lambda p: save_file({"logits": np.zeros((2, 3))}, p), "this file is no golden"),
         (lambda p: save_file({}, p, {"golden": "{"}), "the metadata is damaged"),
         (lambda p: p.unlink(missing_ok=True), "cannot be read"),
@@ -271,6 +300,28 @@ def test_commands(tmp_path):
             lambda p: damage(p, logits=np.zeros((70, 1024), np.float32)),
             "logits: type float32 should be float64",
         ),
+        (in_config(num_attention_heads=0), "config.num_attention_heads: 0 is not a whole number from 1"),
+        (in_config(num_attention_heads="x"), "config.num_attention_heads: 'x' is not a whole number"),
+        (in_config(num_attention_heads=3), "config.num_key_value_heads: 2 does not divide 3 heads"),
+        (in_config(linear_num_key_heads=3), "config.linear_num_value_heads: 4 value heads do not fit 3 key"),
+        (in_config(mrope_section=[2, 2]), r"config.mrope_section: \(2, 2\) are not three whole numbers"),
+        (in_config(mrope_section=[2, 2, 2]), r"config.mrope_section: \[2, 2, 2\] do not add up to 4"),
+        (in_config(name=[]), r"config.name: \[\] is not text"),
+        (in_config(rope_theta=float("inf")), "config.rope_theta: inf is not a positive number of float32"),
+        (in_config(head_dim=64), r"q_proj: shape \(70, 4, 32\) should be \(70, 4, 64\)"),
+        (of_logits(shape=[70, 512]), r"logits: shape \(70, 512\) should be \(70, 1024\)"),
+        (of_logits(rms=-1.0), "damaged: .*-1.0 is no rms, maximum"),
+        (of_logits(max=float("nan")), "damaged: .*nan is no rms, maximum"),
+        (lambda p: rewrite(p, lambda head: head["kl"].update(int8=-3)), "damaged: .*-3 is no rms, maximum"),
+        (of_logits(errors={}), "damaged: .*errors of float32 are missing"),
+        (lambda p: rewrite(p, lambda head: head.update(entries={})), "entries: there are none"),
+        (
+            lambda p: damage(p, input__top_ids=np.full((70, 20), 1024)),
+            "input/top_ids: 1024 to 1024 are not in 0 to 1023",
+        ),
+        (lambda p: damage(p, input__top_ids=np.zeros((70, 0), int)), r"shape \(70, 0\) should be"),
+        (lambda p: damage(p, input__log_total=np.full(70, np.nan)), "input/log_total: has values that are"),
+        (lambda p: damage(p, **{"rms__norm": np.full(70, 1e200)}), "rms/norm: has values that are not fin"),
     ],
 )
 def test_files_that_are_no_goldens(truth, tmp_path, make, sentence):
@@ -284,7 +335,8 @@ def test_files_that_are_no_goldens(truth, tmp_path, make, sentence):
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_goldens(small_golden, data):
-    """A few bytes are others, most of them in the metadata: a sentence, or a golden that can be compared."""
+    """A few bytes are others, most of them in the metadata: a sentence, or a golden that can be compared with
+    what is wrong, and shown."""
     whole, scratch = small_golden
     head = int.from_bytes(whole[:8], "little")
     damaged = bytearray(whole)
@@ -294,7 +346,14 @@ def test_damaged_goldens(small_golden, data):
     scratch.write_bytes(damaged)
     try:
         found = golden.load(scratch)
-        compare(found, {name: np.zeros(entry.shape) for name, entry in found.entries.items()})
+        small = {n: entry.shape for n, entry in found.entries.items() if math.prod(entry.shape) < 1 << 20}
+        value = data.draw(st.sampled_from([0.0, 1.0, 1e300, np.nan]))
+        report = compare(found, {name: np.full(shape, value) for name, shape in small.items()})
+        check.message(found, report)
+        page.page(found, report, ("golden", "dump"))
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli.show(SimpleNamespace(golden_file=scratch))
+            cli.print_report(report)
     except QwenRefError as error:
         assert "\n" not in str(error)
 
@@ -302,14 +361,10 @@ def test_damaged_goldens(small_golden, data):
 @pytest.fixture(scope="module")
 def small_golden(tmp_path_factory):
     path = tmp_path_factory.mktemp("damaged") / "golden.safetensors"
-    some = record(open_model, PROMPT, {}, names=["layers.1.*.o", "layers.0.*.state"], rows=3, columns=10)
+    names = ["layers.0.linear_attn.*", "layers.3.self_attn.q_*", "rope.cos", "logits"]
+    some = record(open_model, PROMPT, {}, names=names, rows=3)
     golden.save(some, path)
     return path.read_bytes(), path.with_name("damaged.safetensors")
-
-
-def damage(path, drop=None, **replaced):
-    tensors, metadata = golden.read_tensors(path)
-    save_file({name: x for name, x in (tensors | replaced).items() if name != drop}, path, metadata)
 
 
 @pytest.mark.parametrize(

@@ -205,12 +205,15 @@ def test_what_cannot_be_used_is_one_sentence_and_status_2(fixtures, text, tmp_pa
         "long.bin": whole + b"x",
         "other.bin": handmade(7)[0],
         "token.bin": whole[:20] + struct.pack("<i", 1024) + whole[24:],
-        "nan.bin": whole[:84] + struct.pack("<f", math.nan) + whole[88:],
         "huge.bin": b"_logits_" + struct.pack("<Iii", 2**32 - 1, 2**31 - 1, 2**31 - 1) + bytes(1000),
         "negative.bin": b"_logits_" + struct.pack("<Iii", 512, 1024, -1),
         "head.bin": b"_logits_",
         "whole.bin": whole,
     }
+    wrong = {"nan": (math.nan, -1), "inf": (math.inf, -1), "large": (3e38, -1), "rising": (-0.1, -1)}
+    wrong |= {"certain": (1e-3, 0.5), "lowest": (0.1, -math.inf)}
+    for name, (step, lowest) in wrong.items():
+        files[f"{name}.bin"] = whole[:84] + struct.pack("<ff", step, lowest) + whole[92:]
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     cases = [
@@ -231,7 +234,10 @@ def test_what_cannot_be_used_is_one_sentence_and_status_2(fixtures, text, tmp_pa
         (["--base", "long.bin"], "long.bin: has 12421 bytes, but 2 chunks of 8 tokens"),
         (["--base", "other.bin"], "other.bin: has 7 logits a token"),
         (["--base", "token.bin"], "token.bin: a token id is not in 0 to 1023"),
-        (["--base", "nan.bin"], "nan.bin: the logits of chunk 1 are not finite"),
+        *(
+            (["--base", f"{name}.bin"], f"{name}.bin: the logits of chunk 1 are no logarithms of probabil")
+            for name in wrong
+        ),
         (["--base", "huge.bin"], "huge.bin: has 1020 bytes"),
         (["--base", "negative.bin"], "negative.bin: -1 chunks"),
         (["--base", "head.bin"], "head.bin: is no file of logits"),

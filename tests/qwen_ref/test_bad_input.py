@@ -1,0 +1,155 @@
+"""Input that cannot be used, as a user meets it: one sentence on stderr that names it, and status 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save, save_file
+
+from qwen_ref.cli import main
+from qwen_ref.oracle import golden
+
+COMMAND = [sys.executable, "-m", "qwen_ref"]
+MODEL = Path(__file__).parents[1] / "fixtures" / "tiny-grouped.gguf"
+RECORD = ["record", "--model", MODEL, "--out", "out.safetensors"]
+HELLO = [*RECORD, "--raw", "--prompt", "Hello"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("golden") / "golden.safetensors"
+    arguments = ["golden", *HELLO, "--generate", 0, "--out", path]
+    assert main(list(map(str, arguments))) == 0
+    return path
+
+
+@pytest.fixture
+def folder(recorded, tmp_path, monkeypatch):
+    """The current one, with a golden and all that is refused."""
+    monkeypatch.chdir(tmp_path)
+    Path("golden.safetensors").write_bytes(recorded.read_bytes())
+    os.mkfifo("pipe")
+    os.mkfifo("pipe.txt")
+    Path("deep.json").write_text("[" * 100_000)
+    Path("tools.json").write_text('{"messages": [{"role": "user", "content": "x"}], "tools": 5}')
+    nested = "[" * 900 + "]" * 900
+    Path("nested.json").write_text(f'[{{"role": "user", "content": {nested}}}]')
+    Path("null.json").write_text('[{"role": "user", "content": [{"type": "image", "image": "a\\u0000"}]}]')
+    return tmp_path
+
+
+CASES = [
+    *(([*HELLO, "--memory", gib], f"--memory: {float(gib)} is not in 0 to") for gib in ("nan", "inf", "-1")),
+    ([*HELLO, "--generate", 99_999_999_999], "generate: 99999999999 tokens and the prompt's"),
+    ([*HELLO, "--generate", -1], "generate: -1 is less than 0"),
+    ([*HELLO, "--generate", 0, "--rows", "99,98"], "rows: there are"),
+    ([*HELLO, "--columns", -1], "columns: -1 is less than 1"),
+    ([*RECORD, "--messages", "tools.json"], "tools.json: tools: 5 is no list of objects"),
+    ([*RECORD, "--messages", "deep.json"], "deep.json: is not JSON (maximum recursion depth"),
+    ([*RECORD, "--messages", "nested.json"], "nested too deeply"),
+    ([*RECORD, "--messages", "null.json"], "cannot be read: embedded null"),
+    ([*RECORD, "--messages", "pipe"], "pipe: is not a regular file"),
+    (["check", "golden.safetensors", "pipe"], "pipe: is not a regular file"),
+    (["check", "golden.safetensors", "pipe.txt"], "pipe.txt: is not a regular file"),
+    (["check", "golden.safetensors", "."], ".: is a folder"),
+    (["check", "golden.safetensors", "none.npz"], "none.npz: cannot be read: No such file"),
+    (["compare", "golden.safetensors", "/dev/zero"], "/dev/zero: is not a regular file"),
+    (["show", "pipe"], "pipe: is not a regular file"),
+    (
+        ["check", "golden.safetensors", "golden.safetensors", "--html", "pipe"],
+        "pipe: cannot be written: it is not a regular file",
+    ),
+]
+OTHERS = [
+    (["perplexity", "--text", "pipe"], "pipe: is not a regular file"),
+    (["perplexity", "--base", "pipe"], "pipe: is not a regular file"),
+    (["generate", "--prompt-file", "pipe"], "pipe: is not a regular file"),
+    (["generate", "--prompt", "x", "--model", MODEL, "--memory", "nan"], "--memory: nan is not in 0 to"),
+    (
+        ["generate", "--prompt", "x", "--model", MODEL, "--backend", "numpy", "--threads", -5],
+        "threads: -5 is less than 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "arguments, words", [(["golden", *line], words) for line, words in CASES] + OTHERS, ids=str
+)
+def test_one_sentence_and_status_2(folder, capsys, arguments, words):
+    assert main(list(map(str, arguments))) == 2
+    out, err = capsys.readouterr()
+    assert words in err and err.count("\n") == 1 and out == "" and not Path("out.safetensors").exists()
+
+
+def typed(data, **types):
+    """A safetensors file whose header gives a tensor another type of as many bytes."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    for name, kind in types.items():
+        header[name]["dtype"] = kind
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def test_tensors_of_other_types_do_not_matter_unless_they_are_needed(folder, capsys):
+    values = golden.load("golden.safetensors").values
+    tensors = {"norm": values["norm"], "mask": np.zeros(3, np.uint8), "logits": np.zeros(3, np.uint8)}
+    others = {name: x for name, x in tensors.items() if name != "logits"}
+    for kind in "BOOL", "F8_E4M3":
+        Path("dump.safetensors").write_bytes(typed(save(others), mask=kind))
+        assert main(["golden", "check", "golden.safetensors", "dump.safetensors"]) == 0
+        Path("dump.safetensors").write_bytes(typed(save(tensors), mask=kind, logits=kind))
+        assert main(["golden", "check", "golden.safetensors", "dump.safetensors"]) == 2
+        assert f"dump.safetensors: logits: type {kind} cannot be read" in capsys.readouterr().err
+    np.savez("dump.npz", norm=values["norm"], mask=np.array([None]))
+    assert main(["golden", "check", "golden.safetensors", "dump.npz"]) == 0
+    save_file({"norm": values["norm"], "layers.9.output": np.zeros(3)}, "dump.safetensors")
+    assert main(["golden", "check", "golden.safetensors", "dump.safetensors"]) == 1
+    assert "layers.9.output: the model has 4 layers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300])
+def test_a_report_is_json_whatever_was_dumped(folder, capsys, value):
+    """Warnings are errors here."""
+    found = golden.load("golden.safetensors")
+    save_file({name: np.full_like(x, value) for name, x in found.values.items()}, "dump.safetensors")
+    assert main(["golden", "check", "golden.safetensors", "dump.safetensors", "--json"]) == 1
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    report = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert report["first"]["name"] == "embed_tokens" or report["first"]["name"].startswith("rope.")
+    assert main(["golden", "check", "golden.safetensors", "dump.safetensors", "--html", "page.html"]) == 1
+
+
+@pytest.mark.parametrize(
+    "redirected, arguments, words",
+    [
+        (">/dev/full", "golden show golden.safetensors", "standard output: No space left on device"),
+        (">&-", "golden show golden.safetensors", "standard output is closed"),
+    ],
+)
+def test_output_that_goes_nowhere(folder, redirected, arguments, words):
+    line = f'exec "$0" -m qwen_ref {arguments} {redirected}'
+    done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"qwen_ref: {words}\n")
+
+
+def test_ctrl_c_while_modules_load(tmp_path):
+    """One of them takes its time, and is interrupted."""
+    (tmp_path / "argparse.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*COMMAND, "--help"], env=environment, text=True, **pipes) as process:
+        assert process.stdout.readline() == "here\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+    assert process.returncode == 130
