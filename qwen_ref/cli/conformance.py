@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from qwen_ref.cli.options import to_json
 
 if TYPE_CHECKING:
     from qwen_ref.oracle.conformance import Result
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     results = conformance.run(engine, cases, args.allow)
     done = list(results) if args.json else print_card(results)
     if args.json:
-        print(json.dumps([as_json(result) for result in done], indent=1))
+        print(to_json([as_json(result) for result in done], 1))
     verdicts = {result.verdict for result in done}
     return 0 if "right" in verdicts and verdicts <= {"right", "not supported"} else 1
 

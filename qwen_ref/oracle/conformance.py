@@ -34,7 +34,7 @@ import numpy as np
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
-from qwen_ref.oracle.compare import UNIT, Report, compare
+from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare
 from qwen_ref.oracle.golden import Golden, load, read_tensors
 
 KIT = Path(__file__).with_name("kit")
@@ -269,7 +269,7 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
         raise RuntimeError(f"status {done.returncode}, and last: {last}")
     if not any("{dump}" in word for word in words):
         return callback.read(output, case.golden)
-    return read_tensors(dump)[0]
+    return read_tensors(dump, [*case.golden.entries, *BESIDE])[0]
 
 
 def inputs_of(case: Case) -> dict[str, np.ndarray]:
