@@ -1,252 +1,673 @@
 """Known mistakes in engines, recognised by what they do to the first tensor that is wrong.
 
-Each function takes a golden, the name of that tensor and what the engine has there, and returns what the
-mistake would have made of the exact values, or None where it cannot make a difference. A cause is named if
-it explains the tensor: if what is left of the error is a small part of it.
+Each function takes a golden, the name of that tensor and what the engine has there, and yields what mistakes
+would have made of the exact values: a sentence and an array, NaN where it cannot be told. It yields nothing
+for tensors that it knows nothing of, and raises TooLittle where the golden keeps too little to tell. A
+mistake is named if it explains the tensor: if what is left of the error is a small part of it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from qwen_ref.config import Config
-from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked
+from qwen_ref.model.activation import gelu_tanh, sigmoid, silu, softmax, softplus
+from qwen_ref.model.deltanet import CHUNK
 from qwen_ref.model.rope import apply_rope, cos_sin, frequencies
 from qwen_ref.oracle.golden import Golden
 
-LEFT = 0.3  # of the error, at most, if a cause explains it
+LEFT = 0.3  # of the error, at most, if a mistake explains it
+SEEN = 1e-3  # of the error, at least, lies where it can be told what the mistake does
+FEW = 8  # values, with fewer of which something explains any error
+FIRST = 64  # tokens, at most, for which outputs of the delta rule and of attention are computed anew
+TOO_LITTLE = (
+    "unknown; the golden keeps too little of the tensors here to tell (record --columns all --rows all)"
+)
 
 Array = np.ndarray
-Cause = Callable[[Golden, str, Array], Array | None]
+Cause = Callable[[Golden, str, Array], Iterator[tuple[str, Array]]]
+
+
+class TooLittle(Exception):
+    """The golden does not keep what it takes to compute what a mistake does."""
 
 
 def find_cause(golden: Golden, name: str, found: Array, known: Array | None = None) -> str | None:
     """A sentence, or None. `found` is the engine's sample of the tensor, as the golden keeps it.
 
     `known` says which values of it are known, where not all are; the others are NaN.
+    TOO_LITTLE: nothing explains it, and there are mistakes that could not be tried.
     """
     exact = golden.values[name]
     known = np.ones(exact.shape, bool) if known is None else known
     if not np.isfinite(found[known]).all():
         return "some values are not finite"
-    left = {}
-    for sentence, cause in CAUSES.items():
-        if (would_be := cause(golden, name, found)) is None:
-            continue
-        would_be = would_be.reshape(exact.shape)
-        here = known & ~np.isnan(would_be)  # not all rows can be told what a mistake makes of them
-        if error := np.linalg.norm((found - exact)[here]):
-            left[sentence] = float(np.linalg.norm((found - would_be)[here]) / error)
-    best = min(left, key=lambda sentence: left[sentence], default=None)
-    return best if best and left[best] <= LEFT else None
-
-
-def whole_rows(golden: Golden, name: str) -> Array | None:
-    """What the golden keeps of a tensor, [rows, ...] as in its own shape, if that is all columns."""
-    entry = golden.entries.get(name)
-    if entry is None or entry.stride != 1:
+    if exact[known].any() and not found[known].any():
+        return "all values are zero"
+    if not consistent(golden):
         return None
-    return golden.values[name].reshape(-1, *entry.shape[1:])
+    too_little = False
+    left: dict[str, float] = {}
+    for parameters, causes in enumerate(CAUSES):
+        for cause in causes:
+            try:
+                with np.errstate(all="ignore"):
+                    for sentence, would_be in cause(golden, name, found):
+                        share = unexplained(exact, found, would_be.reshape(exact.shape), known)
+                        if share <= LEFT:
+                            # What fits more numbers to the error explains more of it, be it right or wrong.
+                            left[sentence] = min(share * 2**parameters, left.get(sentence, np.inf))
+            except TooLittle:
+                too_little = True
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                continue  # the golden is damaged: rows or numbers of its configuration make no sense
+    if left:
+        return min(left, key=lambda sentence: left[sentence])
+    return TOO_LITTLE if too_little else None
+
+
+def unexplained(exact: Array, found: Array, would_be: Array, known: Array) -> float:
+    """The part of the error that is left if the engine made this mistake; 1 where nothing can be told.
+
+    If what was found is nearly nothing, any other small values would explain the error: so it is the part
+    of that as well.
+    """
+    here = known & np.isfinite(would_be)
+    error, total = (float(np.linalg.norm((found - exact)[where])) for where in (here, known))
+    size = min(error, float(np.linalg.norm(found[here])))
+    if error <= SEEN * total or np.sum(here) < FEW or size == 0:
+        return 1.0
+    return float(np.linalg.norm((found - would_be)[here])) / size
+
+
+def consistent(golden: Golden) -> bool:
+    """Do the shapes follow from the configuration? Then no count in it is beyond what the golden has."""
+    c = golden.config
+    H, H_kv, D, R = c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rotary_dim
+    H_k, H_v = c.linear_num_key_heads, c.linear_num_value_heads
+    K, V = c.linear_key_head_dim, c.linear_value_head_dim
+    if not all(isinstance(n, int) and n > 0 for n in (H, H_kv, D, R, H_k, H_v, K, V)):
+        return False
+    if H % H_kv or H_v % H_k or R > D or R % 2:
+        return False
+    shapes: dict[tuple[int, ...], str] = {
+        (R // 2,): "rope.angle rope.cos rope.sin",
+        (H, D): "self_attn.q_proj self_attn.gate self_attn.q_norm self_attn.q_rope self_attn.attended "
+        "self_attn.gated",
+        (H_kv, D): "self_attn.k_proj self_attn.v_proj self_attn.k_norm self_attn.k_rope",
+        (c.conv_channels,): "linear_attn.in_proj_qkv linear_attn.conv1d",
+        (H_k, K): "linear_attn.q_norm linear_attn.k_norm",
+        (H_v,): "linear_attn.in_proj_b linear_attn.beta linear_attn.in_proj_a linear_attn.g",
+        (H_v, V): "linear_attn.o linear_attn.in_proj_z linear_attn.norm",
+        (K, V): "linear_attn.state",
+    }
+    return all(
+        entry.shape[1:] == shape
+        for shape, kinds in shapes.items()
+        for name, entry in golden.entries.items()
+        if kind(name) in kinds.split()
+    )
+
+
+# ---- what a golden keeps
+
+
+def kind(name: str) -> str:
+    """layers.3.self_attn.gate -> self_attn.gate"""
+    return re.sub(r"^layers\.\d+\.", "", name)
 
 
 def beside(name: str, other: str) -> str:
-    """layers.3.self_attn.gate, q_proj -> layers.3.self_attn.q_proj"""
-    return f"{name.rpartition('.')[0]}.{other}"
+    """layers.3.self_attn.gate, q_proj -> layers.3.self_attn.q_proj; of weights.0 too"""
+    return re.sub(r"(weights\.)?\w+$", other, name)
 
 
-def last(name: str) -> str:
-    return name.rpartition(".")[2]
+def whole_rows(golden: Golden, name: str) -> Array:
+    """[rows, ...] as in the tensor's own shape. Raises TooLittle if only some columns are kept."""
+    entry = golden.entries.get(name)
+    if entry is None or entry.stride != 1:
+        raise TooLittle
+    return golden.values[name].reshape(len(entry.rows), *entry.shape[1:])
 
 
-def is_norm(name: str) -> bool:
-    return last(name) in ("input_layernorm", "post_attention_layernorm", "q_norm", "k_norm", "norm")
+def same_places(golden: Golden, name: str, *others: str) -> list[Array]:
+    """Of other tensors of this one's shape the same values. Raises TooLittle if others are kept."""
+    entry, entries = golden.entries[name], [golden.entries.get(other) for other in others]
+    for e in entries:
+        if e is None or (e.shape, e.rows, e.stride) != (entry.shape, entry.rows, entry.stride):
+            raise TooLittle
+    return [golden.values[other] for other in others]
+
+
+def first_tokens(golden: Golden, most: int, *names: str) -> list[Array]:
+    """Of each tensor so many tokens from the first on, or as many as are kept of all without a gap."""
+    tensors = [whole_rows(golden, name) for name in names]
+    rows = [np.array(golden.entries[name].rows) for name in names]
+    count = min(most, *(int(np.sum(np.cumsum(r != np.arange(len(r))) == 0)) for r in rows))
+    return [x[:count] for x in tensors]
+
+
+def at_first_tokens(golden: Golden, name: str, x: Array) -> Array:
+    """x of the first tokens -> of all that the golden keeps; NaN where it cannot be told."""
+    entry = golden.entries[name]
+    rows = np.full((len(entry.rows), *entry.shape[1:]), np.nan)
+    rows[: len(x)] = x
+    return rows
 
 
 # ---- norms
 
 
-def other_weight(golden: Golden, name: str, found: Array) -> Array | None:
+L2_NORMS = "linear_attn.q_norm", "linear_attn.k_norm"
+L2_EPS = 1e-6
+EPS_ELSEWHERE = "the l2-norm has its eps in another place: it belongs inside the root, beside the sum"
+LARGEST_EPS = 1e-3  # that anyone would give to a norm
+
+
+def normalized(golden: Golden, name: str) -> str | None:
+    """The tensor that an RMS norm is of; None if it is no RMS norm."""
+    if name == "norm":
+        return f"layers.{golden.config.num_layers - 1}.output"
+    if found := re.fullmatch(r"layers\.(\d+)\.input_layernorm", name):
+        return f"layers.{int(found[1]) - 1}.output" if int(found[1]) else "embed_tokens"
+    before = {
+        "post_attention_layernorm": "mixed",
+        "self_attn.q_norm": "q_proj",
+        "self_attn.k_norm": "k_proj",
+        "linear_attn.norm": "o",
+    }
+    return beside(name, before[kind(name)]) if kind(name) in before else None
+
+
+def vectors(golden: Golden, name: str, x: Array) -> Array:
+    """[rows, columns] -> [vectors that are normalized, columns]; of one that is a whole row, those kept."""
+    shape = golden.entries[name].shape
+    if len(shape) == 2:
+        return x
+    whole_rows(golden, name)
+    return x.reshape(-1, shape[-1])  # [rows, H*D] -> [rows*H, D]
+
+
+def square_sums(golden: Golden, name: str) -> Array:
+    """[vectors, 1]: what the l2-norm of these was divided by, which is still seen in exact values.
+
+    y = x / sqrt(sum(x²) + eps), so sum(y²) = sum(x²) / (sum(x²) + eps).
+    """
+    y = np.sum(vectors(golden, name, golden.values[name]) ** 2, axis=1, keepdims=True)
+    return L2_EPS * y / np.maximum(1 - y, 1e-16)
+
+
+def mean_squares(golden: Golden, name: str, before: str) -> Array:
+    """[vectors, 1]: of what an RMS norm is of. Of whole rows a golden has them all."""
+    if len(golden.entries[name].shape) > 2:
+        return np.mean(vectors(golden, before, golden.values[before]) ** 2, axis=1, keepdims=True)
+    if before not in golden.row_rms:
+        raise TooLittle
+    return golden.row_rms[before][golden.entries[name].rows, None] ** 2
+
+
+def factors(exact: Array, found: Array, axis: int | None) -> Array:
+    """By which found is nearest to exact (least squares), along an axis. NaN is not known."""
+    squares = np.where(np.isnan(found), 0, exact * exact).sum(axis, keepdims=True)
+    return np.nansum(found * exact, axis, keepdims=True) / np.maximum(squares, np.finfo(float).tiny)
+
+
+def other_l2_norm(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    if kind(name) not in L2_NORMS:
+        return
+    squares = square_sums(golden, name)
+    x = vectors(golden, name, golden.values[name]) * np.sqrt(squares + L2_EPS)
+    length, K = np.sqrt(squares), x.shape[1]
+    yield "the l2-norm is missing", x
+    yield "the l2-norm divides by the root of the mean, and not of the sum", x / np.sqrt(squares / K + L2_EPS)
+    for divisor in np.maximum(length, L2_EPS), length + L2_EPS, np.sqrt(squares + K * L2_EPS):
+        yield (
+            "the l2-norm has its eps in another place: it belongs inside the root, beside the sum",
+            x / divisor,
+        )
+
+
+def not_normalized(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    before = normalized(golden, name)
+    if before and kind(name) != "linear_attn.norm":  # that one is gated as well
+        (x,) = same_places(golden, name, before)
+        yield "the norm is missing", x
+
+
+def other_gated_norm(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    if kind(name) != "linear_attn.norm":
+        return
+    exact, (z,) = golden.values[name], same_places(golden, name, beside(name, "in_proj_z"))
+    yield "the norm is multiplied by z, and not by SiLU(z)", exact / sigmoid(z)
+    yield "the norm is multiplied by sigmoid(z), and not by SiLU(z)", exact / z
+    yield "the norm is not multiplied by SiLU(z)", exact / silu(z)
+    o, z = (whole_rows(golden, beside(name, part)) for part in ("o", "in_proj_z"))
+    eps = golden.config.rms_norm_eps
+    of_o, of_both = (np.mean(x * x, axis=2, keepdims=True) + eps for x in (o, o * silu(z)))  # [rows, H_v, 1]
+    yield (
+        "SiLU(z) is multiplied before the norm; it belongs behind it",
+        exact.reshape(o.shape) * np.sqrt(of_o / of_both),
+    )
+
+
+def other_eps(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Each vector is off by a factor of its own, as one other eps makes it: long ones hardly."""
+    before = normalized(golden, name)
+    if before is None and kind(name) not in L2_NORMS:
+        return
+    eps = golden.config.rms_norm_eps if before else L2_EPS
+    squares = mean_squares(golden, name, before) if before else square_sums(golden, name)
+    exact, found = (vectors(golden, name, x) for x in (golden.values[name], found))
+    known = ~np.isnan(found).all(1)
+    # factor² = (squares + eps) / (squares + other), so 1 / factor² - 1 = (other - eps) / (squares + eps)
+    change = (1 / factors(exact, found, 1) ** 2 - 1)[known]
+    per_eps = 1 / (squares + eps)[known]
+    other = max(eps + float(np.sum(change * per_eps) / np.sum(per_eps**2)), 0.0)
+    if other <= LARGEST_EPS:
+        which = "RMS norm" if before else "l2-norm"
+        yield (
+            f"the {which} has another eps, about {other:.0e} instead of {eps:.0e}",
+            exact * np.sqrt((squares + eps) / (squares + other)),
+        )
+
+
+def other_weight(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
     """Each column is off by a factor of its own, the same in every row and head."""
-    exact, entry = golden.values[name], golden.entries[name]
-    if not is_norm(name) or entry.stride != 1:
-        return None
-    exact, found = (x.reshape(-1, entry.shape[-1]) for x in (exact, found))
-    unknown = np.isnan(found)
-    if (~unknown).sum(0).max() < 4:  # too few to tell a factor from any error
-        return None
-    squares = np.where(unknown, 0, exact * exact).sum(0)
-    return exact * np.nansum(found * exact, 0) / np.maximum(squares, np.finfo(float).tiny)
+    if normalized(golden, name) is None:
+        return
+    exact, found = (vectors(golden, name, x) for x in (golden.values[name], found))
+    if (~np.isnan(found)).sum(0).max() < 4:  # too few to tell a factor from any error
+        return
+    right = (
+        "the checkpoint's, without 1 +"
+        if kind(name) == "linear_attn.norm"
+        else "1 + the checkpoint's, as in GGUF"
+    )
+    yield f"the norm has another weight: it is {right}", exact * factors(exact, found, 0)
 
 
-def other_length(golden: Golden, name: str, found: Array) -> Array | None:
-    """Each vector is off by a factor of its own: it was divided by another length."""
-    exact, entry = golden.values[name], golden.entries[name]
-    if "linear_attn" not in name or last(name) not in ("q_norm", "k_norm") or entry.stride != 1:
-        return None
-    exact, found = (x.reshape(-1, entry.shape[-1]) for x in (exact, found))
-    squares = np.where(np.isnan(found), 0, exact * exact).sum(1, keepdims=True)
-    return exact * np.nansum(found * exact, 1, keepdims=True) / np.maximum(squares, np.finfo(float).tiny)
+def one_factor(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """All is off by the same factor, where the model has a scale, or engines put one."""
+    if not (kind(name) in SCALED or normalized(golden, name)):
+        return
+    exact = golden.values[name]
+    factor = factors(exact, found, None)
+    if max(abs(factor), 1 / abs(factor)) > 1.2:  # nearer to 1 it is no scale
+        yield (
+            f"all is off by one constant factor, {factor.item():.3g}: a scale is missing, or there twice",
+            exact * factor,
+        )
+
+
+SCALED = (
+    *("embed_tokens", "rope.angle", "rope.cos", "rope.sin", "self_attn.q_rope", "self_attn.k_rope", "logits"),
+    *("linear_attn.beta", "linear_attn.g", "linear_attn.o", "linear_attn.state", *L2_NORMS),
+)
+
+
+# ---- activations and gates
+
+
+def other_activation(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    here, exact = kind(name), golden.values[name]
+    if here == "linear_attn.beta":
+        (b,) = same_places(golden, name, beside(name, "in_proj_b"))
+        yield "beta is in_proj_b without its sigmoid", b
+    if here == "linear_attn.conv1d":
+        # Two values have the same SiLU, so it is what was found that SiLU is taken of.
+        yield "SiLU is missing behind the convolution", found + exact - silu(found)
+    if here == "self_attn.gated":
+        attended, gate = same_places(golden, name, beside(name, "attended"), beside(name, "gate"))
+        yield "the output gate is missing: attended * sigmoid(gate)", attended
+        yield "the output gate is SiLU(gate), and not sigmoid(gate)", attended * silu(gate)
+        yield "the output gate has no sigmoid", attended * gate
+    if here == "mlp.gated":
+        gate, up = same_places(golden, name, beside(name, "gate_proj"), beside(name, "up_proj"))
+        yield "SiLU is taken of up_proj, and not of gate_proj", gate * silu(up)
+        yield "the MLP has GELU in place of SiLU", gelu_tanh(gate) * up
+        yield "the MLP has sigmoid in place of SiLU", sigmoid(gate) * up
+        yield "the MLP's SiLU is missing", gate * up
+
+
+def other_decay(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """g = A softplus(a + dt_bias), A = -exp(A_log)."""
+    if kind(name) != "linear_attn.g":
+        return
+    exact = golden.values[name]
+    yield "the decay has the wrong sign: g is at most 0", -exact
+    (a,) = same_places(golden, name, beside(name, "in_proj_a"))
+    A, dt_bias = decay_weights(a, exact)
+    if not np.allclose(A * softplus(a + dt_bias), exact, rtol=1e-6):
+        raise TooLittle
+    yield "softplus is missing in the decay", A * (a + dt_bias)
+    yield "dt_bias is missing in the decay", A * softplus(a)
+    yield "A is exponentiated again: in GGUF it is -exp(A_log) already", -np.exp(A) * softplus(a + dt_bias)
+    yield "A_log is not exponentiated: g = -exp(A_log) softplus(…)", -np.log(-A) * softplus(a + dt_bias)
+
+
+def decay_weights(a: Array, g: Array) -> tuple[Array, Array]:
+    """a, g [rows, H_v] exact -> A, dt_bias [H_v], by bisection.
+
+    softplus(most + dt_bias) / softplus(least + dt_bias) becomes less as dt_bias becomes more.
+    """
+    heads = np.arange(a.shape[1])
+    least, most = (a.argmin(0), heads), (a.argmax(0), heads)
+    low, high = np.full(len(heads), -100.0), np.full(len(heads), 100.0)
+    for _ in range(100):
+        middle = (low + high) / 2
+        more = softplus(a[most] + middle) / softplus(a[least] + middle) > g[most] / g[least]
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return g[most] / softplus(a[most] + low), low
+
+
+def seen_later(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """A convolution that is not causal gives, but for its ends, what a later token has."""
+    if kind(name) != "linear_attn.conv1d":
+        return
+    exact, rows = golden.values[name], golden.entries[name].rows
+    place = {row: i for i, row in enumerate(rows)}
+    for later in 1, 2, 3:  # of a kernel of 4
+        would_be = np.full(exact.shape, np.nan)
+        for row, i in place.items():
+            if row + later in place:
+                would_be[i] = exact[place[row + later]]
+        yield "the convolution is not causal: it sees later tokens", would_be
 
 
 # ---- heads
 
 
-def tiled_heads(golden: Golden, name: str, found: Array) -> Array | None:
+def swapped(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    other = {"self_attn.q_proj": "gate", "self_attn.gate": "q_proj"}.get(kind(name))
+    if other:
+        (x,) = same_places(golden, name, beside(name, other))
+        yield "query and gate are swapped", x
+
+
+def halves(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """All queries first and then all gates, instead of head by head."""
+    if kind(name) not in ("self_attn.q_proj", "self_attn.gate"):
+        return
+    q, gate = (whole_rows(golden, beside(name, part)) for part in ("q_proj", "gate"))
+    together = np.concatenate([q, gate], axis=2).reshape(len(q), -1)  # [T, H, 2D] -> [T, H*2D]
+    yield (
+        "q_proj is split into halves; queries and gates alternate, head by head",
+        np.split(together, 2, axis=1)[kind(name) == "self_attn.gate"],
+    )
+
+
+V_HEADS = [
+    f"linear_attn.{part}" for part in ("in_proj_b", "beta", "in_proj_a", "g", "o", "in_proj_z", "norm")
+]
+
+
+def tiled_heads(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
     """V heads in GGUF's order: the values are right, but stand at other heads."""
-    exact, config = whole_rows(golden, name), golden.config
+    config, here = golden.config, kind(name)
     H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads
-    if exact is None or "linear_attn" not in name or H_k == H_v:
-        return None
+    with_keys = here in ("linear_attn.in_proj_qkv", "linear_attn.conv1d")
+    if H_k == H_v or not (with_keys or here in V_HEADS or here == "linear_attn.state"):
+        return
+    exact = whole_rows(golden, name)
     tiled = np.arange(H_v).reshape(H_k, -1).T.ravel()
-    if last(name) in ("in_proj_qkv", "conv1d"):
+    if with_keys:
         qk, v = np.split(exact, [2 * config.key_dim], axis=1)
         v = v.reshape(len(v), H_v, -1)[:, tiled].reshape(v.shape)
-        return np.concatenate([qk, v], axis=1)
-    axis = 0 if last(name) == "state" else 1
-    return np.take(exact, tiled, axis) if exact.ndim > axis and exact.shape[axis] == H_v else None
+        would_be = np.concatenate([qk, v], axis=1)
+    elif here == "linear_attn.state":
+        if golden.entries[name].rows != list(range(H_v)):
+            raise TooLittle
+        would_be = exact[tiled]
+    else:
+        would_be = exact[:, tiled]
+    yield "V heads stand in GGUF's tiled order; in a golden those lie together that share a K head", would_be
 
 
-def wrong_keys(golden: Golden, name: str, found: Array) -> Array | None:
-    """The delta rule with K heads repeated in the order that the V heads do not have.
-
-    For as many tokens from the first on as the golden keeps without a gap.
-    """
+def transposed(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
     config = golden.config
-    q, k, g, beta, conv = (
-        whole_rows(golden, beside(name, part)) for part in ("q_norm", "k_norm", "g", "beta", "conv1d")
-    )
-    if last(name) not in ("o", "state") or q is None or k is None or g is None or beta is None:
-        return None
+    if kind(name) == "linear_attn.state" and config.linear_key_head_dim == config.linear_value_head_dim:
+        yield "the state is transposed: a golden has [H, K, V]", whole_rows(golden, name).swapaxes(1, 2)
+
+
+# ---- the delta rule
+
+
+def other_delta_rule(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Computed anew for as many tokens from the first on as the golden keeps without a gap."""
+    here = kind(name)
+    if here not in ("linear_attn.o", "linear_attn.state"):
+        return
+    T = len(golden.inputs["token_ids"])
+    parts = (beside(name, part) for part in ("q_norm", "k_norm", "conv1d", "g", "beta"))
+    q, k, conv, g, beta = first_tokens(golden, FIRST if here == "linear_attn.o" else T, *parts)
+    if here == "linear_attn.state" and len(q) < T:
+        raise TooLittle
+    config = golden.config
     H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads
-    if conv is None or H_k == H_v:
-        return None
-    q, k = (np.tile(x, (1, H_v // H_k, 1)) for x in (q / np.sqrt(q.shape[-1]), k))
-    v = conv[:, 2 * config.key_dim :].reshape(len(q), H_v, -1)
-    entry = golden.entries[beside(name, "o")]
-    known = int(np.sum(np.array(entry.rows) == np.arange(len(entry.rows))))
-    o = np.full(v.shape, np.nan)
-    start = np.zeros((H_v, q.shape[-1], v.shape[-1]))
-    o[:known], end = gated_delta_chunked(q[:known], k[:known], v[:known], g[:known], beta[:known], start)
-    if last(name) == "o":
-        return o
-    return end if known == entry.shape[0] else None
+    v = conv[:, 2 * config.key_dim :].reshape(len(q), H_v, -1)  # [T, H_v*V] -> [T, H_v, V]
+    q = q / np.sqrt(q.shape[-1])
+    right, wrong = np.arange(H_v) // (H_v // H_k), np.arange(H_v) % H_k  # the K head of each V head
+
+    def would_be(heads: Array, mistake: str = "") -> Array:
+        o, state = delta_rule(q[:, heads], k[:, heads], v, g, beta, mistake)
+        return (
+            at_first_tokens(golden, name, o) if here == "linear_attn.o" else state[golden.entries[name].rows]
+        )
+
+    if H_k != H_v:
+        yield (
+            "V heads read the wrong K heads: repeated where they are tiled, or the other way round",
+            would_be(wrong),
+        )
+    for mistake, sentence in DELTA_RULES.items():
+        yield f"the delta rule {sentence}", would_be(right, mistake)
 
 
-def transposed(golden: Golden, name: str, found: Array) -> Array | None:
-    exact = whole_rows(golden, name)
-    if last(name) != "state" or exact is None or exact.shape[1] != exact.shape[2]:
-        return None
-    return exact.swapaxes(1, 2)
+DELTA_RULES = {
+    "no erase": "does not subtract what the state holds for the key: u = beta (v - S^T k)",
+    "no decay": "has no decay: S = exp(g) S",
+    "late decay": "reads what the state holds for the key before the decay, which comes first",
+    "early output": "gives what the state holds before the token is written into it",
+}
 
 
-def swapped(golden: Golden, name: str, found: Array) -> Array | None:
-    other = {"q_proj": "gate", "gate": "q_proj"}.get(last(name))
-    return None if other is None else golden.values.get(beside(name, other))
+def delta_rule(q: Array, k: Array, v: Array, g: Array, beta: Array, mistake: str = "") -> tuple[Array, Array]:
+    """q, k [T, H, K], v [T, H, V], g and beta [T, H] -> o [T, H, V], state [H, K, V], from a state of zeros.
+
+    What qwen_ref.model.deltanet.gated_delta_recurrent does, with one of DELTA_RULES' mistakes.
+    """
+    o = np.empty(v.shape)
+    S = np.zeros((v.shape[1], k.shape[2], v.shape[2]))
+    for t in range(len(q)):
+        decayed = S if mistake == "no decay" else S * np.exp(g[t])[:, None, None]
+        read = S if mistake == "late decay" else decayed
+        held = 0 if mistake == "no erase" else np.einsum("hkv,hk->hv", read, k[t])  # [H, V]
+        u = beta[t][:, None] * (v[t] - held)  # [H, V]
+        S = decayed + k[t][:, :, None] * u[:, None, :]  # [H, K, 1] * [H, 1, V]
+        o[t] = np.einsum("hkv,hk->hv", decayed if mistake == "early output" else S, q[t])
+    return o, S
 
 
-def halves(golden: Golden, name: str, found: Array) -> Array | None:
-    """All queries first and then all gates, instead of head by head."""
-    q, gate = (whole_rows(golden, beside(name, part)) for part in ("q_proj", "gate"))
-    if last(name) not in ("q_proj", "gate") or q is None or gate is None:
-        return None
-    together = np.concatenate([q, gate], axis=2).reshape(len(q), -1)  # [T, H, 2D] -> [T, H*2D]
-    return np.split(together, 2, axis=1)[last(name) == "gate"]
+def chunk_boundary(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Right up to a multiple of 16 tokens, and wrong from there on: what is left then is nothing."""
+    if kind(name) not in ("linear_attn.o", "linear_attn.conv1d"):
+        return
+    exact, rows = golden.values[name], golden.entries[name].rows
+    error = np.sqrt(np.nansum((found - exact) ** 2, 1) / np.maximum(np.nansum(exact**2, 1), 1e-300))  # [rows]
+    for i in range(1, len(rows)):
+        at_boundary = rows[i] % (CHUNK // 4) == 0 and rows[i - 1] == rows[i] - 1
+        before = max(np.sqrt(np.mean(error[:i] ** 2)), error[i - 1], 2e-7)
+        if at_boundary and error[i] > 5 * before:  # it does not grow, but leaps
+            yield (
+                "wrong from a chunk's boundary on: the state, or the convolution's past, is lost there",
+                np.concatenate([exact[:i], found[i:]]),
+            )
+
+
+# ---- attention
+
+
+OTHER_KV_HEADS = "query heads read the wrong KV heads: h % H_kv, and not h // (H / H_kv)"
+SEES_NEXT = "the causal mask is off by one: a token sees the next one"
+NOT_ITSELF = "the causal mask is off by one: a token does not see itself"
+
+
+def other_mask(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Seen in attention's weights themselves: each row is right but for one place."""
+    if not kind(name).startswith("self_attn.weights."):
+        return
+    exact = whole_rows(golden, name)  # [rows, G, S]
+    token = np.array(golden.entries[name].rows)[:, None, None]
+    column = np.arange(exact.shape[2])
+    seen = np.where(column <= token, found.reshape(exact.shape), 0)
+    right = seen / seen.sum(2, keepdims=True)  # what the engine has without the later tokens
+    future = np.where(column > token + 1, np.abs(found.reshape(exact.shape)), 0).max(initial=0)
+    yield (
+        SEES_NEXT if future == 0 else "the causal mask is missing: tokens see later ones",
+        found.reshape(exact.shape) + exact - right,
+    )
+    others = np.where(column == token, 0, exact)
+    yield NOT_ITSELF, others / others.sum(2, keepdims=True)
+
+
+def other_scale(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Scores that are c times as large make each weight w to w**c, and all together still 1."""
+    if not kind(name).startswith("self_attn.weights."):
+        return
+    exact = whole_rows(golden, name)  # [rows, G, S]
+    found = found.reshape(exact.shape)
+    share = np.where((exact > 0) & (found > 0), exact, 0)
+    x, y = (np.where(share > 0, np.log(w), 0) for w in (exact, found))
+    x, y = (z - np.sum(share * z, 2, keepdims=True) / share.sum(2, keepdims=True) for z in (x, y))
+    factor = np.nansum(share * x * y) / np.nansum(share * x * x)
+    would_be = exact**factor
+    yield (
+        f"attention's scores are off by one constant factor, {factor:.3g}: their scale is 1 / sqrt(head_dim)",
+        would_be / would_be.sum(2, keepdims=True),
+    )
+
+
+def other_attention(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Computed anew for as many tokens from the first on as the golden keeps without a gap."""
+    config, here = golden.config, kind(name)
+    H, H_kv, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    share = H // H_kv
+    right, wrong = np.arange(H) // share, np.arange(H) % H_kv  # the KV head of each query head
+    scale = 1 / np.sqrt(D)
+    if here.startswith("self_attn.weights.") and 1 < H_kv < H:
+        q, k = first_tokens(golden, FIRST, beside(name, "q_rope"), beside(name, "k_rope"))
+        whole_rows(golden, name)
+        weights = attention_weights(q, k[:, wrong], scale)  # [T, H, T]
+        KV = int(here.rpartition(".")[2])
+        # An engine may give, as a KV head's queries, those that there should be, or those that read it.
+        for heads in np.flatnonzero(right == KV), np.flatnonzero(wrong == KV):
+            of_all = np.zeros((len(q), share, golden.entries[name].shape[2]))
+            of_all[:, :, : len(q)] = weights[:, heads]
+            yield OTHER_KV_HEADS, at_first_tokens(golden, name, of_all)
+    if here == "self_attn.attended":
+        q, k, v = first_tokens(
+            golden, FIRST, *(beside(name, part) for part in ("q_rope", "k_rope", "v_proj"))
+        )
+
+        def would_be(heads: Array, scale: float, until: int = 0) -> Array:
+            weights = attention_weights(q, k[:, heads], scale, until)
+            x = np.einsum("ths,shd->thd", weights, v[:, heads])
+            return at_first_tokens(golden, name, x[:-1] if until > 0 else x)  # the last has no next one here
+
+        if 1 < H_kv < H:
+            yield OTHER_KV_HEADS, would_be(wrong, scale)
+        yield "attention's scores are not scaled by 1 / sqrt(head_dim)", would_be(right, 1.0)
+        yield "attention's scores are scaled by 1 / sqrt(head_dim) twice", would_be(right, 1 / D)
+        yield SEES_NEXT, would_be(right, scale, 1)
+        yield NOT_ITSELF, would_be(right, scale, -1)
+
+
+def attention_weights(q: Array, k: Array, scale: float, until: int = 0) -> Array:
+    """q, k [T, H, D] -> [T, H, T]; token t sees those up to t + until."""
+    scores = np.einsum("thd,shd->ths", q, k) * scale
+    return softmax(np.where(np.tri(len(q), k=until, dtype=bool)[:, None], scores, -np.inf))
 
 
 # ---- positions
 
 
-Turn = Callable[[Array, Config], tuple[Array, Config]]  # positions [3, rows] -> coordinate [rows, R/2 or 1]
-
-
-def other_rope(turn: Turn) -> Cause:
+def other_rope(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
     """RoPE by other coordinates, or another configuration: seen in its tables, or in queries and keys."""
+    here, entry, config = kind(name), golden.entries[name], golden.config
+    in_tables = here in ("rope.angle", "rope.cos", "rope.sin")
+    if not in_tables and here not in ("self_attn.q_rope", "self_attn.k_rope"):
+        return
+    kept = whole_rows(golden, name)
+    positions = golden.inputs["positions"][:, entry.rows]  # [3, T] -> [3, rows]
+    right = positions[frequencies(config)[0]].T  # [3, rows] -> [R/2, rows] -> [rows, R/2]
 
-    def cause(golden: Golden, name: str, found: Array) -> Array | None:
-        entry = golden.entries[name]
-        if entry.stride != 1 or not (name.startswith("rope.") or last(name) in ("q_rope", "k_rope")):
-            return None
-        coordinate, config = turn(golden.inputs["positions"][:, entry.rows], golden.config)
+    def turned(coordinate: Array, config: Config = config) -> Array:
         cos, sin = cos_sin(coordinate, config)  # [rows, R/2]
-        tables = {"rope.angle": coordinate * frequencies(config)[1], "rope.cos": cos, "rope.sin": sin}
-        if name in tables:
-            return tables[name]
-        before = whole_rows(golden, beside(name, last(name)[0] + "_norm"))
-        return None if before is None else apply_rope(before, cos, sin)
+        if in_tables:
+            tables = {"rope.angle": coordinate * frequencies(config)[1], "rope.cos": cos, "rope.sin": sin}
+            return np.broadcast_to(tables[name], kept.shape)
+        return apply_rope(before, cos, sin)
 
-    return cause
+    if not in_tables:
+        before = whole_rows(golden, beside(name, here[10] + "_norm"))
+        yield "RoPE is missing", before
+        yield (
+            "RoPE turns neighbours; dimension i turns with i + R/2",
+            neighbours(before, *cos_sin(right, config)),
+        )
+    yield (
+        "RoPE's sections are contiguous; Qwen3.5 interleaves time, row and column",
+        turned(positions[contiguous(config)].T),
+    )
+    yield "RoPE knows only one coordinate; pictures have time, row and column", turned(positions[0][:, None])
+    yield "RoPE counts from 1; the first token has position 0", turned(right + 1)
+    yield "RoPE turns the wrong way: a cos - b sin, b cos + a sin", turned(-right)
+    if config.yarn:
+        yield "RoPE is not scaled; the file asks for YaRN", turned(right, replace(config, yarn=None))
+        no_factor = replace(config, yarn=replace(config.yarn, attention_factor=1.0))
+        yield "YaRN's attention factor is missing", turned(right, no_factor)
+    if config.rope_theta != 1e4:
+        yield (
+            f"RoPE's base is 10000; the file says {config.rope_theta:.0f}",
+            turned(right, replace(config, rope_theta=1e4)),
+        )
 
 
 def contiguous(config: Config) -> Array:
-    sections = [*config.mrope_section]
-    return np.repeat(np.arange(3), sections)[: config.rotary_dim // 2]
+    """Each frequency's coordinate [R/2] if those of one lie together."""
+    return np.repeat(np.arange(3), [*config.mrope_section])[: config.rotary_dim // 2]
 
 
-def contiguous_sections(positions: Array, config: Config) -> tuple[Array, Config]:
-    return positions[contiguous(config)].T, config  # [3, rows] -> [R/2, rows] -> [rows, R/2]
+def neighbours(x: Array, cos: Array, sin: Array) -> Array:
+    """x [rows, H, D] with dimension 2i turned with 2i + 1, instead of i with i + R/2."""
+    R = 2 * cos.shape[1]
+    order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, x.shape[-1])])
+    return apply_rope(x[..., order], cos, sin)[..., np.argsort(order)]
 
 
-def time_only(positions: Array, config: Config) -> tuple[Array, Config]:
-    return positions[0][:, None], config
-
-
-def counted_from_one(positions: Array, config: Config) -> tuple[Array, Config]:
-    return positions[frequencies(config)[0]].T + 1, config
-
-
-def not_scaled(positions: Array, config: Config) -> tuple[Array, Config]:
-    return positions[frequencies(config)[0]].T, dataclasses.replace(config, yarn=None)
-
-
-def neighbours_rotated(golden: Golden, name: str, found: Array) -> Array | None:
-    """Dimension 2i turned with 2i + 1, instead of i with i + R/2."""
-    if last(name) not in ("q_rope", "k_rope"):
-        return None
-    before, config = whole_rows(golden, beside(name, last(name)[0] + "_norm")), golden.config
-    if before is None:
-        return None
-    R = config.rotary_dim
-    positions = golden.inputs["positions"][:, golden.entries[name].rows]  # [3, T] -> [3, rows]
-    cos, sin = cos_sin(positions[frequencies(config)[0]].T, config)  # [rows, R/2]
-    order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, before.shape[-1])])
-    turned = apply_rope(before[..., order], cos, sin)
-    return turned[..., np.argsort(order)]
-
-
-# ---- chunks
-
-
-def chunk_boundary(golden: Golden, name: str, found: Array) -> Array | None:
-    """Right up to a multiple of 16 tokens, and wrong from there on: what is left then is nothing."""
-    if "linear_attn" not in name or last(name) not in ("o", "conv1d"):
-        return None
-    exact, rows = golden.values[name], np.array(golden.entries[name].rows)
-    error = np.linalg.norm(found - exact, axis=1) / np.maximum(np.linalg.norm(exact, axis=1), 1e-300)
-    wrong = np.flatnonzero(error > max(10 * np.median(error[: max(1, len(error) // 8)]), 1e-6))
-    if not len(wrong) or wrong[0] == 0 or rows[wrong[0]] % (CHUNK // 4):
-        return None
-    would_be = exact.copy()
-    would_be[wrong[0] :] = found[wrong[0] :]
-    return would_be
-
-
-CAUSES: dict[str, Cause] = {
-    "query and gate are swapped": swapped,
-    "q_proj is split into halves; queries and gates alternate, head by head": halves,
-    "V heads stand in GGUF's tiled order; in a golden those lie together that share a K head": tiled_heads,
-    "V heads read the wrong K heads: repeated where they are tiled, or the other way round": wrong_keys,
-    "the state is transposed: a golden has [H, K, V]": transposed,
-    "RoPE's sections are contiguous; Qwen3.5 interleaves time, row and column": other_rope(
-        contiguous_sections
+# By how many numbers they fit to what was found: none; one; one a column; all from a row on.
+CAUSES: tuple[tuple[Cause, ...], ...] = (
+    (
+        swapped,
+        halves,
+        tiled_heads,
+        transposed,
+        not_normalized,
+        other_l2_norm,
+        other_gated_norm,
+        other_activation,
+        other_decay,
+        seen_later,
+        other_delta_rule,
+        other_mask,
+        other_attention,
+        other_rope,
     ),
-    "RoPE knows only one coordinate; pictures have time, row and column": other_rope(time_only),
-    "RoPE counts from 1; the first token has position 0": other_rope(counted_from_one),
-    "RoPE is not scaled; the file asks for YaRN": other_rope(not_scaled),
-    "RoPE turns neighbours; dimension i turns with i + R/2": neighbours_rotated,
-    "the l2-norm has its eps in another place: it belongs inside the root, beside the sum": other_length,
-    "the norm has another weight: 1 + the checkpoint's, as in GGUF (linear_attn.norm: no 1)": other_weight,
-    "wrong from a chunk's boundary on: the state, or the convolution's past, is lost there": chunk_boundary,
-}
+    (one_factor, other_eps, other_scale),
+    (other_weight,),
+    (chunk_boundary,),
+)
