@@ -272,7 +272,8 @@ def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed
 
 def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
     """A complaint about the mean KL divergence of the logits, which goes with the square of their error."""
-    budget = max(SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0), UNIT[allowed] ** 2)
+    rounding = 1e-14  # of the divergence's own sums, in float64
+    budget = SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0) + rounding
     if kl <= budget:
         return None
     return f"the logits' KL divergence of {kl:.1e} is {times(kl / budget)} what {allowed} explains"
