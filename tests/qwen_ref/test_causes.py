@@ -299,6 +299,7 @@ def test_nothing_is_told_from_next_to_nothing(truth):
     assert find_cause(truth, name, np.zeros(exact.shape)) == "all values are zero"
     small = 1e-9 * np.random.default_rng(0).normal(size=exact.shape)
     assert find_cause(truth, name, small) is None
+    assert find_cause(truth, name, 1.05 * exact) is None  # that is no scale
     few = np.where(np.arange(exact.size).reshape(exact.shape) < 3, 2 * exact, np.nan)
     assert find_cause(truth, name, few, ~np.isnan(few)) is None
 
