@@ -225,10 +225,7 @@ def other_l2_norm(golden: Golden, name: str, found: Array) -> Iterator[tuple[str
     yield "the l2-norm is missing", x
     yield "the l2-norm divides by the root of the mean, and not of the sum", x / np.sqrt(squares / K + L2_EPS)
     for divisor in np.maximum(length, L2_EPS), length + L2_EPS, np.sqrt(squares + K * L2_EPS):
-        yield (
-            "the l2-norm has its eps in another place: it belongs inside the root, beside the sum",
-            x / divisor,
-        )
+        yield EPS_ELSEWHERE, x / divisor
 
 
 def not_normalized(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
