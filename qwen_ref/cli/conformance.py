@@ -25,7 +25,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from qwen_ref.cli.options import to_json
+from qwen_ref.cli.options import TILED_HELP, to_json
 
 if TYPE_CHECKING:
     from qwen_ref.oracle.conformance import Result
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow", metavar="ARITHMETIC", help="what the engine may err by: float64, float32, … (the case's)"
     )
+    parser.add_argument("--tiled", action="store_true", help=TILED_HELP)
     parser.add_argument("--json", action="store_true", help="for programs: all differences of all cases")
 
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{case.name:12} {case.model.name:16} {case.golden.about['tests']}")
         return 0
     engine = conformance.find_engine(args.engine)
+    if args.tiled:
+        engine = conformance.with_tiled_heads(engine)
     results = conformance.run(engine, cases, args.allow)
     done = list(results) if args.json else print_card(results)
     if args.json:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen_ref.chat import Message
-from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model, to_json
+from qwen_ref.cli.options import MODEL_HELP, TILED_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json
 
@@ -92,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--json", action="store_true", help="for programs")
         command.add_argument("--html", type=Path, metavar="FILE", help="write a page, with a chart, as well")
+        if name == "check":
+            command.add_argument("--tiled", action="store_true", help=TILED_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -230,7 +232,8 @@ def check(args: argparse.Namespace) -> int:
     elif args.other.suffix in (".txt", ".log"):
         report = compare.compare(truth, callback.read(args.other, truth), args.allow)
     else:
-        report = compare.compare(truth, read_dump(args.other, truth), args.allow)
+        dump = read_dump(args.other, truth)
+        report = compare.compare(truth, compare.from_tiled(truth, dump) if args.tiled else dump, args.allow)
     if args.html:
         page.write_page(args.html, truth, report, (args.golden_file.name, args.other.name))
     if args.json:

@@ -13,6 +13,7 @@ MODEL_HELP = (
     "a Qwen3.5 GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint "
     "(the small model that ships with qwen_ref)"
 )
+TILED_HELP = "the engine has V heads in GGUF's order; a golden has those together that share a K head"
 
 
 def shipped_model() -> str:

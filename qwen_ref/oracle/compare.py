@@ -14,6 +14,7 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, as_numpy
 from qwen_ref.oracle.logits import agreement
+from qwen_ref.oracle.record import grouped_heads
 
 # The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
 UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
@@ -133,6 +134,16 @@ def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") 
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
     report.complaint = wrong_inputs(golden, beside) or unknown or report.complaint or unlikely or greedy
     return report
+
+
+def from_tiled(golden: Golden, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with V heads in a golden's order, of an engine that has GGUF's. Raises QwenRefError."""
+    heads = {name: x for name, x in found.items() if name in golden.entries and ".linear_attn." in name}
+    tensors = shaped(golden, heads)
+    return dict(found) | {
+        name: x if isinstance(x, Partial) else grouped_heads(name, x, golden.config)
+        for name, x in tensors.items()
+    }
 
 
 def shaped(golden: Golden, found: Mapping[str, Any]) -> dict[str, np.ndarray | Partial]:

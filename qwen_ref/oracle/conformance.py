@@ -34,7 +34,7 @@ import numpy as np
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
-from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare
+from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare, from_tiled
 from qwen_ref.oracle.golden import Golden, load, read_tensors
 
 KIT = Path(__file__).with_name("kit")
@@ -109,6 +109,11 @@ class Case:
 
 
 Engine = Callable[[Case], Mapping[str, Any]]
+
+
+def with_tiled_heads(engine: Engine) -> Engine:
+    """An engine whose V heads stand in GGUF's order."""
+    return lambda case: from_tiled(case.golden, engine(case))
 
 
 def naturally(path: Path) -> list[str]:

@@ -50,6 +50,11 @@ def canonical(name: str, x: np.ndarray, config: Config) -> np.ndarray:
     """As a golden has it: rows are tokens (of a state V heads), and V heads stand in transformers' order."""
     if ".self_attn.weights." in name:
         return x.transpose(1, 0, 2)  # [G, T, S] -> [T, G, S]
+    return grouped_heads(name, x, config)
+
+
+def grouped_heads(name: str, x: np.ndarray, config: Config) -> np.ndarray:
+    """V heads from GGUF's order to transformers', if the tensor has any."""
     place, _, last = name.rpartition(".")
     if not place.endswith("linear_attn"):
         return x

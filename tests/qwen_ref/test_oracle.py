@@ -27,7 +27,7 @@ from qwen_ref.model.trace import watching
 from qwen_ref.oracle import check, golden, names, page
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes import contiguous
-from qwen_ref.oracle.compare import compare
+from qwen_ref.oracle.compare import compare, from_tiled
 from qwen_ref.oracle.record import canonical, provenance, record, run
 from qwen_ref.prompt import Prompt, Span
 
@@ -191,6 +191,14 @@ def test_a_planted_mistake_is_found_and_named(truth, monkeypatch, mistake, arith
     report = compare(truth, mistake(monkeypatch, open_model(np.float32)), arithmetic)
     assert report.first.name == tensor
     assert report.cause.startswith(cause)
+
+
+def test_heads_in_ggufs_order_are_converted(truth, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROUND", ROUNDING["float32"])
+    found = tiled(monkeypatch, open_model(np.float32))
+    assert compare(truth, found).first is not None
+    converted = from_tiled(truth, found)
+    assert compare(truth, converted).complaint is None and converted.keys() == found.keys()
 
 
 # ---- names
