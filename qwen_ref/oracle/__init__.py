@@ -5,6 +5,7 @@
 - arithmetic.py  what float32, bfloat16, float16 and 8-bit activations do to a computation that is else exact
 - record.py      a model and a prompt -> a golden
 - compare.py     a golden and what another engine computed -> where they part, and by how much
+- logits.py      divergence and agreement of logits
 - causes.py      known mistakes, recognised by what they do to a tensor
 - hooks.py       watches a transformers model
 - callback.py    reads what llama.cpp's llama-eval-callback prints
