@@ -100,10 +100,11 @@ def llama_logits(path, text, token_ids, scratch, *options) -> np.ndarray:
     """llama.cpp's logits after the last token of a text.
 
     Without repacked weights: its kernels for AMX crash on these small files (11434, a processor with AMX).
-    On one thread: its threads wait for each other on a busy machine, seconds for a moment's work.
+    On one thread: its threads wait for each other on a busy machine, seconds for a moment's work. And with a
+    short context: that of the file takes gigabytes.
     """
     save = ("--save-logits", "--logits-output-dir", scratch)
-    make.run_llama("llama-debug", "--no-repack", "-t", 1, "-m", path, "-p", text, *save, *options)
+    make.run_llama("llama-debug", "--no-repack", *"-t 1 -c 512 -m".split(), path, "-p", text, *save, *options)
     tokens = np.fromfile(next(scratch.glob("*-tokens.bin")), np.int32)
     assert tokens.tolist() == token_ids.tolist()
     return np.fromfile(next(p for p in scratch.glob("*.bin") if "tokens" not in p.name), np.float32)
