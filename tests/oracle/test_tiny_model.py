@@ -82,7 +82,7 @@ def untrained(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("row", sorted(set(world.TASKS) - {"read"}))  # whose pictures need fonts
+@pytest.mark.parametrize("row", sorted(world.TASKS))
 def test_training_reads_what_the_engine_reads(untrained, row):
     path = untrained / "tiny-bf16.gguf"
     model = qwen_ref.load(path, mmproj=evaluate.vision_of(path))
