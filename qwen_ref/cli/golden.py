@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qwen_ref.oracle.compare import Report
     from qwen_ref.oracle.golden import Golden
 
-SMALL = 1 << 16  # tokens x hidden_size x layers up to which everything is kept: about 15 MB
+SMALL = 1 << 15  # tokens x hidden_size x layers up to which everything is kept: about 10 MB
 ROWS, COLUMNS = 3, 256  # kept of each tensor of a larger model
 
 
