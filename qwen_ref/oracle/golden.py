@@ -135,7 +135,7 @@ def read_tensors(
                 f"{path}: {path.stat().st_size} bytes are more than a golden or a dump may have"
             )
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return {n: file[n] if wanted is None or n in wanted else NOT_READ for n in file.files}, {}
         return read_safetensors(path, wanted)
     except OSError as error:
