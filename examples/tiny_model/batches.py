@@ -53,7 +53,7 @@ def fits(group: Group, sample: Sample, length: int) -> bool:
 def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
     """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels.
 
-    Of pictures also the lessons: things [B, V, columns], edges [B, V, 4].
+    Of pictures also what sight.py asks of each token: lesson [B, V, columns], edges [B, V, 4].
     """
     B, T = len(members), group.length
     batch = {
@@ -72,7 +72,7 @@ def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.n
     if group.frames == 1:
         batch["pixels"] = np.stack([np.asarray(s.picture)[None] for s, _ in members])
         lessons = [lesson(s) for s, _ in members]
-        batch["things"] = np.stack([labels for labels, _ in lessons])
+        batch["lesson"] = np.stack([labels for labels, _ in lessons])
         batch["edges"] = np.stack([edges for _, edges in lessons])
     elif group.frames:
         batch["pixels"] = np.stack([s.clip for s, _ in members if s.clip is not None])

@@ -168,10 +168,10 @@ def font(package: str, file: str, points: int) -> ImageFont.FreeTypeFont:
 
 def lettering(
     rng: random.Random, lines: list[str], size: tuple[int, int] = (256, 256)
-) -> tuple[Image.Image, list[tuple[str, float, float]]]:
+) -> tuple[Image.Image, list[list[tuple[str, float, float]]]]:
     """The lines, one under the other, in one font, dark on light or light on dark.
 
-    And each letter with its middle, x and y.
+    And of each line its letters, with the middle of each, x and y.
     """
     width, height = size
     package = rng.choice(list(FONTS))
@@ -186,7 +186,7 @@ def lettering(
             break
     picture = Image.new("RGB", size, paper)
     pen = ImageDraw.Draw(picture)
-    pitch = rng.uniform(1.2, 1.5) * points
+    pitch = min(rng.uniform(1.2, 1.5) * points, (height - 16) / len(lines))
     top = rng.uniform(8, max(9, height - 8 - pitch * len(lines)))
     letters = []
     for i, (line, box) in enumerate(zip(lines, boxes, strict=True)):
@@ -194,7 +194,7 @@ def lettering(
         pen.text((x, y), line, ink, face)
         ends = [face.getlength(line[:n]) for n in range(len(line) + 1)]
         middle = y + (box[1] + box[3]) / 2
-        letters += [
-            (letter, x + (a + b) / 2, middle) for letter, (a, b) in zip(line, pairwise(ends), strict=True)
-        ]
+        letters.append(
+            [(letter, x + (a + b) / 2, middle) for letter, (a, b) in zip(line, pairwise(ends), strict=True)]
+        )
     return picture, letters

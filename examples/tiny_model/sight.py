@@ -1,8 +1,9 @@
 """What lies where in a picture: a lesson for the vision tower alone, beside the questions.
 
-Each visual token is asked which thing has its centre there and where that ends, and which letters stand
-there. Questions teach the tower slowly, their answers being a few words; this is 64 answers a picture. One
-linear map does it, which is thrown away after training.
+Each visual token is asked which thing has its centre there, where that ends and the how-manieth it is from
+the left and from the top; and which letters have theirs there, and the how-manieth of its line the first is.
+Questions teach the tower slowly, their answers being a few words; this is 64 answers a picture. One linear
+map does it, which is thrown away after training.
 """
 
 from __future__ import annotations
@@ -11,48 +12,79 @@ import string
 
 import numpy as np
 import torch.nn.functional as F
+from tokens import IGNORED
 from torch import Tensor, nn
 from words import COLOURS, SHAPES
 from world import Sample
 
 FACTOR = 32  # pixels of a side of what one token shows
-PLACES = 4  # of letters in a token, from left to right
+MOST_THINGS, MOST_LETTERS, MOST_LINES = 6, 7, 4  # in a picture, in a line, in a picture
+NOTHING = 0  # the colour and the letter where none is
 LETTERS = string.ascii_letters + string.digits
-CLASSES = [1 + len(COLOURS), 1 + len(SHAPES), 1 + len(("small", "large")), *[1 + len(LETTERS)] * PLACES]
+HERE = 4  # letters in a token
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
+# How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
+# the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000.
+OF_A_THING = [
+    1 + len(COLOURS),
+    len(SHAPES),
+    len(("small", "large")),
+    MOST_THINGS,
+    MOST_THINGS,
+    *[10] * 2 * EDGES,
+]
+OF_LETTERS = [*[1 + len(LETTERS)] * HERE, MOST_LINES, MOST_LETTERS]
+QUESTIONS = [*OF_A_THING, *OF_LETTERS]
 
 
 def lesson(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [V, len(CLASSES)], 0 where nothing is, and float32 [V, EDGES]."""
+    """int64 [V, len(QUESTIONS)], IGNORED where there is nothing to ask, and float32 [V, EDGES]."""
     assert sample.picture is not None
-    columns, rows = (side // FACTOR for side in sample.picture.size)
-    labels = np.zeros((rows, columns, len(CLASSES)), np.int64)
-    edges = np.zeros((rows, columns, EDGES), np.float32)
+    width, height = sample.picture.size
+    labels = np.full((height // FACTOR, width // FACTOR, len(QUESTIONS)), IGNORED)
+    of_things, of_letters = np.split(labels, [len(OF_A_THING)], axis=-1)
+    of_things[..., 0] = of_letters[..., 0] = NOTHING
+    edges = np.zeros((*labels.shape[:2], EDGES), np.float32)
+
+    from_left, from_top = (sorted(sample.things, key=way) for way in (lambda t: t.x, lambda t: t.y))
     for thing in sample.things:
-        row, column = int(thing.y // FACTOR), int(thing.x // FACTOR)
-        labels[row, column, :3] = (
+        here = int(thing.y // FACTOR), int(thing.x // FACTOR)
+        ends = np.array(thing.box())
+        hundredths = (100 * ends / ([width, height] * 2)).astype(int)
+        of_things[here] = [
             1 + list(COLOURS).index(thing.colour),
-            1 + SHAPES.index(thing.shape),
-            1 + (thing.size == "large"),
-        )
-        edges[row, column] = np.array(thing.box()) / FACTOR - np.array([column, row] * 2) - 0.5
-    for letter, x, y in sample.letters:
-        place = int(x / FACTOR % 1 * PLACES)
-        labels[int(y // FACTOR), int(x // FACTOR), 3 + place] = 1 + LETTERS.index(letter)
-    return labels.reshape(-1, len(CLASSES)), edges.reshape(-1, EDGES)
+            SHAPES.index(thing.shape),
+            thing.size == "large",
+            from_left.index(thing),
+            from_top.index(thing),
+            *hundredths // 10,
+            *hundredths % 10,
+        ]
+        edges[here] = ends / FACTOR - np.array([here[1], here[0]] * 2) - 0.5
+    for line, letters in enumerate(sample.letters):
+        for number, (letter, x, y) in enumerate(letters):
+            places = of_letters[int(y // FACTOR), int(x // FACTOR)]
+            if not places[0]:
+                places[:] = [NOTHING] * HERE + [line, number]
+            place = number - places[-1]
+            if line == places[-2] and place < HERE:
+                places[place] = 1 + LETTERS.index(letter)
+    return labels.reshape(-1, len(QUESTIONS)), edges.reshape(-1, EDGES)
 
 
 def new_sight(hidden_size: int) -> nn.Linear:
-    return nn.Linear(hidden_size, sum(CLASSES) + EDGES)
+    return nn.Linear(hidden_size, sum(QUESTIONS) + EDGES)
 
 
 def sight_loss(sight: nn.Linear, visual: Tensor, labels: Tensor, edges: Tensor) -> Tensor:
-    """visual [B, V, hidden_size], labels [B, V, columns], edges [B, V, EDGES] -> mean of what is there."""
-    *guesses, ends = sight(visual).float().split([*CLASSES, EDGES], -1)
-    total = sum(
-        F.cross_entropy(guess.flatten(0, 1), labels[..., i].flatten(), reduction="sum")
-        for i, guess in enumerate(guesses)
-    )
-    there = labels > 0
-    total = total + ((ends - edges).abs().sum(-1) * there[..., 0]).sum()
-    return total / there.sum().clamp(min=1)
+    """visual [N, hidden_size], labels [N, columns], edges [N, EDGES] -> mean of things and of letters."""
+    *guesses, ends = sight(visual).float().split([*QUESTIONS, EDGES], -1)
+    costs = [
+        F.cross_entropy(guess, answers, ignore_index=IGNORED, reduction="sum")
+        for guess, answers in zip(guesses, labels.unbind(-1), strict=True)
+    ]
+    things = labels[:, 0] != NOTHING
+    letters = labels[:, len(OF_A_THING) : len(OF_A_THING) + HERE] > NOTHING
+    of_things = sum(costs[: len(OF_A_THING)]) + ((ends - edges).abs().sum(-1) * things).sum()
+    of_letters = sum(costs[len(OF_A_THING) :])
+    return of_things / things.sum().clamp(min=1) + of_letters / letters.sum().clamp(min=1)

@@ -1,39 +1,44 @@
 """Trains the small model from nothing on the samples of world.py.
 
     python examples/tiny_model/train.py --out build/tiny_model
+    torchrun --standalone --nproc-per-node 2 examples/tiny_model/train.py --out build/tiny_model
 
-It needs a GPU, and can be stopped and started again: it goes on where it was.
-Weights are kept in float32 and used in bfloat16; in the last fifth they are used as 4 bits would have them,
-so that quantization changes little.
+It needs a GPU, or several, each with samples of its own, and can be stopped and started again: it goes on
+where it was. Weights are kept in float32 and used in bfloat16; in the last fifth they are used as 4 bits
+would have them, so that quantization changes little.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
 from model import Eyes, logits, new_model, use_fast_functions
 from sight import new_sight, sight_loss
 from tokens import IGNORED, make_tokenizer
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Muon
 from transformers import Qwen3_5ForConditionalGeneration
 
-PEAK_RATE, WARM_UP = 1.5e-3, 300  # steps
+MATRIX_RATE, OTHER_RATE = 3e-3, 1.5e-3  # the greatest learning rates
+WARM_UP = 300  # steps
 SIGHT = 0.1  # what the lessons on pictures weigh
 DECAY, QUANTIZED = 0.4, 0.2  # of all steps, the last ones
 BLOCK = 32  # weights that share a scale in 4-bit files
 
 
 def rate(step: int, steps: int) -> float:
-    """The learning rate: up, level, then down to nothing."""
-    return PEAK_RATE * min((step + 1) / WARM_UP, 1, (steps - step) / (DECAY * steps))
+    """The share of the greatest learning rate: up, level, then down to nothing."""
+    return min((step + 1) / WARM_UP, 1, (steps - step) / (DECAY * steps))
 
 
 def as_4_bits(weight: Tensor) -> Tensor:
@@ -45,30 +50,45 @@ def as_4_bits(weight: Tensor) -> Tensor:
 
 
 class Trainer:
-    """The model in bfloat16, its weights in float32, and one step as one CUDA graph."""
+    """The model in bfloat16, its weights in float32, and one step as two CUDA graphs: gradient and update.
+
+    Muon moves the matrices, each by a matrix of singular values near 1, and AdamW what is looked up or
+    multiplied elementwise.
+    """
 
     def __init__(self, model: Qwen3_5ForConditionalGeneration, device: str):
         self.device = device
-        model.sight = new_sight(
-            model.config.text_config.hidden_size
-        )  # trained with it, and left out of the file
-        self.masters = {name: p.detach().float().to(device) for name, p in model.named_parameters()}
+        # trained with it, and left out of the file
+        model.sight = new_sight(model.config.text_config.hidden_size)
+        sizes = [p.numel() for p in model.parameters()]
+        self.weights = torch.cat([p.detach().float().flatten() for p in model.parameters()]).to(device)
+        self.gradient = torch.zeros_like(self.weights)
+        self.masters = {}
+        for (name, p), weight, gradient in zip(
+            model.named_parameters(), self.weights.split(sizes), self.gradient.split(sizes), strict=True
+        ):
+            self.masters[name] = weight.view_as(p).requires_grad_()
+            self.masters[name].grad = gradient.view_as(p)
         self.model = model.to(device, torch.bfloat16 if device == "cuda" else torch.float32)
         self.eyes = {
             size: Eyes(self.model.model.visual, size[1], size[0])
             for size in {group.size for group in GROUPS.values() if group.frames}
         }
-        for p in self.masters.values():
-            p.requires_grad_()
-        matrices = [p for p in self.masters.values() if p.ndim > 1]
-        vectors = [p for p in self.masters.values() if p.ndim == 1]
-        self.optimizer = AdamW(
-            [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
-            lr=torch.tensor(PEAK_RATE, device=device) if device == "cuda" else PEAK_RATE,
-            betas=(0.9, 0.95),
-            fused=True,
-            capturable=device == "cuda",
-        )
+        matrices = [
+            p for name, p in self.masters.items() if p.ndim == 2 and "emb" not in name and "sight" not in name
+        ]
+        others = [p for p in self.masters.values() if all(p is not matrix for matrix in matrices)]
+        self.optimizers = [
+            Muon(matrices, lr=MATRIX_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            AdamW(
+                others,
+                lr=OTHER_RATE,
+                weight_decay=0.0,
+                betas=(0.9, 0.95),
+                fused=True,
+                capturable=device == "cuda",
+            ),
+        ]
         self.quantized = [  # what a 4-bit file holds in 4 bits
             name
             for name, p in self.masters.items()
@@ -77,6 +97,8 @@ class Trainer:
         self.skipped = torch.zeros((), device=device)  # steps that were not finite
         self.graph: torch.cuda.CUDAGraph | None = None
         self.copy_weights(quantize=False)
+        self.share = torch.zeros((), device=device)  # of the greatest learning rate
+        self._update()  # of nothing by nothing: the optimizers' state is there
 
     @torch.no_grad()
     def copy_weights(self, quantize: bool) -> None:
@@ -123,11 +145,13 @@ class Trainer:
         Beside it, what the lessons on pictures cost.
         """
         seen = self.look(batch)
-        pictures = [name for name in batch if "things" in batch[name]]
-        lessons = [
-            sight_loss(self.model.sight, seen[name], batch[name]["things"], batch[name]["edges"])
-            for name in pictures
-        ]
+        pictures = [name for name in batch if "lesson" in batch[name]]
+        lessons = sight_loss(
+            self.model.sight,
+            torch.cat([seen[name].flatten(0, 1) for name in pictures]),
+            torch.cat([batch[name]["lesson"].flatten(0, 1) for name in pictures]),
+            torch.cat([batch[name]["edges"].flatten(0, 1) for name in pictures]),
+        )
         total, weight = 0.0, 0.0
         for name, out in self.answers(batch, seen).items():
             labels = batch[name]["labels"]
@@ -137,65 +161,79 @@ class Trainer:
             lengths = (labels != IGNORED).sum(1)
             total = total + (each.sum(1) / lengths.sqrt()).sum()
             weight = weight + lengths.sqrt().sum()
-        return total / weight + SIGHT * sum(lessons) / len(lessons)
+        return total / weight + SIGHT * lessons
 
-    def _step(self) -> None:
+    def _find_gradient(self) -> None:
+        """Of this process's samples."""
         self.copy_weights(self.quantize)
         self.model.zero_grad(set_to_none=True)
         loss = self.loss(self.batch)
         loss.backward()
         used = dict(self.model.named_parameters())
-        for name, p in self.masters.items():
-            p.grad = used[name].grad.float()
-        norm = torch.linalg.vector_norm(
-            torch.stack(torch._foreach_norm([p.grad for p in self.masters.values()]))
-        )
-        # The fused AdamW divides by the one, which clips the gradients, and skips the step if the other is 1.
-        self.optimizer.grad_scale = norm.clamp(min=1)
-        self.optimizer.found_inf = (~norm.isfinite()).float()
-        self.optimizer.step()
-        self.skipped += self.optimizer.found_inf
-        self.last = torch.stack([loss.detach().float(), norm, self.skipped])
+        found = [used[name].grad for name in self.masters]
+        torch._foreach_copy_([p.grad for p in self.masters.values()], found)
+        self.last_loss = loss.detach().float()
 
-    def step(self, batch: Batch, learning_rate: float, quantize: bool) -> Tensor:
+    @torch.no_grad()
+    def _update(self) -> None:
+        """By the clipped gradient; one that is not finite changes nothing.
+
+        A graph has its learning rate for good. What both optimizers do to a weight is proportional to it, so
+        they do it at the greatest, and of that the weights go the share that the rate is.
+        """
+        self.norm = torch.linalg.vector_norm(self.gradient)
+        finite = self.norm.isfinite()
+        self.gradient.copy_(torch.where(finite, self.gradient / self.norm.clamp(min=1), 0))
+        self.skipped += ~finite
+        before = self.weights.clone()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.weights.copy_(torch.lerp(before, self.weights, self.share * finite))
+
+    def step(self, batch: Batch, share: float, quantize: bool) -> Tensor:
         """One step of training; returns its loss, the norm of its gradient, and how many are skipped."""
-        for group in self.optimizer.param_groups:
-            group["lr"].fill_(learning_rate) if self.device == "cuda" else group.update(lr=learning_rate)
         if self.device != "cuda":
             self.batch, self.quantize = batch, quantize
-            self._step()
-            return self.last
-        if self.graph is None:
-            self.batch = {g: {k: t.cuda() for k, t in part.items()} for g, part in batch.items()}
-        for group, part in batch.items():
-            for key, tensor in part.items():
-                self.batch[group][key].copy_(tensor, non_blocking=True)
-        if self.graph is None or quantize != self.quantize:
-            self.quantize = quantize
-            self._capture()
-        self.graph.replay()
-        return self.last
+            self._find_gradient()
+        else:
+            if self.graph is None:
+                self.batch = {g: {k: t.cuda() for k, t in part.items()} for g, part in batch.items()}
+            for group, part in batch.items():
+                for key, tensor in part.items():
+                    self.batch[group][key].copy_(tensor, non_blocking=True)
+            if self.graph is None or quantize != self.quantize:
+                self.quantize = quantize
+                self._capture()
+            self.graph.replay()
+        if dist.is_initialized():
+            dist.all_reduce(self.gradient)
+            self.gradient /= dist.get_world_size()
+        self.share.fill_(share)
+        self._update() if self.device != "cuda" else self.update_graph.replay()
+        return torch.stack([self.last_loss, self.norm, self.skipped])
 
     def _capture(self) -> None:
-        """Three ordinary steps to choose kernels, undone, then one recorded."""
-        saved = {name: p.detach().clone() for name, p in self.masters.items()}
-        state = self.optimizer.state_dict()
-        kept = [{k: v.clone() for k, v in s.items()} for s in state["state"].values()]
+        """Three ordinary runs to choose kernels, then one recorded."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self._step()
+                self._find_gradient()
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._step()
-        with torch.no_grad():
-            for name, p in self.masters.items():
-                p.copy_(saved[name])
-            for i, s in enumerate(self.optimizer.state_dict()["state"].values()):
-                for key, value in s.items():
-                    value.copy_(kept[i][key]) if kept else value.zero_()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others watch NCCL
+            self._find_gradient()
+        self.update_graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.update_graph, capture_error_mode="thread_local"):
+            self._update()
+
+    def any_process(self, stop: bool) -> bool:
+        """Does one of the processes want to stop? Then all do."""
+        if not dist.is_initialized():
+            return stop
+        wish = torch.tensor(float(stop), device=self.device)
+        dist.all_reduce(wish)
+        return wish.item() > 0
 
     def exact(self, batches: list[Batch], quantize: bool) -> dict[str, float]:
         """Share of the answers of each task that are right to the last token.
@@ -215,7 +253,8 @@ class Trainer:
 
     def save(self, path: Path, step: int) -> None:
         beside = path.with_suffix(".new")
-        torch.save(dict(step=step, masters=self.masters, optimizer=self.optimizer.state_dict()), beside)
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        torch.save(dict(step=step, masters=self.masters, optimizers=optimizers), beside)
         beside.replace(path)
 
     def resume(self, path: Path) -> int:
@@ -223,7 +262,8 @@ class Trainer:
         with torch.no_grad():
             for name, p in self.masters.items():
                 p.copy_(saved["masters"][name])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         return saved["step"]
 
     def write_checkpoint(self, out: Path) -> None:
@@ -250,48 +290,55 @@ def main() -> None:
     args = parser.parse_args()
     began = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    processes, me = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if device == "cuda":
+        torch.cuda.set_device(me)
+    if processes > 1:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    say = partial(print, flush=True) if me == 0 else lambda *_: None
     checkpoint, resumed = args.out / "hf", args.out / "training.pt"
-    if not (checkpoint / "tokenizer.json").exists():
+    if me == 0 and not (checkpoint / "tokenizer.json").exists():
         make_tokenizer(checkpoint)
+    if processes > 1:
+        dist.barrier()  # the tokenizer is there
     if device == "cpu":
-        print("no GPU was found: on a processor this takes days")
+        say("no GPU was found: on a processor this takes days")
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
     trainer = Trainer(new_model(args.seed), device)
     start = trainer.resume(resumed) if resumed.exists() else 0
     held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
-    batches = loader(Batches(checkpoint, args.seed, range(start, args.steps)), args.workers)
-    print(
-        f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}",
-        flush=True,
-    )
+    own = range(start * processes + me, args.steps * processes, processes)
+    batches = loader(Batches(checkpoint, args.seed, own), args.workers)
+    say(f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}")
     log = (args.out / "log.jsonl").open("a")
     last, last_time = start, time.time()
-    print(f"set up in {last_time - began:.0f} s", flush=True)
+    say(f"set up in {last_time - began:.0f} s")
     for step, batch in enumerate(batches, start):
         quantize = step >= (1 - QUANTIZED) * args.steps
         figures = trainer.step(batch, rate(step, args.steps), quantize)
-        done = step + 1
-        out_of_time = time.time() - began > 60 * args.minutes
+        done, stop = step + 1, False
         if done % 100 == 0:
             loss, norm, skipped = figures.tolist()
             speed = (done - last) / (time.time() - last_time)
-            print(f"{done} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s", flush=True)
+            say(f"{done} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s")
             last, last_time = done, time.time()
             if skipped:
-                print(f"{skipped:.0f} steps so far were not finite and are left out", flush=True)
-                out_of_time = out_of_time or skipped > 50
-        if done % args.check_every == 0 or done == args.steps or out_of_time:
+                say(f"{skipped:.0f} steps so far were not finite and are left out")
+            stop = trainer.any_process(skipped > 50 or time.time() - began > 60 * args.minutes)
+        if me == 0 and (done % args.check_every == 0 or done == args.steps or stop):
             scores = trainer.exact(held_out, quantize)
-            print(done, {task: round(score, 3) for task, score in scores.items()}, flush=True)
+            say(done, {task: round(score, 3) for task, score in scores.items()})
             log.write(json.dumps(dict(step=done, loss=figures[0].item(), exact=scores)) + "\n")
             log.flush()
-        if done % args.check_every == 0 or done == args.steps or out_of_time:
             trainer.save(resumed, done)
-        if out_of_time:
+        if stop:
             break
-    trainer.write_checkpoint(checkpoint)
+    if me == 0:
+        trainer.write_checkpoint(checkpoint)
+    if processes > 1:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

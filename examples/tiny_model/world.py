@@ -44,7 +44,7 @@ class Sample:
     clip: np.ndarray | None = None  # [8, 128, 128, 3]
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # of the answer, 0 to 1000
     things: list[Thing] = field(default_factory=list)  # what is in the picture
-    letters: list[tuple[str, float, float]] = field(default_factory=list)  # and where their middles are
+    letters: list[list[tuple[str, float, float]]] = field(default_factory=list)  # of each line; their middles
 
 
 def ask(task: str, question: str, answer: str, **more: Any) -> Sample:
@@ -226,7 +226,8 @@ def read(rng: random.Random, test: bool) -> Sample:
     def line() -> str:
         return rng.choice([str.lower, str.lower, str.title, str.upper])(pick(rng, word, test))
 
-    lines = [line() for _ in range(rng.choice([1, 1, 1, 1, 2]))]
+    # more than one says more about letters
+    lines = [line() for _ in range(rng.choice([1, 1, 1, 1, 2] if test else [1, 1, 2, 3, 4]))]
     question = rng.choice(
         [
             "What does it say?",
