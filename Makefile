@@ -59,9 +59,10 @@ kit: .venv/oracle  ## make the conformance kit anew
 
 # The small model of the package; see examples/tiny_model.
 TINY := build/tiny_model
+GPUS := 2
 
-tiny: .venv/oracle  ## train the small model from nothing and make its files (one H200 or the like)
-	$(PY) examples/tiny_model/train.py --out $(TINY)
+tiny: .venv/oracle  ## train the small model from nothing and make its files (25 minutes of two H100s; or GPUS=1)
+	$(PY) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) examples/tiny_model/train.py --out $(TINY)
 	$(PY) examples/tiny_model/export.py $(TINY)
 
 tiny-scores: .venv/oracle  ## what the small model knows, before and after quantization (over an hour)

@@ -1,6 +1,7 @@
 """Draws the small pictures and the video that the examples ask about: `python examples/media/make.py`.
 
 shapes.png   a red circle, a blue square, a green triangle and a yellow star, which the small model can tell
+word.png     a word in letters that the small model was not trained on, and reads
 receipt.png  a document whose lines can become structured data
 screen.png   a window with two fields and two buttons, to be clicked at coordinates
 ball.mp4     an orange ball that rolls from left to right, 4 seconds at 8 frames a second
@@ -34,6 +35,13 @@ def shapes() -> Image.Image:
 
 
 STAR = [((20, 8)[i % 2], i * math.pi / 5) for i in range(10)]  # radius and angle of its corners
+
+
+def word() -> Image.Image:
+    image, draw = canvas(256, 256, "#f8f6f0")
+    draw.text((128, 120), "Hello", fill="#28507a", font=ImageFont.load_default(56), anchor="mm")
+    return image
+
 
 RECEIPT = [
     ("2 x Espresso", "5.00"),
@@ -91,7 +99,7 @@ def ball(path: Path) -> None:
 
 
 def main() -> None:
-    for draw in (shapes, receipt, screen):
+    for draw in (shapes, word, receipt, screen):
         draw().save(HERE / f"{draw.__name__}.png", optimize=True)
     ball(HERE / "ball.mp4")
 

@@ -280,10 +280,10 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("build/tiny_model"), help="folder for all that is made"
     )
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=16_800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
-    parser.add_argument("--workers", type=int, default=15, help="processes that draw samples")
+    parser.add_argument("--workers", type=int, default=15, help="processes that draw samples for each GPU")
     parser.add_argument(
         "--check-every", type=int, default=1000, help="steps between looks at held-out samples"
     )

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
@@ -12,8 +13,11 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_mod
 import evaluate
 import export
 import model as tiny
+import sight
 import tokens
+import train
 import world
+from words import COLOURS, SHAPES
 
 import qwen_ref
 from qwen_ref.model.rope import mrope_positions
@@ -70,6 +74,52 @@ def test_logits_of_a_batch():
             input_ids=ids, pixel_values=patches, image_grid_thw=grid, mm_token_type_ids=(ids == image).int()
         ).logits
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_at_a_share_of_the_rate():
+    """As the optimizers themselves make it at that rate; by what is not finite, none."""
+    trainer, plain = (train.Trainer(tiny.new_model(0), "cpu") for _ in range(2))
+    gradient = 0.9 * torch.nn.functional.normalize(torch.randn_like(trainer.gradient), dim=0)  # not clipped
+    for which in trainer, plain:
+        which.gradient.copy_(gradient)
+    trainer.share.fill_(0.3)
+    trainer._update()
+    for optimizer in plain.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.3
+        optimizer.step()
+    torch.testing.assert_close(trainer.weights, plain.weights, rtol=1e-6, atol=1e-7)
+    trainer.gradient[0] = torch.nan
+    trainer._update()
+    torch.testing.assert_close(trainer.weights, plain.weights, rtol=1e-6, atol=1e-7)
+    assert trainer.skipped == 1
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_the_lesson_on_letters_spells_the_text(number):
+    sample = world.sample("read", number)
+    asked, _ = sight.lesson(sample)
+    *letters, line, first = asked[:, len(sight.OF_A_THING) :].T
+    lines = [dict[int, str]() for _ in sample.letters]
+    for token in np.flatnonzero(letters[0]):
+        for place, letter in enumerate(letters):
+            if letter[token]:
+                lines[line[token]][first[token] + place] = sight.LETTERS[letter[token] - 1]
+    assert "\n".join("".join(line[n] for n in sorted(line)) for line in lines) == sample.answer
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_the_lesson_on_things_tells_where_they_are(number):
+    sample = world.sample("scene", number)
+    asked, _ = sight.lesson(sample)
+    there = asked[asked[:, 0] > 0]
+    things = sorted(sample.things, key=lambda thing: thing.x)
+    assert len(there) == len(things)
+    for told in there:
+        thing = things[told[3]]
+        assert (list(COLOURS)[told[0] - 1], SHAPES[told[1]]) == (thing.colour, thing.shape)
+        scale = 100 / np.array([*sample.picture.size] * 2)
+        assert (10 * told[5:9] + told[9:13]).tolist() == (np.array(thing.box()) * scale).astype(int).tolist()
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qwen_ref import load, shipped
+from qwen_ref.grounding import find_marks
 
 ROOT = Path(__file__).parents[2]
-SHAPES = ROOT / "examples" / "media" / "shapes.png"
+MEDIA = ROOT / "examples" / "media"
 NOTE = "no --model given: using the small model that ships with qwen_ref (tiny-Q4_K_M.gguf)\n"
 
 
@@ -43,10 +45,15 @@ def test_it_knows_its_world(backend):
         prompt = model.encode_prompt(question, images, **options)
         return "".join(model.generate(prompt, temperature=0, max_tokens=100))
 
-    seen = ask("Describe this picture.", SHAPES)
-    assert seen.endswith(
+    assert ask("Describe this picture.", MEDIA / "shapes.png").endswith(
         "a large red circle, a large green triangle, a large blue square and a small yellow star."
     )
+    (circle,) = find_marks(
+        ask("Locate the red circle. Output JSON with bbox_2d and label.", MEDIA / "shapes.png")
+    )
+    drawn = np.array([26, 32, 91, 97]) / 256 * 1000
+    np.testing.assert_allclose(circle.coordinates, drawn, atol=6)
+    assert ask("What does it say?", MEDIA / "word.png") == "Hello"
     assert ask("What is 27 + 58?", thinking=True).endswith("\n</think>\n\n27 + 58 = 85.")
     assert ask("What is the capital of France?").startswith("I don't know.")
 
