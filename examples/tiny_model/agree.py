@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate import ROWS, VALID_CALLS, held_out, read, vision_of
+import world
+from evaluate import WITHOUT_THINKING, held_out, read, vision_of
 from tokens import Encoder
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.video_utils import VideoMetadata
@@ -42,7 +43,7 @@ from make import llama_bin  # noqa: E402
 from transformers_vision import make_processor  # noqa: E402
 
 MOST = 320  # tokens of an answer
-ASKED = [row for row in ROWS if row != VALID_CALLS]  # those are among the tools'
+ASKED = [*world.TASKS, WITHOUT_THINKING]
 
 
 class Greedy:

@@ -29,8 +29,8 @@ from qwen_ref import Model, QwenRefError, load
 from qwen_ref.grounding import find_marks
 from qwen_ref.prompt import Prompt
 
-AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, memory=0.95)
 WITHOUT_THINKING, VALID_CALLS = "sums without thinking", "valid tool calls"
+AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, memory=0.95)
 AIMS[VALID_CALLS] = 0.98
 ROWS = {  # and the task of each
     **{task: task for task in world.TASKS if task != "story"},  # which has many right ends
@@ -54,11 +54,11 @@ def is_valid(sample: Sample, given: str) -> bool:
 
 
 def held_out(row: str, number: int) -> Sample:
-    seed = FIRST + number
-    sample = world.sample(ROWS[row], seed, test=True)
+    task, seed = ROWS.get(row, row), FIRST + number
+    sample = world.sample(task, seed, test=True)
     while row == VALID_CALLS and not CALL.fullmatch(sample.answer):
         seed += 10**6
-        sample = world.sample(ROWS[row], seed, test=True)
+        sample = world.sample(task, seed, test=True)
     if row == WITHOUT_THINKING:
         sample.thoughts = None
     return sample
