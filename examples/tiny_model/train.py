@@ -192,9 +192,9 @@ class Trainer:
 
     def step(self, batch: Batch, share: float, quantize: bool) -> Tensor:
         """One step of training; returns its loss, the norm of its gradient, and how many are skipped."""
+        find_gradient, update = self._find_gradient, self._update
         if self.device != "cuda":
             self.batch, self.quantize = batch, quantize
-            self._find_gradient()
         else:
             if self.graph is None:
                 self.batch = {g: {k: t.cuda() for k, t in part.items()} for g, part in batch.items()}
@@ -204,12 +204,13 @@ class Trainer:
             if self.graph is None or quantize != self.quantize:
                 self.quantize = quantize
                 self._capture()
-            self.graph.replay()
+            find_gradient, update = self.graph.replay, self.update_graph.replay
+        find_gradient()
         if dist.is_initialized():
             dist.all_reduce(self.gradient)
             self.gradient /= dist.get_world_size()
         self.share.fill_(share)
-        self._update() if self.device != "cuda" else self.update_graph.replay()
+        update()
         return torch.stack([self.last_loss, self.norm, self.skipped])
 
     def _capture(self) -> None:
