@@ -65,10 +65,10 @@ tiny: .venv/oracle  ## train the small model from nothing and make its files (25
 	$(PY) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) examples/tiny_model/train.py --out $(TINY)
 	$(PY) examples/tiny_model/export.py $(TINY)
 
-tiny-scores: .venv/oracle  ## what the small model knows, before and after quantization (over an hour)
+tiny-scores: .venv/oracle  ## what the small model knows, before and after quantization (20 minutes)
 	$(PY) examples/tiny_model/evaluate.py $(TINY)/tiny-bf16.gguf $(TINY)/tiny-Q4_K_M.gguf
 
-tiny-engines: .venv/oracle  ## its answers beside llama.cpp's and transformers' (over an hour)
+tiny-engines: .venv/oracle  ## its answers beside llama.cpp's and transformers' (about an hour)
 	$(PY) examples/tiny_model/agree.py $(TINY)
 
 clean:  ## remove the virtual environment, caches and generated models

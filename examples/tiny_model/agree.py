@@ -5,7 +5,8 @@
 In the folder is what train.py and export.py made. llama.cpp reads the same two pairs of GGUF files as this
 project; transformers reads the checkpoint that they were made from, and computes in float32. Where answers
 part, the table says how far apart the two tokens were there in this project's logits, at most: a near-tie if
-that is little. llama.cpp's server takes no clips.
+that is little. llama.cpp's server takes no clips. So small a model is fastest on one thread:
+NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1, and two of these beside each other.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def llama_server(model: Path, vision: Path) -> Iterator[Callable[[str, Sample], 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{(port := free.getsockname()[1])}"
-    options = ["--no-repack", "-np", "1", "-t", "2", "--port", str(port)]  # repacked: see tests/oracle
+    options = ["--no-repack", "-np", "1", "-t", "1", "--port", str(port)]  # repacked: see tests/oracle
     command = [llama_bin() / "llama-server", "-m", model, "--mmproj", vision, *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
