@@ -5,8 +5,8 @@
 In the folder is what train.py and export.py made. llama.cpp reads the same two pairs of GGUF files as this
 project; transformers reads the checkpoint that they were made from, and computes in float32. Where answers
 part, the table says how far apart the two tokens were there in this project's logits, at most: a near-tie if
-that is little. llama.cpp's server takes no clips. So small a model is fastest on one thread:
-NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1, and two of these beside each other.
+that is little. llama.cpp's server takes no clips. All run on one thread, where
+so small a model is fastest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import world
-from evaluate import WITHOUT_THINKING, held_out, read, vision_of
+from evaluate import ANSWER, MOST, WITHOUT_THINKING, held_out, read, vision_of
+from options import whole
+from threadpoolctl import threadpool_limits
 from tokens import Encoder
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.video_utils import VideoMetadata
@@ -43,7 +45,6 @@ sys.path += [str(TESTS / "fixtures"), str(TESTS / "oracle")]
 from make import llama_bin  # noqa: E402
 from transformers_vision import make_processor  # noqa: E402
 
-MOST = 320  # tokens of an answer
 ASKED = [*world.TASKS, WITHOUT_THINKING]
 
 
@@ -61,7 +62,7 @@ class Greedy:
 def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
     """The logits of each step of a greedy answer, its end included."""
     greedy = Greedy()
-    for _ in Generation(model, prompt, greedy, MOST, (), None):
+    for _ in Generation(model, prompt, greedy, ANSWER, (), None):
         pass
     return greedy.logits
 
@@ -100,7 +101,7 @@ def llama_server(model: Path, vision: Path) -> Iterator[Callable[[str, Sample], 
             body = {"prompt": {"prompt_string": text, "multimodal_data": media}}
         else:
             body = {"prompt": prompt}
-        options = {"n_predict": MOST, "temperature": 0, "return_tokens": True, "cache_prompt": False}
+        options = {"n_predict": ANSWER, "temperature": 0, "return_tokens": True, "cache_prompt": False}
         return get("/completion", body | options)["tokens"]
 
     try:
@@ -135,7 +136,7 @@ class Transformers:
             options["video_metadata"] = [VideoMetadata(total_num_frames=len(sample.clip), fps=2)]
         inputs = dict(self.processor(**options))
         with torch.no_grad():
-            out = self.model.generate(**inputs, do_sample=False, max_new_tokens=MOST)
+            out = self.model.generate(**inputs, do_sample=False, max_new_tokens=ANSWER)
         return out[0, inputs["input_ids"].shape[1] :].tolist()
 
 
@@ -144,17 +145,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=500, help="prompts of each task")
+    parser.add_argument("--count", type=whole(1, MOST), default=500, help="prompts of each task")
     parser.add_argument("--tasks", nargs="+", default=ASKED, choices=ASKED, metavar="TASK")
     args = parser.parse_args()
     pairs = [
         (path, vision_of(path)) for path in (args.folder / f"tiny-{kind}.gguf" for kind in ("Q4_K_M", "bf16"))
     ]
     try:
-        models = [load(path, mmproj=vision) for path, vision in pairs]
+        models = [load(path, mmproj=vision, threads=1) for path, vision in pairs]
     except (GGUFError, QwenRefError) as error:
         parser.error(str(error))
     encoder, transformers = Encoder(args.folder / "hf"), Transformers(args.folder / "hf")
+    threadpool_limits(1)
+    torch.set_num_threads(1)
     print(f"| {args.count} prompts each | llama.cpp, Q4_K_M | llama.cpp, BF16 | transformers, BF16 |")
     print("|---|---:|---:|---:|")
     with contextlib.ExitStack() as stack:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import world
+from options import whole
 from PIL import Image
 from threadpoolctl import threadpool_limits
 from world import Sample
@@ -31,14 +32,11 @@ from qwen_ref.prompt import Prompt
 
 WITHOUT_THINKING, VALID_CALLS = "sums without thinking", "valid tool calls"
 AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, memory=0.95)
-AIMS[VALID_CALLS] = 0.98
-ROWS = {  # and the task of each
-    **{task: task for task in world.TASKS if task != "story"},  # which has many right ends
-    WITHOUT_THINKING: "sums",
-    VALID_CALLS: "tools",
-}
-FIRST = 10**9  # seeds of test samples begin here
-
+AIMS |= {VALID_CALLS: 0.98}
+TASK_OF = {WITHOUT_THINKING: "sums", VALID_CALLS: "tools"}  # of rows that are not a task themselves
+ROWS = [*(task for task in world.TASKS if task != "story"), *TASK_OF]  # a story has many right ends
+FIRST, MOST = 10**9, 10**6  # seeds of test samples begin here; so many samples a row, at most
+ANSWER = 320  # tokens of an answer, at most
 
 CALL = re.compile(
     r"<tool_call>\n<function=(.*?)>\n((?:<parameter=\w+>\n.+?\n</parameter>\n)*)</function>\n</tool_call>"
@@ -54,10 +52,10 @@ def is_valid(sample: Sample, given: str) -> bool:
 
 
 def held_out(row: str, number: int) -> Sample:
-    task, seed = ROWS.get(row, row), FIRST + number
+    task, seed = TASK_OF.get(row, row), FIRST + number
     sample = world.sample(task, seed, test=True)
     while row == VALID_CALLS and not CALL.fullmatch(sample.answer):
-        seed += 10**6
+        seed += MOST
         sample = world.sample(task, seed, test=True)
     if row == WITHOUT_THINKING:
         sample.thoughts = None
@@ -83,7 +81,7 @@ def read(model: Model, sample: Sample) -> Prompt:
 
 
 def answer(model: Model, sample: Sample) -> str:
-    pieces = model.generate(read(model, sample), temperature=0, presence_penalty=0, max_tokens=320)
+    pieces = model.generate(read(model, sample), temperature=0, presence_penalty=0, max_tokens=ANSWER)
     return "".join(pieces).rpartition("</think>")[2].strip()
 
 
@@ -148,14 +146,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", type=Path, nargs="+", help="GGUF files")
-    parser.add_argument("--count", type=int, default=2000, help="samples of each task")
-    parser.add_argument("--tasks", nargs="+", default=list(ROWS), choices=ROWS, metavar="TASK")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of each task")
+    parser.add_argument("--count", type=whole(1, MOST), default=2000, help="samples of each task")
+    parser.add_argument("--tasks", nargs="+", default=ROWS, choices=ROWS, metavar="TASK")
+    parser.add_argument("--workers", type=whole(1, 1000), default=multiprocessing.cpu_count())
+    parser.add_argument(
+        "--show", type=whole(0, MOST), default=0, help="print so many wrong answers of each task"
+    )
     args = parser.parse_args()
-    if args.count < 1:
-        parser.error(f"--count: {args.count} is less than 1")
     for path in args.models:
+        if not path.is_file():
+            parser.error(f"{path}: no such file")
         try:
             load(path, mmproj=vision_of(path))
         except (GGUFError, QwenRefError) as error:

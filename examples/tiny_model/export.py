@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, help="copy the two files that ship here")
     args = parser.parse_args(arguments)
     checkpoint, full = args.folder / "hf", args.folder / "tiny-bf16.gguf"
+    if not (checkpoint / "model.safetensors").exists():
+        parser.error(f"{checkpoint}: there is no model.safetensors in it, which train.py writes")
     add_license(checkpoint)
     write_preprocessor(checkpoint)
     convert(checkpoint, "--no-mtp", "--model-name", "qwen_ref tiny", "--outfile", full, "--outtype", "bf16")

@@ -2,8 +2,8 @@
 
 Each visual token is asked which thing has its centre there, where that ends and the how-manieth it is from
 the left and from the top; and which letters have theirs there, and the how-manieth of its line the first is.
-Questions teach the tower slowly, their answers being a few words; this is 64 answers a picture. One linear
-map does it, which is thrown away after training.
+Questions teach the tower slowly, their answers being a few words; this asks each of 64 tokens or more. One
+linear map answers, which is thrown away after training.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import string
 
 import numpy as np
 import torch.nn.functional as F
-from tokens import IGNORED
+from tokens import FACTOR, IGNORED
 from torch import Tensor, nn
 from words import COLOURS, SHAPES
-from world import Sample
+from world import MOST_LETTERS, MOST_LINES, MOST_THINGS, Sample
 
-FACTOR = 32  # pixels of a side of what one token shows
-MOST_THINGS, MOST_LETTERS, MOST_LINES = 6, 7, 4  # in a picture, in a line, in a picture
 NOTHING = 0  # the colour and the letter where none is
 LETTERS = string.ascii_letters + string.digits
 HERE = 4  # letters in a token

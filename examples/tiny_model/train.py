@@ -23,6 +23,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
 from model import Eyes, logits, new_model, use_fast_functions
+from options import whole
 from sight import new_sight, sight_loss
 from tokens import IGNORED, make_tokenizer
 from torch import Tensor
@@ -281,16 +282,26 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("build/tiny_model"), help="folder for all that is made"
     )
-    parser.add_argument("--steps", type=int, default=16_800)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=whole(1, 10**6), default=16_800)
+    parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
-    parser.add_argument("--workers", type=int, default=15, help="processes that draw samples for each GPU")
     parser.add_argument(
-        "--check-every", type=int, default=1000, help="steps between looks at held-out samples"
+        "--workers", type=whole(0, 1000), default=15, help="processes that draw samples for each GPU"
+    )
+    parser.add_argument(
+        "--check-every", type=whole(1, 10**6), default=1500, help="steps between looks at held-out samples"
+    )
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try a few steps of changed code"
     )
     args = parser.parse_args()
-    began = time.time()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    began, device = time.time(), args.device
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("no GPU was found, and on a processor this would take weeks")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out}: {error.strerror}")
     processes, me = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if device == "cuda":
         torch.cuda.set_device(me)
@@ -302,8 +313,6 @@ def main() -> None:
         make_tokenizer(checkpoint)
     if processes > 1:
         dist.barrier()  # the tokenizer is there
-    if device == "cpu":
-        say("no GPU was found: on a processor this takes days")
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)

@@ -32,6 +32,8 @@ from words import (
     translate,
 )
 
+MOST_THINGS, MOST_LETTERS, MOST_LINES = 6, 7, 4  # in a picture, in a word to read, in a picture
+
 
 @dataclass
 class Sample:
@@ -154,7 +156,7 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
 
 
 def scene(rng: random.Random, test: bool) -> Sample:
-    picture, things = draw.scene(rng, rng.randint(1, 6), rng.choice(draw.SIZES))
+    picture, things = draw.scene(rng, rng.randint(1, MOST_THINGS), rng.choice(draw.SIZES))
     while not (found := question_of_scene(rng, things)):
         pass
     return ask("scene", *found, picture=picture, things=things)
@@ -218,7 +220,7 @@ def boxes(rng: random.Random, test: bool) -> Sample:
 
 def read(rng: random.Random, test: bool) -> Sample:
     def word() -> str:
-        most = 7 if test else rng.randint(1, 7)  # short ones are learned first
+        most = MOST_LETTERS if test else rng.randint(1, MOST_LETTERS)  # short ones are learned first
         if rng.random() < 0.25:
             return str(rng.randrange(10 ** rng.randint(1, 5)))
         return (rng.choice(WORDS) if rng.random() < 0.4 else made_up(rng, rng.randint(1, 2)))[:most]
@@ -227,7 +229,7 @@ def read(rng: random.Random, test: bool) -> Sample:
         return rng.choice([str.lower, str.lower, str.title, str.upper])(pick(rng, word, test))
 
     # more than one says more about letters
-    lines = [line() for _ in range(rng.choice([1, 1, 1, 1, 2] if test else [1, 1, 2, 3, 4]))]
+    lines = [line() for _ in range(rng.choice([1, 1, 1, 1, 2] if test else [1, 1, 2, 3, MOST_LINES]))]
     question = rng.choice(
         [
             "What does it say?",
