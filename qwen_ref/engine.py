@@ -93,10 +93,13 @@ def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] 
         file = open_vision(path) if mmproj is None else open_gguf(mmproj)
         if not fits(file):
             width = read_vision_config(file).out_hidden_size
-            theirs, ours = (OFFICIAL_SIZES.get(n, "another size") for n in (width, config.hidden_size))
+            theirs, ours = (
+                f"{n} (Qwen3.5 {OFFICIAL_SIZES[n]})" if n in OFFICIAL_SIZES else str(n)
+                for n in (width, config.hidden_size)
+            )
             raise QwenRefError(
-                f"{file.path}: clip.vision.projection_dim: {width} belongs to Qwen3.5 {theirs}, but "
-                f"{path.name} has a hidden size of {config.hidden_size} ({ours})"
+                f"{file.path}: clip.vision.projection_dim: {theirs} does not fit {path.name}, whose "
+                f"hidden size is {ours}"
             )
         return file
     fitting = []

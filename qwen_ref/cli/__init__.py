@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 from gguf_io import GGUFError
 from qwen_ref.cli import bench, conformance, generate, golden, perplexity
@@ -46,15 +47,20 @@ def main(argv: list[str] | None = None) -> int:
         return fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
 
 
+class Parser(argparse.ArgumentParser):
+    """Of what cannot be parsed one sentence, without the usage, which --help gives."""
+
+    def error(self, message: str) -> NoReturn:
+        raise QwenRefError(f"{message}; {self.prog} --help lists what there is")
+
+
 def fail(sentence: str) -> int:
     print(f"qwen_ref: {sentence}", file=sys.stderr)
     return 2
 
 
 def command(argv: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m qwen_ref", description="Qwen3.5 on a CPU, from GGUF files."
-    )
+    parser = Parser(prog="python -m qwen_ref", description="Qwen3.5 on a CPU, from GGUF files.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, details = (module.__doc__ or "").partition("\n")

@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument(
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
-    other.add_argument("--backend", choices=["numba", "numpy"], help="kernels (if installed) or plain NumPy")
+    other.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
     other.add_argument("-t", "--threads", type=int, metavar="N", help="threads for the kernels (all cores)")
     other.add_argument(
         "--memory",
@@ -221,7 +221,7 @@ def draw(media: list[Any], text: str, path: str) -> None:
     image = next(m.image for m in media if m.image is not None)
     marks = find_marks(text)
     save_drawing(image, marks, path)
-    print(f"{path}: {len(marks)} boxes and points of the answer drawn", file=sys.stderr)
+    print(f"{path}: boxes and points of the answer that are drawn: {len(marks)}", file=sys.stderr)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -280,21 +280,20 @@ def run(args: argparse.Namespace) -> int:
         show(generation.flush())
         generation.finish_reason = "interrupted"
         status = 130
+    show("\n")
     if args.draw:
         draw(media, generation.text, args.draw)
     if args.json:
         report(generation, load_seconds)
-    else:
-        show("\n")
-        if sys.stderr.isatty():
-            numbers = statistics(generation, load_seconds)
-            print(
-                f"[{numbers['prompt_tokens']} prompt tokens at {numbers['prompt_tokens_per_second']} t/s, "
-                f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s, "
-                f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
-                f"{generation.finish_reason}]",
-                file=sys.stderr,
-            )
+    elif sys.stderr.isatty():
+        numbers = statistics(generation, load_seconds)
+        print(
+            f"[{numbers['prompt_tokens']} prompt tokens at {numbers['prompt_tokens_per_second']} t/s, "
+            f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s, "
+            f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
+            f"{generation.finish_reason}]",
+            file=sys.stderr,
+        )
     return status
 
 

@@ -116,6 +116,7 @@ def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") 
     own `token_ids`, `positions` [3, T], and `generated`: its greedy tokens after the prompt.
     Raises QwenRefError if none has a name of the golden's, or one has another shape, or what is no number.
     """
+    check_allowed(allowed)
     unknown = unknown_layer(golden, found)
     if not unknown and not any(name in golden.entries or name in BESIDE for name in found):
         some = ", ".join(list(found)[:3]) or "nothing"
@@ -191,12 +192,16 @@ def sample_of(golden: Golden, name: str, x: np.ndarray | Partial) -> np.ndarray 
     return Partial(entry.sample(np.concatenate([x, unknown])), 0.0)
 
 
+def check_allowed(allowed: str) -> None:
+    if allowed not in UNIT:
+        raise QwenRefError(f"allowed: {allowed!r} is not one of {', '.join(UNIT)}")
+
+
 def compare_samples(
     golden: Golden, samples: Mapping[str, np.ndarray | Partial], allowed: str = "float32"
 ) -> Report:
     """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values."""
-    if allowed not in UNIT:
-        raise QwenRefError(f"allowed: {allowed!r} is not one of {', '.join(UNIT)}")
+    check_allowed(allowed)
     samples = {name: samples[name] for name in golden.entries if known_of(samples.get(name))}
     differences = [
         difference(name, golden.entries[name], golden.values[name], x) for name, x in samples.items()

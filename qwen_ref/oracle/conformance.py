@@ -190,6 +190,8 @@ def find_engine(spec: str) -> Engine:
     if not re.fullmatch(r"[\w./\\-]+(\.py|:\w+)", spec):
         return command(spec)
     place, _, name = spec.partition(":")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise QwenRefError(f"engine: {place}: no such file")
     try:
         if place.endswith(".py"):
             module = import_file(Path(place))

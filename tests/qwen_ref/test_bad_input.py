@@ -130,6 +130,24 @@ def test_a_report_is_json_whatever_was_dumped(folder, capsys, value):
 
 
 @pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("generate --seed 1.5 --prompt x", "argument --seed: invalid int value: '1.5'; "),
+        (
+            "generate --prompt x --prompt-file y",
+            "argument --prompt-file: not allowed with argument --prompt; ",
+        ),
+        ("generate --bogus", "unrecognized arguments: --bogus; "),
+        ("golden check golden.safetensors golden.safetensors --allow int4", "allowed: 'int4' is not one of "),
+    ],
+)
+def test_options_that_do_not_parse(folder, capsys, arguments, words):
+    assert main(arguments.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith(f"qwen_ref: {words}")
+
+
+@pytest.mark.parametrize(
     "redirected, arguments, words",
     [
         (">/dev/full", "golden show golden.safetensors", "standard output: No space left on device"),

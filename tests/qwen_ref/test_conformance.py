@@ -306,7 +306,7 @@ def test_a_card(tmp_path):
     [
         (["--engine", "no_such_module:run"], "engine: no_such_module:run: ModuleNotFoundError: No"),
         (["--engine", "json:nothing"], "engine: json:nothing: AttributeError: module 'json' has"),
-        (["--engine", "nowhere.py"], "engine: nowhere.py: "),
+        (["--engine", "nowhere.py"], "engine: nowhere.py: no such file"),
         (["--engine", "run {modell}"], "engine: 'run {modell}' is no command: 'modell'"),
         (["--engine", "no-such-program {ids}"], "engine: 'no-such-program {ids}': there is no such program"),
         (["--engine", "json:dumps", "mtq"], "case: 'mtq' is none of chat, decode, grouped"),

@@ -256,7 +256,7 @@ def test_a_picture_is_shown_on_a_terminal_and_named_elsewhere(fixtures, tmp_path
     "name, options, prompt, words",
     [
         ("tiny-wide", {}, dict(images=1), "images need one vision file"),
-        ("tiny-wide", dict(mmproj="mmproj-tiny.gguf"), {}, "projection_dim: 64 belongs to .* size of 256"),
+        ("tiny-wide", dict(mmproj="mmproj-tiny.gguf"), {}, "projection_dim: 64 does not fit .* size is 256"),
         ("tiny", dict(mmproj="tiny-wide.gguf"), {}, "'qwen35', not a vision file"),
         ("tiny", dict(mmproj="none.gguf"), {}, "none.gguf: cannot be opened: No such file"),
         ("tiny", dict(context=60), dict(images=1), "the prompt: 9[0-9] tokens leave no room .* of 60"),
