@@ -12,6 +12,7 @@ import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.chat import ChatTemplate, Message
+from qwen_ref.config import read_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.rope import mrope_positions
 from qwen_ref.tokenizer import Tokenizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 THINKS = "<think>\n"  # ends a rendered prompt whose answer begins with reasoning
+COMPOSED = 4  # characters that the tokenizer's normal form (NFC) may make one, at most
 START, END = "<|vision_start|>", "<|vision_end|>"
 
 
@@ -86,16 +88,26 @@ class PromptEncoder:
                 raise QwenRefError(
                     "raw: a raw prompt is one text, without messages, system prompt, tools or thinking"
                 )
-            return Prompt(self.tokenizer.encode(prompt, special=special), prompt)
+            return Prompt(self.tokenizer.encode(self._checked(prompt), special=special), prompt)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
         token_ids, text = self.chat.encode(
-            messages, tools, thinking, show=lambda text: show_media(text, shapes)
+            messages, tools, thinking, show=lambda text: show_media(self._checked(text), shapes)
         )
         token_ids, spans = self._widen(token_ids, shapes)
         unasked = text if thinking is None else self.chat.encode(messages, tools)[1]
         return Prompt(token_ids, text, text.endswith(THINKS), unasked.endswith(THINKS), spans)
+
+    def _checked(self, text: str) -> str:
+        """The text, unless no context could hold it: its token ids would take 200 times its memory."""
+        context = read_config(self._file).context_length
+        longest = max(len(token) for token in self.tokenizer.tokens)
+        if len(text) > COMPOSED * longest * context:
+            raise QwenRefError(
+                f"the prompt: {len(text):,} characters are more than a context of {context} tokens can hold"
+            )
+        return text
 
     def _widen(self, token_ids: list[int], shapes: Sequence[Shape]) -> tuple[list[int], list[Span]]:
         """One placeholder token for each span -> as many as the span has tokens."""

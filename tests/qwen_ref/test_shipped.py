@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen_ref import load, shipped
+from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.grounding import find_marks
 
 ROOT = Path(__file__).parents[2]
@@ -66,3 +66,11 @@ def test_the_files_are_package_data():
     assert {path.name for path in shipping} == {"tiny-Q4_K_M.gguf", "mmproj-tiny-Q8_0.gguf"}
     assert shipping == {path for path in folder.iterdir() if path.is_file()} - {folder / "__init__.py"}
     assert sum(path.stat().st_size for path in shipping) <= 16e6
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_prompt_that_no_context_could_hold(raw):
+    with pytest.raises(
+        QwenRefError, match=r"the prompt: 1,000,0\d\d characters are more than a context of 4096"
+    ):
+        load().generate("x" * 10**6, raw=raw)
