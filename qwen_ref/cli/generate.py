@@ -111,6 +111,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_options(args: argparse.Namespace) -> None:
+    """Of an option that would do nothing, or undo another, the user is told."""
+
+    def given(*names: str) -> list[str]:
+        return [name for name in names if getattr(args, name.replace("-", "_")) is not None]
+
+    for name in given("fps", "max-frames", "max-video-tokens") if not args.video else ():
+        raise QwenRefError(f"--{name}: there is no --video")
+    for name in given("draw", "max-image-tokens") if not args.image else ():
+        raise QwenRefError(f"--{name}: there is no --image")
+    if args.show and not args.image and not args.video:
+        raise QwenRefError("--show: there is no --image or --video")
+    for name in given(*(name for name in SAMPLING if name != "seed")) if args.greedy else ():
+        raise QwenRefError(f"--{name}: --greedy takes the likeliest token, whatever this is")
+    if args.special and not args.raw:
+        raise QwenRefError("--special: it says how to read a --raw prompt")
+
+
 def read_prompt(args: argparse.Namespace) -> str:
     if args.prompt_file is not None:
         return read_text(args.prompt_file)
@@ -170,14 +188,10 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     given |= {"max_image_tokens": args.max_image_tokens, "max_video_tokens": args.max_video_tokens}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.image and not args.video:
-        for name in [*given, *(name for name in ("draw", "show") if getattr(args, name))]:
-            raise QwenRefError(f"--{name.replace('_', '-')}: there is no --image or --video")
         return prompt, []
     if args.raw:
         raise QwenRefError("--raw: pictures need the chat template")
-    if args.draw and not args.image:
-        raise QwenRefError("--draw: there is no --image to draw on")
-    if args.draw:
+    if args.draw is not None:
         from qwen_ref.grounding import check_drawing
 
         check_drawing(args.draw)
@@ -225,6 +239,7 @@ def draw(media: list[Any], text: str, path: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_options(args)
     prompt = read_prompt(args)
     started = time.perf_counter()
     import numpy as np
@@ -281,7 +296,7 @@ def run(args: argparse.Namespace) -> int:
         generation.finish_reason = "interrupted"
         status = 130
     show("\n")
-    if args.draw:
+    if args.draw is not None:
         draw(media, generation.text, args.draw)
     if args.json:
         report(generation, load_seconds)
