@@ -102,8 +102,8 @@ class PromptEncoder:
     def _checked(self, text: str) -> str:
         """The text, unless no context could hold it: its token ids would take 200 times its memory."""
         context = read_config(self._file).context_length
-        longest = max(len(token) for token in self.tokenizer.tokens)
-        if len(text) > COMPOSED * longest * context:
+        most = COMPOSED * context  # were each token one character
+        if len(text) > most and len(text) > most * max(map(len, self.tokenizer.tokens)):
             raise QwenRefError(
                 f"the prompt: {len(text):,} characters are more than a context of {context} tokens can hold"
             )

@@ -31,8 +31,9 @@ from qwen_ref.grounding import find_marks
 from qwen_ref.prompt import Prompt
 
 WITHOUT_THINKING, VALID_CALLS = "sums without thinking", "valid tool calls"
-AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, memory=0.95)
-AIMS |= {VALID_CALLS: 0.98}
+AIMS = dict(scene=0.95, caption=0.9, boxes=0.8, read=0.9, motion=0.9, sums=0.95, memory=0.95) | {
+    VALID_CALLS: 0.98
+}
 TASK_OF = {WITHOUT_THINKING: "sums", VALID_CALLS: "tools"}  # of rows that are not a task themselves
 ROWS = [*(task for task in world.TASKS if task != "story"), *TASK_OF]  # a story has many right ends
 FIRST, MOST = 10**9, 10**6  # seeds of test samples begin here; so many samples a row, at most

@@ -145,7 +145,7 @@ def test_a_report_is_json_whatever_was_dumped(folder, capsys, value):
         ("golden check golden.safetensors golden.safetensors --allow int4", "allowed: 'int4' is not one of "),
     ],
 )
-def test_options_that_do_not_parse(folder, capsys, arguments, words):
+def test_options_that_cannot_be_used(folder, capsys, arguments, words):
     assert main(arguments.split()) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith(f"qwen_ref: {words}")
