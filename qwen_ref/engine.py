@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref import shipped
@@ -50,26 +51,34 @@ Progress = Callable[[str, int, int], None]  # called with (what is being read, h
 BACKENDS = ("numba", "numpy")
 
 
-def choose_layers(config: Config, backend: str | None, dtype: type, threads: int | None) -> Layers:
+def use_threads(threads: int) -> None:
+    """So many for the kernels and for NumPy's products, as in the vision tower; in all of this process."""
+    try:
+        import numba
+    except ImportError:
+        numba = None
+    most = numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
+    if not 1 <= threads <= most:
+        raise QwenRefError(f"threads: {threads} is not in 1 to {most}")
+    threadpool_limits(threads, user_api="blas")
+    if numba:
+        numba.set_num_threads(threads)
+
+
+def choose_layers(config: Config, backend: str | None, dtype: type) -> Layers:
     """The one place where kernels or NumPy are chosen. None: kernels, if Numba is here and they fit."""
     if backend not in (None, *BACKENDS):
         raise QwenRefError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
-    if threads is not None and threads < 1:
-        raise QwenRefError(f"threads: {threads} is less than 1")
     if backend == "numpy" or (backend is None and dtype != np.float32):
         return NUMPY
     if dtype != np.float32:
         raise QwenRefError(f"backend: numba computes in float32 only, not in {dtype.__name__}")
     try:
-        import numba
+        import numba  # noqa: F401
     except ImportError:
         if backend == "numba":
             raise QwenRefError("backend: numba is not installed; `pip install numba`, or use numpy") from None
         return NUMPY
-    if threads is not None:
-        if threads > (most := numba.get_num_threads()):
-            raise QwenRefError(f"threads: {threads} is not in 1 to {most}")
-        numba.set_num_threads(threads)
     from qwen_ref import kernels
 
     if kernels.supports(config):
@@ -131,7 +140,9 @@ class Model:
         self._mmproj = mmproj
         if mmproj is not None:
             find_vision_file(self.path, read_config(file), mmproj)
-        layers = choose_layers(read_config(file), backend, dtype, threads)
+        if threads is not None:
+            use_threads(threads)
+        layers = choose_layers(read_config(file), backend, dtype)
         self.text = TextModel(file, dtype, memory_budget, layers)
         self.config = self.text.config
         self.prompts = PromptEncoder(file)
@@ -449,10 +460,11 @@ def load(
     Without a `path` it is the small model that ships with the package.
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
-    or "numpy"; `threads` is for the kernels. NumPy converts weights to floats as they are needed and keeps at
-    most `memory_budget` bytes of them (half of the available memory unless given). `context` is the longest
-    text, prompt and answer, in tokens (unless given, what the model was made for). `mmproj` is the vision
-    file; unless given it is looked for beside the model when the first picture comes.
+    or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
+    them (half of the available memory unless given). `threads` (all cores unless given) are set for the whole
+    process, kernels and NumPy's products alike. `context` is the longest text, prompt and answer, in tokens
+    (unless given, what the model was made for). `mmproj` is the vision file; unless given it is looked for
+    beside the model when the first picture comes.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """

@@ -29,7 +29,6 @@ import torch
 import world
 from evaluate import ANSWER, MOST, WITHOUT_THINKING, held_out, read, vision_of
 from options import whole
-from threadpoolctl import threadpool_limits
 from tokens import Encoder
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.video_utils import VideoMetadata
@@ -156,7 +155,6 @@ def main() -> None:
     except (GGUFError, QwenRefError) as error:
         parser.error(str(error))
     encoder, transformers = Encoder(args.folder / "hf"), Transformers(args.folder / "hf")
-    threadpool_limits(1)
     torch.set_num_threads(1)
     print(f"| {args.count} prompts each | llama.cpp, Q4_K_M | llama.cpp, BF16 | transformers, BF16 |")
     print("|---|---:|---:|---:|")

@@ -22,7 +22,6 @@ import numpy as np
 import world
 from options import whole
 from PIL import Image
-from threadpoolctl import threadpool_limits
 from world import Sample
 
 from gguf_io import GGUFError
@@ -114,8 +113,7 @@ def vision_of(path: Path) -> Path:
 def open_model(path: Path) -> None:
     """In each process, once."""
     global model
-    model = load(path, mmproj=vision_of(path), threads=1)
-    threadpool_limits(1)  # NumPy's products too: twenty times as fast as processes that wait for each other
+    model = load(path, mmproj=vision_of(path), threads=1)  # processes of more would wait for each other
 
 
 def judge(row: str, numbers: range) -> tuple[float, list[tuple[str, str]]]:

@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
     other.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
-    other.add_argument("-t", "--threads", type=int, metavar="N", help="threads for the kernels (all cores)")
+    other.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
     other.add_argument(
         "--memory",
         type=float,

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels (if installed) or plain NumPy")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads for the kernels (all cores)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
     parser.add_argument(
         "--memory",
         type=float,

@@ -73,7 +73,7 @@ OTHERS = [
     (["generate", "--prompt", "x", "--model", MODEL, "--memory", "nan"], "--memory: nan is not in 0 to"),
     (
         ["generate", "--prompt", "x", "--model", MODEL, "--backend", "numpy", "--threads", -5],
-        "threads: -5 is less than 1",
+        "threads: -5 is not in 1 to",
     ),
 ]
 

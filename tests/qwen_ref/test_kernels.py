@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from gguf_io import open_gguf
 from gguf_io.quants import TYPES
 from gguf_io.reader import Tensor
+from qwen_ref import load
 from qwen_ref.kernels import KERNELS, layers, simd
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import exp, load_f16x16, load_f32x16, store, to_f16, to_f32
@@ -99,6 +101,21 @@ def test_threads_change_nothing(tokens):
         results.append(layers.linear(x, weight))
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+def test_threads_are_numpy_s_too():
+    def used() -> set[int]:
+        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"} | {
+            numba.get_num_threads()
+        }
+
+    most = numba.config.NUMBA_NUM_THREADS
+    try:
+        for threads in (1, most):
+            load(threads=threads)
+            assert used() == {threads}
+    finally:
+        load(threads=most)
 
 
 @kernel()
