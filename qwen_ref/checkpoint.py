@@ -52,6 +52,8 @@ def open_model(path: str | os.PathLike[str]) -> GGUFFile:
 
     Raises GGUFError or QwenRefError, with one sentence, if it cannot be opened or is not valid.
     """
+    if not os.fspath(path):
+        raise QwenRefError("model: '' is no file")
     path = Path(path)
     if os.path.isdir(path):
         return open_text(path)

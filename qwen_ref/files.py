@@ -19,14 +19,14 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
 
     Raises QwenRefError if none is, or if it is a folder or a device.
     """
-    path = Path(path)
+    given = os.fspath(path) or "''"  # as given: a Path makes a folder of nothing, and one slash of two
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: no path can hold a null character
-        raise QwenRefError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise QwenRefError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(mode):
-        raise QwenRefError(f"{path}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
-    return path
+        raise QwenRefError(f"{given}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
+    return Path(path)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

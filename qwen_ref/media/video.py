@@ -227,12 +227,11 @@ def _open(source: VideoSource, frame_rate: float) -> Clip:
         return _open_images("the array", list(source), frame_rate)
     if not isinstance(source, str | os.PathLike):
         return _open_images("the images", source, frame_rate)
-    path = Path(source)
-    if path.is_dir():
-        frames = [entry for entry in path.iterdir() if entry.suffix.lower() in FRAME_SUFFIXES]
+    if os.path.isdir(source):
+        frames = [entry for entry in Path(source).iterdir() if entry.suffix.lower() in FRAME_SUFFIXES]
         frames.sort(key=_natural_order)
-        return _open_images(str(path), frames, frame_rate)
-    path = regular_file(path)
+        return _open_images(str(source), frames, frame_rate)
+    path = regular_file(source)
     return _open_file(str(path), lambda: path.open("rb"))
 
 

@@ -138,7 +138,7 @@ class Result:
                engine did not come to an end) or "not supported"
     note       a sentence on it, perhaps empty
     report     None if there was nothing to compare
-    traceback  of an engine that failed, or empty
+    traceback  of an engine in Python that failed, or empty
     """
 
     case: Case
@@ -173,6 +173,8 @@ def run_case(engine: Engine, case: Case, allow: str) -> Result:
             verdict, note = "not judged", "neither tensors nor greedy tokens were given"
     except NotSupported as reason:
         verdict, note = "not supported", str(reason)
+    except QwenRefError as error:
+        verdict, note = "failed", str(error)
     except (Exception, SystemExit) as error:  # whatever an engine raises: other cases are still to be run
         verdict, note = "failed", " ".join(f"{type(error).__name__}: {error}".split())
         trace = traceback.format_exc()
@@ -246,7 +248,10 @@ def command(template: str) -> Engine:
         if case.media and not re.search(r"\{(media|inputs)\}", template):
             raise NotSupported("the command has neither {media} nor {inputs}")
         with tempfile.TemporaryDirectory() as scratch:
-            return run_command(words, case, Path(scratch))
+            try:
+                return run_command(words, case, Path(scratch))
+            except QwenRefError as error:  # where its files lay is of no use once they are gone
+                raise QwenRefError(str(error).replace(f"{scratch}{os.sep}", "")) from None
 
     return engine
 
@@ -269,11 +274,16 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
             line += map(str, case.media)
         else:
             line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
-    with open(output, "wb") as file:
-        done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
+    try:
+        with open(output, "wb") as file:
+            done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise QwenRefError(f"it did not end within {SECONDS} s") from None
+    except OSError as error:
+        raise QwenRefError(f"{words[0]}: cannot be run: {error.strerror}") from None
     if done.returncode:
         last = output.read_text(errors="replace").strip().rpartition("\n")[2][:200]
-        raise RuntimeError(f"status {done.returncode}, and last: {last}")
+        raise QwenRefError(f"it ended with status {done.returncode}, and said last: {last or 'nothing'}")
     if not any("{dump}" in word for word in words):
         return callback.read(output, case.golden)
     return read_tensors(dump, [*case.golden.entries, *BESIDE])[0]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
+from qwen_ref import shipped
 from qwen_ref.cli import main
 from qwen_ref.oracle import golden
 
@@ -66,10 +67,15 @@ CASES = [
         "pipe: cannot be written: it is not a regular file",
     ),
 ]
+SHIPPED = ["--prompt", "x", "--model", shipped.MODEL]
 OTHERS = [
     (["perplexity", "--text", "pipe"], "pipe: is not a regular file"),
     (["perplexity", "--base", "pipe"], "pipe: is not a regular file"),
     (["generate", "--prompt-file", "pipe"], "pipe: is not a regular file"),
+    (["generate", *SHIPPED, "--image", ""], "'': cannot be read: No such file"),
+    (["generate", *SHIPPED, "--video", ""], "'': cannot be read: No such file"),
+    (["generate", "--prompt", "x", "--model", ""], "model: '' is no file"),
+    (["generate", *SHIPPED, "--image", "https://a/b.png"], "https://a/b.png: cannot be read: No such"),
     (["generate", "--prompt", "x", "--model", MODEL, "--memory", "nan"], "--memory: nan is not in 0 to"),
     (
         ["generate", "--prompt", "x", "--model", MODEL, "--backend", "numpy", "--threads", -5],
