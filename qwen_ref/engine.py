@@ -52,7 +52,7 @@ BACKENDS = ("numba", "numpy")
 
 
 def use_threads(threads: int) -> None:
-    """So many for the kernels and for NumPy's products, as in the vision tower; in all of this process."""
+    """So many for NumPy's products (the vision tower), and for the kernels that this thread calls."""
     try:
         import numba
     except ImportError:
@@ -461,10 +461,10 @@ def load(
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
-    them (half of the available memory unless given). `threads` (all cores unless given) are set for the whole
-    process, kernels and NumPy's products alike. `context` is the longest text, prompt and answer, in tokens
-    (unless given, what the model was made for). `mmproj` is the vision file; unless given it is looked for
-    beside the model when the first picture comes.
+    them (half of the available memory unless given). `threads` (all cores unless given) are those of NumPy's
+    products in this process, and of the kernels where this thread calls them. `context` is the longest text,
+    prompt and answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file;
+    unless given it is looked for beside the model when the first picture comes.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
