@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref import shipped
@@ -53,6 +52,8 @@ BACKENDS = ("numba", "numpy")
 
 def use_threads(threads: int) -> None:
     """So many for NumPy's products (the vision tower), and for the kernels that this thread calls."""
+    from threadpoolctl import threadpool_limits
+
     try:
         import numba
     except ImportError:

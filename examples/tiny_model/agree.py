@@ -5,8 +5,7 @@
 In the folder is what train.py and export.py made. llama.cpp reads the same two pairs of GGUF files as this
 project; transformers reads the checkpoint that they were made from, and computes in float32. Where answers
 part, the table says how far apart the two tokens were there in this project's logits, at most: a near-tie if
-that is little. llama.cpp's server takes no clips. All run on one thread: fastest for so
-small a model.
+that is little. llama.cpp's server takes no clips. All run on one thread: so small a model is fastest so.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def vision_of(path: Path) -> Path:
 def open_model(path: Path) -> None:
     """In each process, once."""
     global model
-    model = load(path, mmproj=vision_of(path), threads=1)  # processes of more would wait for each other
+    model = load(path, mmproj=vision_of(path), threads=1)  # more would wait for each other
 
 
 def judge(row: str, numbers: range) -> tuple[float, list[tuple[str, str]]]:

@@ -138,7 +138,7 @@ class Result:
                engine did not come to an end) or "not supported"
     note       a sentence on it, perhaps empty
     report     None if there was nothing to compare
-    traceback  of an engine in Python that failed, or empty
+    traceback  of an engine that raised something else than a QwenRefError, or empty
     """
 
     case: Case
@@ -274,13 +274,13 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
             line += map(str, case.media)
         else:
             line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
-    try:
-        with open(output, "wb") as file:
+    with open(output, "wb") as file:
+        try:
             done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        raise QwenRefError(f"it did not end within {SECONDS} s") from None
-    except OSError as error:
-        raise QwenRefError(f"{words[0]}: cannot be run: {error.strerror}") from None
+        except subprocess.TimeoutExpired:
+            raise QwenRefError(f"it did not end within {SECONDS} s") from None
+        except OSError as error:
+            raise QwenRefError(f"{words[0]}: cannot be run: {error.strerror}") from None
     if done.returncode:
         last = output.read_text(errors="replace").strip().rpartition("\n")[2][:200]
         raise QwenRefError(f"it ended with status {done.returncode}, and said last: {last or 'nothing'}")

@@ -175,12 +175,7 @@ def test_ctrl_c_while_modules_load(tmp_path):
     (tmp_path / "argparse.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-    def listen():  # a shell that runs the tests in the background lets its children ignore Ctrl-C
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    command = [*COMMAND, "--help"]
-    with subprocess.Popen(command, env=environment, text=True, **pipes, preexec_fn=listen) as process:
+    with subprocess.Popen([*COMMAND, "--help"], env=environment, text=True, **pipes) as process:
         assert process.stdout.readline() == "here\n"
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)

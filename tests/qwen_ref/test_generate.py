@@ -139,12 +139,8 @@ def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path):
 
 def test_ctrl_c_keeps_the_text_so_far(fixtures):
     command = [*COMMAND, "--model", fixtures / "tiny.gguf", *ENDLESS]
-
-    def listen():  # a shell that runs the tests in the background lets its children ignore Ctrl-C
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, preexec_fn=listen) as process:
+    with subprocess.Popen(command, **pipes) as process:
         begun = process.stdout.read(5)
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=20)
