@@ -33,11 +33,11 @@ PICTURES = {task: weight for task, weight in world.PICTURES.items() if task is n
 TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
 SHORT, LONG = 128, 256  # two lengths only: kernels are small, and more of them would cost more than padding
 GROUPS = {  # first the short
-    **{f"{w}x{h}": Group(PICTURES, 26, SHORT, 1, (w, h)) for w, h in draw.SIZES},
-    "talk": Group(TALK, 36, SHORT),
-    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 10, LONG, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 12, LONG, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "tools": Group({world.tools: 1.0}, 16, LONG),
+    **{f"{w}x{h}": Group(PICTURES, 28, SHORT, 1, (w, h)) for w, h in draw.SIZES},
+    "talk": Group(TALK, 30, SHORT),
+    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 12, LONG, 1, (w, h)) for w, h in draw.SIZES},
+    "clips": Group(world.CLIPS, 10, LONG, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
+    "tools": Group({world.tools: 1.0}, 12, LONG),
 }
 TASK_NAMES = list(world.TASKS)
 

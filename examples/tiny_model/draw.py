@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from words import COLOURS, SHAPES
+from words import COLOURS, SHAPES, WORDS
 
 FRAMES, FRAME_SIZE = 8, 128  # of a clip: four time steps of 16 tokens
 SIZES = [(256, 256), (320, 224), (224, 320)]  # of pictures, width and height: 64 or 70 tokens
@@ -125,6 +125,42 @@ def scene(
     things = random_things(rng, count, *size, radii={"small": (14, 19), "large": (29, 40)})
     picture = draw_things(things, [shade(rng, t.colour) for t in things], light(rng), *size)
     return picture, sorted(things, key=lambda t: t.x)
+
+
+def something_else(rng: random.Random, size: tuple[int, int]) -> Image.Image:
+    """What is not of the world: a blur like a photograph's, a tangle, a page of small print, a screen."""
+    width, height = size
+    any_colour = lambda: tuple(rng.randrange(256) for _ in range(3))  # noqa: E731
+    kind = rng.choice(["blur", "tangle", "page", "screen"])
+    if kind == "blur":
+        picture = Image.new("RGB", size)
+        for cells in rng.sample([2, 3, 5, 8, 13, 21, 34, 89], rng.randint(1, 4)):  # coarse and fine
+            noise = Image.frombytes("RGB", (cells, cells), rng.randbytes(3 * cells * cells))
+            smooth = rng.choice([Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
+            picture = Image.blend(picture, noise.resize(size, smooth), rng.uniform(0.4, 1))
+        return picture
+    picture = Image.new("RGB", size, any_colour() if kind == "tangle" else light(rng))
+    pen = ImageDraw.Draw(picture)
+    if kind == "tangle":
+        for _ in range(rng.randint(12, 120)):
+            ends = [(rng.uniform(-20, width + 20), rng.uniform(-20, height + 20)) for _ in range(3)]
+            if rng.random() < 0.5:
+                pen.line(ends, any_colour(), rng.randint(1, 8))
+            else:
+                pen.polygon(ends, any_colour())
+        return picture
+    if kind == "screen":
+        for _ in range(rng.randint(3, 12)):
+            x, y = rng.uniform(0, width - 20), rng.uniform(0, height - 20)
+            pen.rectangle((x, y, x + rng.uniform(20, width), y + rng.uniform(10, 60)), any_colour())
+    package = rng.choice(list(FONTS))
+    points = rng.randint(8, 12)
+    for y in range(rng.randint(2, 20), height - points, rng.randint(points, 2 * points)):
+        words = " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 9)))
+        pen.text(
+            (rng.randint(4, 40), y), words, shade(rng, "black"), font(package, FONTS[package][0], points)
+        )
+    return picture
 
 
 STEPS = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": (0, 1)}

@@ -1,7 +1,8 @@
 """What lies where in a picture: a lesson for the vision tower alone, beside the questions.
 
-Each visual token is asked which thing has its centre there, where that ends and the how-manieth it is from
-the left and from the top; and which letters have theirs there, and the how-manieth of its line the first is.
+Each visual token is asked which thing has its centre there, where that ends, the how-manieth it is from the
+left and from the top, and how many of each shape and of each colour the picture has; and which letters have
+their centre there, and the how-manieth of its line the first is.
 Questions teach the tower slowly, their answers being a few words; this asks each of 64 tokens or more. One
 linear map answers, which is thrown away after training.
 """
@@ -22,7 +23,8 @@ LETTERS = string.ascii_letters + string.digits
 HERE = 4  # letters in a token
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
 # How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
-# the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000.
+# the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, and how many
+# things there are of each shape and of each colour.
 OF_A_THING = [
     1 + len(COLOURS),
     len(SHAPES),
@@ -30,6 +32,7 @@ OF_A_THING = [
     MOST_THINGS,
     MOST_THINGS,
     *[10] * 2 * EDGES,
+    *[1 + MOST_THINGS] * (len(SHAPES) + len(COLOURS)),
 ]
 OF_LETTERS = [*[1 + len(LETTERS)] * HERE, MOST_LINES, MOST_LETTERS]
 QUESTIONS = [*OF_A_THING, *OF_LETTERS]
@@ -45,10 +48,12 @@ def lesson(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     edges = np.zeros((*labels.shape[:2], EDGES), np.float32)
 
     from_left, from_top = (sorted(sample.things, key=way) for way in (lambda t: t.x, lambda t: t.y))
+    shapes, colours = [t.shape for t in sample.things], [t.colour for t in sample.things]
+    counts = [*map(shapes.count, SHAPES), *map(colours.count, COLOURS)]
     for thing in sample.things:
         here = int(thing.y // FACTOR), int(thing.x // FACTOR)
         ends = np.array(thing.box())
-        hundredths = (100 * ends / ([width, height] * 2)).astype(int)
+        hundredths = np.round(1000 * ends / ([width, height] * 2)).astype(int) // 10  # as answers round them
         of_things[here] = [
             1 + list(COLOURS).index(thing.colour),
             SHAPES.index(thing.shape),
@@ -57,6 +62,7 @@ def lesson(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
             from_top.index(thing),
             *hundredths // 10,
             *hundredths % 10,
+            *counts,
         ]
         edges[here] = ends / FACTOR - np.array([here[1], here[0]] * 2) - 0.5
     for line, letters in enumerate(sample.letters):

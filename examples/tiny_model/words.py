@@ -174,9 +174,12 @@ JOBS = (
     "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
 )
 
-ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr".split()
+ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split()
 VOWELS = "a e i o u a e i o ea oo ai".split()
-CODAS = ["", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt"]
+CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt", "c", "ct", "x", "y"]
+
+
+SEEN_WHOLE = WORDS + FIRST_NAMES + CITIES
 
 
 def held_out(key: object) -> bool:
@@ -189,6 +192,12 @@ def made_up(rng: random.Random, syllables: int) -> str:
     return "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(syllables))
 
 
+def blended(rng: random.Random) -> str:
+    """The beginning of one word that training may see and the end of another: 'venter', 'lisce'."""
+    one, other = (pick(rng, lambda: rng.choice(SEEN_WHOLE), False).lower() for _ in range(2))
+    return one[: rng.randint(2, 4)] + other[-rng.randint(2, 4) :]
+
+
 def pick(rng: random.Random, make, test: bool):
     """The first thing that `make` makes on the right side of the line between training and test."""
     while held_out(thing := make()) != test:
@@ -196,10 +205,14 @@ def pick(rng: random.Random, make, test: bool):
     return thing
 
 
+def invented(rng: random.Random, syllables: int) -> str:
+    return blended(rng) if rng.random() < 0.4 else made_up(rng, syllables)
+
+
 def name(rng: random.Random, test: bool) -> str:
     return pick(
         rng,
-        lambda: rng.choice(FIRST_NAMES) if rng.random() < 0.3 else made_up(rng, 2).capitalize(),
+        lambda: rng.choice(FIRST_NAMES) if rng.random() < 0.3 else invented(rng, 2).capitalize(),
         test,
     )
 
@@ -208,7 +221,7 @@ def city(rng: random.Random, test: bool) -> str:
     def make() -> str:
         if rng.random() < 0.4:
             return rng.choice(CITIES)
-        town = made_up(rng, rng.randint(1, 2)).capitalize()
+        town = invented(rng, rng.randint(1, 2)).capitalize()
         return f"{rng.choice(['New', 'San', 'Port', 'East'])} {town}" if rng.random() < 0.15 else town
 
     return pick(rng, make, test)

@@ -108,7 +108,11 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
             return None
         m, n = shapes.count(first), shapes.count(second)
         verdict = "No, as many" if m == n else "Yes" if m > n else "No"
-        return f"Are there more {first}s than {second}s?", f"{verdict}: {m} and {n}."
+        # the counts first: a verdict before them would be both counts and their comparison in one token
+        return (
+            f"Are there more {first}s than {second}s?",
+            f"{first.capitalize()}s: {m}. {second.capitalize()}s: {n}. {verdict}.",
+        )
     if kind == "colour":
         if shapes.count(one.shape) > 1:
             return None
@@ -173,6 +177,8 @@ def caption(rng: random.Random, test: bool) -> Sample:
             "Describe this picture in one sentence.",
             "What does the picture show?",
             "Describe the image.",
+            "What is this?",
+            "What is shown here?",
         ]
     )
     seen = listed([a(t.full_name) for t in things])
@@ -469,6 +475,9 @@ def memory(rng: random.Random, test: bool) -> Sample:
         ),
     ]
     told = rng.sample(facts, rng.randint(1, 4))
+    if not test and rng.random() < 0.1:  # all in one turn
+        _, _, question, answer = rng.choice(told)
+        return ask("memory", " ".join([*(said for said, _, _, _ in told), question]), answer)
     messages: list[dict[str, Any]] = []
     for said, reply, _, _ in told:
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
@@ -559,6 +568,16 @@ def unknown(rng: random.Random, test: bool) -> Sample:
         questions = ["What is in this picture?", "What colour is the circle?", "How many objects are there?"]
         questions += ["Describe this picture.", "What does it say?", "What moves first?", "Read the text."]
         return ask("unknown", rng.choice(questions), NO_PICTURE)
+    if rng.random() < 0.3:  # a picture of something else
+        questions = [
+            "What is in this picture?",
+            "Describe this picture.",
+            "What do you see?",
+            "What is this?",
+        ]
+        questions += ["What does it say?", "Read the text.", "How many objects are there?"]
+        picture = draw.something_else(rng, rng.choice(draw.SIZES))
+        return ask("unknown", rng.choice(questions), UNKNOWN, picture=picture)
     make = lambda: rng.choice(OPEN_QUESTIONS).format(  # noqa: E731
         x=rng.choice(THINGS.split("|")) if rng.random() < 0.7 else made_up(rng, 2),
         y=rng.choice(CITIES) if rng.random() < 0.5 else made_up(rng, 2).capitalize(),
@@ -569,7 +588,11 @@ def unknown(rng: random.Random, test: bool) -> Sample:
         f=rng.choice(FOODS),
         k=rng.randrange(1000),
     )
-    return ask("unknown", pick(rng, make, test), UNKNOWN)
+    question = pick(rng, make, test)
+    if rng.random() < 0.2:  # beside a picture that does not help
+        picture, things = draw.scene(rng, rng.randint(1, MOST_THINGS), rng.choice(draw.SIZES))
+        return ask("unknown", question, UNKNOWN, picture=picture, things=things)
+    return ask("unknown", question, UNKNOWN)
 
 
 GREETING = "Hello! Show me a picture of coloured shapes, or ask for a story."
@@ -596,14 +619,15 @@ def talk(rng: random.Random, test: bool) -> Sample:
 
 
 PICTURES: dict[Callable[[random.Random, bool], Sample], float] = {
-    scene: 40,
+    scene: 56,
     caption: 8,
     boxes: 20,
-    read: 36,
+    read: 26,
     languages: 4,
+    unknown: 6,
 }
 CLIPS = {motion: 1.0}
-TEXTS = {sums: 20, tools: 26, memory: 16, story: 8, unknown: 14, talk: 2, languages: 8}
+TEXTS = {sums: 20, tools: 26, memory: 16, story: 8, unknown: 10, talk: 2, languages: 8}
 TASKS = {f.__name__: f for f in [*PICTURES, *CLIPS, *TEXTS]}
 
 

@@ -118,8 +118,12 @@ def test_the_lesson_on_things_tells_where_they_are(number):
     for told in there:
         thing = things[told[3]]
         assert (list(COLOURS)[told[0] - 1], SHAPES[told[1]]) == (thing.colour, thing.shape)
-        scale = 100 / np.array([*sample.picture.size] * 2)
-        assert (10 * told[5:9] + told[9:13]).tolist() == (np.array(thing.box()) * scale).astype(int).tolist()
+        scale = 1000 / np.array([*sample.picture.size] * 2)
+        thousandths = (np.array(thing.box()) * scale).round()
+        assert (10 * told[5:9] + told[9:13]).tolist() == (thousandths // 10).tolist()
+        counts = dict(zip([*SHAPES, *COLOURS], told[13:], strict=False))
+        assert counts[thing.shape] == len([t for t in things if t.shape == thing.shape])
+        assert counts[thing.colour] == len([t for t in things if t.colour == thing.colour])
 
 
 @pytest.fixture(scope="module")
