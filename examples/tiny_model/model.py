@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from tokens import SPECIAL_TOKENS, VOCAB_SIZE
+from tokens import VOCAB_SIZE
 from torch import Tensor
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
@@ -22,13 +22,11 @@ PATCH, MERGE, FRAMES = 16, 2, 2  # pixels of a patch, patches of a token's side,
 CHUNK = 64  # tokens that the delta rule takes at once; the length of a batch is a multiple of it
 
 
-def special(name: str) -> int:
-    """Special tokens are the last of the vocabulary."""
-    return VOCAB_SIZE - len(SPECIAL_TOKENS) + SPECIAL_TOKENS.index(name)
+def config(special: dict[str, int]) -> Qwen3_5Config:
+    """Qwen3.5 in small: 8 layers at 3:1, two V heads for each K head as the 4B and 9B have.
 
-
-def config() -> Qwen3_5Config:
-    """Qwen3.5 in small: 8 layers at 3:1, two V heads for each K head as the 4B and 9B have."""
+    `special` has the ids of the tokenizer's special tokens.
+    """
     text = dict(
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
@@ -44,7 +42,7 @@ def config() -> Qwen3_5Config:
         linear_conv_kernel_dim=4,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
-        eos_token_id=special("<|im_end|>"),
+        eos_token_id=special["<|im_end|>"],
         rope_parameters=dict(
             rope_type="default",
             rope_theta=10_000,
@@ -69,16 +67,16 @@ def config() -> Qwen3_5Config:
         text_config=text,
         vision_config=vision,
         tie_word_embeddings=True,
-        image_token_id=special("<|image_pad|>"),
-        video_token_id=special("<|video_pad|>"),
-        vision_start_token_id=special("<|vision_start|>"),
-        vision_end_token_id=special("<|vision_end|>"),
+        image_token_id=special["<|image_pad|>"],
+        video_token_id=special["<|video_pad|>"],
+        vision_start_token_id=special["<|vision_start|>"],
+        vision_end_token_id=special["<|vision_end|>"],
     )
 
 
-def new_model(seed: int) -> Qwen3_5ForConditionalGeneration:
+def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGeneration:
     torch.manual_seed(seed)
-    return Qwen3_5ForConditionalGeneration(config())
+    return Qwen3_5ForConditionalGeneration(config(special))
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> Tensor:

@@ -39,7 +39,10 @@ def texts(sample: Sample) -> list[str]:
 
 
 def make_tokenizer(out: Path, samples_per_task: int = 1500, often: int = 30) -> None:
-    """Writes tokenizer.json and tokenizer_config.json of VOCAB_SIZE entries into the folder."""
+    """Writes tokenizer.json and tokenizer_config.json into the folder.
+
+    They have VOCAB_SIZE entries, or fewer if all frequent words are whole before that.
+    """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     split = pre_tokenizers.Sequence(
@@ -66,6 +69,12 @@ def make_tokenizer(out: Path, samples_per_task: int = 1500, often: int = 30) -> 
     out.mkdir(parents=True, exist_ok=True)
     template = (HERE / "chat_template.jinja").read_text()
     write_tokenizer(out, template, (model["vocab"], [tuple(m) for m in model["merges"]]))
+
+
+def special_ids(folder: Path) -> dict[str, int]:
+    """Of the tokenizer that make_tokenizer wrote."""
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    return {token["content"]: token["id"] for token in tokens}
 
 
 @dataclass

@@ -25,7 +25,7 @@ from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
 from model import Eyes, logits, new_model, use_fast_functions
 from options import whole
 from sight import new_sight, sight_loss
-from tokens import IGNORED, make_tokenizer
+from tokens import IGNORED, make_tokenizer, special_ids
 from torch import Tensor
 from torch.optim import AdamW, Muon
 from transformers import Qwen3_5ForConditionalGeneration
@@ -316,7 +316,7 @@ def main() -> None:
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
-    trainer = Trainer(new_model(args.seed), device)
+    trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device)
     start = trainer.resume(resumed) if resumed.exists() else 0
     held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
     own = range(start * processes + me, args.steps * processes, processes)

@@ -22,6 +22,7 @@ from words import COLOURS, SHAPES
 import qwen_ref
 from qwen_ref.model.rope import mrope_positions
 
+SPECIAL = {name: tokens.VOCAB_SIZE - 1 - n for n, name in enumerate(tokens.SPECIAL_TOKENS)}
 B, T, D = 2, 3 * tiny.CHUNK, 128
 
 
@@ -53,10 +54,10 @@ def test_causal_conv():
 
 def test_logits_of_a_batch():
     """Pictures of one size and text beside them, padded: as transformers has them one by one."""
-    network = tiny.new_model(0).eval()
+    network = tiny.new_model(0, SPECIAL).eval()
     height, width = 64, 96
     pixels = torch.randint(0, 256, (2, 1, height, width, 3), dtype=torch.uint8)
-    image, start, end = map(tiny.special, ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>"))
+    image, start, end = (SPECIAL[name] for name in ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>"))
     seen = torch.full((2, tiny.CHUNK), -1)
     ids = torch.randint(5, 999, (2, tiny.CHUNK))
     ids[:, 2], ids[:, 3:9], ids[:, 9], seen[:, 3:9] = start, image, end, torch.arange(6)
@@ -78,7 +79,7 @@ def test_logits_of_a_batch():
 
 def test_an_update_at_a_share_of_the_rate():
     """As the optimizers themselves make it at that rate; by what is not finite, none."""
-    trainer, plain = (train.Trainer(tiny.new_model(0), "cpu") for _ in range(2))
+    trainer, plain = (train.Trainer(tiny.new_model(0, SPECIAL), "cpu") for _ in range(2))
     gradient = 0.9 * torch.nn.functional.normalize(torch.randn_like(trainer.gradient), dim=0)  # not clipped
     for which in trainer, plain:
         which.gradient.copy_(gradient)
@@ -131,7 +132,7 @@ def untrained(tmp_path_factory):
     """The folder of a model that has learned nothing, with its GGUF files."""
     folder = tmp_path_factory.mktemp("tiny")
     tokens.make_tokenizer(folder / "hf", samples_per_task=200, often=4)
-    tiny.new_model(0).save_pretrained(folder / "hf")
+    tiny.new_model(0, tokens.special_ids(folder / "hf")).save_pretrained(folder / "hf")
     export.main([str(folder)])
     return folder
 
