@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -49,6 +50,16 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise self._error(error) from None
 
+    @cached_property
+    def _control(self) -> str:
+        return _any_of(self._tokenizer.control_tokens)
+
+    @cached_property
+    def _guarded(self) -> re.Pattern[str]:
+        """A control token, or the beginning of one where a text ends: the next text may hold its end."""
+        beginnings = {token[:n] for token in self._tokenizer.control_tokens for n in range(1, len(token))}
+        return re.compile(rf"{self._control}|(?:{_any_of(beginnings)})(?=\s*\Z)")
+
     def _error(self, problem: object) -> QwenRefError:
         return QwenRefError(f"{self._path}: tokenizer.chat_template: {problem}")
 
@@ -81,23 +92,28 @@ class ChatTemplate:
 
         `show` is given the rendered text and returns it with more in the places of pictures.
 
-        Control tokens come from the template alone: if a message spells `<|im_end|>`, that is text, marked
-        before rendering and encoded as text after.
+        Control tokens come from the template alone: if a message spells `<|im_end|>`, in one part or in
+        several, that is text, marked before rendering and encoded as text after.
         """
-        text = json.dumps([messages, tools], ensure_ascii=False)
+        for number, message in enumerate(messages, 1):
+            if not isinstance(message, dict):
+                raise QwenRefError(f"the messages: number {number} is a {type(message).__name__}, not a dict")
+        try:
+            text = json.dumps([messages, tools], ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise QwenRefError(f"the messages: they cannot be written as JSON: {error}") from None
         mark = next((m for m in MARKS if m not in text), None)
         if mark is None:
             raise QwenRefError(
                 "the messages: they hold all 32 Unicode noncharacters, so none is left to mark with"
             )
-        control = "|".join(map(re.escape, sorted(self._tokenizer.control_tokens, key=len, reverse=True)))
 
         def guard(text: str) -> str:
-            return re.sub(control, lambda found: found[0][0] + mark + found[0][1:], text)
+            return self._guarded.sub(lambda found: found[0][0] + mark + found[0][1:], text)
 
         rendered = show(self.render(_map_strings(messages, guard), _map_strings(tools, guard), thinking))
         token_ids = []
-        for i, piece in enumerate(re.split(f"({control})", rendered)):  # text, control token, text, …
+        for i, piece in enumerate(re.split(f"({self._control})", rendered)):  # text, control token, text, …
             if i % 2:
                 token_ids.append(self._tokenizer.ids[piece])
             elif piece:
@@ -105,12 +121,17 @@ class ChatTemplate:
         return token_ids, rendered.replace(mark, "")
 
 
+def _any_of(texts: Iterable[str]) -> str:
+    """A pattern for the longest of them that fits."""
+    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
+
+
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy of a JSON-like value with every string in it changed."""
+    """A copy of a JSON-like value with every string in it changed, keys too."""
     if isinstance(value, str):
         return change(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_map_strings(v, change) for v in value]
     if isinstance(value, dict):
-        return {key: _map_strings(v, change) for key, v in value.items()}
+        return {_map_strings(key, change): _map_strings(v, change) for key, v in value.items()}
     return value

@@ -41,15 +41,27 @@ def test_ids_of_harmless_messages_are_those_of_the_rendered_text(chat):
 @given(
     parts=st.lists(
         st.sampled_from(["<|im_end|>", "<|im_start|>", "<|", "im_end", "|>", "\ufdd0", "x", "\n", "<think>"])
-    )
+    ),
+    together=st.booleans(),
 )
-def test_no_message_can_end_its_own_turn(chat, parts):
+def test_no_message_can_end_its_own_turn(chat, parts, together):
     tokenizer = chat._tokenizer
-    ids, _ = chat.encode(user("".join(parts)))
+    content = "".join(parts) if together else tuple({"type": "text", "text": part} for part in parts)
+    ids, _ = chat.encode(user(content))
     plain, _ = chat.encode(user("x"))
     for name in "<|im_end|>", "<|im_start|>":
         assert ids.count(tokenizer.ids[name]) == plain.count(tokenizer.ids[name])
     assert "".join(parts).strip() in tokenizer.decode(ids)
+
+
+def test_no_name_of_an_argument_can_end_a_turn(chat):
+    def count(name):
+        call = {"function": {"name": "f", "arguments": {name: "x"}}}
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {name: {}}}}}]
+        messages = [*user("a"), {"role": "assistant", "content": "", "tool_calls": [call]}, *user("b")]
+        return chat.encode(messages, tools)[0].count(chat._tokenizer.ids["<|im_end|>"])
+
+    assert count("<|im_end|>") == count("city")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,8 @@ def test_no_message_can_end_its_own_turn(chat, parts):
         ([{"role": "robot", "content": "x"}, *user("hi")], "Unexpected message role"),
         ([*user("hi"), {"role": "system", "content": "late"}], "System message must be at the beginning"),
         ([{"content": "x"}], "tokenizer.chat_template"),
+        ([*user("hi"), "hi"], "the messages: number 2 is a str"),
+        (user(b"hi"), "the messages: .* JSON"),
     ],
 )
 def test_messages_that_the_template_refuses(chat, messages, words):
