@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ Progress = Callable[[str, int, int], None]  # called with (what is being read, h
 
 
 BACKENDS = ("numba", "numpy")
+DTYPES = (np.float32, np.float64)
 
 
 def use_threads(threads: int) -> None:
@@ -59,8 +61,8 @@ def use_threads(threads: int) -> None:
     except ImportError:
         numba = None
     most = numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
-    if not 1 <= threads <= most:
-        raise QwenRefError(f"threads: {threads} is not in 1 to {most}")
+    if not isinstance(threads, Integral) or not 1 <= threads <= most:
+        raise QwenRefError(f"threads: {threads!r} is not a whole number in 1 to {most}")
     threadpool_limits(threads, user_api="blas")
     if numba:
         numba.set_num_threads(threads)
@@ -136,11 +138,14 @@ class Model:
         threads: int | None,
         mmproj: str | os.PathLike[str] | None,
     ):
+        if dtype not in DTYPES:
+            raise QwenRefError(f"dtype: {dtype!r} is not numpy.float32 or numpy.float64")
         file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
         if mmproj is not None:
             find_vision_file(self.path, read_config(file), mmproj)
+        self._threads = threads
         if threads is not None:
             use_threads(threads)
         layers = choose_layers(read_config(file), backend, dtype)
@@ -166,11 +171,25 @@ class Model:
         file = find_vision_file(self.path, self.config, self._mmproj)
         return VisionModel(file, self.text.dtype, layers=self.text.layers)
 
+    def enter_thread(self) -> None:
+        """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
+        if self.text.layers is NUMPY:
+            return
+        import numba
+
+        from qwen_ref.kernels.compile import check_process
+
+        check_process()
+        if self._threads is not None:
+            numba.set_num_threads(self._threads)
+
     def warm_up(self) -> None:
         """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
         if self.text.layers is NUMPY:
             return
         import numba
+
+        self.enter_thread()
 
         threads = numba.get_num_threads()
         numba.set_num_threads(1)
@@ -220,7 +239,7 @@ class Model:
         raw: bool = False,
         special: bool = False,
         max_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         images: Sequence[Any] = (),
         videos: Sequence[Any] = (),
         limits: Limits | None = None,
@@ -233,7 +252,7 @@ class Model:
         …}) whose content may hold parts ({"type": "image", "image": …}, {"type": "video", "video": …},
         {"type": "text", "text": …}). A picture is a path, bytes, a Pillow image or an array; a video is a
         path, a folder of frames, a list of pictures or an array; `limits` says how much is looked at.
-        `system` goes before all that. (Or `prompt` is what `encode_prompt` made of these.)
+        `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
         `thinking` asks for reasoning or for none; None leaves it to the model's template. `raw` sends the
         prompt without a template, and then `special` makes control tokens spelled in it count. Generation
         ends at the model's end token, at a `stop` string (which is not part of the text), after `max_tokens`
@@ -242,21 +261,20 @@ class Model:
 
         Raises QwenRefError if the prompt is empty or does not fit, or an option makes no sense.
         """
-        if max_tokens is not None and max_tokens < 1:
-            raise QwenRefError(f"max_tokens: {max_tokens} is less than 1")
-        if "" in stop:
-            raise QwenRefError("stop: an empty string would end every text before it begins")
+        if max_tokens is not None and not (isinstance(max_tokens, Integral) and max_tokens >= 1):
+            raise QwenRefError(f"max_tokens: {max_tokens!r} is not a whole number from 1 on")
+        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        if not all(isinstance(s, str) and s for s in stops):
+            raise QwenRefError(f"stop: {stops} must be strings, and none empty: it would end every text")
+        about: dict[str, Any] = dict(system=system, thinking=thinking, raw=raw, special=special)
+        about |= dict(images=images, videos=videos, limits=limits)
         if not isinstance(prompt, Prompt):
-            prompt = self.encode_prompt(
-                prompt,
-                images,
-                videos,
-                limits,
-                system=system,
-                thinking=thinking,
-                raw=raw,
-                special=special,
-            )
+            prompt = self.encode_prompt(prompt, **about)
+        else:
+            for name, value in about.items():
+                empty = isinstance(value, list | tuple) and not value
+                if not (value is None or empty or (value is False and name != "thinking")):
+                    raise QwenRefError(f"{name}: the prompt is encoded; give this to encode_prompt")
         token_ids, settings = prompt.token_ids, defaults(prompt.thinks, prompt.thinks_unasked)
         if not token_ids:
             raise QwenRefError("the prompt: is empty")
@@ -266,7 +284,9 @@ class Model:
                 f"{self.context}"
             )
         limit = min(max_tokens or MAX_TOKENS, self.context - len(token_ids))
-        return Generation(self, prompt, Sampler(override(settings, **sampling)), limit, tuple(stop), progress)
+        return Generation(
+            self, prompt, Sampler(override(settings, **sampling)), limit, tuple(stops), progress
+        )
 
 
 def open_media(
@@ -280,6 +300,9 @@ def open_media(
 
     `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
     """
+    for name, given in (("images", images), ("videos", videos)):
+        if not isinstance(given, list | tuple):
+            raise QwenRefError(f"{name}: give a list, of one too, not a {type(given).__name__}")
     if isinstance(prompt, str) and not images and not videos:
         return prompt, []
     from qwen_ref.media import media
@@ -368,6 +391,7 @@ class Generation(Iterator[str]):
 
     def _tokens(self) -> Iterator[int]:
         """The model's tokens up to its end token or the limit."""
+        self._model.enter_thread()
         network, vocab = self._model.text, len(self._model.tokenizer)
         state = network.new_state()
         total, positions, places = len(self.prompt_ids), self._prompt.positions, self._prompt.places
@@ -462,10 +486,10 @@ def load(
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
-    them (half of the available memory unless given). `threads` (all cores unless given) are those of NumPy's
-    products in this process, and of the kernels where this thread calls them. `context` is the longest text,
-    prompt and answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file;
-    unless given it is looked for beside the model when the first picture comes.
+    them (half of the available memory unless given). `threads` (all cores unless given) are those of the
+    answers' kernels, and of NumPy's products in this process. `context` is the longest text, prompt and
+    answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file; unless given
+    it is looked for beside the model when the first picture comes.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,12 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # NaN compares false
+            if value is None and name == "seed":
+                continue
+            kind: Any = Integral if isinstance(low, int) else Real
+            if not isinstance(value, kind):
+                raise QwenRefError(f"{name}: {value!r} is not a {'whole ' * (kind is Integral)}number")
+            if not low <= value <= high:  # NaN compares false
                 raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
 
 

@@ -17,18 +17,19 @@ vision.py       the layers of the vision tower
 
 from qwen_ref.config import Config
 from qwen_ref.kernels import deltanet, layers, vision
+from qwen_ref.kernels.compile import thread_safe
 from qwen_ref.model.layers import Layers
 
 KERNELS = Layers(
     "numba",
-    layers.rms_norm,
-    layers.linear,
-    layers.attention,
-    layers.deltanet,
-    layers.mlp,
-    vision.layer_norm,
-    vision.vision_attention,
-    vision.gelu_mlp,
+    thread_safe(layers.rms_norm),
+    thread_safe(layers.linear),
+    thread_safe(layers.attention),
+    thread_safe(layers.deltanet),
+    thread_safe(layers.mlp),
+    thread_safe(vision.layer_norm),
+    thread_safe(vision.vision_attention),
+    thread_safe(vision.gelu_mlp),
     layers.new_state,
 )
 

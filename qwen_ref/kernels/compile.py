@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+
+from qwen_ref.errors import QwenRefError
 
 
 def _cache_directory() -> Path | None:
@@ -48,11 +52,39 @@ def _threading_layer() -> str:
     return "omp"
 
 
+def thread_safe(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba's own layer ends the process when two threads enter it: there, they take turns."""
+    if THREADING_LAYER != "workqueue":
+        return function
+
+    @functools.wraps(function)
+    def in_turn(*args: Any) -> Any:
+        with _turn:
+            return function(*args)
+
+    return in_turn
+
+
+def check_process() -> None:
+    """To be called before kernels run. Raises QwenRefError in a process forked from one where they ran:
+    it has not the threads of OpenMP, which would end it.
+    """
+    global _runs_in
+    if THREADING_LAYER == "omp" and _runs_in not in (None, os.getpid()):
+        raise QwenRefError(
+            "fork: this process was forked from one that had run kernels; start it with multiprocessing's "
+            "'spawn' or 'forkserver'"
+        )
+    _runs_in = os.getpid()
+
+
+_turn = threading.Lock()
+_runs_in: int | None = None  # the process where kernels run
 CACHE_DIRECTORY = _cache_directory()
 if CACHE_DIRECTORY is not None:
     numba.config.CACHE_DIR = str(CACHE_DIRECTORY)
-if "NUMBA_THREADING_LAYER" not in os.environ:
-    numba.config.THREADING_LAYER = _threading_layer()
+THREADING_LAYER = os.environ.get("NUMBA_THREADING_LAYER") or _threading_layer()
+numba.config.THREADING_LAYER = THREADING_LAYER
 
 
 def compiled_before() -> bool:

@@ -79,7 +79,7 @@ OTHERS = [
     (["generate", "--prompt", "x", "--model", MODEL, "--memory", "nan"], "--memory: nan is not in 0 to"),
     (
         ["generate", "--prompt", "x", "--model", MODEL, "--backend", "numpy", "--threads", -5],
-        "threads: -5 is not in 1 to",
+        "threads: -5 is not a whole number in 1 to",
     ),
 ]
 
@@ -168,6 +168,22 @@ def test_output_that_goes_nowhere(folder, redirected, arguments, words):
     line = f'exec "$0" -m qwen_ref {arguments} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, f"qwen_ref: {words}\n")
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["-m", "gguf_io", MODEL, "--key", "tokenizer.ggml.tokens"], r"\u0120"),
+        (
+            ["-m", "qwen_ref", "generate", "--greedy", "--prompt", "What is 'a red circle' in Chinese?"],
+            r"\u4e00",
+        ),
+    ],
+)
+def test_output_in_an_encoding_without_the_letters(command, words):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and words in done.stdout
 
 
 def test_ctrl_c_while_modules_load(tmp_path):

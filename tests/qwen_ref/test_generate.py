@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.kernels.compile import THREADING_LAYER
 from qwen_ref.model.text import TextModel
+from qwen_ref.prompt import Prompt
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,7 @@ def test_a_stop_string_ends_the_text_before_it(model):
         generation = model.generate("Hi", max_tokens=40, seed=3, stop=["never", stop])
         assert "".join(generation) == full[: full.index(stop)] == generation.text
         assert generation.finish_reason == "stop"
+    assert "".join(model.generate("Hi", max_tokens=40, seed=3, stop=stop)) == full[: full.index(stop)]
     unfinished = full[-3:] + "more"  # its beginning ends the text: held back, then given after all
     assert "".join(model.generate("Hi", max_tokens=40, seed=3, stop=[unfinished])) == full
 
@@ -80,7 +85,13 @@ def test_generation_stops_when_the_context_is_full(fixtures):
         (dict(prompt="", raw=True), "the prompt: is empty"),
         (dict(prompt="x" * 400, raw=True), "leave no room"),
         (dict(prompt="x", max_tokens=0), "max_tokens: 0"),
+        (dict(prompt="x", max_tokens=5.0), "max_tokens: 5.0"),
         (dict(prompt="x", stop=[""]), "stop"),
+        (dict(prompt="x", stop=[7]), "stop: .*7"),
+        (dict(prompt="x", images="a.png"), "images: give a list"),
+        (dict(prompt=Prompt([1]), thinking=False), "thinking: the prompt is encoded"),
+        (dict(prompt="x", top_k=20.0), "top_k: 20.0 is not a whole number"),
+        (dict(prompt="x", min_p="0"), "min_p: '0' is not a number"),
         (dict(prompt="x", raw=True, system="y"), "raw"),
         (dict(prompt="x", temperature=-1), "temperature: -1"),
         (dict(prompt="x", colour=1), "colour"),
@@ -89,6 +100,56 @@ def test_generation_stops_when_the_context_is_full(fixtures):
 def test_requests_that_make_no_sense(fixtures, options, words):
     with pytest.raises(QwenRefError, match=words):
         load(fixtures / "tiny.gguf", context=100).generate(**options)
+
+
+def test_a_dtype_that_is_none(fixtures):
+    with pytest.raises(QwenRefError, match="dtype: 'float32' is not numpy"):
+        load(fixtures / "tiny.gguf", dtype="float32")
+
+
+def test_threads_are_those_of_the_model_whoever_asks(fixtures):
+    def used():
+        list(model.generate("Hi", max_tokens=2))
+        return numba.get_num_threads()
+
+    model = load(fixtures / "tiny.gguf", threads=1)
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(used).result() == 1
+
+
+ANSWERS_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from qwen_ref import load
+model = load(sys.argv[1])
+answer = lambda _: "".join(model.generate("Hi", max_tokens=20, temperature=0))
+with ThreadPoolExecutor(2) as pool:
+    answers = list(pool.map(answer, range(8)))
+sys.exit(set(answers) != {answer(0)})
+"""
+ANSWER_IN_A_CHILD = """
+import os, sys
+from qwen_ref import load
+model = load(sys.argv[1])
+list(model.generate("Hi", max_tokens=2))
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+list(model.generate("Hi", max_tokens=2))
+"""
+
+
+def test_two_answers_at_once_without_openmp(fixtures):
+    """Numba's own layer would end the process where two threads of Python enter it."""
+    command = [sys.executable, "-c", ANSWERS_AT_ONCE, fixtures / "tiny.gguf"]
+    subprocess.run(command, check=True, env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}, timeout=150)
+
+
+@pytest.mark.skipif(THREADING_LAYER != "omp", reason="there is no OpenMP here")
+def test_a_forked_process_is_told(fixtures):
+    command = [sys.executable, "-c", ANSWER_IN_A_CHILD, fixtures / "tiny.gguf"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=150)
+    assert done.returncode == 1 and "fork: this process was forked" in done.stderr.splitlines()[-1]
 
 
 def test_command_line_streams_and_reports(fixtures, tmp_path):
