@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--key", help="print only this metadata value, whole")
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         file = open_gguf(args.file)
         if args.key is not None:

@@ -9,13 +9,14 @@ Qwen3.5 gives coordinates from 0 to 1000, across and down, whatever the size of 
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -76,7 +77,7 @@ def marks_of(value: Any) -> Iterator[Mark]:
     elif isinstance(value, dict):
         for key, item in value.items():
             if key in KEYS and is_numbers(item, KEYS[key]):
-                label = value.get("label", value.get("action", ""))
+                label = value.get("label") or value.get("action") or ""
                 yield Mark(str(label), tuple(map(float, item)))
             else:
                 yield from marks_of(item)
@@ -120,9 +121,12 @@ def draw_marks(image: Image.Image, marks: list[Mark]) -> Image.Image:
 def check_drawing(path: str | os.PathLike[str]) -> None:
     """Raises QwenRefError if no picture can be saved there; better known before the answer than after it."""
     path = Path(path)
-    known = Image.registered_extensions()
-    if known.get(path.suffix.lower()) not in Image.SAVE:
-        raise QwenRefError(f"{path}: the ending {path.suffix!r} is no picture format; .png is one")
+    try:
+        save(Image.new("RGB", (1, 1)), path, io.BytesIO())
+    except Exception:  # Pillow's plugins raise nearly anything
+        raise QwenRefError(
+            f"{path}: the ending {path.suffix!r} is no picture format to save in; .png is one"
+        ) from None
     if not path.parent.is_dir():
         raise QwenRefError(f"{path}: the folder {path.parent} does not exist")
     if path.is_dir():
@@ -133,4 +137,12 @@ def save_drawing(image: Image.Image, marks: list[Mark], path: str | os.PathLike[
     """Save the picture with its marks, whole or not at all. Raises QwenRefError if that fails."""
     check_drawing(path)
     with write_whole(path) as file:
-        draw_marks(image, marks).save(file, Image.registered_extensions()[Path(path).suffix.lower()])
+        try:
+            save(draw_marks(image, marks), Path(path), file)
+        except ValueError as error:  # some formats have a largest size
+            raise QwenRefError(f"{path}: cannot be written: {error}; .png takes any size") from None
+
+
+def save(image: Image.Image, path: Path, file: IO[bytes]) -> None:
+    """In the format that the path's ending names."""
+    image.save(file, Image.registered_extensions()[path.suffix.lower()])

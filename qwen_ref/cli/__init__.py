@@ -6,6 +6,7 @@ Exit status: 0 done, 2 the input cannot be used (one sentence on stderr), 130 in
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import NoReturn
@@ -26,6 +27,8 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     if sys.stdout is None:  # Python then prints nothing, and says nothing
         return fail("standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return command(argv)

@@ -29,7 +29,7 @@ MAX_ASPECT_RATIO = 200
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks on broken files, off the terminal
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | bytearray | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,12 @@ def read_image(source: ImageSource) -> Image.Image:
         name, image = "the array", _from_array(source)
     elif isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "the image")
-        image = _guarded(name, b"", lambda: _on_white(source))
-    elif isinstance(source, bytes):
+        image = _guarded(name, b"", lambda: _on_white(source.copy()))  # its owner may draw on it
+    elif isinstance(source, bytes | bytearray):
         name = "the bytes"
-        image = _guarded(name, source[:8], lambda: _decode(name, io.BytesIO(source)))
+        image = _guarded(name, bytes(source[:8]), lambda: _decode(name, io.BytesIO(source)))
+    elif not isinstance(source, str | os.PathLike):
+        raise QwenRefError(f"a picture: a {type(source).__name__} is no path, bytes, image or array")
     else:
         path = regular_file(source)
         name = str(path)

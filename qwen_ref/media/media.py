@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,8 @@ def patch_sizes(config: VisionConfig) -> PatchSizes:
 
 
 def name_of(source: Source) -> str:
-    return f"the {type(source).__name__}" if isinstance(source, bytes | np.ndarray) else str(source)
+    named = isinstance(source, str | os.PathLike)
+    return str(source) if named else getattr(source, "filename", "") or f"the {type(source).__name__}"
 
 
 OPENERS = {"image": open_image, "video": open_video}
@@ -130,8 +132,8 @@ def sources(messages: Sequence[dict[str, Any]]) -> list[tuple[str, Source]]:
     """(kind, source) of each picture and clip, in the order in which the conversation shows them."""
     found = []
     for message in messages:
-        content = message.get("content")
-        for part in content if isinstance(content, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list | tuple) else ():
             if kind := media_kind(part):
                 if part.get(kind) is None:
                     raise QwenRefError(f"the messages: {kind}: a content part of this type holds no {kind!r}")
@@ -143,9 +145,13 @@ def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same conversation for the chat template, which needs to know only where a picture stands."""
 
     def plain(content: Any) -> Any:
-        if not isinstance(content, list):
+        if not isinstance(content, list | tuple):
             return content
         return [{"type": kind} if (kind := media_kind(part)) else part for part in content]
 
-    return [message | {"content": plain(message["content"])} if "content" in message else message
-            for message in messages]  # fmt: skip
+    return [
+        message | {"content": plain(message["content"])}
+        if isinstance(message, dict) and "content" in message
+        else message
+        for message in messages
+    ]

@@ -37,7 +37,7 @@ FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".g
 # A title in the file may be in any encoding. PyAV takes it from version 19 on; before, it has to be told.
 ANY_TITLE: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
-VideoSource = str | os.PathLike[str] | bytes | Sequence[ImageSource] | np.ndarray
+VideoSource = str | os.PathLike[str] | bytes | bytearray | Sequence[ImageSource] | np.ndarray
 Progress = Callable[[int, int], None]  # called with (frames gone through, frames to go through)
 
 
@@ -217,7 +217,7 @@ def resize_frame(frame: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def _open(source: VideoSource, frame_rate: float) -> Clip:
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | bytearray):
         return _open_file("the bytes", lambda: io.BytesIO(source))
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 4 or source.shape[3] != 3:
@@ -225,8 +225,10 @@ def _open(source: VideoSource, frame_rate: float) -> Clip:
                 f"the array: {source.dtype} {list(source.shape)} is not uint8 [T, H, W, 3], as a video is"
             )
         return _open_images("the array", list(source), frame_rate)
-    if not isinstance(source, str | os.PathLike):
+    if isinstance(source, list | tuple):
         return _open_images("the images", source, frame_rate)
+    if not isinstance(source, str | os.PathLike):
+        raise QwenRefError(f"a video: a {type(source).__name__} is no path, bytes, list of images or array")
     if os.path.isdir(source):
         frames = [entry for entry in Path(source).iterdir() if entry.suffix.lower() in FRAME_SUFFIXES]
         frames.sort(key=_natural_order)

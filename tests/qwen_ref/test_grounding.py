@@ -20,6 +20,7 @@ BOX = Mark("cat", (100, 200, 300, 400))
         ('[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}, {"bbox_2d": [5, ', [BOX]),  # cut off
         ('{"animals": [{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]}', [BOX]),
         ('{"point_2d": [7.5, 9]}', [Mark("", (7.5, 9))]),
+        ('{"point_2d": [7.5, 9], "label": null}', [Mark("", (7.5, 9))]),
         ('{"action": "left_click", "coordinate": [619, 725]}', [Mark("left_click", (619, 725))]),
         ('[{"bbox_2d": [1, 2, 3], "label": "x"}, {"point_2d": ["a", 2]}, {"point_2d": [1e999, 0]}]', []),
         ("[" * 100_000, []),
@@ -63,14 +64,25 @@ def test_saving_is_whole_or_refused(tmp_path, monkeypatch):
     with Image.open(path) as saved:
         assert saved.size == (20, 20)
     before = path.read_bytes()
-    monkeypatch.setattr(Image.Image, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+
+    def full(image, *_):
+        if image.size == (20, 20):  # the picture itself, not the try whether there is such a format
+            raise OSError(28, "No space left")
+
+    monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(QwenRefError, match=r"out\.png: cannot be written: No space left"):
         save_drawing(image, [BOX], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["out.txt", "out", "nowhere/out.png", "."])
+def test_a_picture_larger_than_its_format(tmp_path):
+    with pytest.raises(QwenRefError, match=r"out\.webp: cannot be written: .*\.png takes any size"):
+        save_drawing(Image.new("RGB", (16_400, 1)), [], tmp_path / "out.webp")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out.blp", "out", "nowhere/out.png", "."])
 def test_a_place_that_cannot_be(tmp_path, name):
     with pytest.raises(QwenRefError, match=r"out|ending"):
         save_drawing(Image.new("RGB", (20, 20)), [], tmp_path / name)

@@ -92,6 +92,7 @@ RED_LEFT = Image.fromarray(np.uint8([[[255, 0, 0], [0, 0, 0]]]))
         (encoded(CLEAR_RED, "PNG"), (200, 0, 0), (200, 0, 0)),  # a file: transparency dropped
         (CLEAR_RED, (255, 255, 255), (255, 255, 255)),  # an image or an array: laid on white
         (np.array(CLEAR_RED), (255, 255, 255), (255, 255, 255)),
+        (bytearray(encoded(RED_LEFT, "PNG")), (255, 0, 0), (0, 0, 0)),
         (encoded(GREY_16, "PNG"), (255, 255, 255), (255, 255, 255)),  # 16 bits: clipped
         (np.uint8([[7, 9]]), (7, 7, 7), (9, 9, 9)),
         (
@@ -102,13 +103,30 @@ RED_LEFT = Image.fromarray(np.uint8([[[255, 0, 0], [0, 0, 0]]]))
         (encoded(RED_LEFT.transpose(Image.Transpose.ROTATE_90), "PNG", exif=TURNED), (255, 0, 0), (0, 0, 0)),
         (encoded(RED_LEFT, "TIFF", exif=TURNED), (255, 0, 0), (0, 0, 0)),
     ],
-    ids=["alpha-file", "alpha-image", "alpha-array", "16-bit", "grey-array", "animated", "exif", "exif-tiff"],
+    ids=[
+        "alpha-file",
+        "alpha-image",
+        "alpha-array",
+        "bytearray",
+        "16-bit",
+        "grey-array",
+        "animated",
+        "exif",
+        "exif-tiff",
+    ],
 )
 def test_sources(source, first, last):
     image = read_image(source)
     assert image.mode == "RGB"
     assert image.getpixel((0, 0)) == first
     assert image.getpixel((image.width - 1, image.height - 1)) == last
+
+
+def test_a_picture_is_as_it_was_when_it_was_given():
+    picture = Image.new("RGB", (4, 4), "red")
+    read = read_image(picture)
+    picture.paste("blue", (0, 0, 4, 4))
+    assert read.getpixel((0, 0)) == (255, 0, 0)
 
 
 def png(width, height):
@@ -156,6 +174,7 @@ def test_images_that_are_refused(tmp_path, capfd, content, words):
         (np.zeros((4, 4, 3)), "float64 \\[4, 4, 3\\] is not uint8"),
         (np.zeros((3, 4, 5), np.uint8), "is not uint8"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (0, "a picture: a int is no path"),
     ],
 )
 def test_sources_that_are_refused(source, words):
