@@ -85,9 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.key not in file.metadata:
                 raise GGUFError(f"{file.path}: has no metadata key {args.key!r}")
             value = whole(file.metadata[args.key])
-            print(
-                value if isinstance(value, str) and not args.json else json.dumps(value, ensure_ascii=False)
-            )
+            print(value if isinstance(value, str) and not args.json else json.dumps(value))
         elif args.json:
             metadata = {key: summary(value) for key, value in file.metadata.items()}
             tensors = [tensor_row(t) for t in file.tensors.values()]
@@ -99,7 +97,6 @@ def main(argv: list[str] | None = None) -> int:
                         "metadata": metadata,
                         "tensors": tensors,
                     },
-                    ensure_ascii=False,
                     indent=1,
                 )
             )

@@ -56,7 +56,9 @@ class ChatTemplate:
 
     @cached_property
     def _guarded(self) -> re.Pattern[str]:
-        """A control token, or the beginning of one where a text ends: the next text may hold its end."""
+        """A control token, or the beginning of one where a text ends (or will, once it is trimmed),
+        because the next text may hold the rest.
+        """
         beginnings = {token[:n] for token in self._tokenizer.control_tokens for n in range(1, len(token))}
         return re.compile(rf"{self._control}|(?:{_any_of(beginnings)})(?=\s*\Z)")
 
@@ -101,7 +103,7 @@ class ChatTemplate:
         try:
             text = json.dumps([messages, tools], ensure_ascii=False)
         except (TypeError, ValueError) as error:
-            raise QwenRefError(f"the messages: they cannot be written as JSON: {error}") from None
+            raise QwenRefError(f"the messages or tools: they cannot be written as JSON: {error}") from None
         mark = next((m for m in MARKS if m not in text), None)
         if mark is None:
             raise QwenRefError(

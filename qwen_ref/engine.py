@@ -53,7 +53,7 @@ DTYPES = (np.float32, np.float64)
 
 
 def use_threads(threads: int) -> None:
-    """So many for NumPy's products (the vision tower), and for the kernels that this thread calls."""
+    """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
     from threadpoolctl import threadpool_limits
 
     try:
@@ -64,8 +64,6 @@ def use_threads(threads: int) -> None:
     if not isinstance(threads, Integral) or not 1 <= threads <= most:
         raise QwenRefError(f"threads: {threads!r} is not a whole number in 1 to {most}")
     threadpool_limits(threads, user_api="blas")
-    if numba:
-        numba.set_num_threads(threads)
 
 
 def choose_layers(config: Config, backend: str | None, dtype: type) -> Layers:
@@ -150,6 +148,7 @@ class Model:
             use_threads(threads)
         layers = choose_layers(read_config(file), backend, dtype)
         self.text = TextModel(file, dtype, memory_budget, layers)
+        self.enter_thread()
         self.config = self.text.config
         self.prompts = PromptEncoder(file)
         self.tokenizer = self.prompts.tokenizer
@@ -173,15 +172,14 @@ class Model:
 
     def enter_thread(self) -> None:
         """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
-        if self.text.layers is NUMPY:
+        if self._threads is None or self.text.layers is NUMPY:
             return
         import numba
 
         from qwen_ref.kernels.compile import check_process
 
         check_process()
-        if self._threads is not None:
-            numba.set_num_threads(self._threads)
+        numba.set_num_threads(self._threads)
 
     def warm_up(self) -> None:
         """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
@@ -190,7 +188,6 @@ class Model:
         import numba
 
         self.enter_thread()
-
         threads = numba.get_num_threads()
         numba.set_num_threads(1)
         state = self.text.new_state()
@@ -263,18 +260,18 @@ class Model:
         """
         if max_tokens is not None and not (isinstance(max_tokens, Integral) and max_tokens >= 1):
             raise QwenRefError(f"max_tokens: {max_tokens!r} is not a whole number from 1 on")
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
-        if not all(isinstance(s, str) and s for s in stops):
-            raise QwenRefError(f"stop: {stops} must be strings, and none empty: it would end every text")
-        about: dict[str, Any] = dict(system=system, thinking=thinking, raw=raw, special=special)
-        about |= dict(images=images, videos=videos, limits=limits)
+        stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
+        if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
+            raise QwenRefError(f"stop: {stop!r} is no text or list of texts, none of them empty")
+        about: dict[str, Any] = dict(
+            system=system, thinking=thinking, raw=raw or None, special=special or None
+        )
+        about |= dict(images=listed("images", images), videos=listed("videos", videos), limits=limits)
+        about = {name: value for name, value in about.items() if value not in (None, [])}
         if not isinstance(prompt, Prompt):
             prompt = self.encode_prompt(prompt, **about)
-        else:
-            for name, value in about.items():
-                empty = isinstance(value, list | tuple) and not value
-                if not (value is None or empty or (value is False and name != "thinking")):
-                    raise QwenRefError(f"{name}: the prompt is encoded; give this to encode_prompt")
+        elif about:
+            raise QwenRefError(f"{', '.join(about)}: the prompt is encoded; give this to encode_prompt")
         token_ids, settings = prompt.token_ids, defaults(prompt.thinks, prompt.thinks_unasked)
         if not token_ids:
             raise QwenRefError("the prompt: is empty")
@@ -289,6 +286,13 @@ class Model:
         )
 
 
+def listed(name: str, given: Sequence[Any] | None) -> list[Any]:
+    """Pictures or clips as a list. Raises QwenRefError for one that is in none: a path is a sequence, too."""
+    if not isinstance(given, list | tuple | None):
+        raise QwenRefError(f"{name}: give a list, of one too, not a {type(given).__name__}")
+    return list(given or ())
+
+
 def open_media(
     prompt: str | list[Message],
     images: Sequence[Any],
@@ -300,9 +304,7 @@ def open_media(
 
     `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
     """
-    for name, given in (("images", images), ("videos", videos)):
-        if not isinstance(given, list | tuple):
-            raise QwenRefError(f"{name}: give a list, of one too, not a {type(given).__name__}")
+    images, videos = listed("images", images), listed("videos", videos)
     if isinstance(prompt, str) and not images and not videos:
         return prompt, []
     from qwen_ref.media import media
@@ -358,6 +360,7 @@ class Generation(Iterator[str]):
         self._pieces = self._run()
 
     def __next__(self) -> str:
+        self._model.enter_thread()
         piece = next(self._pieces)
         self.text += piece
         return piece
@@ -391,7 +394,6 @@ class Generation(Iterator[str]):
 
     def _tokens(self) -> Iterator[int]:
         """The model's tokens up to its end token or the limit."""
-        self._model.enter_thread()
         network, vocab = self._model.text, len(self._model.tokenizer)
         state = network.new_state()
         total, positions, places = len(self.prompt_ids), self._prompt.positions, self._prompt.places

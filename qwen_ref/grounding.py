@@ -77,8 +77,8 @@ def marks_of(value: Any) -> Iterator[Mark]:
     elif isinstance(value, dict):
         for key, item in value.items():
             if key in KEYS and is_numbers(item, KEYS[key]):
-                label = value.get("label") or value.get("action") or ""
-                yield Mark(str(label), tuple(map(float, item)))
+                labels = [value[k] for k in ("label", "action") if value.get(k) is not None]
+                yield Mark(str(labels[0]) if labels else "", tuple(map(float, item)))
             else:
                 yield from marks_of(item)
 
@@ -139,7 +139,9 @@ def save_drawing(image: Image.Image, marks: list[Mark], path: str | os.PathLike[
     with write_whole(path) as file:
         try:
             save(draw_marks(image, marks), Path(path), file)
-        except ValueError as error:  # some formats have a largest size
+        except OSError:  # told by write_whole
+            raise
+        except Exception as error:  # some formats have a largest size
             raise QwenRefError(f"{path}: cannot be written: {error}; .png takes any size") from None
 
 

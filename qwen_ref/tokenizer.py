@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gc
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -60,6 +61,7 @@ class Tokenizer:
             raise QwenRefError(
                 f"{file.path}: tokenizer.ggml.pre: {cut!r} is not one of {sorted(PRE_TOKENIZERS)}"
             )
+        self._lock = threading.Lock()
         self.tokens: list[str] = self._get("tokens")
         self.types = np.asarray(self._get("token_type"))
         if len(self.types) != len(self.tokens):
@@ -130,8 +132,9 @@ class Tokenizer:
             raise QwenRefError(
                 f"the text: character {error.start}: {text[error.start]!r} is not valid Unicode"
             ) from None
-        self._backend.encode_special_tokens = not special
-        return self._backend.encode(text, add_special_tokens=False).ids
+        with self._lock:  # the setting is the backend's, and so all threads'
+            self._backend.encode_special_tokens = not special
+            return self._backend.encode(text, add_special_tokens=False).ids
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; b"" for ids that the vocabulary only pads with."""

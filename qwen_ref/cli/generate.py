@@ -355,7 +355,6 @@ def report(generation: object, load_seconds: float) -> None:
                 "prompt_token_ids": generation.prompt_ids,
                 "token_ids": generation.token_ids,
             }
-            | statistics(generation, load_seconds),
-            ensure_ascii=False,
+            | statistics(generation, load_seconds)
         )
     )

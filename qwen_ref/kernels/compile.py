@@ -53,8 +53,8 @@ def _threading_layer() -> str:
 
 
 def thread_safe(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba's own layer ends the process when two threads enter it: there, they take turns."""
-    if THREADING_LAYER != "workqueue":
+    """Numba's own layer ends the process when two threads enter it: where it may be, they take turns."""
+    if THREADING_LAYER in ("omp", "tbb", "safe", "threadsafe"):
         return function
 
     @functools.wraps(function)
@@ -66,8 +66,8 @@ def thread_safe(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_process() -> None:
-    """To be called before kernels run. Raises QwenRefError in a process forked from one where they ran:
-    it has not the threads of OpenMP, which would end it.
+    """To be called before kernels run, or Numba counts its threads. Raises QwenRefError in a process forked
+    from one where that was done: it has not the threads of OpenMP, which would end it.
     """
     global _runs_in
     if THREADING_LAYER == "omp" and _runs_in not in (None, os.getpid()):
@@ -79,11 +79,11 @@ def check_process() -> None:
 
 
 _turn = threading.Lock()
-_runs_in: int | None = None  # the process where kernels run
+_runs_in: int | None = None  # the process that has OpenMP's threads
 CACHE_DIRECTORY = _cache_directory()
 if CACHE_DIRECTORY is not None:
     numba.config.CACHE_DIR = str(CACHE_DIRECTORY)
-THREADING_LAYER = os.environ.get("NUMBA_THREADING_LAYER") or _threading_layer()
+THREADING_LAYER = os.environ.get("NUMBA_THREADING_LAYER", "").lower() or _threading_layer()
 numba.config.THREADING_LAYER = THREADING_LAYER
 
 

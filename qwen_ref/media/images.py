@@ -65,7 +65,8 @@ def read_image(source: ImageSource) -> Image.Image:
         name, image = "the array", _from_array(source)
     elif isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "the image")
-        image = _guarded(name, b"", lambda: _on_white(source.copy()))  # its owner may draw on it
+        image = _guarded(name, b"", lambda: _on_white(source))
+        image = image.copy() if image is source else image  # its owner may draw on it
     elif isinstance(source, bytes | bytearray):
         name = "the bytes"
         image = _guarded(name, bytes(source[:8]), lambda: _decode(name, io.BytesIO(source)))

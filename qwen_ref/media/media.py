@@ -104,8 +104,10 @@ def patch_sizes(config: VisionConfig) -> PatchSizes:
 
 
 def name_of(source: Source) -> str:
-    named = isinstance(source, str | os.PathLike)
-    return str(source) if named else getattr(source, "filename", "") or f"the {type(source).__name__}"
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    names = {bytes: "the bytes", bytearray: "the bytes", np.ndarray: "the array"}
+    return names.get(type(source)) or getattr(source, "filename", "") or "the image"
 
 
 OPENERS = {"image": open_image, "video": open_video}

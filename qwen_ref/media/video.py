@@ -109,7 +109,8 @@ def read_video(
     """Open a video and choose its frames; `VideoFrames.patches` then decodes them.
 
     `source` is an mp4, webm, gif or avi file or its bytes, a folder of images (in the natural order of their
-    names: 2 before 10), a list of images (as `read_image` takes them) or a uint8 array [T, H, W, 3].
+    names: 2 before 10), a list of images (as `read_image` takes them) or a uint8 array [T, H, W, 3]. All are
+    read when their patches are made, and must stay as they are until then.
     `frame_rate` is the rate of the last three; a file knows its own. `fps` frames a second are looked at, at
     least `min_frames` and at most `max_frames`, and never more than there are. The pixel limits are for all
     frames together. Videos filmed upright are turned as they say, which transformers with PyAV does not do.

@@ -54,14 +54,15 @@ def test_no_message_can_end_its_own_turn(chat, parts, together):
     assert "".join(parts).strip() in tokenizer.decode(ids)
 
 
-def test_no_name_of_an_argument_can_end_a_turn(chat):
+@pytest.mark.parametrize("name", ["<|im_end|>", "<|im_end|"])  # the template has a > after it
+def test_no_name_of_an_argument_can_end_a_turn(chat, name):
     def count(name):
         call = {"function": {"name": "f", "arguments": {name: "x"}}}
         tools = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {name: {}}}}}]
         messages = [*user("a"), {"role": "assistant", "content": "", "tool_calls": [call]}, *user("b")]
         return chat.encode(messages, tools)[0].count(chat._tokenizer.ids["<|im_end|>"])
 
-    assert count("<|im_end|>") == count("city")
+    assert count(name) == count("city")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_no_name_of_an_argument_can_end_a_turn(chat):
         ([*user("hi"), {"role": "system", "content": "late"}], "System message must be at the beginning"),
         ([{"content": "x"}], "tokenizer.chat_template"),
         ([*user("hi"), "hi"], "the messages: number 2 is a str"),
-        (user(b"hi"), "the messages: .* JSON"),
+        (user(b"hi"), "the messages or tools: .* JSON"),
     ],
 )
 def test_messages_that_the_template_refuses(chat, messages, words):

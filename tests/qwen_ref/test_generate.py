@@ -88,6 +88,7 @@ def test_generation_stops_when_the_context_is_full(fixtures):
         (dict(prompt="x", max_tokens=5.0), "max_tokens: 5.0"),
         (dict(prompt="x", stop=[""]), "stop"),
         (dict(prompt="x", stop=[7]), "stop: .*7"),
+        (dict(prompt="x", stop=7), "stop: 7 is no text"),
         (dict(prompt="x", images="a.png"), "images: give a list"),
         (dict(prompt=Prompt([1]), thinking=False), "thinking: the prompt is encoded"),
         (dict(prompt="x", top_k=20.0), "top_k: 20.0 is not a whole number"),
@@ -112,10 +113,14 @@ def test_threads_are_those_of_the_model_whoever_asks(fixtures):
         list(model.generate("Hi", max_tokens=2))
         return numba.get_num_threads()
 
+    most = numba.config.NUMBA_NUM_THREADS
     model = load(fixtures / "tiny.gguf", threads=1)
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(used).result() == 1
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(numba.get_num_threads).result() == most
+            assert pool.submit(used).result() == 1
+    finally:
+        load(threads=most)
 
 
 ANSWERS_AT_ONCE = """
@@ -131,8 +136,9 @@ sys.exit(set(answers) != {answer(0)})
 ANSWER_IN_A_CHILD = """
 import os, sys
 from qwen_ref import load
-model = load(sys.argv[1])
-list(model.generate("Hi", max_tokens=2))
+model = load(sys.argv[1], threads=int(sys.argv[2]) or None)
+if not model._threads:
+    list(model.generate("Hi", max_tokens=2))
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 list(model.generate("Hi", max_tokens=2))
@@ -146,8 +152,9 @@ def test_two_answers_at_once_without_openmp(fixtures):
 
 
 @pytest.mark.skipif(THREADING_LAYER != "omp", reason="there is no OpenMP here")
-def test_a_forked_process_is_told(fixtures):
-    command = [sys.executable, "-c", ANSWER_IN_A_CHILD, fixtures / "tiny.gguf"]
+@pytest.mark.parametrize("threads", [0, 1])  # 0: the parent has answered; 1: it only has set a number
+def test_a_forked_process_is_told(fixtures, threads):
+    command = [sys.executable, "-c", ANSWER_IN_A_CHILD, fixtures / "tiny.gguf", str(threads)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=150)
     assert done.returncode == 1 and "fork: this process was forked" in done.stderr.splitlines()[-1]
 

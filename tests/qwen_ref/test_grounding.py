@@ -21,6 +21,7 @@ BOX = Mark("cat", (100, 200, 300, 400))
         ('{"animals": [{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]}', [BOX]),
         ('{"point_2d": [7.5, 9]}', [Mark("", (7.5, 9))]),
         ('{"point_2d": [7.5, 9], "label": null}', [Mark("", (7.5, 9))]),
+        ('{"point_2d": [7.5, 9], "label": 0}', [Mark("0", (7.5, 9))]),
         ('{"action": "left_click", "coordinate": [619, 725]}', [Mark("left_click", (619, 725))]),
         ('[{"bbox_2d": [1, 2, 3], "label": "x"}, {"point_2d": ["a", 2]}, {"point_2d": [1e999, 0]}]', []),
         ("[" * 100_000, []),
@@ -76,9 +77,10 @@ def test_saving_is_whole_or_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_larger_than_its_format(tmp_path):
-    with pytest.raises(QwenRefError, match=r"out\.webp: cannot be written: .*\.png takes any size"):
-        save_drawing(Image.new("RGB", (16_400, 1)), [], tmp_path / "out.webp")
+@pytest.mark.parametrize("name", ["out.webp", "out.gif"])
+def test_a_picture_larger_than_its_format(tmp_path, name):
+    with pytest.raises(QwenRefError, match=rf"{name}: cannot be written: .*\.png takes any size"):
+        save_drawing(Image.new("RGB", (70_000, 1)), [], tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
