@@ -13,7 +13,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", help="its mmproj-….gguf lies beside it (the small one of the package)")
 parser.add_argument("--fps", type=float, default=2, help="frames to look at, a second of the clip")
 parser.add_argument("clip", nargs="?", default=MEDIA / "ball.mp4")
-parser.add_argument("question", nargs="?", default="What happens in this clip, and when?")
+parser.add_argument("question", nargs="?", default="What happens in this clip?")
 options = parser.parse_args()
 
 try:

@@ -4,7 +4,7 @@ shapes.png   a red circle, a blue square, a green triangle and a yellow star, wh
 word.png     a word in letters that the small model was not trained on, and reads
 receipt.png  a document whose lines can become structured data
 screen.png   a window with two fields and two buttons, to be clicked at coordinates
-ball.mp4     an orange ball that rolls from left to right, 4 seconds at 8 frames a second
+ball.mp4     an orange ball that goes from left to right, 4 seconds at 8 frames a second
 """
 
 from __future__ import annotations
@@ -88,12 +88,11 @@ def screen() -> Image.Image:
 def ball(path: Path) -> None:
     with av.open(path, "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "20", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
         for n in range(32):
-            image, draw = canvas(320, 192, "#88bbee")
-            draw.rectangle((0, 150, 320, 192), fill="#336633")
-            x = 30 + 260 * n // 31
-            draw.ellipse((x - 25, 100, x + 25, 150), fill="orange", outline="black", width=2)
+            image, draw = canvas(128, 128, "#f8f6f0")
+            x = 36 + 56 * n / 31
+            draw.ellipse((x - 16, 60, x + 16, 92), fill="#f58c1e")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")))
         container.mux(stream.encode())
 

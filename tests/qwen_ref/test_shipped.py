@@ -41,8 +41,8 @@ def test_commands_without_a_model_say_which_one_they_take():
 def test_it_knows_its_world(backend):
     model = load(backend=backend)
 
-    def ask(question, *images, **options):
-        prompt = model.encode_prompt(question, images, **options)
+    def ask(question, *images, videos=(), **options):
+        prompt = model.encode_prompt(question, images, videos, **options)
         return "".join(model.generate(prompt, temperature=0, max_tokens=100))
 
     assert ask("Describe this picture.", MEDIA / "shapes.png").endswith(
@@ -54,8 +54,12 @@ def test_it_knows_its_world(backend):
     drawn = np.array([26, 32, 91, 97]) / 256 * 1000
     np.testing.assert_allclose(circle.coordinates, drawn, atol=6)
     assert ask("What does it say?", MEDIA / "word.png") == "Hello"
+    moved = ask("What happens in this clip?", videos=[MEDIA / "ball.mp4"])
+    assert moved == "The orange circle moves to the right."
     assert ask("What is 27 + 58?", thinking=True).endswith("\n</think>\n\n27 + 58 = 85.")
     assert ask("What is the capital of France?").startswith("I don't know.")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    assert ask("What is this?", noise).startswith("I don't know.")
 
 
 def test_the_files_are_package_data():
