@@ -82,6 +82,7 @@ def llama_server(model: Path, vision: Path) -> Iterator[Callable[[str, Sample], 
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{(port := free.getsockname()[1])}"
     options = ["--no-repack", "-np", "1", "-t", "1", "--port", str(port)]  # repacked: see tests/oracle
+    options += ["--cache-ram", "0"]  # of 8 GiB of prompts, none of which comes twice
     command = [llama_bin() / "llama-server", "-m", model, "--mmproj", vision, *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
