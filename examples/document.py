@@ -22,7 +22,7 @@ try:
     model = qwen_ref.load(options.model)
     answer = "".join(model.generate(QUESTION, images=[options.picture], thinking=False, max_tokens=500))
 except (qwen_ref.QwenRefError, GGUFError) as error:
-    parser.error(str(error))
+    parser.exit(2, f"{error}\n")
 found = [value for value in find_json(answer) if isinstance(value, dict)]
 if not found:
     sys.exit(f"The answer holds no JSON object: {answer!r}")

@@ -31,4 +31,4 @@ try:
         print(mark.label, *mark.pixels(*picture.size))
     save_drawing(picture, marks, options.draw)
 except (qwen_ref.QwenRefError, GGUFError) as error:
-    parser.error(str(error))
+    parser.exit(2, f"{error}\n")

@@ -23,4 +23,4 @@ try:
         print(piece, end="", flush=True)
     print()
 except (qwen_ref.QwenRefError, GGUFError) as error:
-    parser.error(str(error))
+    parser.exit(2, f"{error}\n")
