@@ -77,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--key", help="print only this metadata value, whole")
     args = parser.parse_args(argv)
+    if sys.stdout is None:
+        print("gguf_io: standard output is closed", file=sys.stderr)
+        return 2
     if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -106,8 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     except GGUFError as error:
         print(f"gguf_io: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has seen enough
+    except OSError as error:  # our output: what is left of it has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            print(f"gguf_io: standard output: {error.strerror}", file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
         return 130
     return 0

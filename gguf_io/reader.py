@@ -362,6 +362,8 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
 
     Raises GGUFError, with one sentence, if the file cannot be opened or its header is not valid.
     """
+    if not os.fspath(path):
+        raise GGUFError("'': cannot be opened: the path is empty")
     path = Path(path)
     file = _read_part(path)
     count = file.metadata.get("split.count", 1)

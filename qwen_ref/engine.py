@@ -232,6 +232,7 @@ class Model:
         prompt: str | list[Message] | Prompt,
         *,
         system: str | None = None,
+        tools: list[dict[str, Any]] | None = None,
         thinking: bool | None = None,
         raw: bool = False,
         special: bool = False,
@@ -250,7 +251,8 @@ class Model:
         {"type": "text", "text": …}). A picture is a path, bytes, a Pillow image or an array; a video is a
         path, a folder of frames, a list of pictures or an array; `limits` says how much is looked at.
         `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
-        `thinking` asks for reasoning or for none; None leaves it to the model's template. `raw` sends the
+        `tools` are functions that may be called, as in the OpenAI and transformers APIs. `thinking` asks for
+        reasoning or for none; None leaves it to the model's template. `raw` sends the
         prompt without a template, and then `special` makes control tokens spelled in it count. Generation
         ends at the model's end token, at a `stop` string (which is not part of the text), after `max_tokens`
         (32,768 unless given), or when the context is full. Sampling options are the fields of
@@ -264,7 +266,7 @@ class Model:
         if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
             raise QwenRefError(f"stop: {stop!r} is no text or list of texts, none of them empty")
         about: dict[str, Any] = dict(
-            system=system, thinking=thinking, raw=raw or None, special=special or None
+            system=system, tools=tools, thinking=thinking, raw=raw or None, special=special or None
         )
         about |= dict(images=listed("images", images), videos=listed("videos", videos), limits=limits)
         about = {name: value for name, value in about.items() if value not in (None, [])}
@@ -304,6 +306,8 @@ def open_media(
 
     `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
     """
+    if not isinstance(prompt, str | list | tuple):
+        raise QwenRefError(f"the prompt: a {type(prompt).__name__} is no text or list of messages")
     images, videos = listed("images", images), listed("videos", videos)
     if isinstance(prompt, str) and not images and not videos:
         return prompt, []

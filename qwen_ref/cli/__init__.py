@@ -25,6 +25,8 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
+    if sys.stderr is None:  # closed: Python would print to standard output instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
     if sys.stdout is None:  # Python then prints nothing, and says nothing
         return fail("standard output is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out

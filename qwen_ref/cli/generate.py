@@ -134,8 +134,10 @@ def read_prompt(args: argparse.Namespace) -> str:
         return read_text(args.prompt_file)
     if args.prompt not in (None, "-"):
         return args.prompt
-    if args.prompt is None and sys.stdin.isatty():
+    if args.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
         raise QwenRefError("no prompt: give --prompt, --prompt-file, or text on standard input")
+    if sys.stdin is None:
+        raise QwenRefError("standard input is closed")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:

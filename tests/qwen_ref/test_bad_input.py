@@ -162,12 +162,23 @@ def test_options_that_cannot_be_used(folder, capsys, arguments, words):
     [
         (">/dev/full", "golden show golden.safetensors", "standard output: No space left on device"),
         (">&-", "golden show golden.safetensors", "standard output is closed"),
+        ("<&-", "generate --prompt -", "standard input is closed"),
+        ("<&-", "generate", "no prompt: give --prompt, --prompt-file, or text on standard input"),
+        (">/dev/full", f"gguf {MODEL}", "standard output: No space left on device"),
+        (">&-", f"gguf {MODEL}", "standard output is closed"),
     ],
 )
-def test_output_that_goes_nowhere(folder, redirected, arguments, words):
-    line = f'exec "$0" -m qwen_ref {arguments} {redirected}'
+def test_streams_that_lead_nowhere(folder, redirected, arguments, words):
+    program = "gguf_io" if arguments.startswith("gguf ") else "qwen_ref"
+    line = f'exec "$0" -m {program} {arguments.removeprefix("gguf ")} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, f"qwen_ref: {words}\n")
+    assert (done.returncode, done.stderr) == (2, f"{program}: {words}\n")
+
+
+def test_an_answer_without_standard_error(folder):
+    line = f'exec "$0" -m qwen_ref generate --model {MODEL} --raw --greedy --prompt x -n 5 2>&-'
+    done = subprocess.run(["sh", "-c", line, sys.executable], stdout=subprocess.PIPE, timeout=150)
+    assert done.returncode == 0 and done.stdout.endswith(b"\n")
 
 
 def test_output_in_an_encoding_without_the_letters():

@@ -83,6 +83,7 @@ def test_generation_stops_when_the_context_is_full(fixtures):
     "options, words",
     [
         (dict(prompt="", raw=True), "the prompt: is empty"),
+        (dict(prompt={"role": "user", "content": "x"}), "the prompt: a dict is no text or list of messages"),
         (dict(prompt="x" * 400, raw=True), "leave no room"),
         (dict(prompt="x", max_tokens=0), "max_tokens: 0"),
         (dict(prompt="x", max_tokens=5.0), "max_tokens: 5.0"),
