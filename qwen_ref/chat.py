@@ -25,6 +25,15 @@ Message = dict[str, Any]  # {"role": "user", "content": "…"}, as in the OpenAI
 MARKS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters: no text is meant to hold them
 
 
+def check_messages(messages: Any) -> None:
+    """Raises QwenRefError if they are no list of dicts."""
+    if not isinstance(messages, list | tuple):
+        raise QwenRefError(f"the prompt: a {type(messages).__name__} is no text or list of messages")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict):
+            raise QwenRefError(f"the messages: number {number} is a {type(message).__name__}, not a dict")
+
+
 def _tojson(value: Any, **options: Any) -> str:
     return json.dumps(value, **({"ensure_ascii": False} | options))
 
@@ -97,9 +106,7 @@ class ChatTemplate:
         Control tokens come from the template alone: if a message spells `<|im_end|>`, in one part or in
         several, that is text, marked before rendering and encoded as text after.
         """
-        for number, message in enumerate(messages, 1):
-            if not isinstance(message, dict):
-                raise QwenRefError(f"the messages: number {number} is a {type(message).__name__}, not a dict")
+        check_messages(messages)
         try:
             text = json.dumps([messages, tools], ensure_ascii=False)
         except (TypeError, ValueError) as error:

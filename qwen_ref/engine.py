@@ -17,7 +17,7 @@ import numpy as np
 
 from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref import shipped
-from qwen_ref.chat import Message
+from qwen_ref.chat import Message, check_messages
 from qwen_ref.checkpoint import open_model, open_vision
 from qwen_ref.config import (
     OFFICIAL_SIZES,
@@ -252,9 +252,9 @@ class Model:
         path, a folder of frames, a list of pictures or an array; `limits` says how much is looked at.
         `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
         `tools` are functions that may be called, as in the OpenAI and transformers APIs. `thinking` asks for
-        reasoning or for none; None leaves it to the model's template. `raw` sends the
-        prompt without a template, and then `special` makes control tokens spelled in it count. Generation
-        ends at the model's end token, at a `stop` string (which is not part of the text), after `max_tokens`
+        reasoning or for none; None leaves it to the model's template. `raw` sends the prompt without a
+        template, and then `special` makes control tokens spelled in it count. Generation ends at the model's
+        end token, at a `stop` string or one of several (which is not part of the text), after `max_tokens`
         (32,768 unless given), or when the context is full. Sampling options are the fields of
         `qwen_ref.sampling.Sampling`; those not given are the model card's for the mode in use.
 
@@ -306,8 +306,8 @@ def open_media(
 
     `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
     """
-    if not isinstance(prompt, str | list | tuple):
-        raise QwenRefError(f"the prompt: a {type(prompt).__name__} is no text or list of messages")
+    if not isinstance(prompt, str):
+        check_messages(prompt)
     images, videos = listed("images", images), listed("videos", videos)
     if isinstance(prompt, str) and not images and not videos:
         return prompt, []

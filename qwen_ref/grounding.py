@@ -77,8 +77,8 @@ def marks_of(value: Any) -> Iterator[Mark]:
     elif isinstance(value, dict):
         for key, item in value.items():
             if key in KEYS and is_numbers(item, KEYS[key]):
-                labels = [value[k] for k in ("label", "action") if value.get(k) is not None]
-                yield Mark(str(labels[0]) if labels else "", tuple(map(float, item)))
+                label = next((value[k] for k in ("label", "action") if value.get(k) is not None), "")
+                yield Mark(str(label), tuple(map(float, item)))
             else:
                 yield from marks_of(item)
 

@@ -50,9 +50,10 @@ class Sampling:
             value = getattr(self, name)
             if value is None and name == "seed":
                 continue
-            kind: Any = Integral if isinstance(low, int) else Real
+            kind: Any
+            kind, told = (Integral, "a whole number") if isinstance(low, int) else (Real, "a number")
             if not isinstance(value, kind):
-                raise QwenRefError(f"{name}: {value!r} is not a {'whole ' * (kind is Integral)}number")
+                raise QwenRefError(f"{name}: {value!r} is not {told}")
             if not low <= value <= high:  # NaN compares false
                 raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
 

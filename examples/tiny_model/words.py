@@ -179,9 +179,6 @@ VOWELS = "a e i o u a e i o ea oo ai".split()
 CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt", "c", "ct", "x", "y"]
 
 
-SEEN_WHOLE = WORDS + FIRST_NAMES + CITIES
-
-
 def held_out(key: object) -> bool:
     """Is this one of the tenth of all words, names, sums, … that training never sees?"""
     return zlib.crc32(str(key).encode()) % 10 == 0
@@ -194,7 +191,9 @@ def made_up(rng: random.Random, syllables: int) -> str:
 
 def blended(rng: random.Random) -> str:
     """The beginning of one word that training may see and the end of another: 'venter', 'lisce'."""
-    one, other = (pick(rng, lambda: rng.choice(SEEN_WHOLE), False).lower() for _ in range(2))
+    one, other = (
+        pick(rng, lambda: rng.choice(WORDS + FIRST_NAMES + CITIES), False).lower() for _ in range(2)
+    )
     return one[: rng.randint(2, 4)] + other[-rng.randint(2, 4) :]
 
 
@@ -206,6 +205,7 @@ def pick(rng: random.Random, make, test: bool):
 
 
 def invented(rng: random.Random, syllables: int) -> str:
+    """A name's letters: of syllables, or of the ends of two words, whose pieces are those of real names."""
     return blended(rng) if rng.random() < 0.4 else made_up(rng, syllables)
 
 

@@ -574,8 +574,10 @@ def unknown(rng: random.Random, test: bool) -> Sample:
             "Describe this picture.",
             "What do you see?",
             "What is this?",
+            "What does it say?",
+            "Read the text.",
+            "How many objects are there?",
         ]
-        questions += ["What does it say?", "Read the text.", "How many objects are there?"]
         picture = draw.something_else(rng, rng.choice(draw.SIZES))
         return ask("unknown", rng.choice(questions), UNKNOWN, picture=picture)
     make = lambda: rng.choice(OPEN_QUESTIONS).format(  # noqa: E731

@@ -66,8 +66,8 @@ def thread_safe(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_process() -> None:
-    """To be called before kernels run, or Numba counts its threads. Raises QwenRefError in a process forked
-    from one where that was done: it has not the threads of OpenMP, which would end it.
+    """To be called before kernels run, and before Numba's number of threads is set: both start OpenMP. Raises
+    QwenRefError in a process forked from one where it was started: without its threads, OpenMP would end it.
     """
     global _runs_in
     if THREADING_LAYER == "omp" and _runs_in not in (None, os.getpid()):

@@ -61,14 +61,13 @@ def read_image(source: ImageSource) -> Image.Image:
     Raises QwenRefError, naming the file, if it is no image, is cut off, or has no pixels, too many of them
     (MAX_DECODED_PIXELS, seen before they are decoded), or a side over 200 times the other.
     """
+    name = name_of(source)
     if isinstance(source, np.ndarray):
-        name, image = "the array", _from_array(source)
+        image = _from_array(source)
     elif isinstance(source, Image.Image):
-        name = str(getattr(source, "filename", "") or "the image")
         image = _guarded(name, b"", lambda: _on_white(source))
         image = image.copy() if image is source else image  # its owner may draw on it
     elif isinstance(source, bytes | bytearray):
-        name = "the bytes"
         image = _guarded(name, bytes(source[:8]), lambda: _decode(name, io.BytesIO(source)))
     elif not isinstance(source, str | os.PathLike):
         raise QwenRefError(f"a picture: a {type(source).__name__} is no path, bytes, image or array")
@@ -84,6 +83,17 @@ def read_image(source: ImageSource) -> Image.Image:
             raise QwenRefError(f"{name}: cannot be read: {error.strerror}") from None
     check_shape(name, image.height, image.width)
     return image
+
+
+def name_of(source: ImageSource) -> str:
+    """What a picture is called: its path, or what it was given as."""
+    if isinstance(source, np.ndarray):
+        return "the array"
+    if isinstance(source, bytes | bytearray):
+        return "the bytes"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "the image")
+    return str(source)
 
 
 def check_decoded_size(name: str, height: int, width: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +73,7 @@ def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
 
     h, w = height // sizes.patch_size, width // sizes.patch_size
     shape = Shape("image", (1, h // sizes.merge_size, w // sizes.merge_size))
-    return Media(name_of(source), shape, (1, h, w), patches, picture)
+    return Media(images.name_of(source), shape, (1, h, w), patches, picture)
 
 
 def open_video(source: Source, config: VisionConfig, limits: Limits) -> Media:
@@ -103,13 +102,6 @@ def patch_sizes(config: VisionConfig) -> PatchSizes:
     return PatchSizes(config.patch_size, config.spatial_merge_size, TEMPORAL_PATCH_SIZE)
 
 
-def name_of(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
-        return str(source)
-    names = {bytes: "the bytes", bytearray: "the bytes", np.ndarray: "the array"}
-    return names.get(type(source)) or getattr(source, "filename", "") or "the image"
-
-
 OPENERS = {"image": open_image, "video": open_video}
 
 
@@ -134,7 +126,7 @@ def sources(messages: Sequence[dict[str, Any]]) -> list[tuple[str, Source]]:
     """(kind, source) of each picture and clip, in the order in which the conversation shows them."""
     found = []
     for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
+        content = message.get("content")
         for part in content if isinstance(content, list | tuple) else ():
             if kind := media_kind(part):
                 if part.get(kind) is None:
@@ -151,9 +143,5 @@ def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             return content
         return [{"type": kind} if (kind := media_kind(part)) else part for part in content]
 
-    return [
-        message | {"content": plain(message["content"])}
-        if isinstance(message, dict) and "content" in message
-        else message
-        for message in messages
-    ]
+    return [message | {"content": plain(message["content"])} if "content" in message else message
+            for message in messages]  # fmt: skip

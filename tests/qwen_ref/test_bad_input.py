@@ -158,21 +158,20 @@ def test_options_that_cannot_be_used(folder, capsys, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "redirected, arguments, words",
+    "redirected, command, words",
     [
-        (">/dev/full", "golden show golden.safetensors", "standard output: No space left on device"),
-        (">&-", "golden show golden.safetensors", "standard output is closed"),
-        ("<&-", "generate --prompt -", "standard input is closed"),
-        ("<&-", "generate", "no prompt: give --prompt, --prompt-file, or text on standard input"),
-        (">/dev/full", f"gguf {MODEL}", "standard output: No space left on device"),
-        (">&-", f"gguf {MODEL}", "standard output is closed"),
+        (">/dev/full", "qwen_ref golden show golden.safetensors", "standard output: No space left on device"),
+        (">&-", "qwen_ref golden show golden.safetensors", "standard output is closed"),
+        ("<&-", "qwen_ref generate --prompt -", "standard input is closed"),
+        ("<&-", "qwen_ref generate", "no prompt: give --prompt, --prompt-file, or text on standard input"),
+        (">/dev/full", f"gguf_io {MODEL}", "standard output: No space left on device"),
+        (">&-", f"gguf_io {MODEL}", "standard output is closed"),
     ],
 )
-def test_streams_that_lead_nowhere(folder, redirected, arguments, words):
-    program = "gguf_io" if arguments.startswith("gguf ") else "qwen_ref"
-    line = f'exec "$0" -m {program} {arguments.removeprefix("gguf ")} {redirected}'
+def test_streams_that_lead_nowhere(folder, redirected, command, words):
+    line = f'exec "$0" -m {command} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, f"{program}: {words}\n")
+    assert (done.returncode, done.stderr) == (2, f"{command.split()[0]}: {words}\n")
 
 
 def test_an_answer_without_standard_error(folder):
