@@ -90,6 +90,11 @@ class Tensor:
         """Rows start to stop as float32 [stop - start, columns]."""
         return self.type.dequantize(self.data[start:stop])
 
+    def part(self, start: int, stop: int) -> Tensor:
+        """Rows start to stop of a matrix, as a tensor of their own."""
+        offset = self.offset + start * self.type.row_bytes(self.columns)
+        return Tensor(self.name, (stop - start, self.columns), self.type, offset, self.buffer)
+
 
 class Metadata(Mapping[str, Any]):
     """Keys and values of the file; a value is decoded each time it is asked for.
@@ -354,7 +359,19 @@ def _read_tensor_infos(header: _Header, count: int, alignment: int) -> dict[str,
         if tensor.offset < previous_end:
             raise header.error(f"offset of {tensor.name}", f"{tensor.offset} lies inside {previous_name}")
         previous_end, previous_name = tensor.offset + tensor.nbytes, tensor.name
+    _check_end(header, max(previous_end, data_start), alignment)
     return tensors
+
+
+def _check_end(header: _Header, end: int, alignment: int) -> None:
+    """Refuse parts of a split file that were joined like plain ones: the first alone would be read."""
+    for place in end, -(-end // alignment) * alignment:
+        if header.buffer[place : place + 4] == b"GGUF":
+            raise header.error(
+                "the end",
+                f"another GGUF file begins at byte {place}, so parts of a split file were joined end to end; "
+                "give the first of the parts as they were, or join them with llama-gguf-split --merge",
+            )
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:

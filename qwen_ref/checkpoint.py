@@ -3,7 +3,9 @@
 All that reads models here knows GGUF's names and layout; `open_model` gives them these, of either. Names,
 layout and values follow the converter (`conversion/qwen.py` and `qwen3vl.py` in llama.cpp), with one
 difference: 1 + w and -exp(A_log) are not rounded to float32. The weights stay in the mapped file until they
-are asked for. Tensors that no table names, those of MTP layers among them, are passed over.
+are asked for. Whatever else a folder holds is refused by name: a tensor that no table names (but those of MTP
+layers, which transformers does not compute either), and a field of config.json that is not known here, or has
+another value than the one that is computed with.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import json
 import math
 import mmap
 import os
+import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,19 +33,20 @@ from qwen_ref.config import (
     VISION,
     Config,
     VisionConfig,
+    interval_of,
     read_config,
     read_vision_config,
 )
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json, read_text, regular_file
-from qwen_ref.tokenizer import CONTROL, PRE_TOKENIZERS, UNUSED, USER_DEFINED
+from qwen_ref.tokenizer import CONTROL, NORMAL, PRE_TOKENIZERS, UNUSED, USER_DEFINED
 
 FLOATS = {"F32": TYPES[0], "F16": TYPES[1], "BF16": TYPES[30]}  # safetensors' name -> GGUF's type
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 MAX_NAME, MAX_DIMS = 255, 8
 MODEL_TYPES = "qwen3_5", "qwen3_5_text"  # text and vision, or text alone
-NORMAL = 1  # GGUF's token type of what is not added
+LAYER_TYPES = {"linear_attention", "full_attention"}
 JSON_NAMES = {"str": "text", "list": "a list", "dict": "an object"}
 LAYER_NORM_EPS = 1e-6  # of the vision tower: transformers' code has it, no config.json
 
@@ -50,13 +54,20 @@ LAYER_NORM_EPS = 1e-6  # of the vision tower: transformers' code has it, no conf
 def open_model(path: str | os.PathLike[str]) -> GGUFFile:
     """The text model of a GGUF file, of a checkpoint's folder, or of the one that a .safetensors file is in.
 
+    A folder without a checkpoint may hold one GGUF model, whole or in parts, beside vision files.
     Raises GGUFError or QwenRefError, with one sentence, if it cannot be opened or is not valid.
     """
     if not os.fspath(path):
         raise QwenRefError("model: '' is no file")
     path = Path(path)
     if os.path.isdir(path):
-        return open_text(path)
+        whole = any(os.path.exists(path / name) for name in (WEIGHTS, INDEX))
+        models = [] if whole else gguf_models(path)
+        if len(models) > 1:
+            raise QwenRefError(
+                f"{path}: holds several models ({', '.join(m.name for m in models)}); give one"
+            )
+        return open_gguf(models[0]) if models else open_text(path)
     if path.suffix == ".safetensors" or path.name == INDEX:
         folder = regular_file(path).parent
         if not os.path.exists(folder / "config.json"):
@@ -68,11 +79,19 @@ def open_model(path: str | os.PathLike[str]) -> GGUFFile:
     return open_gguf(path)
 
 
+def gguf_models(folder: Path) -> list[Path]:
+    """GGUF files of text models in a folder, of split ones the first part."""
+    files = (entry for entry in sorted(folder.iterdir()) if entry.name.lower().endswith(".gguf"))
+    others = re.compile(r"mmproj|^mtp-|-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+    return [file for file in files if not others.search(file.name)]
+
+
 def open_text(folder: Path) -> GGUFFile:
     """The text model of a checkpoint's folder. Raises QwenRefError if it has none that is known here."""
     config = read_fields(folder / "config.json", folder)
     if (kind := config.get("model_type", str)) not in MODEL_TYPES:
         raise config.error("model_type", f"{kind!r:.80} is not Qwen3.5's ({MODEL_TYPES[0]!r})")
+    check_not_quantized(config)
     text = config.inner("text_config") if "text_config" in config.values else config
     stored = read_weights(folder)
     both = "model.language_model."
@@ -83,9 +102,15 @@ def open_text(folder: Path) -> GGUFFile:
     values, places = text_metadata(text, folder)
     metadata = Metadata(values, lambda: read_tokenizer(folder, config, shape[0]), places)
     file = GGUFFile(folder, 3, metadata, take(stored, [embedding], folder))
-    tied = config.values.get("tie_word_embeddings", text.values.get("tie_word_embeddings", False))
-    output = [] if tied else [Row("output.weight", "lm_head.weight", shape)]
-    file.tensors |= take(stored, [*output, *text_rows(read_config(file), prefix)], folder)
+    # transformers ties the two unless both are stored and differ, so that what is stored always counts.
+    tied = config.value("tie_word_embeddings", text.value("tie_word_embeddings", False))
+    output = [Row("output.weight", "lm_head.weight", shape)]
+    output = [] if tied and "lm_head.weight" not in stored else output
+    table = [embedding, *output, *text_rows(read_config(file), prefix)]
+    file.tensors |= take(stored, table[1:], folder)
+    refuse_others(stored, table, passed=(VISUAL, "mtp."))
+    for fields in config, text:
+        fields.check_rest(TEXT_ONLY, TEXT_PASSED)
     return file
 
 
@@ -97,11 +122,71 @@ def open_vision(folder: Path) -> GGUFFile:
     vision = config.inner("vision_config")
     file = GGUFFile(folder, 3, Metadata(vision_metadata(vision, folder)), {})
     places = vision.count("num_position_embeddings")
-    file.tensors |= take(read_weights(folder), vision_rows(read_vision_config(file), places), folder)
+    vision.check_rest(VISION_ONLY, TEXT_PASSED)
+    stored, table = read_weights(folder), list(vision_rows(read_vision_config(file), places))
+    file.tensors |= take(stored, table, folder)
+    refuse_others({name: t for name, t in stored.items() if name.startswith(VISUAL)}, table)
     return file
 
 
+TEXT_ONLY = {  # fields of config.json whose other values make another network
+    "hidden_act": "silu",
+    "attn_output_gate": True,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "is_causal": True,
+    "mlp_only_layers": [],
+    "rope_interleaved": False,
+}
+TEXT_PASSED = set(  # of training, of the tokenizer, or of how a program computes
+    """
+    _name_or_path architectures attention_dropout auto_map bos_token_id chunk_size_feed_forward dtype
+    eos_token_id finetuning_task id2label image_token_id initializer_range is_encoder_decoder label2id
+    language_model_only mamba_ssm_dtype max_window_layers model_type mtp_num_hidden_layers
+    mtp_use_dedicated_embeddings name_or_path output_attentions output_hidden_states pad_token_id
+    problem_type pruned_heads return_dict sliding_window task_specific_params text_config tf_legacy_loss
+    tie_word_embeddings tokenizer_class torch_dtype torchscript transformers_version unsloth_fixed
+    unsloth_version use_bfloat16 use_cache use_return_dict video_token_id vision_config
+    vision_end_token_id vision_start_token_id vocab_size
+    """.split()
+)
+ROPE_ONLY = {"mrope_interleaved": True}
+VISION_ONLY = {"hidden_act": "gelu_pytorch_tanh", "in_channels": 3}
+VISION_ROPE_ONLY = {"rope_theta": 10_000.0, "rope_type": "axial", "partial_rotary_factor": 1.0}
+PROCESSOR_ONLY = {  # of the processors of pictures and clips, which hold much that tells nothing
+    **dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, do_center_crop=False),
+    **dict(rescale_factor=1 / 255, resample=3, temporal_patch_size=TEMPORAL_PATCH_SIZE),
+    **dict(do_sample_frames=True, fps=2, min_frames=4, max_frames=768),
+}
+QUANTIZED = {  # quant_method of config.json -> what people call it
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "fp8": "FP8",
+    "bitsandbytes": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors (llm-compressor)",
+    "modelopt": "NVIDIA ModelOpt",
+}
+ELSEWHERE = "which is not read: take the checkpoint that it was made of, or a GGUF file"
+
+
+def check_not_quantized(config: Fields) -> None:
+    """Raises QwenRefError for a folder whose weights another tool packed: it says which."""
+    for place in config, config.inner("text_config", {}):
+        for key in "quantization_config", "quantization":
+            about = place.value(key)
+            if about is None:
+                continue
+            method = about.get("quant_method") if isinstance(about, dict) else None
+            if method is None and isinstance(about, dict) and {"bits", "group_size"} <= about.keys():
+                method = "MLX"
+            known = QUANTIZED.get(str(method).lower(), str(method))
+            raise place.error(key, f"the weights are quantized by {known:.80}, {ELSEWHERE}")
+
+
 # ---- tensors
+
+VISUAL = "model.visual."  # how the tower's tensors begin
 
 Order = Callable[[], np.ndarray]  # numbers of rows or columns, made when needed: sizes are checked by then
 
@@ -301,6 +386,13 @@ def take(stored: dict[str, Stored], table: Iterable[Row], folder: Path) -> dict[
     return tensors
 
 
+def refuse_others(stored: dict[str, Stored], table: Iterable[Row], passed: tuple[str, ...] = ()) -> None:
+    """Raises QwenRefError for a tensor that no line of the table names, unless it begins as `passed`."""
+    for name in sorted(stored.keys() - {row.name for row in table}):
+        if not name.startswith(passed):
+            raise QwenRefError(f"{stored[name].path}: {name}: a tensor that nothing in Qwen3.5 uses")
+
+
 def read_weights(folder: Path) -> dict[str, Stored]:
     """All tensors of a checkpoint, from one file or from the parts that its index names.
 
@@ -351,6 +443,8 @@ def read_part(path: Path) -> dict[str, Stored]:
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
+            if isinstance(entry, dict) and entry.get("format") == "mlx":
+                raise QwenRefError(f"{path}: was written for MLX, {ELSEWHERE}")
             continue
         if not name.isprintable() or len(name) > MAX_NAME:
             raise error("header", f"{name!r:.80} is no name of a tensor")
@@ -381,6 +475,7 @@ class Fields:
     def __init__(self, path: Path, values: dict[str, Any], place: str = ""):
         self.path, self.place = path, place
         self.values = {key: value for key, value in values.items() if value is not None}
+        self.used: set[str] = set()
 
     def name(self, key: str) -> str:
         return f"{self.path}: {self.place}{key}"
@@ -388,8 +483,12 @@ class Fields:
     def error(self, key: str, problem: str) -> QwenRefError:
         return QwenRefError(f"{self.name(key)}: {problem}")
 
+    def value(self, key: str, default: Any = None) -> Any:
+        self.used.add(key)
+        return self.values.get(key, default)
+
     def get(self, key: str, kind: type[str] | type[list] | type[dict], default: Any = None) -> Any:
-        value = self.values.get(key, default)
+        value = self.value(key, default)
         if value is None:
             raise self.error(key, "is missing")
         if not isinstance(value, kind):
@@ -397,7 +496,7 @@ class Fields:
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
-        value = self.values.get(key, default)
+        value = self.value(key, default)
         if value is None:
             raise self.error(key, "is missing")
         if type(value) is not int or not 1 <= value <= 1 << 30:
@@ -405,15 +504,31 @@ class Fields:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key, default)
+        value = self.value(key, default)
         if value is None:
             raise self.error(key, "is missing")
         if type(value) not in (int, float) or not 0 < value < 1e30:
             raise self.error(key, f"{value!r:.80} is not a positive number")
         return float(value)
 
-    def inner(self, key: str) -> Fields:
-        return Fields(self.path, self.get(key, dict), f"{self.place}{key}.")
+    def inner(self, key: str, default: dict[str, Any] | None = None) -> Fields:
+        return Fields(self.path, self.get(key, dict, default), f"{self.place}{key}.")
+
+    def check_rest(self, only: Mapping[str, Any], passed: Container[str] | None = None) -> None:
+        """Raises QwenRefError for a field of another value than `only` says, and for one that nobody asked
+        for, that is not among `passed`, and says anything. Without `passed` any such field is well.
+        """
+        for key, value in self.values.items():
+            if key in only:
+                if value != only[key]:
+                    raise self.error(key, f"{value!r:.80} is not supported, only {only[key]!r}")
+            elif (
+                passed is not None
+                and key not in self.used
+                and key not in passed
+                and value not in ("", [], {})
+            ):
+                raise self.error(key, f"{value!r:.80}: this field is not known, and may change the network")
 
 
 def read_fields(path: Path, folder: Path | None = None) -> Fields:
@@ -477,11 +592,20 @@ SIZES = {  # of the text model: GGUF's keys, and what transformers calls them
 }
 
 
+SAMPLING = {  # behind general.sampling.: what the converter takes from generation_config.json
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "temp": "temperature",
+    "penalty_repeat": "repetition_penalty",
+}
+
+
 def text_metadata(text: Fields, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """transformers' `Qwen3_5TextConfig` under GGUF's keys, and where these values stand."""
     count, number = text.count, text.number
     scaled = "rope_parameters" if "rope_parameters" in text.values else "rope_scaling"  # older files
-    rope = text.inner(scaled) if scaled in text.values else Fields(text.path, {}, text.place)
+    rope = text.inner(scaled, {})
     head_dim = count("head_dim")
     rotated = rope.number("partial_rotary_factor", number("partial_rotary_factor", 0.25))
     sections = rope.get("mrope_section", list, [11, 11, 10])
@@ -493,13 +617,14 @@ def text_metadata(text: Fields, folder: Path) -> tuple[dict[str, Any], dict[str,
             "full_attention_interval": full_attention_interval(text),
             "attention.value_length": head_dim,
             "attention.layer_norm_rms_epsilon": number("rms_norm_eps"),
-            "rope.freq_base": rope.number("rope_theta", text.values.get("rope_theta")),
+            "rope.freq_base": rope.number("rope_theta", text.value("rope_theta")),
             "rope.dimension_count": int(head_dim * rotated),
             "rope.dimension_sections": sections,
             "ssm.inner_size": count("linear_num_value_heads") * count("linear_value_head_dim"),
         }
         | rope_scaling(rope, text)
     )
+    rope.check_rest(ROPE_ONLY, ())
     places = {key: text.name(field) for key, field in SIZES.items()} | {
         "attention.layer_norm_rms_epsilon": text.name("rms_norm_eps"),
         "rope.freq_base": rope.name("rope_theta"),
@@ -509,33 +634,41 @@ def text_metadata(text: Fields, folder: Path) -> tuple[dict[str, Any], dict[str,
     }
     places = {f"{ARCHITECTURE}.{key}": place for key, place in places.items()}
     named = {f"{ARCHITECTURE}.{key}": value for key, value in values.items()}
-    return {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name} | named, places
+    about = {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name}
+    advice = fields_if_there(folder / "generation_config.json")
+    for key, field in SAMPLING.items():
+        if (value := advice.value(field)) is not None:
+            named[f"general.sampling.{key}"] = value
+            places[f"general.sampling.{key}"] = advice.name(field)
+    return about | named, places
 
 
 def full_attention_interval(text: Fields) -> int:
     """From the list of all layers' types that newer transformers write, or as older files say it."""
+    said = text.count("full_attention_interval", 4)
     if "layer_types" not in text.values:
-        return text.count("full_attention_interval", 4)
+        return said
     types, layers = text.get("layer_types", list), text.count("num_hidden_layers")
-    interval = types.index("full_attention") + 1 if "full_attention" in types else len(types) + 1
-    every = ["linear_attention" if (i + 1) % interval else "full_attention" for i in range(len(types))]
-    if len(types) != layers or types != every:
+    interval = interval_of([kind == "full_attention" for kind in types])
+    if len(types) != layers or interval is None or not {*map(str, types)} <= LAYER_TYPES:
         raise text.error(
             "layer_types", f"are not {layers} layers of which every so many is one of full attention"
         )
+    if interval != said and "full_attention_interval" in text.values:
+        raise text.error("full_attention_interval", f"{said} contradicts layer_types, where it is {interval}")
     return interval
 
 
 def rope_scaling(rope: Fields, text: Fields) -> dict[str, Any]:
-    kind = rope.get("rope_type", str, rope.values.get("type", "default"))
+    kind = rope.get("rope_type", str, rope.value("type", "default"))
     if kind in ("default", "mrope"):
         return {}
     if kind != "yarn":
         raise rope.error("rope_type", f"RoPE scaling {kind!r:.80} is not supported")
     for key, usual in ("mscale", None), ("mscale_all_dim", None), ("truncate", True):
-        if (value := rope.values.get(key, usual)) != usual:
+        if (value := rope.value(key, usual)) != usual:
             raise rope.error(key, f"{value!r:.80} is not supported: a GGUF file cannot say it")
-    trained = text.values.get("original_max_position_embeddings", text.count("max_position_embeddings"))
+    trained = text.value("original_max_position_embeddings", text.count("max_position_embeddings"))
     values: dict[str, Any] = {
         "type": "yarn",
         "factor": rope.number("factor"),
@@ -555,10 +688,13 @@ def vision_metadata(vision: Fields, folder: Path) -> dict[str, Any]:
     """transformers' `Qwen3_5VisionConfig`, and colours of the image processor, under GGUF's keys."""
     if (frames := vision.count("temporal_patch_size", TEMPORAL_PATCH_SIZE)) != TEMPORAL_PATCH_SIZE:
         raise vision.error("temporal_patch_size", f"{frames} is not {TEMPORAL_PATCH_SIZE}")
-    colours = fields_if_there(folder / "preprocessor_config.json")
-    newer = folder / "processor_config.json"
-    if not colours.values and os.path.exists(newer):
-        colours = read_fields(newer).inner("image_processor")
+    colours = processor(folder, "preprocessor_config.json", "image_processor")
+    clips = processor(folder, "video_preprocessor_config.json", "video_processor")
+    for fields in colours, clips:
+        for ours, theirs in ("patch_size", "patch_size"), ("merge_size", "spatial_merge_size"):
+            if fields.value(ours, size := vision.count(theirs)) != size:
+                raise fields.error(ours, f"{fields.value(ours)!r:.80} is not {size}, the tower's {theirs}")
+        fields.check_rest(PROCESSOR_ONLY)
     values: dict[str, Any] = {
         "block_count": vision.count("depth"),
         "embedding_length": vision.count("hidden_size"),
@@ -574,8 +710,27 @@ def vision_metadata(vision: Fields, folder: Path) -> dict[str, Any]:
         values[key] = colours.get(key, list)
         if any(type(n) not in (int, float) or not 0 <= n < 256 for n in values[key]):
             raise colours.error(key, f"{values[key]!r:.80} are not numbers from 0 to 255")
+    values |= pixel_limits(colours, "image") | pixel_limits(clips, "video")
+    vision.inner("rope_parameters", {}).check_rest(VISION_ROPE_ONLY, ())
     named = {f"{VISION}.{key}": value for key, value in values.items()}
     return {"general.architecture": "clip", "clip.projector_type": PROJECTOR} | named
+
+
+def processor(folder: Path, name: str, inner: str) -> Fields:
+    """Settings of the processor of pictures or clips: a file of their own, or a part of a newer one."""
+    older, newer = fields_if_there(folder / name), folder / "processor_config.json"
+    return older if older.values or not os.path.exists(newer) else read_fields(newer).inner(inner, {})
+
+
+def pixel_limits(fields: Fields, kind: str) -> dict[str, int]:
+    """Fewest and most pixels of a picture or clip, as newer or older files name them."""
+    size = fields.inner("size", {})
+    limits = {}
+    for low, edge in ("min", "shortest_edge"), ("max", "longest_edge"):
+        place, key = (size, edge) if edge in size.values else (fields, f"{low}_pixels")
+        if key in place.values:
+            limits[f"{kind}_{low}_pixels"] = place.count(key)
+    return limits
 
 
 # ---- tokenizer

@@ -6,6 +6,8 @@ Names are those of transformers' `Qwen3_5TextConfig`; the metadata keys are llam
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,7 +41,7 @@ class Config:
     hidden_size: int
     intermediate_size: int
     num_layers: int  # without MTP layers
-    num_mtp_layers: int  # multi-token-prediction layers at the file's end, not used yet
+    num_mtp_layers: int  # multi-token-prediction layers behind them, not used yet
     full_attention_interval: int  # every so many layers one is full attention, the others Gated DeltaNet
     rms_norm_eps: float
     # full attention
@@ -127,6 +129,7 @@ class Reader:
 
     def __init__(self, file: GGUFFile, prefix: str):
         self.file, self.prefix = file, prefix
+        self.used: set[str] = set()
 
     def error(self, key: str, problem: str) -> QwenRefError:
         """A checkpoint's metadata say which field of a config.json a value comes from."""
@@ -134,16 +137,46 @@ class Reader:
         return QwenRefError(f"{places.get(key, f'{self.file.path}: {key}')}: {problem}")
 
     def get(self, key: str, default: Any = None) -> Any:
+        self.used.add(key)
         value = self.file.metadata.get(f"{self.prefix}.{key}", default)
         if value is None:
             raise self.error(f"{self.prefix}.{key}", "the metadata key is missing")
         return value
 
     def count(self, key: str, default: int | None = None, low: int = 1, high: int = COUNT) -> int:
-        value = self.get(key, default)
+        return self.checked_count(key, self.get(key, default), low, high)
+
+    def checked_count(self, key: str, value: Any, low: int = 1, high: int = COUNT) -> int:
         if not isinstance(value, int) or not low <= value <= high:
             raise self.error(f"{self.prefix}.{key}", f"{value!r} is not a whole number from {low} to {high}")
         return value
+
+    def count_of_layers(self, key: str, layers: Sequence[int]) -> int:
+        """A number, or a list with one for each block of which those of `layers` count and are the same."""
+        value = self.get(key)
+        if not isinstance(value, (list, np.ndarray)):
+            return self.checked_count(key, value)
+        given = list(value)
+        if not layers or len(given) <= layers[-1]:
+            raise self.error(f"{self.prefix}.{key}", f"{len(given)} values are not one for each block")
+        values = {int(n) if isinstance(n, np.integer) else n for n in (given[i] for i in layers)}
+        if len(values) > 1:
+            raise self.error(f"{self.prefix}.{key}", f"layers of different sizes ({given!r:.80})")
+        return self.checked_count(key, values.pop())
+
+    def check_rest(self, only: Mapping[str, Any], passed: Sequence[str]) -> None:
+        """Raises QwenRefError for a key that nobody asked for, unless it begins like one of `passed`, which
+        change nothing, or has the one value that `only` says.
+        """
+        for key in self.file.metadata:
+            name = key.removeprefix(self.prefix + ".")
+            if name == key or name in self.used or name.startswith(tuple(passed)):
+                continue
+            value = self.file.metadata[key]
+            if name not in only:
+                raise self.error(key, f"{value!r:.80}: this key is not known, and may change the network")
+            if value != only[name]:
+                raise self.error(key, f"{value!r:.80} is not supported, only {only[name]!r}")
 
     def number(self, key: str, default: float | None = None) -> float:
         if default is not None and f"{self.prefix}.{key}" not in self.file.metadata:
@@ -167,6 +200,8 @@ def read_yarn(read: Reader) -> Yarn | None:
     """
     kind = read.get("rope.scaling.type", "none")
     if kind == "none":
+        if f"{read.prefix}.rope.scaling.type" in read.file.metadata:
+            read.used |= {f"rope.scaling.{key}" for key in ("factor", "original_context_length")}
         return None
     if kind != "yarn":
         raise read.error(f"{read.prefix}.rope.scaling.type", f"RoPE scaling {kind!r} is not supported")
@@ -181,10 +216,102 @@ def read_yarn(read: Reader) -> Yarn | None:
     )
 
 
+ONLY = {  # qwen35.…: keys whose other values would make another network …
+    "rope.mrope_interleaved": True,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "attention.causal": True,
+    "attention.sliding_window": 0,
+    "logit_scale": 1.0,
+}
+PASSED = (  # … and keys that say what the tensors or the tokenizer say, or tell nothing of the network
+    "vocab_size",
+    "rope.scaling.finetuned",
+    "rope.scaling.yarn_ext_factor",
+    "mrope_sections",  # as Ollama writes rope.dimension_sections
+    "rope.mrope_section",
+    "ssm.v_head_reordered",  # see check_head_order
+    "image_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    "vision.",  # of a tower in the same file: see ollama.py
+)
+BY_OLLAMA = ("vision.block_count", "image_token_id", "rope.mrope_interleaved")  # keys that only it writes
+
+
+def blocks_of(file: GGUFFile) -> tuple[list[int], list[int]]:
+    """Numbers of the ordinary blocks in a file, and of its MTP layers: those that hold `nextn.*`."""
+    parts = [found for name in file.tensors if (found := re.match(r"blk\.(\d{1,9})\.(nextn\.)?", name))]
+    mtp = {int(found[1]) for found in parts if found[2]}
+    return sorted({int(found[1]) for found in parts} - mtp), sorted(mtp)
+
+
+def count_layers(read: Reader) -> tuple[int, int]:
+    """How many ordinary layers and MTP layers the file has, as its tensors show; its counts count where they
+    show nothing. Raises QwenRefError if there is no ordinary layer, or one behind an MTP layer.
+    """
+    blocks, said = read.count("block_count", high=4096), read.count("nextn_predict_layers", 0, low=0)
+    ordinary, mtp = blocks_of(read.file)
+    if mtp:
+        if not ordinary:
+            raise read.error(f"blk.{mtp[0]}", "the file holds only the MTP layer; give the model's own file")
+        if ordinary[-1] > mtp[0]:
+            raise read.error(f"blk.{ordinary[-1]}", f"an ordinary layer behind the MTP layer blk.{mtp[0]}")
+        return mtp[0], len(mtp)
+    left_out = not ordinary or ordinary[-1] < blocks - said
+    layers = blocks - said if left_out else blocks
+    if layers < 1:
+        raise read.error(f"{read.prefix}.nextn_predict_layers", f"{said} leaves no ordinary layer")
+    return layers, 0
+
+
+def interval_of(full_attention: Sequence[bool]) -> int | None:
+    """Every how many layers one is of full attention; None if they do not come so."""
+    layers = len(full_attention)
+    interval = next((i + 1 for i, full in enumerate(full_attention) if full), layers + 1)
+    regular = all(bool(full) == ((i + 1) % interval == 0) for i, full in enumerate(full_attention))
+    return interval if regular else None
+
+
+def full_attention_interval(read: Reader, layers: int) -> int:
+    """Said by the key of this name, or by a list of the recurrent layers; as in llama.cpp, else 4."""
+    key = "attention.recurrent_layers"
+    read.used.add(key)
+    said = read.count("full_attention_interval", 4)
+    recurrent = read.file.metadata.get(f"{read.prefix}.{key}")
+    if recurrent is None:
+        return said
+    if not isinstance(recurrent, (list, np.ndarray)) or len(recurrent) < layers:
+        raise read.error(f"{read.prefix}.{key}", f"{recurrent!r:.80} is not one truth value for each block")
+    interval = interval_of([not r for r in recurrent[:layers]])
+    if interval is None:
+        raise read.error(f"{read.prefix}.{key}", "layers of full attention that do not come every so many")
+    if interval != said and f"{read.prefix}.full_attention_interval" in read.file.metadata:
+        raise read.error(
+            f"{read.prefix}.full_attention_interval", f"{said} contradicts {key}, where it is {interval}"
+        )
+    return interval
+
+
+def check_head_order(read: Reader, key_heads: int, value_heads: int) -> None:
+    """Raises QwenRefError where V heads may lie in transformers' order: Ollama stored some models so."""
+    file, key = read.file, f"{read.prefix}.ssm.v_head_reordered"
+    by_ollama = any(f"{read.prefix}.{name}" in file.metadata for name in BY_OLLAMA) or any(
+        name.startswith("mtp.") or name.endswith(".ssm_dt") for name in file.tensors
+    )
+    if key_heads != value_heads and file.metadata.get(key, not by_ollama) is not True:
+        raise read.error(
+            key,
+            "stored by Ollama: that its V heads lie in the order of llama.cpp's converter is not said; "
+            "take a GGUF file of that converter's (from Hugging Face, say)",
+        )
+
+
 def read_config(file: GGUFFile) -> Config:
     """The configuration in a file's metadata.
 
-    Raises QwenRefError if the architecture is another one, a key is missing, or a value makes no sense.
+    Raises QwenRefError if the architecture is another one, a key is missing or not known, or a value makes no
+    sense.
     """
 
     read = Reader(file, ARCHITECTURE)
@@ -194,13 +321,13 @@ def read_config(file: GGUFFile) -> Config:
         kind = "a vision file (mmproj)" if architecture == "clip" else f"architecture {architecture!r}"
         raise error("general.architecture", f"this is {kind}, not a Qwen3.5 text model ({ARCHITECTURE!r})")
 
-    head_dim, heads = count("attention.key_length"), count("attention.head_count")
+    head_dim = count("attention.key_length")
     if (value_length := count("attention.value_length")) != head_dim:
         raise error(
             f"{ARCHITECTURE}.attention.value_length", f"{value_length} differs from key_length {head_dim}"
         )
-    sections = [int(n) for n in get("rope.dimension_sections")][:3]
-    if len(sections) != 3:
+    sections = [int(n) for n in get("rope.dimension_sections")]
+    if len(sections) not in (3, 4) or any(sections[3:]):
         raise error(f"{ARCHITECTURE}.rope.dimension_sections", f"{sections} are not three numbers")
     value_heads, value_dim = count("ssm.time_step_rank"), count("ssm.inner_size")
     if value_dim % value_heads:
@@ -208,10 +335,9 @@ def read_config(file: GGUFFile) -> Config:
             f"{ARCHITECTURE}.ssm.time_step_rank",
             f"{value_heads} value heads do not fit an inner size of {value_dim}",
         )
-    mtp = count("nextn_predict_layers", 0, low=0)
-    layers = count("block_count", high=4096) - mtp
-    if layers < 1:
-        raise error(f"{ARCHITECTURE}.nextn_predict_layers", f"{mtp} leaves no ordinary layer")
+    layers, mtp = count_layers(read)
+    interval = full_attention_interval(read, layers)
+    attention = range(interval - 1, layers, interval)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise error("token_embd.weight", "the tensor is missing")
@@ -220,13 +346,13 @@ def read_config(file: GGUFFile) -> Config:
         context_length=count("context_length", high=1 << 30),
         vocab_size=embedding.shape[0],
         hidden_size=count("embedding_length"),
-        intermediate_size=count("feed_forward_length"),
+        intermediate_size=read.count_of_layers("feed_forward_length", range(layers)),
         num_layers=layers,
         num_mtp_layers=mtp,
-        full_attention_interval=count("full_attention_interval", 4),
+        full_attention_interval=interval,
         rms_norm_eps=number("attention.layer_norm_rms_epsilon"),
-        num_attention_heads=heads,
-        num_key_value_heads=count("attention.head_count_kv"),
+        num_attention_heads=read.count_of_layers("attention.head_count", attention),
+        num_key_value_heads=read.count_of_layers("attention.head_count_kv", attention),
         head_dim=head_dim,
         rope_theta=number("rope.freq_base"),
         rotary_dim=count("rope.dimension_count"),
@@ -240,6 +366,8 @@ def read_config(file: GGUFFile) -> Config:
     )
     if wrong := contradiction(config):
         raise error(f"{ARCHITECTURE}.{KEYS[wrong[0]]}", wrong[1])
+    check_head_order(read, config.linear_num_key_heads, value_heads)
+    read.check_rest(ONLY, PASSED)
     return config
 
 
@@ -257,6 +385,8 @@ class VisionConfig:
     layer_norm_eps: float
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
+    image_pixels: tuple[int, int]  # fewest and most of an image, and …
+    video_pixels: tuple[int, int]  # … of all frames of a video together, after resizing
 
     @property
     def head_dim(self) -> int:
@@ -266,6 +396,14 @@ class VisionConfig:
 VISION = "clip.vision"
 PROJECTOR = "qwen3vl_merger"
 TEMPORAL_PATCH_SIZE = 2  # frames in a patch: the file has one kernel for each
+IMAGE_PIXELS, VIDEO_PIXELS = (65_536, 16_777_216), (4_096, 25_165_824)  # Qwen's, where no file says others
+VISION_ONLY = {  # as ONLY, for clip.vision.…
+    "num_channels": 3,
+    "temporal_patch_size": TEMPORAL_PATCH_SIZE,
+    "rope.freq_base": 10_000.0,
+}
+VISION_PASSED = ("image_size", "projector_type")  # the position embedding's shape says the first
+CLIP_ONLY = {"has_vision_encoder": True, "has_audio_encoder": False, "use_gelu": True, "use_silu": False}
 OFFICIAL_SIZES = {1024: "0.8B", 2048: "2B", 2560: "4B", 4096: "9B"}  # hidden_size -> model
 
 
@@ -278,11 +416,11 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
             "general.architecture",
             f"this is architecture {architecture!r}, not a vision file (mmproj, 'clip')",
         )
+    Reader(file, "clip").check_rest(CLIP_ONLY, ("vision.", "projector_type"))
     projector = file.metadata.get("clip.projector_type", file.metadata.get("clip.vision.projector_type"))
     if projector != PROJECTOR:
         raise read.error("clip.projector_type", f"{projector!r} is not Qwen3.5's ({PROJECTOR!r})")
-    deepstack = file.metadata.get(f"{VISION}.is_deepstack_layers", ())
-    if any(deepstack):
+    if any(read.get("is_deepstack_layers", ())):
         raise read.error(f"{VISION}.is_deepstack_layers", "is set, so this is Qwen3-VL, not Qwen3.5")
     hidden, heads = read.count("embedding_length"), read.count("attention.head_count")
     if hidden % heads or hidden // heads % 4:
@@ -297,7 +435,14 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
     std = colours("image_std")
     if min(std) <= 0:
         raise read.error(f"{VISION}.image_std", f"{std} are not positive")
-    return VisionConfig(
+
+    def pixels(usual: tuple[int, int], lowest: str, highest: str) -> tuple[int, int]:
+        low, high = (read.count(key, n, high=1 << 30) for key, n in zip((lowest, highest), usual))
+        if low > high:
+            raise read.error(f"{VISION}.{highest}", f"{high} is less than {lowest}, {low}")
+        return low, high
+
+    config = VisionConfig(
         depth=read.count("block_count", high=4096),
         hidden_size=hidden,
         intermediate_size=read.count("feed_forward_length"),
@@ -308,4 +453,8 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
         layer_norm_eps=read.number("attention.layer_norm_epsilon"),
         image_mean=colours("image_mean"),
         image_std=std,
+        image_pixels=pixels(IMAGE_PIXELS, "image_min_pixels", "image_max_pixels"),
+        video_pixels=pixels(VIDEO_PIXELS, "video_min_pixels", "video_max_pixels"),
     )
+    read.check_rest(VISION_ONLY, VISION_PASSED)
+    return config

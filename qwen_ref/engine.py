@@ -8,25 +8,16 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gguf_io import GGUFError, GGUFFile, open_gguf
 from qwen_ref import shipped
 from qwen_ref.chat import Message, check_messages
-from qwen_ref.checkpoint import open_model, open_vision
-from qwen_ref.config import (
-    OFFICIAL_SIZES,
-    TEMPORAL_PATCH_SIZE,
-    Config,
-    VisionConfig,
-    read_config,
-    read_vision_config,
-)
+from qwen_ref.checkpoint import open_model
+from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
@@ -34,6 +25,7 @@ from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt, PromptEncoder
 from qwen_ref.sampling import Sampler, defaults, override
 from qwen_ref.tokenizer import StreamDecoder
+from qwen_ref.vision_file import find_vision_file
 
 if TYPE_CHECKING:  # qwen_ref.media takes 0.2 s to import, and most prompts are text
     from qwen_ref.media.media import Limits, Media
@@ -87,40 +79,6 @@ def choose_layers(config: Config, backend: str | None, dtype: type) -> Layers:
     if backend == "numba":
         raise QwenRefError("backend: numba: the kernels do not fit this model's sizes; use numpy")
     return NUMPY
-
-
-def find_vision_file(path: Path, config: Config, mmproj: str | os.PathLike[str] | None) -> GGUFFile:
-    """The vision file (mmproj) that was given, or the one beside the model whose size is the model's; of a
-    checkpoint's folder, the tower in it.
-
-    Raises QwenRefError if there is none, or several, or the one given belongs to another size.
-    """
-
-    def fits(file: GGUFFile) -> bool:
-        return read_vision_config(file).out_hidden_size == config.hidden_size
-
-    if mmproj is not None or path.is_dir():
-        file = open_vision(path) if mmproj is None else open_gguf(mmproj)
-        if not fits(file):
-            width = read_vision_config(file).out_hidden_size
-            theirs, ours = (
-                f"{n} (Qwen3.5 {OFFICIAL_SIZES[n]})" if n in OFFICIAL_SIZES else str(n)
-                for n in (width, config.hidden_size)
-            )
-            raise QwenRefError(
-                f"{file.path}: clip.vision.projection_dim: {theirs} does not fit {path.name}, whose "
-                f"hidden size is {ours}"
-            )
-        return file
-    fitting = []
-    for beside in sorted(path.parent.glob("*mmproj*.gguf")):
-        with suppress(GGUFError, QwenRefError):  # another model's, or broken
-            if fits(file := open_gguf(beside)):
-                fitting.append(file)
-    if len(fitting) != 1:
-        names = ", ".join(file.path.name for file in fitting) or "none that fits it lies beside it"
-        raise QwenRefError(f"{path}: images need one vision file (mmproj): {names}; give --mmproj FILE")
-    return fitting[0]
 
 
 class Model:

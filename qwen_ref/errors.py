@@ -1,5 +1,16 @@
-"""The one exception of this package that a user is meant to read."""
+"""What a user is meant to read: the one exception of this package, and what must be told but is no error."""
+
+import functools
+import logging
+
+logger = logging.getLogger("qwen_ref")  # its warnings go to standard error, unless the program says otherwise
 
 
 class QwenRefError(Exception):
     """Something the user gave cannot be used. The message is one sentence: what, where, and which value."""
+
+
+@functools.lru_cache(1024)
+def tell(sentence: str) -> None:
+    """A warning, once in a process: a model's file is opened several times."""
+    logger.warning("%s", sentence)

@@ -24,7 +24,7 @@ PRE_TOKENIZERS = {
     "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # GGUF's token types, beside the normal ones
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's token types
 
 
 def _byte_letters() -> dict[str, int]:
@@ -57,10 +57,19 @@ class Tokenizer:
         self._file = file
         if (kind := self._get("model")) != "gpt2":
             raise QwenRefError(f"{file.path}: tokenizer.ggml.model: {kind!r} is not byte-level BPE ('gpt2')")
-        if (cut := self._get("pre")) not in PRE_TOKENIZERS:
-            raise QwenRefError(
-                f"{file.path}: tokenizer.ggml.pre: {cut!r} is not one of {sorted(PRE_TOKENIZERS)}"
+        if (cut := file.metadata.get("tokenizer.ggml.pre")) not in PRE_TOKENIZERS:
+            said = (
+                "the metadata key is missing" if cut is None else f"{cut!r:.80} is not Qwen3.5's ('qwen35')"
             )
+            raise QwenRefError(
+                f"{file.path}: tokenizer.ggml.pre: {said}, so text would be cut another way and token ids be "
+                "wrong; convert the model anew with a converter that knows Qwen3.5 (llama.cpp's of 2026)"
+            )
+        for key in "add_bos_token", "add_eos_token":
+            if file.metadata.get(f"tokenizer.ggml.{key}", False):
+                raise QwenRefError(
+                    f"{file.path}: tokenizer.ggml.{key}: is set, but Qwen3.5 adds no such token"
+                )
         self._lock = threading.Lock()
         self.tokens: list[str] = self._get("tokens")
         self.types = np.asarray(self._get("token_type"))
@@ -89,7 +98,7 @@ class Tokenizer:
         with collector_paused():
             used = np.flatnonzero(self.types != UNUSED).tolist()
             vocab = {self.tokens[i]: i for i in used}
-            merges = [tuple(m.split(" ", 1)) for m in self._get("merges")]
+            merges = self._merges()
             try:
                 backend = Backend(models.BPE(vocab=vocab, merges=merges))
             except Exception as error:  # the library has no exception type of its own
@@ -109,6 +118,27 @@ class Tokenizer:
             [AddedToken(token, special=token in control, normalized=False) for token in self.ids]
         )
         return backend
+
+    def _merges(self) -> list[Any]:
+        """Pairs of tokens that become one. Raises QwenRefError if a normal token longer than a letter is made
+        by none: texts would come out in other pieces.
+        """
+        merges = [tuple(merge.split(" ")) for merge in self._get("merges")]
+        field = f"{self._file.path}: tokenizer.ggml.merges"
+        made = set()
+        for number, pair in enumerate(merges):
+            if len(pair) != 2 or not all(pair):
+                merge = " ".join(pair)
+                raise QwenRefError(f"{field}: number {number}, {merge!r:.80}, is not two tokens and a blank")
+            made.add(pair[0] + pair[1])
+        normal = (self.tokens[i] for i in np.flatnonzero(self.types == NORMAL))
+        lost = next((token for token in normal if len(token) > 1 and token not in made), None)
+        if lost is not None:
+            raise QwenRefError(
+                f"{field}: none of the {len(merges):,} makes the token {lost!r:.80}, so some are missing and "
+                "token ids would be wrong"
+            )
+        return merges
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
         """Tokens that end an answer: the file's end-of-sequence and end-of-turn, and Qwen's by name."""

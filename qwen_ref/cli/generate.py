@@ -201,9 +201,10 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config, read_vision_config
     from qwen_ref.media.media import Limits
+    from qwen_ref.vision_file import find_vision_file
 
     file = open_model(args.model)
-    vision = read_vision_config(engine.find_vision_file(file.path, read_config(file), args.mmproj))
+    vision = read_vision_config(find_vision_file(file.path, read_config(file), args.mmproj))
     messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
     return messages, media
 

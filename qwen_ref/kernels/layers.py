@@ -1,6 +1,7 @@
 """The layers of qwen_ref/model/ with the same signatures, made of the kernels beside this file.
 
-What has no kernel goes through its NumPy twin: weights of rare types, and sizes that vectors do not divide.
+What has no kernel goes through its NumPy twin: weights of rare types or with a scale beside them, and sizes
+that vectors do not divide.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def quantize(x: np.ndarray) -> Input:
 def product(given: Input, weight: Matrix) -> np.ndarray:
     """[T, K], weight [N, K] -> [T, N]."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(given.x)
-    if kind not in INTEGER or columns % INTEGER[kind][2]:
+    if kind not in INTEGER or columns % INTEGER[kind][2] or weight.scale != 1:
         return float_product(given.x, weight)
     by_vector, by_matrix, _ = INTEGER[kind]
     if tokens > FEW and rows >= matmul.ROWS:
@@ -72,7 +73,7 @@ def product(given: Input, weight: Matrix) -> np.ndarray:
 def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
     """The same for weights stored as floats, x [T, K], bias [N]; those of rare types go through NumPy."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
-    if kind not in FLOAT or columns % 16:
+    if kind not in FLOAT or columns % 16 or weight.scale != 1:
         return numpy_linear.linear(x, weight) + (0 if bias is None else bias)
     by_vector, by_matrix = FLOAT[kind]
     if tokens > FEW:
@@ -123,7 +124,9 @@ def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any]
 
 def lacks_kernel(weight: Matrix) -> bool:
     kind = weight.tensor.type.name
-    return kind not in decode.TYPES or bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
+    if kind not in decode.TYPES or weight.scale != 1:
+        return True
+    return bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
 
 
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 Matrices stay in the file, quantized, and become floats when a layer needs them. What has become float is
 kept as long as `memory_budget` bytes allow, so a small model is converted once and a large one each time.
+
+Every tensor of a file is claimed by what uses it here, or is on a short list of harmless ones, or the file is
+refused: what nobody computes would be missing from the result without a word.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from functools import cached_property
 import numpy as np
 
 from gguf_io import GGUFFile, Tensor
-from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig
-from qwen_ref.errors import QwenRefError
+from qwen_ref.config import ARCHITECTURE, TEMPORAL_PATCH_SIZE, Config, VisionConfig
+from qwen_ref.errors import QwenRefError, tell
 
 PANEL_BYTES = 1 << 24  # of a matrix that is converted but not kept
 
@@ -33,10 +36,10 @@ class Budget:
 
 
 class Matrix:
-    """A weight matrix [O, I] of the file."""
+    """A weight matrix [O, I] of the file: its tensor times `scale`."""
 
-    def __init__(self, tensor: Tensor, budget: Budget):
-        self.tensor, self.shape = tensor, tensor.shape
+    def __init__(self, tensor: Tensor, budget: Budget, scale: float = 1.0):
+        self.tensor, self.shape, self.scale = tensor, tensor.shape, scale
         self._budget = budget
         self._kept: np.ndarray | None = None
 
@@ -44,6 +47,10 @@ class Matrix:
     def data(self) -> np.ndarray:
         """uint8 [O, row bytes], quantized, as it lies in a GGUF file; of a checkpoint it may be a copy."""
         return self.tensor.data
+
+    def _floats(self, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
+        panel = self.tensor.dequantize(start, stop).astype(dtype, copy=False)
+        return panel if self.scale == 1 else panel * dtype.type(self.scale)
 
     def rows(self, index: np.ndarray, dtype: type) -> np.ndarray:
         """Rows by number (an embedding look-up): [T] -> [T, I]."""
@@ -57,11 +64,11 @@ class Matrix:
             step = max(1, PANEL_BYTES // row_bytes)
             if not self._budget.take(out * row_bytes):
                 for start in range(0, out, step):
-                    yield start, self.tensor.dequantize(start, start + step).astype(dtype, copy=False)
+                    yield start, self._floats(start, start + step, dtype)
                 return
             kept = np.empty(self.shape, dtype)
             for start in range(0, out, step):
-                kept[start : start + step] = self.tensor.dequantize(start, start + step)
+                kept[start : start + step] = self._floats(start, start + step, dtype)
             self._kept = kept
         yield 0, self._kept
 
@@ -112,14 +119,23 @@ class TextWeights:
     output: Matrix  # [vocab, hidden]: the embedding itself where the two are tied
 
 
+HARMLESS = {  # beginnings and ends of names that nothing here uses, and why
+    ".input_scale": "how an engine that computes in 4 bits rounds activations",
+    "mtp.": "MTP layers, as Ollama stores them: drafts are not computed",
+}
+VISION_PARTS = "v.", "mm."  # of a tower in the text model's file, whose own loading looks at them
+
+
 class Finder:
-    """Finds and checks tensors. Raises QwenRefError if one is missing or has another shape or type."""
+    """Finds, checks and claims tensors. Raises QwenRefError if one is missing or of another shape or type."""
 
     def __init__(self, file: GGUFFile, dtype: type, memory_budget: int):
         self.file, self.dtype, self.budget = file, dtype, Budget(memory_budget)
+        self.claimed: set[str] = set()
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         path, tensor = self.file.path, self.file.tensors.get(name)
+        self.claimed.add(name)
         if tensor is None:
             raise QwenRefError(
                 f"{path}: {name}: the tensor is missing; the layout of llama.cpp's converter is read, "
@@ -132,14 +148,29 @@ class Finder:
         return tensor
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix:
-        return Matrix(self.tensor(name, rows, columns), self.budget)
+        return Matrix(self.tensor(name, rows, columns), self.budget, self.scale(name))
+
+    def scale(self, name: str) -> float:
+        """The number beside `X.weight` that its products are multiplied by, `X.scale` (NVFP4 has one)."""
+        beside = name.removesuffix(".weight") + ".scale"
+        return float(self.array(beside, 1)[0]) if beside in self.file.tensors else 1.0
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         return self.tensor(name, *shape).dequantize().reshape(shape).astype(self.dtype)
 
+    def refuse_others(self, passed: tuple[str, ...] = ()) -> None:
+        """Raises QwenRefError for a tensor that nobody claimed, unless its name begins like one passed."""
+        known = (*HARMLESS, *passed)
+        for name in self.file.tensors:
+            if name not in self.claimed and not name.startswith(known) and not name.endswith(tuple(HARMLESS)):
+                raise QwenRefError(
+                    f"{self.file.path}: {name}: a tensor that nothing in Qwen3.5 uses, so this file is of "
+                    "another model, or what it was for would be missing"
+                )
+
 
 def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int) -> TextWeights:
-    """Find and check every tensor. Raises QwenRefError if one is missing or has another shape or type."""
+    """Find and check every tensor. Raises QwenRefError if one is missing, misshapen or used by nothing."""
     find = Finder(file, dtype, memory_budget)
     matrix, array = find.matrix, find.array
 
@@ -151,17 +182,28 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
         c.linear_num_value_heads,
     )
 
+    def q_k_v(p: str) -> list[Matrix]:
+        """Three matrices, or one in which their rows follow one another."""
+        rows = heads * 2 * c.head_dim, kv_heads * c.head_dim, kv_heads * c.head_dim
+        if (name := p + "attn_qkv.weight") not in file.tensors:
+            return [matrix(f"{p}attn_{part}.weight", n, hidden) for part, n in zip("qkv", rows)]
+        tensor, scale = find.tensor(name, sum(rows), hidden), find.scale(name)
+        ends = np.cumsum(rows).tolist()
+        return [Matrix(tensor.part(end - n, end), find.budget, scale) for n, end in zip(rows, ends)]
+
     def attention(p: str) -> AttentionWeights:
+        q_proj, k_proj, v_proj = q_k_v(p)
         return AttentionWeights(
-            q_proj=matrix(p + "attn_q.weight", heads * 2 * c.head_dim, hidden),
-            k_proj=matrix(p + "attn_k.weight", kv_heads * c.head_dim, hidden),
-            v_proj=matrix(p + "attn_v.weight", kv_heads * c.head_dim, hidden),
+            q_proj=q_proj,
+            k_proj=k_proj,
+            v_proj=v_proj,
             o_proj=matrix(p + "attn_output.weight", hidden, heads * c.head_dim),
             q_norm=array(p + "attn_q_norm.weight", c.head_dim),
             k_norm=array(p + "attn_k_norm.weight", c.head_dim),
         )
 
     def deltanet(p: str) -> DeltaNetWeights:
+        by_ollama = p + "ssm_dt" in file.tensors  # it leaves the ending out
         return DeltaNetWeights(
             qkv_proj=matrix(p + "attn_qkv.weight", c.conv_channels, hidden),
             z_proj=matrix(p + "attn_gate.weight", c.value_dim, hidden),
@@ -169,7 +211,7 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
             a_proj=matrix(p + "ssm_alpha.weight", value_heads, hidden),
             conv=np.ascontiguousarray(array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel).T),
             A=array(p + "ssm_a", value_heads),
-            dt_bias=array(p + "ssm_dt.bias", value_heads),
+            dt_bias=array(p + ("ssm_dt" if by_ollama else "ssm_dt.bias"), value_heads),
             norm=array(p + "ssm_norm.weight", c.linear_value_head_dim),
             out_proj=matrix(p + "ssm_out.weight", hidden, c.value_dim),
         )
@@ -187,14 +229,33 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
             ),
         )
 
-    embedding = matrix("token_embd.weight", c.vocab_size, hidden)
-    untied = "output.weight" in file.tensors
-    return TextWeights(
+    embedding = Matrix(find.tensor("token_embd.weight", c.vocab_size, hidden), find.budget)
+    scale = find.scale("output.weight")  # of its products; looking up an embedding is none
+    if "output.weight" in file.tensors:
+        output = matrix("output.weight", c.vocab_size, hidden)
+    else:
+        output = embedding if scale == 1 else Matrix(embedding.tensor, find.budget, scale)
+    weights = TextWeights(
         embedding=embedding,
         layers=[layer(i) for i in range(c.num_layers)],
         final_norm=array("output_norm.weight", hidden),
-        output=matrix("output.weight", c.vocab_size, hidden) if untied else embedding,
+        output=output,
     )
+    mtp = range(c.num_layers, c.num_layers + c.num_mtp_layers)
+    find.refuse_others((*VISION_PARTS, *(f"blk.{i}." for i in mtp)))
+    check_mtp_count(file, c)
+    return weights
+
+
+def check_mtp_count(file: GGUFFile, config: Config) -> None:
+    """Tell the user of a count that the tensors contradict."""
+    key = f"{ARCHITECTURE}.nextn_predict_layers"
+    said = file.metadata.get(key, config.num_mtp_layers)
+    if said != config.num_mtp_layers:
+        tell(
+            f"{file.path}: {key}: {said}, but {config.num_mtp_layers} blocks of the file hold nextn.*; "
+            f"{config.num_layers} layers are computed"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +329,7 @@ def load_vision_weights(
     places = table.shape[0] if table else 1
     if int(places**0.5) ** 2 != places:
         raise QwenRefError(f"{file.path}: v.position_embd.weight: {places} places are not a square")
-    return VisionWeights(
+    weights = VisionWeights(
         patch_embed=np.stack([find.array(k, *shape) for k in kernels], axis=2),
         patch_bias=find.array("v.patch_embd.bias", hidden),
         position_embedding=find.array("v.position_embd.weight", places, hidden),
@@ -276,3 +337,5 @@ def load_vision_weights(
         post_norm=norm("v.post_ln"),
         merger=GeluMlpWeights(*linear("mm.0", merged, merged), *linear("mm.2", c.out_hidden_size, merged)),
     )
+    find.refuse_others()
+    return weights

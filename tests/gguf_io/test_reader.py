@@ -258,3 +258,14 @@ def test_command_line(fixtures, tmp_path):
     bad = run(write(tmp_path, b"text" * 20))
     assert bad.returncode == 2 and bad.stdout == "" and bad.stderr.count("\n") == 1
     assert run(path, "--key", "none").returncode == 2
+
+
+def test_parts_joined_end_to_end_are_told(fixtures, tmp_path):
+    parts = [(fixtures / f"split-0000{n}-of-00002.gguf").read_bytes() for n in (1, 2)]
+    for padding in 0, 7:  # behind the first part's last tensor
+        path = tmp_path / f"joined-{padding}.gguf"
+        path.write_bytes(parts[0] + parts[1][: len(parts[1]) - padding])
+        with pytest.raises(
+            GGUFError, match=rf"another GGUF file begins at byte {len(parts[0])}, .*end to end"
+        ):
+            open_gguf(path)

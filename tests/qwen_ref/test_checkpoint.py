@@ -301,6 +301,18 @@ def rewritten(file, old, new):
     return change
 
 
+def stored_too(name, entry):
+    """Another entry in the header of the weights."""
+
+    def change(folder):
+        data = (folder / WEIGHTS).read_bytes()
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.dumps(json.loads(data[8:end]) | {name: entry}).encode()
+        (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+
+    return change
+
+
 def cut(size):
     return lambda folder: os.truncate(folder / "model.safetensors", size)
 
@@ -324,6 +336,7 @@ def indexed(weight_map):
 
 
 WEIGHTS = "model.safetensors"
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 REFUSED = {  # what is wrong: how, and words of the one sentence
     "no config": (lambda folder: (folder / "config.json").unlink(), "is a directory without config.json"),
     "no JSON": (rewritten("config.json", b"{", b"("), "config.json: is not JSON"),
@@ -356,6 +369,85 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
         "text_config.rope_parameters.rope_type: RoPE scaling 'linear' is not supported",
     ),
     "huge patches": (changed("vision_config", hidden_size=1 << 20, patch_size=1024), "should be (1048576,)"),
+    "GELU": (changed("text_config", hidden_act="gelu"), "text_config.hidden_act: 'gelu' is not supported"),
+    "no gate": (changed("text_config", attn_output_gate=False), "text_config.attn_output_gate: False is not"),
+    "a bias": (
+        changed("text_config", attention_bias=True),
+        "text_config.attention_bias: True is not supported",
+    ),
+    "contiguous sections": (
+        changed("text_config", rope_parameters={"rope_theta": 1e7, "mrope_interleaved": False}),
+        "rope_parameters.mrope_interleaved: False is not supported, only True",
+    ),
+    "a field of rope": (
+        changed(
+            "text_config",
+            rope_parameters={"rope_theta": 1e7, "mrope_section": [2, 1, 1], "short_factor": [1]},
+        ),
+        "rope_parameters.short_factor: [1]: this field is not known",
+    ),
+    "a new field": (
+        changed("text_config", logit_softcap=30.0),
+        "text_config.logit_softcap: 30.0: this field is",
+    ),
+    "a field outside": (changed(None, num_experts=8), "config.json: num_experts: 8: this field is not known"),
+    "an interval": (
+        changed("text_config", full_attention_interval=2),
+        "text_config.full_attention_interval: 2 contradicts layer_types, where it is 4",
+    ),
+    "sliding layers": (
+        changed("text_config", layer_types=["sliding_attention"] * 3 + ["full_attention"]),
+        "text_config.layer_types: are not 4 layers",
+    ),
+    "the tower's GELU": (
+        changed("vision_config", hidden_act="gelu"),
+        "vision_config.hidden_act: 'gelu' is not",
+    ),
+    "grey pictures": (
+        changed("vision_config", in_channels=1),
+        "vision_config.in_channels: 1 is not supported",
+    ),
+    "the tower's RoPE": (
+        changed("vision_config", rope_parameters={"rope_theta": 5e5}),
+        "vision_config.rope_parameters.rope_theta: 500000.0 is not supported",
+    ),
+    "another processor": (
+        rewritten("preprocessor_config.json", b"{", b'{"rescale_factor": 1.0, '),
+        "preprocessor_config.json: rescale_factor: 1.0 is not supported",
+    ),
+    "larger patches": (
+        rewritten("preprocessor_config.json", b"{", b'{"patch_size": 14, '),
+        "preprocessor_config.json: patch_size: 14 is not 16",
+    ),
+    "an unknown tensor": (
+        stored_too("model.language_model.gate.weight", EMPTY),
+        "model.language_model.gate.weight: a tensor that nothing in Qwen3.5 uses",
+    ),
+    "an unknown tensor of the tower": (
+        stored_too("model.visual.deepstack.0", EMPTY),
+        "model.visual.deepstack.0: a tensor that nothing in Qwen3.5 uses",
+    ),
+    "MLX, quantized": (
+        changed(None, quantization={"bits": 4, "group_size": 64}),
+        "quantization: the weights are quantized by MLX",
+    ),
+    "MLX": (
+        stored_too("__metadata__", {"format": "mlx"}),
+        "was written for MLX, which is not read: take the checkpoint",
+    ),
+    **{
+        kind: (
+            changed(*place, quantization_config={"quant_method": kind}),
+            f"the weights are quantized by {name}, which",
+        )
+        for kind, name, place in [
+            ("gptq", "GPTQ", [None]),
+            ("awq", "AWQ", ["text_config"]),
+            ("fp8", "FP8", [None]),
+            ("bitsandbytes", "bitsandbytes", [None]),
+            ("quark", "quark", [None]),
+        ]
+    },
     "deepstack": (changed("vision_config", deepstack_visual_indexes=[1]), "Qwen3-VL, not Qwen3.5"),
     "no colours": (
         rewritten("preprocessor_config.json", b"image_mean", b"image_meal"),
@@ -435,6 +527,44 @@ def test_a_file_that_is_in_no_checkpoint(folder, tmp_path):
     shutil.copy(folder / "config.json", tmp_path)
     with pytest.raises(QwenRefError, match=r"/golden.safetensors: is not among the weights"):
         open_model(tmp_path / "golden.safetensors")
+
+
+def test_an_output_stored_beside_a_tied_embedding_counts(folder, tmp_path):
+    """transformers 5 does not tie what differs (tests/oracle shows it)."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    changed(None, tie_word_embeddings=True)(copy)
+    output = open_model(folder).tensors["output.weight"].dequantize()
+    np.testing.assert_array_equal(open_model(copy).tensors["output.weight"].dequantize(), output)
+    rewritten(WEIGHTS, b"lm_head.weight", b"mtp.norm.weight")(copy)
+    assert "output.weight" not in open_model(copy).tensors
+
+
+def test_a_folder_of_gguf_files(fixtures, tmp_path):
+    for name in "split-00001-of-00002.gguf", "split-00002-of-00002.gguf", "mmproj-tiny.gguf":
+        shutil.copy(fixtures / name, tmp_path)
+    assert open_model(tmp_path).path == tmp_path / "split-00001-of-00002.gguf"
+    shutil.copy(fixtures / "tiny.gguf", tmp_path / "Other.GGUF")
+    with pytest.raises(
+        QwenRefError, match=r"holds several models \(Other.GGUF, split-00001-of-00002.gguf\); give one"
+    ):
+        open_model(tmp_path)
+
+
+def test_what_the_processors_and_generation_config_say_is_used(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    size = b'{"size": {"shortest_edge": 1024, "longest_edge": 4096}, '
+    rewritten("preprocessor_config.json", b"{", size)(copy)
+    (copy / "video_preprocessor_config.json").write_text('{"min_pixels": 2048, "max_pixels": 8192}')
+    (copy / "generation_config.json").write_text(
+        '{"temperature": 0.6, "top_k": 7, "repetition_penalty": 1.1}'
+    )
+    config = read_vision_config(open_vision(copy))
+    assert (config.image_pixels, config.video_pixels) == ((1024, 4096), (2048, 8192))
+    metadata = open_model(copy).metadata
+    said = {key: metadata[key] for key in metadata if key.startswith("general.sampling.")}
+    assert said == {
+        f"general.sampling.{k}": v for k, v in [("top_k", 7), ("temp", 0.6), ("penalty_repeat", 1.1)]
+    }
 
 
 def test_yarn_under_the_converters_keys(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Files that are GGUF but not the model that is wanted: refused with the field and the value."""
 
 import re
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -11,18 +12,28 @@ from qwen_ref import QwenRefError, load
 from qwen_ref.config import read_config
 
 
-def rewrite(source, target, *, change=None, drop_keys=(), drop_tensors=(), shapes=None, add=None):
+def rewrite(
+    source,
+    target,
+    *,
+    change=None,
+    drop_keys=(),
+    drop_tensors=(),
+    shapes=None,
+    add=None,
+    rename=lambda name: name,
+):
     """A copy of a GGUF file by the gguf package, with some metadata or tensors changed."""
     reader = gguf.GGUFReader(source)
     fields = {n: f for n, f in reader.fields.items() if not n.startswith("GGUF.") and n not in drop_keys}
     values = {n: f.contents() for n, f in fields.items()} | (change or {})
     writer = gguf.GGUFWriter(target, values.pop("general.architecture"))
     for name, value in values.items():
-        types = fields[name].types if name in fields else [gguf.GGUFValueType.get_type(value)]
-        if types[0] == gguf.GGUFValueType.ARRAY:
+        if isinstance(value, list):
             writer.add_array(name, value)
         else:
-            writer.add_key_value(name, value, types[0])
+            kind = fields[name].types[0] if name in fields else gguf.GGUFValueType.get_type(value)
+            writer.add_key_value(name, value, kind)
     for tensor in reader.tensors:
         if tensor.name in drop_tensors:
             continue
@@ -31,7 +42,7 @@ def rewrite(source, target, *, change=None, drop_keys=(), drop_tensors=(), shape
             data = np.zeros(shapes[tensor.name], np.float32)
             writer.add_tensor(tensor.name, data)
         else:
-            writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
+            writer.add_tensor(rename(tensor.name), data, raw_dtype=tensor.tensor_type)
     for name, data in (add or {}).items():
         writer.add_tensor(name, data)
     writer.write_header_to_file()
@@ -41,6 +52,8 @@ def rewrite(source, target, *, change=None, drop_keys=(), drop_tensors=(), shape
     return target
 
 
+FILE = open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny.gguf")
+MERGES, TOKENS = FILE.metadata["tokenizer.ggml.merges"], FILE.metadata["tokenizer.ggml.tokens"]
 REFUSED = {
     "another architecture": (dict(change={"general.architecture": "llama"}), "architecture 'llama'"),
     "a vision file": (dict(change={"general.architecture": "clip"}), "a vision file (mmproj)"),
@@ -78,9 +91,80 @@ REFUSED = {
     "sentencepiece": (dict(change={"tokenizer.ggml.model": "llama"}), "'llama' is not byte-level BPE"),
     "pre-tokenizer": (
         dict(change={"tokenizer.ggml.pre": "gpt-2"}),
-        "tokenizer.ggml.pre: 'gpt-2' is not one of",
+        "tokenizer.ggml.pre: 'gpt-2' is not Qwen3.5's",
     ),
-    "merges": (dict(change={"tokenizer.ggml.merges": ["no such"]}), "tokenizer.ggml.merges"),
+    "no pre-tokenizer": (
+        dict(drop_keys=["tokenizer.ggml.pre"]),
+        "tokenizer.ggml.pre: the metadata key is missing",
+    ),
+    "a begin token": (
+        dict(change={"tokenizer.ggml.add_bos_token": True}),
+        "tokenizer.ggml.add_bos_token: is set",
+    ),
+    "merges of nothing": (
+        dict(change={"tokenizer.ggml.merges": ["no such"]}),
+        "none of the 1 makes the token",
+    ),
+    "half of the merges": (
+        dict(change={"tokenizer.ggml.merges": MERGES[::2]}),
+        f"makes the token {TOKENS[257]!r}",
+    ),
+    "a merge without a blank": (
+        dict(change={"tokenizer.ggml.merges": [*MERGES[:-1], MERGES[-1].replace(" ", "")]}),
+        f"merges: number {len(MERGES) - 1}, {MERGES[-1].replace(' ', '')!r}, is not two tokens",
+    ),
+    "an unknown tensor": (
+        dict(add={"blk.1.attn_sinks.weight": np.ones(4, np.float32)}),
+        "blk.1.attn_sinks.weight: a tensor that nothing in Qwen3.5 uses",
+    ),
+    "a bias": (
+        dict(add={"blk.3.attn_q.bias": np.ones(128, np.float32)}),
+        "blk.3.attn_q.bias: a tensor that nothing",
+    ),
+    "a scale for each row": (
+        dict(add={"blk.0.ffn_gate.scale": np.ones(128, np.float32)}),
+        "blk.0.ffn_gate.scale: shape (128,) should be (1,)",
+    ),
+    "a scale of an embedding": (
+        dict(add={"token_embd.scale": np.ones(1, np.float32)}),
+        "token_embd.scale: a tensor that nothing",
+    ),
+    "an ordinary block too many": (
+        dict(add={"blk.4.attn_norm.weight": np.ones(64, np.float32)}),
+        "blk.4.attn_norm.weight: a tensor that nothing",
+    ),
+    "an unknown key": (
+        dict(change={"qwen35.attention.scale": 0.5}),
+        "qwen35.attention.scale: 0.5: this key is not",
+    ),
+    "a key with another value": (
+        dict(change={"qwen35.rope.mrope_interleaved": False}),
+        "qwen35.rope.mrope_interleaved: False is not supported, only True",
+    ),
+    "a factor without a type": (
+        dict(change={"qwen35.rope.scaling.factor": 4.0}),
+        "qwen35.rope.scaling.factor: 4.0: this key is not known",
+    ),
+    "KV heads of no use": (
+        dict(change={"qwen35.attention.head_count_kv": [1, 1, 1, 0]}),
+        "head_count_kv: 0 is not a whole number from 1",
+    ),
+    "KV heads of too few layers": (
+        dict(change={"qwen35.attention.head_count_kv": [0, 0, 0]}),
+        "3 values are not one for each block",
+    ),
+    "layers of two widths": (
+        dict(change={"qwen35.feed_forward_length": [128, 128, 128, 256]}),
+        "qwen35.feed_forward_length: layers of different sizes",
+    ),
+    "irregular layers": (
+        dict(change={"qwen35.attention.recurrent_layers": [True, False, False, True]}),
+        "recurrent_layers: layers of full attention that do not come every so many",
+    ),
+    "an interval that contradicts": (
+        dict(change={"qwen35.attention.recurrent_layers": [True, False, True, False]}),
+        "qwen35.full_attention_interval: 4 contradicts attention.recurrent_layers, where it is 2",
+    ),
     "types": (dict(change={"tokenizer.ggml.token_type": [1, 1]}), "2 types for 1024 tokens"),
 }
 
@@ -99,6 +183,104 @@ def test_text_and_vision_in_one_file_loads(fixtures, tmp_path):
         fixtures / "tiny.gguf", tmp_path / "both.gguf", add={"v.blk.0.x.weight": np.ones(3, np.float32)}
     )
     assert load(path).config.num_layers == 4
+
+
+def logits(path, backend="numpy", dtype=np.float64):
+    """[3, vocab] of three tokens."""
+    model = load(path, backend=backend, dtype=dtype)
+    return model.text.forward([5, 700, 30], model.text.new_state())
+
+
+@pytest.mark.parametrize("backend, dtype, error", [("numpy", np.float64, 0), ("numba", np.float32, 2e-5)])
+def test_products_are_multiplied_by_the_scale_beside_a_weight(fixtures, tmp_path, backend, dtype, error):
+    """0.5 and 2 change only the exponents of BF16, so the products come out the same to the bit."""
+    scaled = (
+        "blk.0.ffn_gate blk.1.ffn_down blk.2.attn_qkv blk.1.ssm_out blk.3.attn_q blk.3.attn_output".split()
+    )
+    reader = gguf.GGUFReader(fixtures / "tiny.gguf")
+    weights = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    halves = {f"{name}.weight": weights[f"{name}.weight"] / 2 for name in scaled}
+    output = {"output.weight": weights["token_embd.weight"]}
+    plain = rewrite(fixtures / "tiny.gguf", tmp_path / "a.gguf", drop_tensors=halves, add=halves | output)
+    scales = {f"{name}.scale": np.full(1, 0.5, np.float32) for name in scaled}
+    scales |= {f"{name}.input_scale": np.full(1, 7, np.float32) for name in scaled}  # of activations only
+    beside = rewrite(fixtures / "tiny.gguf", tmp_path / "b.gguf", add=scales)
+    np.testing.assert_allclose(
+        logits(beside, backend, dtype), logits(plain, backend, dtype), rtol=0, atol=error
+    )
+    assert abs(logits(beside) - logits(fixtures / "tiny.gguf")).max() > 0.01
+    output = rewrite(
+        fixtures / "tiny.gguf", tmp_path / "c.gguf", add={"output.scale": np.full(1, 2, np.float32)}
+    )
+    doubled = 2 * logits(fixtures / "tiny.gguf", backend, dtype)
+    np.testing.assert_allclose(logits(output, backend, dtype), doubled, rtol=0, atol=error)
+
+
+def test_blocks_are_what_their_tensors_say(fixtures, tmp_path, caplog):
+    """Counts of MTP layers that no tensor shows, or that do not say what the tensors show."""
+    tiny, grouped = fixtures / "tiny.gguf", fixtures / "tiny-grouped.gguf"  # without and with an MTP layer
+    said = rewrite(tiny, tmp_path / "said.gguf", change={"qwen35.nextn_predict_layers": 1})
+    np.testing.assert_array_equal(logits(said), logits(tiny))
+    assert "said.gguf: qwen35.nextn_predict_layers: 1, but 0 blocks of the file hold nextn.*" in caplog.text
+    caplog.clear()
+    left_out = {"qwen35.nextn_predict_layers": 1, "qwen35.block_count": 5}
+    np.testing.assert_array_equal(
+        logits(rewrite(tiny, tmp_path / "left.gguf", change=left_out)), logits(tiny)
+    )
+    assert "left.gguf: qwen35.nextn_predict_layers: 1, but 0 blocks" in caplog.text
+    caplog.clear()
+    unsaid = rewrite(grouped, tmp_path / "unsaid.gguf", drop_keys=["qwen35.nextn_predict_layers"])
+    np.testing.assert_array_equal(logits(unsaid), logits(grouped))
+    assert read_config(open_gguf(unsaid)).num_mtp_layers == 1 and not caplog.text
+    ordinary = [name for name in open_gguf(grouped).tensors if re.match(r"blk\.[0-3]\.", name)]
+    with pytest.raises(QwenRefError, match=r"only\.gguf: blk\.4: the file holds only the MTP layer"):
+        load(rewrite(grouped, tmp_path / "only.gguf", drop_tensors=ordinary))
+    with pytest.raises(QwenRefError, match=r"blk\.4: an ordinary layer behind the MTP layer blk\.1"):
+        load(rewrite(grouped, tmp_path / "b.gguf", rename=lambda n: n.replace("blk.4.nextn", "blk.1.nextn")))
+
+
+def test_layers_and_matrices_said_in_other_ways(fixtures, tmp_path):
+    """A number for each layer, a list of recurrent layers, q, k and v in one matrix, ssm_dt without .bias."""
+    reader = gguf.GGUFReader(fixtures / "tiny.gguf")
+    weights = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    fused = {
+        "blk.3.attn_qkv.weight": np.concatenate([weights[f"blk.3.attn_{part}.weight"] for part in "qkv"])
+    }
+    path = rewrite(
+        fixtures / "tiny.gguf",
+        tmp_path / "other.gguf",
+        change={
+            "qwen35.attention.head_count_kv": [0, 0, 0, 1],
+            "qwen35.attention.head_count": [9, 9, 9, 2],
+            "qwen35.feed_forward_length": [128] * 4,
+            "qwen35.attention.recurrent_layers": [True, True, True, False],
+        },
+        drop_keys=["qwen35.full_attention_interval"],
+        drop_tensors=[f"blk.3.attn_{part}.weight" for part in "qkv"],
+        add=fused,
+        rename=lambda name: name.replace("ssm_dt.bias", "ssm_dt"),
+    )
+    np.testing.assert_array_equal(logits(path), logits(fixtures / "tiny.gguf"))
+    float32 = dict(backend="numba", dtype=np.float32)
+    np.testing.assert_allclose(logits(path, **float32), logits(path), atol=2e-2)
+    scaled = rewrite(
+        path, tmp_path / "scaled.gguf", add={"blk.3.attn_qkv.scale": np.full(1, 0.5, np.float32)}
+    )
+    halves = {name: x / 2 for name, x in weights.items() if name in [f"blk.3.attn_{p}.weight" for p in "qkv"]}
+    plain = rewrite(fixtures / "tiny.gguf", tmp_path / "plain.gguf", drop_tensors=halves, add=halves)
+    np.testing.assert_array_equal(logits(scaled), logits(plain))
+
+
+@pytest.mark.parametrize("said", [{}, {"qwen35.ssm.v_head_reordered": False}])
+def test_heads_of_unknown_order_are_refused(fixtures, tmp_path, said):
+    """Of one V head for each K head there is but one order."""
+    by_ollama = said | {"qwen35.rope.mrope_interleaved": True}
+    path = rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "grouped.gguf", change=by_ollama)
+    with pytest.raises(QwenRefError, match=r"ssm\.v_head_reordered: stored by Ollama"):
+        load(path)
+    known = by_ollama | {"qwen35.ssm.v_head_reordered": True}
+    load(rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "known.gguf", change=known))
+    load(rewrite(fixtures / "tiny.gguf", tmp_path / "one.gguf", change=by_ollama))
 
 
 def test_no_chat_template_leaves_raw_prompts(fixtures, tmp_path):

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -274,20 +273,3 @@ def test_pictures_that_cannot_be_seen(fixtures, golden, name, options, prompt, w
     with pytest.raises((QwenRefError, GGUFError), match=words) as error:
         load(fixtures / f"{name}.gguf", **options).generate(**prompt)
     assert "\n" not in str(error.value)
-
-
-def test_the_vision_file_of_this_size_is_found_among_others(fixtures, tmp_path):
-    for name in ("tiny.gguf", "tiny-wide.gguf"):
-        shutil.copy(fixtures / name, tmp_path)
-    (tmp_path / "a-mmproj-broken.gguf").write_bytes(b"GGUF")
-    shutil.copy(fixtures / "tiny.gguf", tmp_path / "b-mmproj-text.gguf")
-    narrow, wide = (load(tmp_path / f"{name}.gguf") for name in ("tiny", "tiny-wide"))
-    shutil.copy(fixtures / "mmproj-tiny.gguf", tmp_path / "mmproj.gguf")
-    assert (
-        engine.find_vision_file(tmp_path / "tiny.gguf", narrow.config, None).path == tmp_path / "mmproj.gguf"
-    )
-    with pytest.raises(QwenRefError, match="none that fits it lies beside it"):
-        engine.find_vision_file(tmp_path / "tiny-wide.gguf", wide.config, None)
-    shutil.copy(fixtures / "mmproj-tiny.gguf", tmp_path / "z-mmproj.gguf")
-    with pytest.raises(QwenRefError, match=r"mmproj\.gguf, z-mmproj\.gguf; give --mmproj"):
-        engine.find_vision_file(tmp_path / "tiny.gguf", narrow.config, None)
