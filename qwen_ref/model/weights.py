@@ -230,16 +230,12 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
         )
 
     embedding = Matrix(find.tensor("token_embd.weight", c.vocab_size, hidden), find.budget)
-    scale = find.scale("output.weight")  # of its products; looking up an embedding is none
-    if "output.weight" in file.tensors:
-        output = matrix("output.weight", c.vocab_size, hidden)
-    else:
-        output = embedding if scale == 1 else Matrix(embedding.tensor, find.budget, scale)
+    untied = "output.weight" in file.tensors
     weights = TextWeights(
         embedding=embedding,
         layers=[layer(i) for i in range(c.num_layers)],
         final_norm=array("output_norm.weight", hidden),
-        output=output,
+        output=matrix("output.weight", c.vocab_size, hidden) if untied else embedding,
     )
     mtp = range(c.num_layers, c.num_layers + c.num_mtp_layers)
     find.refuse_others((*VISION_PARTS, *(f"blk.{i}." for i in mtp)))

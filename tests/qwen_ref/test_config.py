@@ -6,51 +6,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
 from qwen_ref.config import read_config
-
-
-def rewrite(
-    source,
-    target,
-    *,
-    change=None,
-    drop_keys=(),
-    drop_tensors=(),
-    shapes=None,
-    add=None,
-    rename=lambda name: name,
-):
-    """A copy of a GGUF file by the gguf package, with some metadata or tensors changed."""
-    reader = gguf.GGUFReader(source)
-    fields = {n: f for n, f in reader.fields.items() if not n.startswith("GGUF.") and n not in drop_keys}
-    values = {n: f.contents() for n, f in fields.items()} | (change or {})
-    writer = gguf.GGUFWriter(target, values.pop("general.architecture"))
-    for name, value in values.items():
-        if isinstance(value, list):
-            writer.add_array(name, value)
-        else:
-            kind = fields[name].types[0] if name in fields else gguf.GGUFValueType.get_type(value)
-            writer.add_key_value(name, value, kind)
-    for tensor in reader.tensors:
-        if tensor.name in drop_tensors:
-            continue
-        data = tensor.data
-        if shapes and tensor.name in shapes:
-            data = np.zeros(shapes[tensor.name], np.float32)
-            writer.add_tensor(tensor.name, data)
-        else:
-            writer.add_tensor(rename(tensor.name), data, raw_dtype=tensor.tensor_type)
-    for name, data in (add or {}).items():
-        writer.add_tensor(name, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
-
 
 FILE = open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny.gguf")
 MERGES, TOKENS = FILE.metadata["tokenizer.ggml.merges"], FILE.metadata["tokenizer.ggml.tokens"]
@@ -124,6 +84,10 @@ REFUSED = {
     "a scale for each row": (
         dict(add={"blk.0.ffn_gate.scale": np.ones(128, np.float32)}),
         "blk.0.ffn_gate.scale: shape (128,) should be (1,)",
+    ),
+    "a scale of a tied output": (
+        dict(add={"output.scale": np.ones(1, np.float32)}),
+        "output.scale: a tensor that nothing",
     ),
     "a scale of an embedding": (
         dict(add={"token_embd.scale": np.ones(1, np.float32)}),
@@ -200,20 +164,32 @@ def test_products_are_multiplied_by_the_scale_beside_a_weight(fixtures, tmp_path
     reader = gguf.GGUFReader(fixtures / "tiny.gguf")
     weights = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
     halves = {f"{name}.weight": weights[f"{name}.weight"] / 2 for name in scaled}
-    output = {"output.weight": weights["token_embd.weight"]}
+    output = {"output.weight": weights["token_embd.weight"] / 2}
     plain = rewrite(fixtures / "tiny.gguf", tmp_path / "a.gguf", drop_tensors=halves, add=halves | output)
     scales = {f"{name}.scale": np.full(1, 0.5, np.float32) for name in scaled}
     scales |= {f"{name}.input_scale": np.full(1, 7, np.float32) for name in scaled}  # of activations only
+    scales |= {"output.weight": weights["token_embd.weight"], "output.scale": np.full(1, 0.5, np.float32)}
     beside = rewrite(fixtures / "tiny.gguf", tmp_path / "b.gguf", add=scales)
     np.testing.assert_allclose(
         logits(beside, backend, dtype), logits(plain, backend, dtype), rtol=0, atol=error
     )
     assert abs(logits(beside) - logits(fixtures / "tiny.gguf")).max() > 0.01
-    output = rewrite(
-        fixtures / "tiny.gguf", tmp_path / "c.gguf", add={"output.scale": np.full(1, 2, np.float32)}
-    )
-    doubled = 2 * logits(fixtures / "tiny.gguf", backend, dtype)
-    np.testing.assert_allclose(logits(output, backend, dtype), doubled, rtol=0, atol=error)
+
+
+def test_four_bits_with_two_scales(fixtures, tmp_path):
+    """NVFP4 has a scale for 16 numbers in the tensor, and one for all beside it."""
+    rng, kind = np.random.default_rng(0), gguf.GGMLQuantizationType.NVFP4
+    data = rng.integers(0, 256, (128, 36), np.uint8)  # per row: 4 scales, 64 numbers of 4 bits
+    data[:, :4] = rng.integers(0x20, 0x30, (128, 4))
+    two = {"blk.0.ffn_gate.weight": (data, kind), "blk.0.ffn_gate.scale": np.full(1, 0.37, np.float32)}
+    one = {"blk.0.ffn_gate.weight": gguf.dequantize(data, kind) * np.float32(0.37)}
+    dropped = ["blk.0.ffn_gate.weight"]
+    paths = [
+        rewrite(fixtures / "tiny.gguf", tmp_path / f"{len(add)}.gguf", drop_tensors=dropped, add=add)
+        for add in (one, two)
+    ]
+    for options in {}, dict(backend="numba", dtype=np.float32):
+        np.testing.assert_allclose(*(logits(path, **options) for path in paths), rtol=0, atol=1e-5)
 
 
 def test_blocks_are_what_their_tensors_say(fixtures, tmp_path, caplog):

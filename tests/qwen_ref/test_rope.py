@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_config import rewrite
+from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError

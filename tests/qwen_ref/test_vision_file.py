@@ -5,7 +5,7 @@ import shutil
 import gguf
 import numpy as np
 import pytest
-from test_config import rewrite
+from rewrite import rewrite
 
 from qwen_ref import QwenRefError, load
 from qwen_ref.vision_file import find_vision_file
