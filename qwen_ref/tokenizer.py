@@ -24,6 +24,7 @@ PRE_TOKENIZERS = {
     "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
+MOST_LOST = 0.01  # share of tokens that no merge makes
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's token types
 
 
@@ -120,25 +121,26 @@ class Tokenizer:
         return backend
 
     def _merges(self) -> list[Any]:
-        """Pairs of tokens that become one. Raises QwenRefError if a normal token longer than a letter is made
-        by none: texts would come out in other pieces.
+        """Pairs of tokens that become one. Raises QwenRefError if there are fewer than the tokens need, so that
+        texts would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by no pair.)
         """
-        merges = [tuple(merge.split(" ")) for merge in self._get("merges")]
+        merges = self._get("merges")
         field = f"{self._file.path}: tokenizer.ggml.merges"
-        made = set()
-        for number, pair in enumerate(merges):
-            if len(pair) != 2 or not all(pair):
-                merge = " ".join(pair)
-                raise QwenRefError(f"{field}: number {number}, {merge!r:.80}, is not two tokens and a blank")
-            made.add(pair[0] + pair[1])
-        normal = (self.tokens[i] for i in np.flatnonzero(self.types == NORMAL))
-        lost = next((token for token in normal if len(token) > 1 and token not in made), None)
-        if lost is not None:
+        pairs = [tuple(merge.split(" ")) for merge in merges]
+        if {*map(len, pairs)} - {2}:
+            number = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
             raise QwenRefError(
-                f"{field}: none of the {len(merges):,} makes the token {lost!r:.80}, so some are missing and "
-                "token ids would be wrong"
+                f"{field}: number {number}, {merges[number]!r:.80}, is not two tokens and a blank"
             )
-        return merges
+        normal = int((self.types == NORMAL).sum())
+        if normal - len(BYTE_OF_LETTER) - len(pairs) > MOST_LOST * normal:
+            made = {*map("".join, pairs)} | BYTE_OF_LETTER.keys()
+            lost = (t for t, kind in zip(self.tokens, self.types) if kind == NORMAL and t not in made)
+            raise QwenRefError(
+                f"{field}: {len(pairs):,} are too few for {normal:,} tokens ({next(lost)!r:.80} is made by none), "
+                "so token ids would be wrong"
+            )
+        return pairs
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
         """Tokens that end an answer: the file's end-of-sequence and end-of-turn, and Qwen's by name."""

@@ -63,11 +63,11 @@ REFUSED = {
     ),
     "merges of nothing": (
         dict(change={"tokenizer.ggml.merges": ["no such"]}),
-        "none of the 1 makes the token",
+        "1 are too few for 984 tokens",
     ),
     "half of the merges": (
         dict(change={"tokenizer.ggml.merges": MERGES[::2]}),
-        f"makes the token {TOKENS[257]!r}",
+        f"364 are too few for 984 tokens ({TOKENS[257]!r} is made by none)",
     ),
     "a merge without a blank": (
         dict(change={"tokenizer.ggml.merges": [*MERGES[:-1], MERGES[-1].replace(" ", "")]}),
