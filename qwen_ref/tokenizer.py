@@ -121,7 +121,7 @@ class Tokenizer:
         return backend
 
     def _merges(self) -> list[Any]:
-        """Pairs of tokens that become one. Raises QwenRefError if there are fewer than the tokens need, so that
+        """Pairs of tokens that become one. Raises QwenRefError if they are fewer than the tokens need, so that
         texts would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by no pair.)
         """
         merges = self._get("merges")
@@ -137,14 +137,15 @@ class Tokenizer:
             made = {*map("".join, pairs)} | BYTE_OF_LETTER.keys()
             lost = (t for t, kind in zip(self.tokens, self.types) if kind == NORMAL and t not in made)
             raise QwenRefError(
-                f"{field}: {len(pairs):,} are too few for {normal:,} tokens ({next(lost)!r:.80} is made by none), "
-                "so token ids would be wrong"
+                f"{field}: {len(pairs):,} are too few for {normal:,} tokens ({next(lost)!r:.80} is made by none), so "
+                "token ids would be wrong"
             )
         return pairs
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
-        """Tokens that end an answer: the file's end-of-sequence and end-of-turn, and Qwen's by name."""
-        ids = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
+        """Tokens that end an answer: the file's end of sequence, turn and message, and Qwen's by name."""
+        ids = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+        ids += [int(i) for i in file.metadata.get("tokenizer.ggml.eos_token_ids", ())]  # Ollama's
         ids += [self.ids.get(name) for name in ("<|im_end|>", "<|endoftext|>")]
         return frozenset(i for i in ids if isinstance(i, int))
 
