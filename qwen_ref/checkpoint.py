@@ -522,12 +522,9 @@ class Fields:
             if key in only:
                 if value != only[key]:
                     raise self.error(key, f"{value!r:.80} is not supported, only {only[key]!r}")
-            elif (
-                passed is not None
-                and key not in self.used
-                and key not in passed
-                and value not in ("", [], {})
-            ):
+            elif passed is None or key in self.used or key in passed or key.startswith("_"):
+                continue
+            elif value not in ("", [], {}):
                 raise self.error(key, f"{value!r:.80}: this field is not known, and may change the network")
 
 

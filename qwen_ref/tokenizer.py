@@ -121,8 +121,8 @@ class Tokenizer:
         return backend
 
     def _merges(self) -> list[Any]:
-        """Pairs of tokens that become one. Raises QwenRefError if they are fewer than the tokens need, so that
-        texts would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by no pair.)
+        """Pairs of tokens that become one. Raises QwenRefError if they are fewer than the tokens need: texts
+        would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by none.)
         """
         merges = self._get("merges")
         field = f"{self._file.path}: tokenizer.ggml.merges"
@@ -135,11 +135,12 @@ class Tokenizer:
         normal = int((self.types == NORMAL).sum())
         if normal - len(BYTE_OF_LETTER) - len(pairs) > MOST_LOST * normal:
             made = {*map("".join, pairs)} | BYTE_OF_LETTER.keys()
-            lost = (t for t, kind in zip(self.tokens, self.types) if kind == NORMAL and t not in made)
-            raise QwenRefError(
-                f"{field}: {len(pairs):,} are too few for {normal:,} tokens ({next(lost)!r:.80} is made by none), so "
-                "token ids would be wrong"
+            tokens = (t for t, kind in zip(self.tokens, self.types) if kind == NORMAL and t not in made)
+            lost = f"{next(tokens, '')!r:.80} is made by none"
+            problem = (
+                f"{len(pairs):,} are too few for {normal:,} tokens ({lost}), so token ids would be wrong"
             )
+            raise QwenRefError(f"{field}: {problem}")
         return pairs
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
