@@ -135,7 +135,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def seconds_of(text: str) -> list[float]:
     """ "0.9,4.5" -> [0.9, 4.5]"""
-    return [float(number) for number in text.split(",")]
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r:.80} is not seconds with commas between: 0.9,4.5"
+        ) from None
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -167,6 +167,8 @@ def flatten(image: Image.Image, transparency: str = "white", key: Any = None) ->
     """An image of any mode in RGB; see `read_image`. `key` is its transparent colour, where the image's info
     does not say it rightly. An RGB image without one comes back as it is.
     """
+    if image.mode == "La":  # which Pillow can only make this of
+        image = image.convert("LA")
     if transparency == "drop":
         image.load()
         image, key = image if image.mode == "RGB" else image.convert("RGB"), None
@@ -188,8 +190,6 @@ def _rgba(image: Image.Image, key: Any) -> Image.Image:
         rgba = image.convert("RGBA")
         rgba.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(image) != key)))
         return rgba
-    if image.mode == "La":  # which Pillow cannot convert at once
-        image = image.convert("LA")
     if key is not None:
         image.info["transparency"] = key
     return image.convert("RGBA")

@@ -60,9 +60,9 @@ def _from_data_uri(rest: str, kind: str) -> bytes:
         raise QwenRefError("the data URI: is not data:TYPE;base64,… with a comma before the data")
     media_type, *parameters = (field.strip().lower() for field in head.split(";"))
     if not media_type.startswith(KINDS[kind]):
-        raise QwenRefError(f"the data URI: its type {media_type!r} is not that of {WHAT[kind]}, {kind}/…")
+        raise QwenRefError(f"the data URI: its type {media_type!r:.40} is not that of {WHAT[kind]}, {kind}/…")
     if parameters[-1:] != ["base64"]:
         raise QwenRefError("the data URI: is not in base64")
     if len(parameters) > 1:
-        raise QwenRefError(f"the data URI: {parameters[0]}: {WHAT[kind]} has no such parameter")
+        raise QwenRefError(f"the data URI: {parameters[0]:.40}: {WHAT[kind]} has no such parameter")
     return from_base64("the data URI", unquote_to_bytes(data))
