@@ -188,7 +188,7 @@ def sample_frames(
     max_frames: int = MAX_FRAMES,
 ) -> list[int]:
     """Which frames of a video to look at: `Qwen3VLVideoProcessor.sample_frames`."""
-    wanted = int(min(num_frames / video_fps * fps, num_frames))
+    wanted = int(num_frames / video_fps * fps)
     wanted = min(max(wanted, min_frames), max_frames, num_frames)
     return np.linspace(0, num_frames - 1, wanted).round().astype(int).tolist()
 

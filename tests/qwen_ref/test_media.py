@@ -18,7 +18,7 @@ from qwen_ref.config import read_vision_config
 from qwen_ref.media import images
 from qwen_ref.media.images import image_patches, image_tokens, read_image, smart_resize
 from qwen_ref.media.media import Limits, open_all
-from qwen_ref.media.parts import user_message, without_sources
+from qwen_ref.media.parts import beside, user_message, without_sources
 from qwen_ref.media.patches import MEAN, SIZES, STD, cut_patches, video_values
 from qwen_ref.media.show import half_blocks
 from qwen_ref.media.video import (
@@ -699,6 +699,16 @@ def test_a_limit_is_kept_or_it_is_told(opened, caplog, part, grid, told):
     assert media.shape.grid == grid and caplog.messages == ([told] if told else [])
     patches = np.concatenate(list(media.patches(None)))
     assert len(patches) == np.prod(media.grid_thw) == 4 * media.shape.num_tokens
+
+
+def test_paths_in_a_file_of_messages_are_beside_it():
+    parts = [{"image": "a.png"}, {"video": ["1.png", "2.png"]}, {"type": "image", "path": "a.png"}]
+    whole = [{"image": "/a.png"}, {"image": "file:///a.png"}, {"image": URI}, {"video": "HTTP://a/b"}]
+    message = {"role": "user", "content": [*parts, *whole, {"type": "text", "text": "a.png", "path": "b"}]}
+    expected = [{"image": "c/a.png"}, {"video": ["c/1.png", "c/2.png"]}, {"type": "image", "path": "c/a.png"}]
+    expected += [dict(part) for part in message["content"][3:]]
+    beside(Path("c"), [{"role": "system", "content": "x"}, message])
+    assert message["content"] == expected
 
 
 @pytest.mark.parametrize("given", [{"type": "text", "text": "x"}, {"type": "video", "video": "a.mp4"}])
