@@ -7,6 +7,6 @@
     patches.py     resized pixels -> normalized patches, in the order that both share
     show.py        an image -> coloured text, for people
 
-Bit for bit what transformers' processors for Qwen3.5 give; video.py says where a resized frame may differ,
-and by how much.
+Bit for bit what transformers' processors for Qwen3.5 give; images.py says what differs of a file with
+transparency, video.py where a resized frame may differ, and by how much.
 """

@@ -75,6 +75,8 @@ def read_image(source: ImageSource, transparency: str = "white") -> Image.Image:
     name = name_of(source)
     if isinstance(source, str):
         source = uri.read_text(source, "image")
+    if isinstance(source, str | os.PathLike):
+        uri.check_path(source)
     if isinstance(source, np.ndarray):
         image = _from_array(source, transparency)
     elif isinstance(source, Image.Image):

@@ -20,7 +20,7 @@ def name_of(text: str) -> str:
         return "the data URI"
     if text[:7].lower() == "file://":
         text = unquote(text[7:])
-    return text if len(text) <= LONG else f"{text[:40]}… ({len(text):,} characters)"
+    return _shortened(text)
 
 
 def read_text(text: str, kind: str) -> str | bytes:
@@ -40,9 +40,18 @@ def read_text(text: str, kind: str) -> str | bytes:
         return unquote(path)
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
         raise QwenRefError(f"{name}: {WHAT[kind]} is not fetched; save it and give the file")
-    if len(text) > LONG and not os.path.exists(text):
-        raise QwenRefError(f"{name}: is no file; base64 belongs in a data URI: data:{kind}/…;base64,…")
     return text
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raises QwenRefError for what is too long for a path and is none; its sentence is short."""
+    text = str(path)
+    if len(text) > LONG and not os.path.exists(path):
+        raise QwenRefError(f"{_shortened(text)}: is no file; base64 belongs in a data:TYPE;base64,… URI")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONG else f"{text[:40]}… ({len(text):,} characters)"
 
 
 def from_base64(name: str, text: str | bytes) -> bytes:
@@ -65,4 +74,4 @@ def _from_data_uri(rest: str, kind: str) -> bytes:
         raise QwenRefError("the data URI: is not in base64")
     if len(parameters) > 1:
         raise QwenRefError(f"the data URI: {parameters[0]:.40}: {WHAT[kind]} has no such parameter")
-    return from_base64("the data URI", unquote_to_bytes(data))
+    return from_base64("the data URI", unquote_to_bytes(data.encode(errors="replace")))

@@ -281,6 +281,8 @@ def _open(source: VideoSource, transparency: str) -> Clip:
     name = "the bytes"
     if isinstance(source, str):
         name, source = uri.name_of(source), uri.read_text(source, "video")
+    if isinstance(source, str | os.PathLike):
+        uri.check_path(source)
     if isinstance(source, bytes | bytearray):
         return _open_file(name, lambda: io.BytesIO(source), transparency)
     if isinstance(source, np.ndarray):
