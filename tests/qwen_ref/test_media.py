@@ -424,6 +424,10 @@ def test_files_whose_last_part_is_whole(tmp_path, mp4):
     segment = live.index(b"\x18\x53\x80\x67") + 4
     live = live[:segment] + b"\x01" + b"\xff" * 7 + live[segment + 8 :]
     assert read_video(live).clip.num_frames == 12
+    avi = write_video(tmp_path / "a.avi", NOISE, codec="mpeg4").read_bytes()
+    assert read_video(avi).clip.num_frames == 12
+    with pytest.raises(QwenRefError, match="is cut off"):
+        read_video(avi[:-1])
     gif = write_video(tmp_path / "a.gif", NOISE, codec="gif").read_bytes()
     assert read_video(gif + b"\0" * 63).clip.num_frames == read_video(gif + b"\r\n").clip.num_frames == 12
 
@@ -464,6 +468,16 @@ def test_a_damaged_video(mp4, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_frame_that_ffmpeg_patches_over(tmp_path):
+    """It would be shown without a word."""
+    content = bytearray(write_video(tmp_path / "a.avi", NOISE, codec="mpeg4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    clip = read_video(bytes(content), fps=8)
+    with pytest.raises(QwenRefError, match=r"the bytes: frame \d+: is damaged"):
+        list(clip.patches())
+
+
 @pytest.mark.parametrize(
     "source, options, words",
     [
@@ -488,6 +502,7 @@ def test_a_damaged_video(mp4, capfd):
         (NOISE[:, :1, :].repeat(3, axis=2), {}, "over 200 times"),
         ([NOISE[0], NOISE[0, :32]], {}, "the images: 1: size: 96 × 32 is not that of the first"),
         ([NOISE[0], NOISE[0, :, :64]], {}, "the images: 1: size: 64 × 64 is not that of the first"),
+        ([NOISE[0], NOISE[0].transpose(1, 0, 2)], {}, "the images: 1: size: 64 × 96 is not that of the"),
         ("nowhere.mp4", {}, "nowhere.mp4: cannot be read: No such file"),
     ],
 )
@@ -666,6 +681,15 @@ def test_a_part_comes_before_the_limits(opened, tmp_path):
     assert grids == [(1, 2, 2), (1, 4, 4), (6, 1, 1), (2, 1, 2), (1, 2, 3), (6, 1, 2), (3, 1, 1)]
 
 
+def test_transparency_of_a_part(opened):
+    clear = np.zeros((32, 32, 4), np.uint8)
+    for part in {"image": clear}, {"video": [clear, clear]}:
+        limits = Limits(transparency="drop")
+        for given in opened(part | {"transparency": "drop"}), opened(part, limits):
+            assert (next(given[0].patches(None)) == -1).all()
+        assert (next(opened(part | {"transparency": "white"}, limits)[0].patches(None)) == 1).all()
+
+
 @pytest.mark.parametrize(
     "part, grid, told",
     [
@@ -689,6 +713,7 @@ def test_a_part_comes_before_the_limits(opened, tmp_path):
             "the array: max_video_tokens: 12 cannot be kept by 96 × 64 pixels in 3 time steps, which become "
             "18 tokens",
         ),
+        ({"video": NOISE[:5], "frame_rate": 2, "min_frames": 5}, (3, 2, 3), None),
         (
             {"video": NOISE[:5], "frame_rate": 2, "min_frames": 6},
             (3, 2, 3),
