@@ -206,8 +206,10 @@ class Model:
 
         `prompt` is a question, with `images` and `videos` before it, or chat messages ({"role": …, "content":
         …}) whose content may hold parts ({"type": "image", "image": …}, {"type": "video", "video": …},
-        {"type": "text", "text": …}). A picture is a path, bytes, a Pillow image or an array; a video is a
-        path, a folder of frames, a list of pictures or an array; `limits` says how much is looked at.
+        {"type": "text", "text": …}; `qwen_ref.media.parts` has all that they may hold, which `images` and
+        `videos` may hold too). A picture is a path, bytes, a data URI, a Pillow image or an array; a video is
+        a path, bytes, a data URI, a folder of frames, a list of pictures or an array; `limits` says how much
+        is looked at.
         `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
         `tools` are functions that may be called, as in the OpenAI and transformers APIs. `thinking` asks for
         reasoning or for none; None leaves it to the model's template. `raw` sends the prompt without a
@@ -269,15 +271,12 @@ def open_media(
     images, videos = listed("images", images), listed("videos", videos)
     if isinstance(prompt, str) and not images and not videos:
         return prompt, []
-    from qwen_ref.media import media
+    from qwen_ref.media import media, parts
 
     if not isinstance(prompt, str) and (images or videos):
         raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
-    messages = [media.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
-    sources = media.sources(messages)
-    limits = limits or media.Limits()
-    opened = [media.OPENERS[kind](source, vision(), limits) for kind, source in sources]
-    return media.without_sources(messages), opened
+    messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
+    return parts.without_sources(messages), media.open_all(messages, limits, vision)
 
 
 def batched(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

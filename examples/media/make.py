@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import av
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -86,15 +86,13 @@ def screen() -> Image.Image:
 
 
 def ball(path: Path) -> None:
-    with av.open(path, "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=8, options={"crf": "20", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
-        for n in range(32):
-            image, draw = canvas(128, 128, "#f8f6f0")
-            x = 36 + 56 * n / 31
-            draw.ellipse((x - 16, 60, x + 16, 92), fill="#f58c1e")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")))
-        container.mux(stream.encode())
+    frames = []
+    for n in range(32):
+        image, draw = canvas(128, 128, "#f8f6f0")
+        x = 36 + 56 * n / 31
+        draw.ellipse((x - 16, 60, x + 16, 92), fill="#f58c1e")
+        frames.append(np.asarray(image))
+    iio.imwrite(path, frames, plugin="pyav", codec="libx264", fps=8, out_pixel_format="yuv420p")
 
 
 def main() -> None:

@@ -45,6 +45,8 @@ SAMPLING = {  # option -> (type, help)
     "seed": (int, "makes the draws repeatable"),
 }
 
+OF_VIDEOS = ("fps", "max-frames", "max-video-tokens", "frame-rate", "frame-times")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="FILE", help=MODEL_HELP)
@@ -65,9 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--special", action="store_true", help="with --raw: control tokens spelled in the prompt count"
     )
     media = parser.add_argument_group("pictures and clips, shown before the prompt")
-    media.add_argument("--image", action="append", default=[], metavar="FILE", help="repeatable")
     media.add_argument(
-        "--video", action="append", default=[], metavar="FILE", help="mp4, webm, gif or a folder of frames"
+        "--image", action="append", default=[], metavar="FILE", help="a file or a data: URI; repeatable"
+    )
+    media.add_argument(
+        "--video",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="mp4, webm, gif, a data: URI of one, or a folder of frames; repeatable",
     )
     media.add_argument(
         "--mmproj", metavar="FILE", help="the model's vision file (found by itself when it lies beside it)"
@@ -76,6 +84,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     media.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
     media.add_argument("--fps", type=float, metavar="X", help="frames of a video to look at, a second (2)")
     media.add_argument("--max-frames", type=int, metavar="N", help="of a video to look at (768)")
+    media.add_argument(
+        "--frame-rate", type=float, metavar="X", help="frames a second that lie in a folder of frames (24)"
+    )
+    media.add_argument(
+        "--frame-times",
+        type=seconds_of,
+        metavar="X,X…",
+        help="when each frame of the one folder was taken, in seconds: all are looked at",
+    )
+    media.add_argument(
+        "--transparency",
+        choices=["white", "drop"],
+        help="what lies under it: white, or the colours that a file has there, as in transformers (white)",
+    )
     media.add_argument(
         "--show", action="store_true", help="show the pictures in the terminal before the answer"
     )
@@ -111,18 +133,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def seconds_of(text: str) -> list[float]:
+    """ "0.9,4.5" -> [0.9, 4.5]"""
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r:.80} is not seconds with commas between: 0.9,4.5"
+        ) from None
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Of an option that would do nothing, or undo another, the user is told."""
 
     def given(*names: str) -> list[str]:
         return [name for name in names if getattr(args, name.replace("-", "_")) is not None]
 
-    for name in given("fps", "max-frames", "max-video-tokens") if not args.video else ():
+    for name in given(*OF_VIDEOS) if not args.video else ():
         raise QwenRefError(f"--{name}: there is no --video")
     for name in given("draw", "max-image-tokens") if not args.image else ():
         raise QwenRefError(f"--{name}: there is no --image")
-    if args.show and not args.image and not args.video:
-        raise QwenRefError("--show: there is no --image or --video")
+    for name in ("show", *given("transparency")) if not args.image and not args.video else ():
+        if getattr(args, name):
+            raise QwenRefError(f"--{name}: there is no --image or --video")
+    if args.frame_times is not None:
+        for name in given("fps", "max-frames", "frame-rate"):
+            raise QwenRefError(f"--{name}: does nothing beside --frame-times, which keep all frames")
+        if len(args.video) > 1:
+            raise QwenRefError("--frame-times: they are those of one --video")
     for name in given(*(name for name in SAMPLING if name != "seed")) if args.greedy else ():
         raise QwenRefError(f"--{name}: --greedy takes the likeliest token, whatever this is")
     if args.special and not args.raw:
@@ -186,9 +224,8 @@ def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterat
 
 def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     """The prompt with places for pictures and clips, and these, opened."""
-    given = {"fps": args.fps, "max_frames": args.max_frames}
-    given |= {"max_image_tokens": args.max_image_tokens, "max_video_tokens": args.max_video_tokens}
-    given = {name: value for name, value in given.items() if value is not None}
+    limits = "fps", "max_frames", "max_image_tokens", "max_video_tokens", "transparency"
+    given = {name: getattr(args, name) for name in limits if getattr(args, name) is not None}
     if not args.image and not args.video:
         return prompt, []
     if args.raw:
@@ -205,7 +242,9 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
 
     file = open_model(args.model)
     vision = read_vision_config(find_vision_file(file.path, read_config(file), args.mmproj))
-    messages, media = engine.open_media(prompt, args.image, args.video, Limits(**given), lambda: vision)
+    frames = {"frame_rate": args.frame_rate, "times": args.frame_times}
+    videos = [{"video": path} | frames for path in args.video]
+    messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
     return messages, media
 
 

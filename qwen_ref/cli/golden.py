@@ -29,6 +29,7 @@ from qwen_ref.chat import Message
 from qwen_ref.cli.options import MODEL_HELP, TILED_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json
+from qwen_ref.media import parts
 
 if TYPE_CHECKING:
     from qwen_ref.engine import Model
@@ -123,17 +124,12 @@ def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | Non
         raise QwenRefError(f"{path}: messages: is no list of objects")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise QwenRefError(f"{path}: tools: {tools!r:.80} is no list of objects")
-    for message in messages:
-        for part in message["content"] if isinstance(message.get("content"), list) else ():
-            for kind in {"image", "video"} & part.keys() if isinstance(part, dict) else ():
-                if isinstance(part[kind], str):
-                    part[kind] = str(path.parent / part[kind])
+    parts.beside(path.parent, messages)
     return messages, tools
 
 
 def record_golden(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
-    from qwen_ref.media.media import user_message, without_sources
     from qwen_ref.oracle import golden, record
 
     for option in "messages", "image", "video":
@@ -156,7 +152,7 @@ def record_golden(args: argparse.Namespace) -> int:
 
     model = open_model(np.float64)
     if args.messages is None:
-        conversation, tools = [user_message(args.prompt, args.image, args.video)], None
+        conversation, tools = [parts.user_message(args.prompt, args.image, args.video)], None
     else:
         conversation, tools = read_messages(args.messages)
     if args.raw:
@@ -176,7 +172,7 @@ def record_golden(args: argparse.Namespace) -> int:
     about = record.provenance(
         model.path,
         prompt,
-        messages=None if args.raw else without_sources(conversation),
+        messages=None if args.raw else parts.without_sources(conversation),
         tools=tools,
         thinking=args.thinking,
     )

@@ -2,7 +2,8 @@
 
 What a vision model sees depends on every step here: boxes come out wrong where the resized size differs by
 one row of patches, and small text where the resampling does. The steps are those of `load_image` and
-`Qwen2VLImageProcessorPil`, with the limits of Qwen3.5.
+`Qwen2VLImageProcessorPil`, with the limits of Qwen3.5. One difference is chosen: what is transparent in a
+file lies on white, as transformers lays it for a Pillow image, and the colours under it do not show.
 """
 
 from __future__ import annotations
@@ -14,18 +15,28 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file
+from qwen_ref.media import uri
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, image_values
 
 MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216  # Qwen's limits for an image after resizing
 MAX_DECODED_PIXELS = 178_956_970  # more are refused unread: Pillow's own limit, 716 MB in its memory
 MAX_ASPECT_RATIO = 200
+TRANSPARENCY = ("white", "drop")
+ROWS = 64  # of a picture that are laid on white at once
+
+# Pillow gives a PNG's one transparent colour as the file has it, but the pixels in 8 bits: how it gets there.
+KEY_TO_8_BITS: dict[str, Callable[[Any], Any]] = {
+    "L;2": lambda key: key * 85,
+    "L;4": lambda key: key * 17,
+    "RGB;16B": lambda key: tuple(value >> 8 for value in key),
+}
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks on broken files, off the terminal
 
@@ -44,31 +55,36 @@ class Patches:
     grid_thw: tuple[int, int, int]
 
 
-def read_image(source: ImageSource) -> Image.Image:
-    """An RGB image from a file, the bytes of one, a Pillow image or an array.
+def read_image(source: ImageSource, transparency: str = "white") -> Image.Image:
+    """An RGB image from a file, the bytes of one, a data URI, a Pillow image or an array.
 
-    Each kind of source is treated as transformers treats it, so one picture may look different as a file
-    and as an object:
+    What is transparent lies on white, with transformers' arithmetic (`convert_to_rgb`), however it is given.
+    `transparency="drop"` treats it as transformers' `load_image` does a file: an alpha channel is dropped,
+    and what colour lies under it shows; only one colour declared transparent, as in a GIF, becomes white.
 
-    - a file, or its bytes (`load_image`): turned as its EXIF orientation says, then Pillow's convert("RGB").
-      An alpha channel is dropped, and what colour lies under it shows; one colour declared transparent, as
-      in a GIF, becomes white. Of 16 bits a pixel the values above 255 become 255. An animation is its first
-      frame.
-    - a Pillow image (`convert_to_rgb`): not turned; transparency is laid on white.
-    - an array: uint8 [H, W] (grey), [H, W, 3] or [H, W, 4] (`convert_to_rgb`: laid on white). Any other
-      dtype or shape is refused.
+    - a file, its bytes or a data URI: turned as its EXIF orientation says. Of 16 bits a pixel in grey the
+      values above 255 become 255, as in transformers. An animation is its first frame.
+    - a Pillow image: not turned, as in transformers.
+    - an array: uint8 [H, W] (grey), [H, W, 3] or [H, W, 4]. Any other dtype or shape is refused.
 
     Raises QwenRefError, naming the file, if it is no image, is cut off, or has no pixels, too many of them
     (MAX_DECODED_PIXELS, seen before they are decoded), or a side over 200 times the other.
     """
+    if transparency not in TRANSPARENCY:
+        raise QwenRefError(f"transparency: {transparency!r:.80} is not one of {', '.join(TRANSPARENCY)}")
     name = name_of(source)
+    if isinstance(source, str):
+        source = uri.read_text(source, "image")
+    if isinstance(source, str | os.PathLike):
+        uri.check_path(source)
     if isinstance(source, np.ndarray):
-        image = _from_array(source)
+        image = _from_array(source, transparency)
     elif isinstance(source, Image.Image):
-        image = _guarded(name, b"", lambda: _on_white(source))
+        image = _guarded(name, b"", lambda: flatten(source, transparency))
         image = image.copy() if image is source else image  # its owner may draw on it
     elif isinstance(source, bytes | bytearray):
-        image = _guarded(name, bytes(source[:8]), lambda: _decode(name, io.BytesIO(source)))
+        content = bytes(source)
+        image = _guarded(name, content[:8], lambda: _decode(name, io.BytesIO(content), transparency))
     elif not isinstance(source, str | os.PathLike):
         raise QwenRefError(f"a picture: a {type(source).__name__} is no path, bytes, image or array")
     else:
@@ -78,7 +94,7 @@ def read_image(source: ImageSource) -> Image.Image:
             with path.open("rb") as file:
                 head = file.read(8)
                 file.seek(0)
-                image = _guarded(name, head, lambda: _decode(name, file))
+                image = _guarded(name, head, lambda: _decode(name, file, transparency))
         except OSError as error:
             raise QwenRefError(f"{name}: cannot be read: {error.strerror}") from None
     check_shape(name, image.height, image.width)
@@ -93,7 +109,7 @@ def name_of(source: ImageSource) -> str:
         return "the bytes"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "the image")
-    return str(source)
+    return uri.name_of(str(source))
 
 
 def check_decoded_size(name: str, height: int, width: int) -> None:
@@ -130,26 +146,58 @@ def _guarded(name: str, head: bytes, read: Callable[[], Image.Image]) -> Image.I
         raise QwenRefError(f"{name}: cannot be decoded: {problem}") from None
 
 
-def _decode(name: str, file: BinaryIO) -> Image.Image:
+def _decode(name: str, file: BinaryIO, transparency: str) -> Image.Image:
     """transformers' `load_image`, with fewer copies, and what the processor then does to its result."""
     with Image.open(file) as image:
         check_decoded_size(name, image.height, image.width)
+        key = _transparent_colour(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return _on_white(image if image.mode == "RGB" else image.convert("RGB"))
+        return flatten(image, transparency, key)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """transformers' `convert_to_rgb` for a Pillow image."""
-    image.load()
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
+def _transparent_colour(image: Image.Image) -> Any:
+    """The one colour declared transparent, in the pixels' bits; None if there is none."""
+    key = image.info.get("transparency")
+    tile = getattr(image, "tile", None)  # of an image that is not loaded yet: how its pixels are stored
+    if key is None or not tile or not isinstance(tile[0].args, str):
+        return key
+    return KEY_TO_8_BITS.get(tile[0].args, lambda key: key)(key)
+
+
+def flatten(image: Image.Image, transparency: str = "white", key: Any = None) -> Image.Image:
+    """An image of any mode in RGB; see `read_image`. `key` is its transparent colour, where the image's info
+    does not say it rightly. An RGB image without one comes back as it is.
+    """
+    if image.mode == "La":  # which Pillow can only make this of
+        image = image.convert("LA")
+    if transparency == "drop":
+        image.load()
+        image, key = image if image.mode == "RGB" else image.convert("RGB"), None
+    if key is None:
+        key = _transparent_colour(image)
+        image.load()
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, ROWS):  # a few rows at a time: this takes four copies
+        band = _rgba(image.crop((0, top, image.width, min(top + ROWS, image.height))), key)
+        white = Image.new("RGBA", band.size, "white")
+        flat.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return flat
+
+
+def _rgba(image: Image.Image, key: Any) -> Image.Image:
+    if image.mode == "I;16":  # where Pillow looks for the colour in 8 bits
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        rgba.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(image) != key)))
+        return rgba
+    if key is not None:
+        image.info["transparency"] = key
+    return image.convert("RGBA")
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(array: np.ndarray, transparency: str) -> Image.Image:
     """transformers' `convert_to_rgb` for an array; it also takes grey ones, which transformers does not."""
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
         raise QwenRefError(
@@ -158,7 +206,9 @@ def _from_array(array: np.ndarray) -> Image.Image:
     check_shape("the array", *array.shape[:2])
     if array.ndim == 2:
         return Image.fromarray(array).convert("RGB")
-    if array.shape[2] == 4:
+    if array.shape[2] == 4 and transparency == "drop":
+        array = array[..., :3]
+    elif array.shape[2] == 4:
         rgb = np.empty((*array.shape[:2], 3), np.uint8)
         for row in range(len(array)):  # one at a time: the products are float64
             alpha = array[row, :, 3:] / 255  # [W, 1]

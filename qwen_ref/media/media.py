@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,27 +14,44 @@ import numpy as np
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig
 from qwen_ref.errors import QwenRefError
 from qwen_ref.media import images, video
+from qwen_ref.media.parts import Part, Source, read_parts
 from qwen_ref.media.patches import PatchSizes
 
+LOG = logging.getLogger("qwen_ref")  # for what must be told but is no error
+
 Progress = Callable[[int, int], None]  # called with (frames done, frames in all)
-Source = Any  # what read_image or read_video takes
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of pictures and clips is looked at. Unless given, what Qwen's processors are set to."""
+    """How pictures and clips are looked at. Unless given, as Qwen's processors are set.
+
+    A part of a message may hold the same fields, which then count for it alone. Where a limit cannot be kept,
+    because a thin picture or a clip has one token along its short side at least, a warning is logged.
+    Raises QwenRefError for a value that makes no sense.
+    """
 
     max_image_tokens: int | None = None  # of each image
     max_video_tokens: int | None = None  # of each video
-    fps: float = video.FPS  # frames looked at in a second of a video
-    min_frames: int = video.MIN_FRAMES
+    fps: float = video.FPS  # frames looked at in a second of a video whose frames have no times of their own
+    min_frames: int | None = None  # of such a video; 4, or max_frames if that is less
     max_frames: int = video.MAX_FRAMES
+    transparency: str = "white"  # what lies under it; "drop" treats files as transformers does
 
     def __post_init__(self) -> None:
         for name in "max_image_tokens", "max_video_tokens", "min_frames", "max_frames":
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise QwenRefError(f"{name}: {value} is less than 1")
+            if value is None and name != "max_frames":
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise QwenRefError(f"{name}: {value!r:.80} is not a whole number from 1 on")
+        video.check_rate("fps", self.fps)
+        if self.min_frames is not None and self.min_frames > self.max_frames:
+            raise QwenRefError(f"min_frames: {self.min_frames} is more than max_frames, {self.max_frames}")
+        if self.transparency not in images.TRANSPARENCY:
+            raise QwenRefError(
+                f"transparency: {self.transparency!r:.80} is not one of {', '.join(images.TRANSPARENCY)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,15 +77,43 @@ class Media:
     image: Any = None  # the picture itself, in RGB; of a video none
 
 
+def open_all(
+    messages: Sequence[dict[str, Any]], limits: Limits | None, vision: Callable[[], VisionConfig]
+) -> list[Media]:
+    """All pictures and clips of a conversation. `vision` is asked for the configuration if there are any.
+
+    Raises QwenRefError.
+    """
+    if not isinstance(limits, Limits | None):
+        raise QwenRefError(f"limits: a {type(limits).__name__} is no qwen_ref.media.media.Limits")
+    return [open_part(part, vision(), limits or Limits()) for part in read_parts(messages)]
+
+
+def open_part(part: Part, config: VisionConfig, limits: Limits) -> Media:
+    """A picture or a clip, its own fields before the limits. Raises QwenRefError."""
+    options = dict(part.options)
+    timing = {name: options.pop(name) for name in ("frame_rate", "times") if name in options}
+    try:
+        limits = dataclasses.replace(limits, **options)
+    except QwenRefError as error:
+        raise QwenRefError(f"{part.where}: {error}") from None
+    if part.kind == "image":
+        return open_image(part.source, config, limits)
+    return open_video(part.source, config, limits, **timing)
+
+
 def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
     """Read a picture. Raises QwenRefError as `images.read_image` does."""
     sizes = patch_sizes(config)
-    most = images.MAX_PIXELS
+    low, most = config.image_pixels
     if limits.max_image_tokens is not None:
         most = min(most, limits.max_image_tokens * sizes.factor**2)
-    least = min(images.MIN_PIXELS, most)
-    picture = images.read_image(source)
+    least = min(low, most)
+    picture = images.read_image(source, limits.transparency)
     height, width = images.smart_resize(picture.height, picture.width, sizes.factor, least, most)
+    while least and height * width > most:  # it enlarges to whole tokens, and so perhaps beyond the limit
+        least //= 2
+        height, width = images.smart_resize(picture.height, picture.width, sizes.factor, least, most)
 
     def patches(progress: Progress | None) -> Iterator[np.ndarray]:
         made = images.image_patches(picture, least, most, config.image_mean, config.image_std, sizes)
@@ -73,75 +121,58 @@ def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
 
     h, w = height // sizes.patch_size, width // sizes.patch_size
     shape = Shape("image", (1, h // sizes.merge_size, w // sizes.merge_size))
-    return Media(images.name_of(source), shape, (1, h, w), patches, picture)
+    name = images.name_of(source)
+    tell_if_over(name, "max_image_tokens", most // sizes.factor**2, shape, picture.width, picture.height)
+    return Media(name, shape, (1, h, w), patches, picture)
 
 
-def open_video(source: Source, config: VisionConfig, limits: Limits) -> Media:
-    """Choose a clip's frames; they are decoded when its patches are asked for."""
+def open_video(
+    source: Source,
+    config: VisionConfig,
+    limits: Limits,
+    frame_rate: float | None = None,
+    times: Sequence[float] | None = None,
+) -> Media:
+    """Choose a clip's frames; they are decoded when its patches are asked for.
+
+    Raises QwenRefError as `video.read_video` does.
+    """
     sizes = patch_sizes(config)
-    most = video.MAX_PIXELS
+    of_a_token = sizes.factor**2 * sizes.temporal_patch_size  # pixels
+    low, most = config.video_pixels
     if limits.max_video_tokens is not None:
-        most = min(most, limits.max_video_tokens * sizes.factor**2 * sizes.temporal_patch_size)
+        most = min(most, limits.max_video_tokens * of_a_token)
     frames = video.read_video(
         source,
         limits.fps,
-        limits.min_frames,
+        limits.min_frames or video.MIN_FRAMES,
         limits.max_frames,
-        min(video.MIN_PIXELS, most),
+        min(low, most),
         most,
+        frame_rate,
+        times,
+        limits.transparency,
         mean=config.image_mean,
         std=config.image_std,
         sizes=sizes,
     )
     t, h, w = frames.grid_thw
     shape = Shape("video", (t, h // sizes.merge_size, w // sizes.merge_size), tuple(frames.timestamps))
-    return Media(frames.clip.name, shape, frames.grid_thw, frames.patches)
+    clip, num_frames = frames.clip, len(frames.indices)
+    tell_if_over(clip.name, "max_video_tokens", most // of_a_token, shape, clip.width, clip.height)
+    if times is None and num_frames < (limits.min_frames or 0):
+        LOG.warning(f"{clip.name}: min_frames: {limits.min_frames} are wanted, but there are {num_frames}")
+    return Media(clip.name, shape, frames.grid_thw, frames.patches)
+
+
+def tell_if_over(name: str, option: str, limit: int, shape: Shape, width: int, height: int) -> None:
+    if shape.num_tokens > limit:
+        steps = f" in {shape.grid[0]} time steps" if shape.kind == "video" else ""
+        LOG.warning(
+            f"{name}: {option}: {limit:,} cannot be kept by {width} × {height} pixels{steps}, which become "
+            f"{shape.num_tokens:,} tokens"
+        )
 
 
 def patch_sizes(config: VisionConfig) -> PatchSizes:
     return PatchSizes(config.patch_size, config.spatial_merge_size, TEMPORAL_PATCH_SIZE)
-
-
-OPENERS = {"image": open_image, "video": open_video}
-
-
-def user_message(prompt: str, images: Sequence[Source] = (), videos: Sequence[Source] = ()) -> dict[str, Any]:
-    """A question as a chat message, its pictures and clips before it."""
-    if not images and not videos:
-        return {"role": "user", "content": prompt}
-    parts = [{"type": "image", "image": s} for s in images] + [{"type": "video", "video": s} for s in videos]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": prompt}]}
-
-
-def media_kind(part: Any) -> str | None:
-    """ "image" or "video" if this part of a message's content is one."""
-    if not isinstance(part, dict):
-        return None
-    if "image_url" in part:
-        raise QwenRefError('the messages: image_url: give {"type": "image", "image": file, bytes or image}')
-    return next((kind for kind in OPENERS if kind in part or part.get("type") == kind), None)
-
-
-def sources(messages: Sequence[dict[str, Any]]) -> list[tuple[str, Source]]:
-    """(kind, source) of each picture and clip, in the order in which the conversation shows them."""
-    found = []
-    for message in messages:
-        content = message.get("content")
-        for part in content if isinstance(content, list | tuple) else ():
-            if kind := media_kind(part):
-                if part.get(kind) is None:
-                    raise QwenRefError(f"the messages: {kind}: a content part of this type holds no {kind!r}")
-                found.append((kind, part[kind]))
-    return found
-
-
-def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation for the chat template, which needs to know only where a picture stands."""
-
-    def plain(content: Any) -> Any:
-        if not isinstance(content, list | tuple):
-            return content
-        return [{"type": kind} if (kind := media_kind(part)) else part for part in content]
-
-    return [message | {"content": plain(message["content"])} if "content" in message else message
-            for message in messages]  # fmt: skip

@@ -1,14 +1,16 @@
 """A video to patches: which frames are looked at, at what size and time, and their pixels pair by pair.
 
 Frames are chosen, sized and timed as transformers' `Qwen3VLVideoProcessor` and `Qwen3VLProcessor` do for
-Qwen3.5. PyAV decodes, as it does in transformers: it is FFmpeg inside this process, so no subprocess is left
-behind when a reader stops early, and it tells exactly which frame is which. Only a few decoded frames are in
-memory at any time, however long the video is.
+Qwen3.5. Files are read through imageio's PyAV plugin: it is FFmpeg inside this process, so no subprocess is
+left behind when a reader stops early, and PyAV, as in transformers, tells exactly which frame is which. Only
+a few decoded frames are in memory at any time, however long the video is.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
+import logging
 import math
 import os
 import re
@@ -19,12 +21,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file
-from qwen_ref.media.images import ImageSource, check_decoded_size, check_shape, read_image
+from qwen_ref.media import uri
+from qwen_ref.media.images import (
+    ImageSource,
+    check_decoded_size,
+    check_shape,
+    flatten,
+    name_of,
+    read_image,
+)
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, video_values
 
 FPS, MIN_FRAMES, MAX_FRAMES = 2.0, 4, 768
@@ -43,11 +54,14 @@ Progress = Callable[[int, int], None]  # called with (frames gone through, frame
 
 @dataclass(frozen=True)
 class Clip:
-    """A source of frames, before anything is chosen. `read` gives the frames of ascending indices, in RGB."""
+    """A source of frames, before anything is chosen. `read` gives the frames of ascending indices, in RGB.
+
+    `fps` is None of a folder, a list or an array, which do not know it.
+    """
 
     name: str
     num_frames: int
-    fps: float
+    fps: float | None
     height: int
     width: int
     read: Callable[[list[int], Progress | None], Generator[Image.Image]]
@@ -57,7 +71,7 @@ class Clip:
 class VideoFrames:
     """The frames of a video that the model will see; known before they are decoded.
 
-    clip           where they come from: its name, num_frames, fps, height and width
+    clip           where they come from: its name, num_frames, fps (if it knows), height and width
     indices        which of its frames, ascending; if their number is odd, the last one is its own partner
     height, width  of a frame after resizing
     grid_thw       (pairs, h, w): how many patches in time, down and across
@@ -101,48 +115,65 @@ def read_video(
     max_frames: int = MAX_FRAMES,
     min_pixels: int = MIN_PIXELS,
     max_pixels: int = MAX_PIXELS,
-    frame_rate: float = FRAME_RATE,
+    frame_rate: float | None = None,
+    times: Sequence[float] | None = None,
+    transparency: str = "white",
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
     sizes: PatchSizes = SIZES,
 ) -> VideoFrames:
     """Open a video and choose its frames; `VideoFrames.patches` then decodes them.
 
-    `source` is an mp4, webm, gif or avi file or its bytes, a folder of images (in the natural order of their
-    names: 2 before 10), a list of images (as `read_image` takes them) or a uint8 array [T, H, W, 3]. All are
-    read when their patches are made, and must stay as they are until then.
-    `frame_rate` is the rate of the last three; a file knows its own. `fps` frames a second are looked at, at
-    least `min_frames` and at most `max_frames`, and never more than there are. The pixel limits are for all
-    frames together. Videos filmed upright are turned as they say, which transformers with PyAV does not do.
+    `source` is an mp4, webm, gif or avi file, its bytes or a data URI, a folder of images (in the natural
+    order of their names: 2 before 10), a list of images (as `read_image` takes them) or a uint8 array
+    [T, H, W, 3]. All are read when their patches are made, and must stay as they are until then.
+    `fps` frames a second are looked at, at least `min_frames` and at most `max_frames`, and never more than
+    there are. A file knows its rate; of a folder, a list or an array it is `frame_rate`, else 24 a second, as
+    transformers assumes, and a warning is logged if frames are left out on that ground. Or `times` has the
+    time of each of their frames, in seconds: then all are looked at, and `fps`, `min_frames` and `max_frames`
+    choose nothing. The pixel limits are for all frames together. Videos filmed upright are turned as they
+    say, which transformers with PyAV does not do, and what is transparent lies on white (see `read_image`).
 
     Raises QwenRefError, naming the file, if it is not such a video, is cut off or damaged, has fewer than
     two frames, no known rate or frames of a size that cannot be used, or if a number makes no sense.
     """
     for option, value in (("fps", fps), ("frame_rate", frame_rate)):
-        if not (value > 0 and math.isfinite(value)):
-            raise QwenRefError(f"{option}: {value} is not a rate above 0")
+        check_rate(option, value)
     if max_frames < 1:
         raise QwenRefError(f"max_frames: {max_frames} is less than 1")
-    clip = _open(source, frame_rate)
+    clip = _open(source, transparency)
+    for option, given in (("frame_rate", frame_rate), ("times", times)):
+        if given is not None and clip.fps is not None:
+            raise QwenRefError(f"{clip.name}: {option}: the file has times of its own")
     check_shape(clip.name, clip.height, clip.width)
-    indices = sample_frames(clip.num_frames, clip.fps, fps, min_frames, max_frames)
+    rate = clip.fps or frame_rate or FRAME_RATE
+    if times is None:
+        indices = sample_frames(clip.num_frames, rate, fps, min_frames, max_frames)
+        moments = timestamps(indices, rate, sizes.temporal_patch_size)
+    else:
+        indices = list(range(clip.num_frames))
+        moments = mean_times(checked_times(clip, times), sizes.temporal_patch_size)
     if len(indices) < sizes.temporal_patch_size:
         raise QwenRefError(
             f"{clip.name}: frames: {len(indices)} of {clip.num_frames} is too few for a video, which needs "
             f"{sizes.temporal_patch_size}"
         )
+    if times is frame_rate is clip.fps is None and len(indices) < clip.num_frames:
+        logging.getLogger("qwen_ref").warning(
+            f"{clip.name}: {clip.num_frames} frames, taken as {FRAME_RATE:g} a second, of which "
+            f"{len(indices)} are looked at; give their times to keep all, or their frame rate"
+        )
     height, width = smart_resize_video(
         len(indices), clip.height, clip.width, sizes.factor, sizes.temporal_patch_size, min_pixels, max_pixels
     )
-    times = timestamps(indices, clip.fps, sizes.temporal_patch_size)
-    grid_thw = (len(times), height // sizes.patch_size, width // sizes.patch_size)
+    grid_thw = (len(moments), height // sizes.patch_size, width // sizes.patch_size)
     return VideoFrames(
         clip,
         indices,
         height,
         width,
         grid_thw,
-        times,
+        moments,
         sizes.num_tokens(grid_thw),
         video_values(mean, std),
         sizes,
@@ -163,11 +194,40 @@ def sample_frames(
 
 
 def timestamps(indices: list[int], video_fps: float, temporal_patch_size: int = 2) -> list[float]:
-    """The mean of the first and the last time in each pair: `Qwen3VLProcessor._calculate_timestamps`."""
-    padded = indices + [indices[-1]] * (-len(indices) % temporal_patch_size)
-    times = [index / video_fps for index in padded]
+    """The times of frames at a steady rate, pair by pair: `Qwen3VLProcessor._calculate_timestamps`."""
+    return mean_times([index / video_fps for index in indices], temporal_patch_size)
+
+
+def mean_times(times: list[float], temporal_patch_size: int = 2) -> list[float]:
+    """The mean of the first and the last time in each pair; an odd last frame is its own partner."""
+    times = times + [times[-1]] * (-len(times) % temporal_patch_size)
     last = temporal_patch_size - 1
     return [(times[i] + times[i + last]) / 2 for i in range(0, len(times), temporal_patch_size)]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def check_rate(option: str, value: Any) -> None:
+    """Raises QwenRefError if it is no rate (or None: not given)."""
+    if value is not None and not (is_number(value) and 1e-6 <= value <= 1e6):
+        raise QwenRefError(f"{option}: {value!r:.80} is not a number of frames a second")
+
+
+def checked_times(clip: Clip, times: Any) -> list[float]:
+    """Raises QwenRefError if they are not the ascending times of all frames."""
+    if not isinstance(times, list | tuple | np.ndarray) or np.ndim(times) != 1:
+        raise QwenRefError(f"{clip.name}: times: a {type(times).__name__} is no list of seconds")
+    for time in times:
+        if not (is_number(time) and 0 <= time < 1e9):
+            raise QwenRefError(f"{clip.name}: times: {time!r:.80} is not a number of seconds from 0 on")
+    if len(times) != clip.num_frames:
+        raise QwenRefError(f"{clip.name}: times: {len(times)} for {clip.num_frames} frames")
+    for earlier, later in itertools.pairwise(times):
+        if later < earlier:
+            raise QwenRefError(f"{clip.name}: times: {later} comes after {earlier}")
+    return [float(time) for time in times]
 
 
 def smart_resize_video(
@@ -217,25 +277,30 @@ def resize_frame(frame: Image.Image, height: int, width: int) -> np.ndarray:
     return np.asarray(across.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _open(source: VideoSource, frame_rate: float) -> Clip:
+def _open(source: VideoSource, transparency: str) -> Clip:
+    name = "the bytes"
+    if isinstance(source, str):
+        name, source = uri.name_of(source), uri.read_text(source, "video")
+    if isinstance(source, str | os.PathLike):
+        uri.check_path(source)
     if isinstance(source, bytes | bytearray):
-        return _open_file("the bytes", lambda: io.BytesIO(source))
+        return _open_file(name, lambda: io.BytesIO(source), transparency)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 4 or source.shape[3] != 3:
             raise QwenRefError(
                 f"the array: {source.dtype} {list(source.shape)} is not uint8 [T, H, W, 3], as a video is"
             )
-        return _open_images("the array", list(source), frame_rate)
+        return _open_images("the array", list(source), transparency)
     if isinstance(source, list | tuple):
-        return _open_images("the images", source, frame_rate)
+        return _open_images("the images", source, transparency)
     if not isinstance(source, str | os.PathLike):
         raise QwenRefError(f"a video: a {type(source).__name__} is no path, bytes, list of images or array")
     if os.path.isdir(source):
         frames = [entry for entry in Path(source).iterdir() if entry.suffix.lower() in FRAME_SUFFIXES]
         frames.sort(key=_natural_order)
-        return _open_images(str(source), frames, frame_rate)
+        return _open_images(str(source), frames, transparency)
     path = regular_file(source)
-    return _open_file(str(path), lambda: path.open("rb"))
+    return _open_file(str(path), lambda: path.open("rb"), transparency)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
@@ -244,21 +309,22 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 
-def _open_images(name: str, images: Sequence[ImageSource], frame_rate: float) -> Clip:
+def _open_images(name: str, images: Sequence[ImageSource], transparency: str) -> Clip:
     if not images:
         raise QwenRefError(f"{name}: holds no images")
-    first = read_image(images[0])
+    first = read_image(images[0], transparency)
 
     def read(indices: list[int], progress: Progress | None) -> Generator[Image.Image]:
         for index in indices:
-            image = read_image(images[index])
-            which = images[index] if isinstance(images[index], str | os.PathLike) else f"{name}: {index}"
-            _check_same_size(str(which), image, first.height, first.width)
+            image = read_image(images[index], transparency)
+            is_text = isinstance(images[index], str | os.PathLike)
+            which = name_of(images[index]) if is_text else f"{name}: {index}"
+            _check_same_size(which, image, first.height, first.width)
             yield image
             if progress:
                 progress(index + 1, indices[-1] + 1)
 
-    return Clip(name, len(images), frame_rate, first.height, first.width, read)
+    return Clip(name, len(images), None, first.height, first.width, read)
 
 
 def _check_same_size(name: str, image: Image.Image, height: int, width: int) -> None:
@@ -268,22 +334,20 @@ def _check_same_size(name: str, image: Image.Image, height: int, width: int) -> 
         )
 
 
-def _open_file(name: str, open_stream: Callable[[], BinaryIO]) -> Clip:
+def _open_file(name: str, open_stream: Callable[[], BinaryIO], transparency: str) -> Clip:
     with _decoder(name, open_stream) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise QwenRefError(f"{name}: frame rate: is not known")
         count = 0
-        if container.format.name.startswith(
-            "mov"
-        ):  # mp4: each packet is a frame, unless its edit list says no
+        if container.format.name.startswith("mov"):  # each packet is a frame, unless the edit list says no
             count = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
             container.seek(0)
         frames = container.decode(stream)
         first = next(frames, None)
         if first is None:
             raise QwenRefError(f"{name}: holds no frames")
-        height, width = _upright(first).shape[:2]
+        width, height = _upright(first, transparency).size
         num_frames = count or 1 + sum(1 for _ in frames)  # elsewhere packets may be hidden: decode to count
 
     def read(indices: list[int], progress: Progress | None) -> Generator[Image.Image]:
@@ -294,7 +358,7 @@ def _open_file(name: str, open_stream: Callable[[], BinaryIO]) -> Clip:
                 if n == index:
                     if frame.is_corrupt:
                         raise QwenRefError(f"{name}: frame {n}: is damaged")
-                    image = Image.fromarray(_upright(frame))
+                    image = _upright(frame, transparency)
                     _check_same_size(f"{name}: frame {n}", image, height, width)
                     yield image
                     index = next(wanted, -1)
@@ -307,10 +371,14 @@ def _open_file(name: str, open_stream: Callable[[], BinaryIO]) -> Clip:
     return Clip(name, num_frames, float(rate), height, width, read)
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """uint8 [H, W, 3], turned as the file says (phones film sideways and note the angle)."""
-    rgb = frame.to_ndarray(format="rgb24", threads=1)  # more threads would outlive the file
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))
+def _upright(frame: av.VideoFrame, transparency: str) -> Image.Image:
+    """RGB, turned as the file says (phones film sideways and note the angle)."""
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    pixels = frame.to_ndarray(  # [H, W, 3 or 4]; more threads would outlive the file
+        format="rgba" if has_alpha else "rgb24", threads=1
+    )
+    turned = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+    return flatten(Image.fromarray(turned), transparency)
 
 
 @contextmanager
@@ -322,13 +390,23 @@ def _decoder(
         if _is_cut_off(file):
             raise QwenRefError(f"{name}: is cut off: it ends before its last part does")
         try:
-            container = av.open(file, "r", options={"format_whitelist": FORMATS}, **ANY_TITLE)
-        except (av.FFmpegError, OSError, ValueError):
-            raise QwenRefError(f"{name}: is not an mp4, webm, gif or avi video, or a damaged one") from None
+            plugin: Any = iio.imopen(
+                file, "r", plugin="pyav", options={"format_whitelist": FORMATS}, **ANY_TITLE
+            )
+        except OSError as error:  # whatever went wrong, imageio makes it this
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from None
+            what = "is not an mp4, webm, gif or avi video, or a damaged one"
+            if isinstance(error.__cause__, IndexError):  # there is no first video stream
+                what = "holds no video that FFmpeg can decode"
+            raise QwenRefError(f"{name}: {what}") from None
         try:
-            with container:
-                stream = next(iter(container.streams.video), None)
-                if stream is None or stream.codec_context is None:
+            with plugin:
+                # imageio gives pixels alone. Which frames an edit list hides, which are damaged and how a
+                # frame is turned, PyAV says, whose container this is; nothing else reaches behind the plugin.
+                container = plugin._container
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
                     raise QwenRefError(f"{name}: holds no video that FFmpeg can decode")
                 check_decoded_size(name, stream.height, stream.width)
                 stream.thread_type = "AUTO"

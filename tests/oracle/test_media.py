@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as image_resize
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
@@ -28,8 +28,8 @@ VIDEO_PROCESSOR = Qwen3VLVideoProcessor(
 )
 
 
-def assert_same(ours, theirs):
-    patches = images.image_patches(images.read_image(ours))
+def assert_same(ours, theirs, transparency="white"):
+    patches = images.image_patches(images.read_image(ours, transparency))
     expected = PROCESSOR(images=[theirs], return_tensors="np")
     assert patches.grid_thw == tuple(expected["image_grid_thw"][0])
     assert patches.pixels.dtype == expected["pixel_values"].dtype == np.float32
@@ -114,10 +114,12 @@ def test_every_mode(tmp_path, name):
     image, options = FILES[name]
     path = tmp_path / name
     image.save(path, **options)
-    assert_same(path, str(path))  # a path each
-    assert_same(path.read_bytes(), str(path))
+    assert_same(path, str(path), "drop")  # a path each
+    assert_same(path.read_bytes(), str(path), "drop")
     with Image.open(path) as ours, Image.open(path) as theirs:  # an opened image each
         assert_same(ours, theirs)
+    with Image.open(path) as theirs:  # a file lies on white as an opened image does there
+        assert_same(path, ImageOps.exif_transpose(theirs))
 
 
 @pytest.mark.parametrize("array", [np.array(RGB), np.array(RGBA)], ids=["rgb", "rgba"])
@@ -155,6 +157,14 @@ def test_frames_and_times():
                 assert ours == expected.tolist()
                 times = Qwen3VLProcessor._calculate_timestamps(SimpleNamespace(), expected, rate, 2)
                 assert video.timestamps(ours, rate) == times
+
+
+def test_times_of_chosen_frames():
+    for total, rate, count in [(380, 30.0, 8), (1000, 29.97, 7), (90, 12.5, 33)]:
+        indices = np.linspace(0, total - 1, count).round().astype(int)
+        expected = Qwen3VLProcessor._calculate_timestamps(SimpleNamespace(), indices, rate, 2)
+        clip = np.zeros((count, 64, 64, 3), np.uint8)
+        assert video.read_video(clip, times=list(indices / rate)).timestamps == expected
 
 
 def test_a_minute_of_video_costs_what_transformers_says():

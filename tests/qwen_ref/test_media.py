@@ -1,25 +1,35 @@
+import base64
 import io
 import os
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import av
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
 
+from gguf_io import open_gguf
 from qwen_ref import QwenRefError
+from qwen_ref.config import read_vision_config
+from qwen_ref.media import images
 from qwen_ref.media.images import image_patches, image_tokens, read_image, smart_resize
+from qwen_ref.media.media import Limits, open_all
+from qwen_ref.media.parts import beside, user_message, without_sources
 from qwen_ref.media.patches import MEAN, SIZES, STD, cut_patches, video_values
 from qwen_ref.media.show import half_blocks
 from qwen_ref.media.video import (
+    _ebml_length,
     read_video,
     resize_frame,
     sample_frames,
     smart_resize_video,
     timestamps,
 )
+from qwen_ref.prompt import PromptEncoder
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 64, 96, 3), dtype=np.uint8)  # [T, H, W, C]
 
@@ -31,14 +41,11 @@ def encoded(image, form, **options):
 
 
 def write_video(path, frames, fps=8, codec="libx264", title=""):
-    with av.open(path, "w") as container:
-        container.metadata["title"] = title
-        stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+    with iio.imopen(path, "w", plugin="pyav") as file:
+        file.init_video_stream(codec, fps=fps, pixel_format="rgb8" if codec == "gif" else "yuv420p")
+        file.container_metadata["title"] = title
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+            file.write_frame(frame)
     return path
 
 
@@ -79,19 +86,16 @@ def test_what_an_image_costs(height, width, tokens):
     assert image_tokens(height, width) == tokens
 
 
-CLEAR_RED = Image.new("RGBA", (2, 2), (200, 0, 0, 0))
 GREY_16 = Image.fromarray(np.full((2, 2), 300, np.uint16))
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # a quarter turn clockwise for display
 RED_LEFT = Image.fromarray(np.uint8([[[255, 0, 0], [0, 0, 0]]]))
+RED_BELOW = RED_LEFT.transpose(Image.Transpose.ROTATE_90)
 
 
 @pytest.mark.parametrize(
     "source, first, last",
     [
-        (encoded(CLEAR_RED, "PNG"), (200, 0, 0), (200, 0, 0)),  # a file: transparency dropped
-        (CLEAR_RED, (255, 255, 255), (255, 255, 255)),  # an image or an array: laid on white
-        (np.array(CLEAR_RED), (255, 255, 255), (255, 255, 255)),
         (bytearray(encoded(RED_LEFT, "PNG")), (255, 0, 0), (0, 0, 0)),
         (encoded(GREY_16, "PNG"), (255, 255, 255), (255, 255, 255)),  # 16 bits: clipped
         (np.uint8([[7, 9]]), (7, 7, 7), (9, 9, 9)),
@@ -100,20 +104,12 @@ RED_LEFT = Image.fromarray(np.uint8([[[255, 0, 0], [0, 0, 0]]]))
             (255, 0, 0),
             (0, 0, 0),
         ),
-        (encoded(RED_LEFT.transpose(Image.Transpose.ROTATE_90), "PNG", exif=TURNED), (255, 0, 0), (0, 0, 0)),
+        (encoded(RED_BELOW, "PNG", exif=TURNED), (255, 0, 0), (0, 0, 0)),
+        (Image.open(io.BytesIO(encoded(RED_BELOW, "PNG", exif=TURNED))), (0, 0, 0), (255, 0, 0)),
         (encoded(RED_LEFT, "TIFF", exif=TURNED), (255, 0, 0), (0, 0, 0)),
+        (Image.new("RGB", (200, 1), (1, 2, 3)), (1, 2, 3), (1, 2, 3)),  # just not too thin
     ],
-    ids=[
-        "alpha-file",
-        "alpha-image",
-        "alpha-array",
-        "bytearray",
-        "16-bit",
-        "grey-array",
-        "animated",
-        "exif",
-        "exif-tiff",
-    ],
+    ids=["bytearray", "16-bit", "grey-array", "animated", "exif", "exif-image", "exif-tiff", "thin"],
 )
 def test_sources(source, first, last):
     image = read_image(source)
@@ -122,24 +118,91 @@ def test_sources(source, first, last):
     assert image.getpixel((image.width - 1, image.height - 1)) == last
 
 
-def test_a_picture_is_as_it_was_when_it_was_given():
-    picture = Image.new("RGB", (4, 4), "red")
-    read = read_image(picture)
-    picture.paste("blue", (0, 0, 4, 4))
-    assert read.getpixel((0, 0)) == (255, 0, 0)
+# Transparency. (7, 50, 20) at 100 of 255 on white: 7 * 100 / 255 + 155 = 157.7, and so on.
+
+VEILED = Image.new("RGBA", (3, 70), (7, 50, 20, 100))  # more than are laid on white at once
+VEILED.paste((9, 9, 9, 0), (0, 0, 1, 70))
+ON_WHITE, GREY_ON_WHITE = (158, 175, 163), (168, 168, 168)  # of a luminance of 34: 168.3
 
 
-def png(width, height):
-    """A PNG that declares a size and holds nothing."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", b""),
-        (b"IEND", b""),
-    ]
+@pytest.mark.parametrize(
+    "source, white, drop",
+    [
+        (encoded(VEILED, "PNG"), ON_WHITE, (7, 50, 20)),
+        (encoded(VEILED, "WEBP", lossless=True, exact=True), ON_WHITE, (7, 50, 20)),
+        (encoded(VEILED, "TIFF"), ON_WHITE, (7, 50, 20)),
+        (encoded(VEILED.convert("LA"), "PNG"), GREY_ON_WHITE, (34, 34, 34)),
+        (encoded(VEILED.quantize(4), "PNG"), ON_WHITE, (7, 50, 20)),
+        (VEILED, ON_WHITE, (7, 50, 20)),
+        (VEILED.convert("RGBa"), ON_WHITE, None),  # multiplied by its alpha, so rounded
+        (VEILED.convert("LA"), GREY_ON_WHITE, (34, 34, 34)),
+        (VEILED.convert("LA").convert("La"), GREY_ON_WHITE, None),
+        (VEILED.quantize(4), ON_WHITE, (7, 50, 20)),  # a palette with alpha
+        (np.array(VEILED), ON_WHITE, (7, 50, 20)),
+    ],
+    ids="png webp tiff grey-png palette-png RGBA RGBa LA La P array".split(),
+)
+def test_what_is_transparent_lies_on_white_or_is_dropped(source, white, drop):
+    image = read_image(source)
+    assert [image.getpixel((x, 69)) for x in range(3)] == [(255, 255, 255), white, white]
+    dropped = read_image(source, "drop")
+    assert dropped.mode == "RGB" and dropped.getpixel((0, 0)) != (255, 255, 255)
+    assert drop is None or dropped.getpixel((2, 69)) == drop
+
+
+def png(width, height, depth=8, colour=2, rows=b"", **chunks):
+    """A PNG by hand; of no rows it declares a size and holds nothing."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    parts += [(name.encode(), content) for name, content in chunks.items()]
+    parts += [(b"IDAT", zlib.compress(rows) if rows else b""), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        for kind, data in parts
     )
+
+
+@pytest.mark.parametrize(
+    "depth, colour, row, clear, seen",
+    [
+        (1, 0, b"\x40", ">H 0", [255, 255]),  # grey, in bits: 0 1
+        (2, 0, b"\x60", ">H 1", [255, 170]),  # 1 2
+        (4, 0, b"\x56", ">H 5", [255, 102]),  # 5 6
+        (8, 0, b"\5\6", ">H 5", [255, 6]),
+        (16, 0, b"\0\5\0\6", ">H 5", [255, 6]),
+        (8, 2, b"\5\5\5\6\6\6", ">HHH 5 5 5", [255, 6]),
+        (16, 2, b"\5\0" * 3 + b"\6\0" * 3, ">HHH 1280 1280 1280", [255, 6]),
+        (8, 3, b"\1\0", ">BB 255 0", [255, 6]),  # a palette
+        (16, 4, b"\5\0\0\0\6\0\xff\xff", None, [255, 6]),  # grey and alpha
+        (16, 6, b"\5\0" * 3 + b"\0\0" + b"\6\0" * 3 + b"\xff\xff", None, [255, 6]),
+    ],
+)
+def test_transparency_in_every_kind_of_png(depth, colour, row, clear, seen):
+    chunks = {"PLTE": b"\6\6\6\5\5\5"} if colour == 3 else {}
+    if clear:
+        form, *values = clear.split()
+        chunks["tRNS"] = struct.pack(form, *map(int, values))
+    content = png(2, 1, depth, colour, b"\0" + row, **chunks)
+    for source in content, Image.open(io.BytesIO(content)):
+        assert np.array(read_image(source))[0].tolist() == [[value] * 3 for value in seen]
+
+
+def test_what_is_larger_than_the_memory_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_DECODED_PIXELS", 12)
+    assert read_image(encoded(Image.new("RGB", (4, 3)), "PNG")).size == (4, 3)
+    with pytest.raises(QwenRefError, match=r"13 × 1 is over 12 pixels"):
+        read_image(encoded(Image.new("RGB", (13, 1)), "PNG"))
+    clip = write_video(tmp_path / "a.mp4", NOISE[:2])
+    with pytest.raises(QwenRefError, match=r"a\.mp4: size: 96 × 64 is over 12 pixels"):
+        read_video(clip)
+
+
+def test_a_picture_is_as_it_was_when_it_was_given():
+    picture = Image.new("RGB", (4, 4), "red")
+    array = np.array(picture)
+    read = [read_image(picture), read_image(array)]
+    picture.paste("blue", (0, 0, 4, 4))
+    array[:] = 0
+    assert [image.getpixel((0, 0)) for image in read] == [(255, 0, 0)] * 2
 
 
 @pytest.mark.parametrize(
@@ -208,6 +271,10 @@ def test_frames_times_and_sizes():
     assert len(sample_frames(480, 8.0, fps=2)) == 120
     assert sample_frames(3, 30.0) == [0, 1, 2]  # never more than there are
     assert len(sample_frames(100_000, 30.0)) == 768
+    assert sample_frames(8, 24.0) == [0, 2, 5, 7]  # four at least: 0, 2.33, 4.67 and 7
+    assert sample_frames(6, 24.0, max_frames=3) == [0, 2, 5]  # 2.5: half to even; the most before the least
+    assert sample_frames(100, 4.0, min_frames=51)[1] == 2 and len(sample_frames(11, 4.0, fps=2)) == 5
+    assert sample_frames(6, 24.0, fps=1e6) == list(range(6))
     assert timestamps([0, 4, 8], 8.0) == [0.25, 1.0]  # an odd last frame is its own partner
     assert smart_resize_video(480, 720, 1280) == (160, 288)  # 240 * 5 * 9 = 10,800 tokens
     assert smart_resize(720, 1280) == (704, 1280)
@@ -234,6 +301,9 @@ def test_a_file_its_bytes_and_its_frames_are_one_video(tmp_path, name, codec):
         decoded = np.array([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     pixels = list(video.patches())
     np.testing.assert_array_equal(pixels, list(read_video(path.read_bytes(), fps=2.5).patches()))
+    seen = []
+    list(video.patches(lambda done, total: seen.append((done, total))))
+    assert seen == [(n, 12) for n in range(1, 13)]
     np.testing.assert_array_equal(pixels, list(read_video(decoded, fps=2.5, frame_rate=5).patches()))
 
 
@@ -248,6 +318,10 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
         list(read_video(list(NOISE), fps=24).patches()),
     )
     assert seen == [(n, 12) for n in range(1, 13)]
+    seen.clear()
+    some = read_video(tmp_path, max_frames=3, frame_rate=1)
+    list(some.patches(lambda done, total: seen.append((done, total))))
+    assert some.indices == [0, 6, 11] and seen == [(1, 12), (7, 12), (12, 12)]
 
 
 def test_a_title_in_an_unknown_encoding(tmp_path):
@@ -265,17 +339,55 @@ def test_a_reader_that_stops_early_leaves_nothing_open(mp4):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_video_filmed_upright_is_turned(mp4):
+@pytest.mark.parametrize(
+    "matrix, turns", [((0, 1, -1, 0, 64, 0), -1), ((-1, 0, 0, -1, 96, 64), 2), ((0, -1, 1, 0, 0, 96), 1)]
+)
+def test_a_video_filmed_upright_is_turned(mp4, matrix, turns):
     content = bytearray(mp4.read_bytes())
-    matrix = content.index(b"tkhd") + 44  # of the track header: how to turn the picture
-    assert struct.unpack_from(">9i", content, matrix)[::4] == (1 << 16, 1 << 16, 1 << 30)
-    struct.pack_into(">9i", content, matrix, 0, 1 << 16, 0, -1 << 16, 0, 0, 64 << 16, 0, 1 << 30)
+    at = content.index(b"tkhd") + 44  # of the track header: how to turn the picture
+    assert struct.unpack_from(">9i", content, at)[::4] == (1 << 16, 1 << 16, 1 << 30)
+    a, b, c, d, x, y = (n << 16 for n in matrix)
+    struct.pack_into(">9i", content, at, a, b, 0, c, d, 0, x, y, 1 << 30)
     turned = read_video(bytes(content), fps=8)
-    assert (turned.clip.height, turned.clip.width) == (96, 64)
+    assert (turned.clip.height, turned.clip.width) == ((64, 96) if turns == 2 else (96, 64))
     with av.open(mp4) as container:
-        frames = [np.rot90(f.to_ndarray(format="rgb24"), -1) for f in container.decode(video=0)]
+        frames = [np.rot90(f.to_ndarray(format="rgb24"), turns) for f in container.decode(video=0)]
     expected = read_video(frames, fps=8, frame_rate=8).patches()
     np.testing.assert_array_equal(list(turned.patches()), list(expected))
+
+
+def test_frames_that_an_edit_list_hides(mp4):
+    """They are decoded, since others build on them, but they are no frames of the clip."""
+    content = bytearray(mp4.read_bytes())
+    at = content.index(b"elst") + 12  # a duration, and where in the media the clip begins
+    duration, begin = struct.unpack_from(">ii", content, at)
+    frame = duration // 12
+    assert duration > 0
+    scale = struct.unpack_from(">i", content, content.index(b"mdhd") + 16)[0] // 8  # one frame of it
+    struct.pack_into(">ii", content, at, duration - 3 * frame, begin + 3 * scale)
+    clip = read_video(bytes(content), fps=8)
+    assert clip.clip.num_frames == 9
+    whole = list(read_video(mp4, fps=8).clip.read(list(range(12)), None))
+    for shown, frame in zip(clip.clip.read(list(range(9)), None), whole[3:], strict=True):
+        np.testing.assert_array_equal(shown, frame)
+
+
+def test_what_is_transparent_in_a_clip_lies_on_white_too(tmp_path):
+    frames = np.zeros((2, 64, 64, 4), np.uint8)
+    frames[..., :32, :] = (9, 8, 7, 255)
+    with iio.imopen(tmp_path / "a.mov", "w", plugin="pyav") as file:
+        file.init_video_stream("png", fps=8, pixel_format="rgba")
+        for frame in frames:
+            file.write_frame(frame, pixel_format="rgba")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for n, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{n}.png")
+    for source in tmp_path / "a.mov", folder:
+        for transparency, seen in ("white", (255, 255, 255)), ("drop", (0, 0, 0)):
+            clip = read_video(source, transparency=transparency).clip
+            shown = [[f.getpixel((0, 0)), f.getpixel((63, 63))] for f in clip.read([0, 1], None)]
+            assert shown == [[(9, 8, 7), seen]] * 2
 
 
 def test_frames_are_resized_across_then_down():
@@ -287,7 +399,9 @@ def test_frames_are_resized_across_then_down():
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.webm", "libvpx"), ("a.gif", "gif")])
+@pytest.mark.parametrize(
+    "name, codec", [("a.mp4", "libx264"), ("a.webm", "libvpx"), ("a.gif", "gif"), ("a.avi", "mpeg4")]
+)
 def test_videos_that_are_cut_off(tmp_path, capfd, name, codec, keep):
     path = write_video(tmp_path / name, NOISE, codec=codec)
     content = path.read_bytes()
@@ -295,6 +409,43 @@ def test_videos_that_are_cut_off(tmp_path, capfd, name, codec, keep):
     with pytest.raises(QwenRefError, match=f"^{path}: is (cut off|not an mp4)"):
         read_video(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_files_whose_last_part_is_whole(tmp_path, mp4):
+    """A box with a 64-bit length, a length left open, padding: nothing is missing there."""
+    boxed = mp4.read_bytes() + struct.pack(">I4sQ8x", 1, b"free", 24)
+    assert read_video(boxed).clip.num_frames == 12
+    with pytest.raises(QwenRefError, match="is cut off"):
+        read_video(boxed[:-1])
+    assert (
+        read_video(mp4.read_bytes() + struct.pack(">I4s9x", 0, b"free")).clip.num_frames == 12
+    )  # to the end
+    live = write_video(tmp_path / "a.webm", NOISE, codec="libvpx").read_bytes()
+    segment = live.index(b"\x18\x53\x80\x67") + 4
+    live = live[:segment] + b"\x01" + b"\xff" * 7 + live[segment + 8 :]
+    assert read_video(live).clip.num_frames == 12
+    avi = write_video(tmp_path / "a.avi", NOISE, codec="mpeg4").read_bytes()
+    assert read_video(avi).clip.num_frames == 12
+    with pytest.raises(QwenRefError, match="is cut off"):
+        read_video(avi[:-1])
+    gif = write_video(tmp_path / "a.gif", NOISE, codec="gif").read_bytes()
+    assert read_video(gif + b"\0" * 63).clip.num_frames == read_video(gif + b"\r\n").clip.num_frames == 12
+
+
+@pytest.mark.parametrize(
+    "stored, begin, length",
+    [
+        (b"\x81", 1, 1),
+        (b"\x40\x02", 2, 2),
+        (b"\x01" + b"\0" * 5 + b"\1\2", 8, 258),
+        (b"\xff", 1, 0),  # left open
+        (b"\x40", 0, 0),  # its second byte is missing
+        (b"\0" * 8, 0, 0),
+        (b"", 0, 0),
+    ],
+)
+def test_lengths_in_a_webm(stored, begin, length):
+    assert _ebml_length(io.BytesIO(b"ab" + stored), 2) == (2 + begin, length)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +468,16 @@ def test_a_damaged_video(mp4, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_frame_that_ffmpeg_patches_over(tmp_path):
+    """It would be shown without a word."""
+    content = bytearray(write_video(tmp_path / "a.avi", NOISE, codec="mpeg4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    clip = read_video(bytes(content), fps=8)
+    with pytest.raises(QwenRefError, match=r"the bytes: frame \d+: is damaged"):
+        list(clip.patches())
+
+
 @pytest.mark.parametrize(
     "source, options, words",
     [
@@ -329,9 +490,19 @@ def test_a_damaged_video(mp4, capfd):
         (NOISE, dict(fps=-1.0), "fps: -1"),
         (NOISE, dict(fps=float("nan")), "fps: nan"),
         (NOISE, dict(frame_rate=0), "frame_rate: 0"),
+        (NOISE, dict(frame_rate=10**400), "frame_rate: 1000"),
+        (NOISE, dict(fps=True), "fps: True"),
+        (NOISE, dict(times=[0.0] * 11), "the array: times: 11 for 12 frames"),
+        (NOISE, dict(times=[*range(11), 9]), "the array: times: 9 comes after 10"),
+        (NOISE, dict(times=[-1, *range(11)]), "the array: times: -1 is not a number of seconds"),
+        (NOISE, dict(times=[*range(11), float("nan")]), "the array: times: nan is not"),
+        (NOISE, dict(times=[*range(11), "12"]), "the array: times: '12' is not"),
+        (NOISE, dict(times="0,1"), "the array: times: a str is no list"),
         (NOISE[0], {}, "is not uint8 \\[T, H, W, 3\\]"),
         (NOISE[:, :1, :].repeat(3, axis=2), {}, "over 200 times"),
         ([NOISE[0], NOISE[0, :32]], {}, "the images: 1: size: 96 × 32 is not that of the first"),
+        ([NOISE[0], NOISE[0, :, :64]], {}, "the images: 1: size: 64 × 64 is not that of the first"),
+        ([NOISE[0], NOISE[0].transpose(1, 0, 2)], {}, "the images: 1: size: 64 × 96 is not that of the"),
         ("nowhere.mp4", {}, "nowhere.mp4: cannot be read: No such file"),
     ],
 )
@@ -343,3 +514,240 @@ def test_videos_that_are_refused(source, options, words):
 def test_an_empty_folder(tmp_path):
     with pytest.raises(QwenRefError, match=f"^{tmp_path}: holds no images"):
         read_video(tmp_path)
+
+
+# In messages
+
+
+@pytest.fixture(scope="module")
+def opened(fixtures):
+    """Messages or one part -> its pictures and clips, as the tiny model's vision file has them cut."""
+    config = read_vision_config(open_gguf(fixtures / "mmproj-tiny.gguf"))
+
+    def opened(given, limits=None):
+        messages = [{"role": "user", "content": [given]}] if isinstance(given, dict) else given
+        return open_all(messages, limits, lambda: config)
+
+    return opened
+
+
+def data_uri(content, kind="image/png", head="data:"):
+    return f"{head}{kind};base64,{base64.b64encode(content).decode()}"
+
+
+SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"
+URI = data_uri(SHAPES.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "part, name",
+    [
+        ({"type": "image", "image": URI}, "the data URI"),
+        ({"type": "image_url", "image_url": {"url": URI, "detail": "auto"}}, "the data URI"),
+        ({"image_url": URI.replace("data:", "DATA:")}, "the data URI"),
+        ({"type": "image", "url": URI.replace("+", "%2B")}, "the data URI"),
+        ({"type": "image", "url": f"file://{SHAPES}".replace("s.png", "%73.png")}, str(SHAPES)),
+        ({"type": "image", "path": SHAPES}, str(SHAPES)),
+        ({"type": "image", "base64": base64.encodebytes(SHAPES.read_bytes()).decode()}, "the bytes"),
+        ({"type": "image", "base64": URI, "video": None, "text": None}, "the data URI"),
+    ],
+)
+def test_ways_to_give_a_picture(opened, part, name):
+    (media,) = opened(part)
+    assert media.name == name and media.shape.grid == (1, 8, 8)
+    np.testing.assert_array_equal(media.image, read_image(SHAPES))
+    template = without_sources([{"role": "user", "content": [part, {"type": "text", "image": None}]}])
+    assert template == [{"role": "user", "content": [{"type": "image"}, {"type": "text"}]}]
+
+
+def test_a_clip_as_a_data_uri(opened, mp4):
+    (media,) = opened({"type": "video_url", "video_url": {"url": data_uri(mp4.read_bytes(), "video/mp4")}})
+    assert media.name == "the data URI"
+    np.testing.assert_array_equal(list(media.patches(None)), list(read_video(mp4).patches()))
+
+
+LONG = "QUJD" * 2000
+
+
+@pytest.mark.parametrize(
+    "part, words",
+    [
+        ({"image": "http://a/b.png"}, "http://a/b.png: a picture is not fetched; save it and give the file"),
+        ({"type": "image_url", "image_url": {"url": "HTTPS://a/b"}}, "HTTPS://a/b: a picture is not fetched"),
+        ({"video": "s3://a/b.mp4"}, "s3://a/b.mp4: a clip is not fetched"),
+        ({"image": "file://host/b.png"}, "file://host/b.png: names a computer"),
+        ({"image": LONG}, r"QUJDQUJD.*… \(8,000 characters\): is no file; base64 belongs in a data:TYPE"),
+        ({"video": LONG}, "characters.: is no file"),
+        ({"path": Path(LONG), "type": "image"}, "characters.: is no file"),
+        ({"video": Path(LONG)}, "characters.: is no file"),
+        ({"image": "file:///" + LONG}, "characters.: is no file"),
+        ({"video": [LONG, LONG]}, "characters.: is no file"),
+        ({"image": "data:image/png;base64," + LONG}, "the data URI: is not an image"),
+        ({"image": "data:image/png;base64,!" + LONG}, "the data URI: its base64 is damaged or cut off"),
+        ({"image": "data:image/png;base64,\ud800" + LONG}, "the data URI: its base64 is damaged or cut off"),
+        ({"image": "data:image/png;base64,Q" + LONG}, "the data URI: its base64 is damaged or cut off"),
+        ({"image": "data:image/png," + LONG}, "the data URI: is not in base64"),
+        ({"image": "data:" + LONG}, "the data URI: is not data:TYPE;base64"),
+        ({"image": "data:;base64," + LONG}, "the data URI: its type '' is not that of a picture"),
+        ({"image": "data:video/mp4;base64," + LONG}, "its type 'video/mp4' is not that of a picture"),
+        ({"video": "data:image/png;base64," + LONG}, "its type 'image/png' is not that of a clip"),
+        ({"video": "data:video/mp4;base64," + LONG}, "the data URI: is not an mp4"),
+        ({"image": "data:image/png;charset=utf-8;base64," + LONG}, "the data URI: charset=utf-8: a picture"),
+        ({"video": [URI, data_uri(encoded(RED_LEFT, "PNG"))]}, "^the data URI: size: 2 × 1 is not that of"),
+        ({"type": "image", "base64": "Q" + LONG}, "message 1: part 1: base64: its base64 is damaged"),
+        ({"type": "image", "url": "a.png"}, "part 1: url: a.png: is no URL; a file goes into 'image'"),
+        ({"type": "image_url", "image_url": {"url": URI, "detail": "low"}}, "image_url: detail: 'low' is"),
+        ({"type": "image_url", "image_url": {"url": URI, "size": 1}}, "image_url: size: there is no such"),
+        ({"type": "image_url", "image_url": {}}, "image_url: a NoneType is no text"),
+        ({"type": "image"}, "part 1: image: a content part of this type holds no 'image'"),
+        ({"image": SHAPES, "video": "a.mp4"}, "part 1: video: a part of type image has no such field"),
+        ({"type": "text", "text": "x", "image": SHAPES}, "part 1: image: a part of type 'text' may not hold"),
+        ({"type": "image", "image": SHAPES, "text": "x"}, "part 1: text: a part of type image has no such"),
+        ({"image": SHAPES, "url": URI}, "part 1: image and url: a part is one picture"),
+        ({"image": SHAPES, "fps": 2}, "part 1: fps: a part of type image has no such field"),
+        ({"image": SHAPES, "max_image_tokens": "9"}, "part 1: max_image_tokens: '9' is not a whole number"),
+        ({"image": SHAPES, "transparency": "black"}, "transparency: 'black' is not one of white, drop"),
+        ({"video": NOISE, "colour": 2}, "message 1: part 1: colour: a part of type video has no such field"),
+        ({"video": NOISE, "times": [0] * 12, "fps": 2}, "part 1: fps: does nothing beside times"),
+        ({"video": NOISE, "times": [0] * 12, "max_frames": 2}, "max_frames: does nothing beside times"),
+        ({"video": NOISE, "min_frames": 5, "max_frames": 4}, "min_frames: 5 is more than max_frames, 4"),
+        ({"video": NOISE, "frame_rate": -2}, "frame_rate: -2 is not a number of frames"),
+    ],
+)  # fmt: skip
+def test_parts_that_are_refused(opened, part, words):
+    with pytest.raises(QwenRefError, match=words) as error:
+        [list(media.patches(None)) for media in opened(part)]
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_the_number_of_the_message_and_of_the_part(opened):
+    messages = [{"role": "user", "content": "x"}]
+    messages.append(
+        {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "video", "size": 1}]}
+    )
+    with pytest.raises(QwenRefError, match=r"^message 2: part 2: video: "):
+        opened(messages)
+
+
+@pytest.mark.parametrize("option, value", [("times", [0.0] * 12), ("frame_rate", 2)])
+def test_a_file_has_its_own_times(opened, mp4, option, value):
+    with pytest.raises(QwenRefError, match=f"^{mp4}: {option}: the file has times of its own"):
+        opened({"video": mp4, option: value})
+
+
+def test_chosen_frames_are_all_kept_with_their_times(opened, fixtures, caplog, tmp_path):
+    """8 of 380 frames at 30 a second, as transformers times them."""
+    times = [index / 30 for index in (0, 54, 108, 162, 217, 271, 325, 379)]
+    for n in range(8):
+        Image.fromarray(NOISE[n]).save(tmp_path / f"{n}.png")
+    expected = list(read_video(NOISE[:8], fps=24).patches())
+    for source in NOISE[:8], list(NOISE[:8]), tmp_path:
+        (media,) = opened({"type": "video", "video": source, "times": times}, Limits(fps=1, max_frames=2))
+        np.testing.assert_array_equal(list(media.patches(None)), expected)
+        assert np.allclose(media.shape.timestamps, [0.9, 4.5, 8.1, 11.7], atol=0.04) and not caplog.records
+    message = user_message("x", videos=[{"video": NOISE[:8], "times": times}])
+    prompts = PromptEncoder(open_gguf(fixtures / "tiny.gguf"))
+    text = prompts.encode(without_sources([message]), shapes=[media.shape]).text
+    assert re.findall("<[0-9].*?>", text) == [
+        "<0.9 seconds>",
+        "<4.5 seconds>",
+        "<8.1 seconds>",
+        "<11.7 seconds>",
+    ]
+    (odd,) = opened({"video": NOISE[:3], "times": [1, 2, 4]})
+    assert odd.shape.timestamps == (1.5, 4.0)
+
+
+def test_frames_left_out_on_a_guess_are_told(opened, caplog):
+    opened({"video": list(NOISE[:8])})
+    assert caplog.messages == [
+        "the images: 8 frames, taken as 24 a second, of which 4 are looked at; give their times to keep all, "
+        "or their frame rate"
+    ]
+    caplog.clear()
+    (media,) = opened({"video": list(NOISE[:8]), "frame_rate": 4})
+    assert media.shape.timestamps == (0.25, 1.5) and not caplog.records  # frames 0, 2, 5 and 7
+    opened({"video": NOISE[:4]})
+    assert not caplog.records
+
+
+def test_a_part_comes_before_the_limits(opened, tmp_path):
+    Image.fromarray(NOISE[0]).save(tmp_path / "a.png")
+    limits = Limits(max_image_tokens=4, max_video_tokens=6, fps=24)
+    clip = {"video": NOISE, "frame_rate": 24}
+    parts = [{"image": SHAPES}, {"image": SHAPES, "max_image_tokens": 16}, clip, clip | {"fps": 8}]
+    parts += [clip | {"max_frames": 2}, clip | {"max_video_tokens": 24}, clip | {"fps": 1, "min_frames": 6}]
+    grids = [media.shape.grid for media in opened([{"role": "user", "content": parts}], limits)]
+    assert grids == [(1, 2, 2), (1, 4, 4), (6, 1, 1), (2, 1, 2), (1, 2, 3), (6, 1, 2), (3, 1, 1)]
+
+
+def test_transparency_of_a_part(opened):
+    clear = np.zeros((32, 32, 4), np.uint8)
+    for part in {"image": clear}, {"video": [clear, clear]}:
+        limits = Limits(transparency="drop")
+        for given in opened(part | {"transparency": "drop"}), opened(part, limits):
+            assert (next(given[0].patches(None)) == -1).all()
+        assert (next(opened(part | {"transparency": "white"}, limits)[0].patches(None)) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "part, grid, told",
+    [
+        (
+            {"image": Image.new("RGB", (100, 20_000)), "max_image_tokens": 10},
+            (1, 44, 1),
+            "the image: max_image_tokens: 10 cannot be kept by 100 × 20000 pixels, which become 44 tokens",
+        ),
+        ({"image": Image.new("RGB", (40, 40)), "max_image_tokens": 10}, (1, 3, 3), None),  # not 4 × 4
+        ({"image": Image.new("RGB", (40, 40)), "max_image_tokens": 1}, (1, 1, 1), None),
+        (
+            {"video": NOISE, "times": range(12), "max_video_tokens": 5},
+            (6, 1, 1),
+            "the array: max_video_tokens: 5 cannot be kept by 96 × 64 pixels in 6 time steps, which become 6 "
+            "tokens",
+        ),
+        ({"video": NOISE, "times": range(12), "max_video_tokens": 6}, (6, 1, 1), None),
+        (
+            {"video": NOISE[:5], "times": range(5), "max_video_tokens": 12},  # transformers rounds 5 to 4
+            (3, 2, 3),
+            "the array: max_video_tokens: 12 cannot be kept by 96 × 64 pixels in 3 time steps, which become "
+            "18 tokens",
+        ),
+        ({"video": NOISE[:5], "frame_rate": 2, "min_frames": 5}, (3, 2, 3), None),
+        (
+            {"video": NOISE[:5], "frame_rate": 2, "min_frames": 6},
+            (3, 2, 3),
+            "the array: min_frames: 6 are wanted, but there are 5",
+        ),
+    ],
+)
+def test_a_limit_is_kept_or_it_is_told(opened, caplog, part, grid, told):
+    part = {name: list(value) if isinstance(value, range) else value for name, value in part.items()}
+    (media,) = opened(part)
+    assert media.shape.grid == grid and caplog.messages == ([told] if told else [])
+    patches = np.concatenate(list(media.patches(None)))
+    assert len(patches) == np.prod(media.grid_thw) == 4 * media.shape.num_tokens
+
+
+def test_paths_in_a_file_of_messages_are_beside_it():
+    parts = [{"image": "a.png"}, {"video": ["1.png", "2.png"]}, {"type": "image", "path": "a.png"}]
+    whole = [{"image": "/a.png"}, {"image": "file:///a.png"}, {"image": URI}, {"video": "HTTP://a/b"}]
+    message = {"role": "user", "content": [*parts, *whole, {"type": "text", "text": "a.png", "path": "b"}]}
+    expected = [{"image": "c/a.png"}, {"video": ["c/1.png", "c/2.png"]}, {"type": "image", "path": "c/a.png"}]
+    expected += [dict(part) for part in message["content"][3:]]
+    beside(Path("c"), [{"role": "system", "content": "x"}, message])
+    assert message["content"] == expected
+
+
+@pytest.mark.parametrize("given", [{"type": "text", "text": "x"}, {"type": "video", "video": "a.mp4"}])
+def test_what_is_no_picture_among_the_pictures(given):
+    with pytest.raises(QwenRefError, match=f"images: number 1 is a part of type '{given['type']}'"):
+        user_message("x", images=[given])
+
+
+@pytest.mark.parametrize("options", [dict(max_frames=0), dict(min_frames=1.5), dict(max_image_tokens=True)])
+def test_limits_that_make_no_sense(opened, options):
+    with pytest.raises(QwenRefError, match=f"{next(iter(options))}: .* is not a whole number from 1 on"):
+        Limits(**options)
+    with pytest.raises(QwenRefError, match="limits: a dict is no"):
+        opened({"image": SHAPES}, options)

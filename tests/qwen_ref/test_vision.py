@@ -217,10 +217,11 @@ def test_command_line(fixtures, model, golden, tmp_path):
         Image.fromarray(frame).save(clip / f"{n}.png")
     options = ["--image", pictures[0], "--video", clip, "--image", pictures[1], "--max-image-tokens", "20"]
     command = [sys.executable, "-m", "qwen_ref", "generate", "--model", fixtures / "tiny.gguf", *options]
-    command += ["--prompt", "What?", "--seed", "1", "-n", "4", "--json"]
+    command += ["--frame-times", "0,1,2,4.5", "--prompt", "What?", "--seed", "1", "-n", "4", "--json"]
     told = subprocess.run(command, capture_output=True, text=True)
     limits = Limits(max_image_tokens=20)
-    expected = model.generate("What?", images=pictures, videos=[clip], limits=limits, seed=1, max_tokens=4)
+    clips = [{"video": clip, "times": [0, 1, 2, 4.5]}]
+    expected = model.generate("What?", images=pictures, videos=clips, limits=limits, seed=1, max_tokens=4)
     list(expected)
     report = json.loads(told.stdout)
     assert report["prompt_token_ids"] == expected.prompt_ids and report["token_ids"] == expected.token_ids

@@ -1,0 +1,77 @@
+"""What text may stand for a picture or a clip: a path, a file:// URL, or a data: URI, which holds it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from urllib.parse import unquote, unquote_to_bytes
+
+from qwen_ref.errors import QwenRefError
+
+LONG = 255  # characters that a sentence repeats; base64 given as a path has more
+KINDS = {"image": ("image/",), "video": ("video/", "image/gif")}  # how a data URI's media type begins
+WHAT = {"image": "a picture", "video": "a clip"}
+
+
+def name_of(text: str) -> str:
+    """What the text is called in a sentence. What a data URI holds is never repeated."""
+    if text[:5].lower() == "data:":
+        return "the data URI"
+    if text[:7].lower() == "file://":
+        text = unquote(text[7:])
+    return _shortened(text)
+
+
+def read_text(text: str, kind: str) -> str | bytes:
+    """A path, or the bytes that a data URI holds. `kind` is "image" or "video".
+
+    Nothing is fetched. Of a data URI only base64 is read, and no parameter but that; its media type must be
+    the kind's, the bytes say which picture or clip it is. In a file:// URL, %20 and the like are decoded.
+    Raises QwenRefError.
+    """
+    name = name_of(text)
+    if text[:5].lower() == "data:":
+        return _from_data_uri(text[5:], kind)
+    if text[:7].lower() == "file://":
+        path = text[7:].removeprefix("localhost")
+        if not path.startswith("/"):
+            raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")
+        return unquote(path)
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
+        raise QwenRefError(f"{name}: {WHAT[kind]} is not fetched; save it and give the file")
+    return text
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raises QwenRefError for what is too long for a path and is none; its sentence is short."""
+    text = str(path)
+    if len(text) > LONG and not os.path.exists(path):
+        raise QwenRefError(f"{_shortened(text)}: is no file; base64 belongs in a data:TYPE;base64,… URI")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONG else f"{text[:40]}… ({len(text):,} characters)"
+
+
+def from_base64(name: str, text: str | bytes) -> bytes:
+    """White space in it does not matter. Raises QwenRefError, which does not repeat it."""
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except ValueError as error:
+        raise QwenRefError(f"{name}: its base64 is damaged or cut off: {error}") from None
+
+
+def _from_data_uri(rest: str, kind: str) -> bytes:
+    head, comma, data = rest.partition(",")
+    if not comma or len(head) > LONG:
+        raise QwenRefError("the data URI: is not data:TYPE;base64,… with a comma before the data")
+    media_type, *parameters = (field.strip().lower() for field in head.split(";"))
+    if not media_type.startswith(KINDS[kind]):
+        raise QwenRefError(f"the data URI: its type {media_type!r:.40} is not that of {WHAT[kind]}, {kind}/…")
+    if parameters[-1:] != ["base64"]:
+        raise QwenRefError("the data URI: is not in base64")
+    if len(parameters) > 1:
+        raise QwenRefError(f"the data URI: {parameters[0]:.40}: {WHAT[kind]} has no such parameter")
+    return from_base64("the data URI", unquote_to_bytes(data.encode(errors="replace")))
