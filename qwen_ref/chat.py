@@ -130,7 +130,6 @@ class ChatTemplate:
         guarded = [_guard_message(message, guard) for message in messages]
         guarded_tools = _map_strings(tools, guard)
         begun = messages[-1] if messages[-1]["role"] == "assistant" else None
-        asked = guarded if begun is None else guarded[:-1]
         if begun is not None:
             _mark_end(guarded[-1], len(messages) - (system is not None), end + " ")
 
@@ -144,14 +143,14 @@ class ChatTemplate:
             return before if after.startswith(" ") else before.rstrip()  # as transformers: it was trimmed
 
         text = rendered(thinking)
-        thinks = begun is None and text.endswith(THINKS)
+        thinks = text.endswith(THINKS)
         if thinking is not None and text == rendered(not thinking) and (begun or thinks != thinking):
             raise QwenRefError(
                 "thinking: it changes nothing where the assistant's last message is continued"
                 if begun
                 else f"thinking: the chat template of {self._path} knows no such choice"
             )
-        unasked = self.render(asked, guarded_tools).endswith(THINKS)
+        unasked = self.render(guarded, guarded_tools).endswith(THINKS)
         text, token_ids = show(text), list[int]()
         for i, piece in enumerate(self._tokenizer.cut(text)):  # text, token, text, …
             if i % 2:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from qwen_ref import QwenRefError
 from qwen_ref.chat import MARKS, ChatTemplate, in_thought, read_answer
 from qwen_ref.messages import check_messages
 from qwen_ref.prompt import PromptEncoder
-from qwen_ref.tokenizer import Tokenizer
+from qwen_ref.tokenizer import Tokenizer, any_of
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,7 @@ def test_nothing_else_can_either(chat, place):
 def test_a_users_text_in_the_tags_of_a_tool_is_a_users_text(chat):
     text = "<tool_response>\nx</tool_response>"
     assert chat.encode(user(text)).text.startswith(f"<|im_start|>user\n{text}<|im_end|>\n")
+    assert structure(chat, chat.encode(user("<think>a</think>b"))) == structure(chat, chat.encode(user("x")))
 
 
 @pytest.mark.parametrize(
@@ -149,12 +151,14 @@ def test_of_an_earlier_answer_only_the_thought_that_it_begins_with_goes(chat, co
 
 def test_a_thought_before_a_call_stays_as_the_template_has_it(chat):
     messages = called({})
-    messages[1]["content"] = "<think>\na </think> b </think> c"
+    messages[1]["content"] = "<think>\na <think> <|im_end|> </think> b </think> c"
     encoded = chat.encode(messages)
-    assert "assistant\n<think>\na\n</think>\n\n b </think> c\n\n<tool_call>" in encoded.text
+    assert (
+        "assistant\n<think>\na <think> <|im_end|>\n</think>\n\n b </think> c\n\n<tool_call>" in encoded.text
+    )
     assert structure(chat, encoded)[2:6] == ["<|im_start|>", "<think>", "</think>", "<tool_call>"]
     messages[1] |= {"reasoning_content": "d"}  # then content is content
-    assert "<think>\nd\n</think>\n\n<think>\na </think> b" in chat.encode(messages).text
+    assert "<think>\nd\n</think>\n\n<think>\na <think> <|im_end|> </think> b" in chat.encode(messages).text
     assert structure(chat, chat.encode(messages)) == structure(chat, encoded)
 
 
@@ -344,6 +348,9 @@ def test_a_template_that_knows_no_thinking_and_one_that_drops_the_end(chat, prom
     assert plain.encode(user("<think>\n")).token_ids == prompts.tokenizer.encode_text("<think>\n")
     with pytest.raises(QwenRefError, match="does not show the end of the last message"):
         plain.encode([*user("x"), {"role": "assistant", "content": "y"}])
+    File.metadata = {"tokenizer.chat_template": "{{ messages[0].content | trim }}>{{ tools is none }}"}
+    trimmed = ChatTemplate(File, prompts.tokenizer).encode(user("<think \n"), tools=[])
+    assert trimmed.token_ids == prompts.tokenizer.encode_text("<think>True")
     File.metadata = {"tokenizer.chat_template": "{{ messages[-1].content }}."}
     kept = ChatTemplate(File, prompts.tokenizer).encode([*user("x"), {"role": "assistant", "content": "y "}])
     assert kept.text == "y " and kept.begun["content"] == "y "
@@ -431,7 +438,7 @@ def test_tool_calls_of_an_answer(chat, prompts):
         "tool_calls": [{"type": "function", "function": function} for function in functions]
     }
     assert check_messages([*user("x"), message, {"role": "tool", "content": "y"}])[1] == message
-    encoded = chat.encode([*user("x"), message, {"role": "tool", "content": "y"}])
+    encoded = chat.encode([*user("x"), message, *2 * [{"role": "tool", "content": "y"}]])
     assert f"<think>\nt\n</think>\n\n{written}<|im_end|>" in encoded.text
     for wrong, words in [
         (CALL.format("") + "And", "the answer: a message has no place for text after a tool call"),
@@ -443,7 +450,8 @@ def test_tool_calls_of_an_answer(chat, prompts):
             read(tokenizer, wrong)
 
 
-def test_added_tokens_that_are_empty_or_none_cut_nothing(fixtures):
+def test_the_longest_added_token_counts_and_an_empty_one_cuts_nothing(fixtures):
+    assert re.findall(any_of(["<a", "<a>", "<a>>", ""]), "<a>> <a <a>") == ["<a>>", "<a", "<a>"]
     file = open_gguf(fixtures / "tiny.gguf")
     for ids in {}, {"": 5}:
         tokenizer = Tokenizer(file)

@@ -181,13 +181,15 @@ def test_logits_of_a_broken_file(model, monkeypatch, value, words):
         ("a", "", "stop"),
         (["c", "bc", "b"], "a", "stop"),  # the earliest counts
         (["ab", "abc"], "", "stop"),
+        (["aac", "x"], "", "stop"),  # begun twice over
         (["cd", "abd"], "abc", "length"),  # begun, never whole
         ((), "abc", "length"),
         ("d", "abc", "length"),
     ],
 )
 def test_stop_strings_at_the_edges(model, monkeypatch, stop, text, reason):
-    says(monkeypatch, model, "abc")
+    assert model.generate("Hi", stop=["c", "b"])._until_stop("abc") == ("a", True)  # in one piece
+    says(monkeypatch, model, "aac" if "aac" in stop else "abc")
     generation = model.generate("Hi", raw=True, stop=stop, max_tokens=3)
     pieces = list(generation)
     assert "".join(pieces) == generation.text == text and generation.finish_reason == reason
@@ -198,9 +200,9 @@ def test_a_character_that_never_became_whole(model, monkeypatch):
     assert model.tokenizer.decode(half) == "\ufffd"
     assert (stream.push(half[0]), stream.flush(), stream.flush()) == ("", "\ufffd", "")
     monkeypatch.setattr(TextModel, "logits", lambda self, hidden: np.eye(1, self.config.vocab_size, half[0]))
-    for stop, text in ("x", "\ufffd"), ("\ufffd", ""):
+    for stop, text, reason in ("x", "\ufffd", "length"), ("\ufffd", "", "stop"):
         generation = model.generate("Hi", max_tokens=1, stop=stop, temperature=0)
-        assert "".join(generation) == text
+        assert "".join(generation) == text and generation.finish_reason == reason
 
 
 def test_an_answer_is_as_long_as_the_cards_advise_unless_said(model):
