@@ -1,4 +1,4 @@
-"""Messages to token ids, by the chat template that the model file carries.
+"""Messages to token ids, by the chat template that the model file carries; and an answer back to a message.
 
 The template is Jinja, rendered in a sandbox with the settings and helpers of transformers'
 `render_jinja_template`, so that what works there works here.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+import reprlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -19,19 +21,26 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gguf_io import GGUFFile
 from qwen_ref.errors import QwenRefError
-from qwen_ref.tokenizer import Tokenizer
+from qwen_ref.messages import Message, check_messages, check_tools
+from qwen_ref.tokenizer import Tokenizer, any_of
 
-Message = dict[str, Any]  # {"role": "user", "content": "…"}, as in the OpenAI and transformers APIs
 MARKS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters: no text is meant to hold them
+THINK, END_THINK, CALL, END_CALL = "<think>", "</think>", "<tool_call>", "</tool_call>"
+THINKS = THINK + "\n"  # ends a rendered prompt whose answer begins with reasoning
+THOUGHT = re.compile(rf"(\s*{THINK})(.*?)({END_THINK})(.*)", re.DOTALL)  # then an answer
+FUNCTION = re.compile(r"\s*<function=([^>\n]+)>\n(.*)</function>\s*", re.DOTALL)
+PARAMETERS = re.compile(r"<parameter=([^>\n]+)>\n(.*?)\n</parameter>\n", re.DOTALL)
 
 
-def check_messages(messages: Any) -> None:
-    """Raises QwenRefError if they are no list of dicts."""
-    if not isinstance(messages, list | tuple):
-        raise QwenRefError(f"the prompt: a {type(messages).__name__} is no text or list of messages")
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict):
-            raise QwenRefError(f"the messages: number {number} is a {type(message).__name__}, not a dict")
+@dataclass(frozen=True)
+class Encoded:
+    """A rendered conversation."""
+
+    token_ids: list[int]
+    text: str  # what they stand for
+    thinks: bool  # the answer begins with reasoning
+    thinks_unasked: bool  # it would, had nobody said whether it should
+    begun: Message | None  # the last message, if it is the assistant's and is continued
 
 
 def _tojson(value: Any, **options: Any) -> str:
@@ -60,16 +69,13 @@ class ChatTemplate:
             raise self._error(error) from None
 
     @cached_property
-    def _control(self) -> str:
-        return _any_of(self._tokenizer.control_tokens)
-
-    @cached_property
-    def _guarded(self) -> re.Pattern[str]:
-        """A control token, or the beginning of one where a text ends (or will, once it is trimmed),
+    def _structure(self) -> re.Pattern[str]:
+        """An added token, or the beginning of one where a text ends (or will, once it is trimmed),
         because the next text may hold the rest.
         """
-        beginnings = {token[:n] for token in self._tokenizer.control_tokens for n in range(1, len(token))}
-        return re.compile(rf"{self._control}|(?:{_any_of(beginnings)})(?=\s*\Z)")
+        tokens = self._tokenizer.ids
+        beginnings = {token[:n] for token in tokens for n in range(1, len(token))}
+        return re.compile(rf"{any_of(tokens)}|(?:{any_of(beginnings)})(?=\s*\Z)")
 
     def _error(self, problem: object) -> QwenRefError:
         return QwenRefError(f"{self._path}: tokenizer.chat_template: {problem}")
@@ -78,18 +84,19 @@ class ChatTemplate:
         raise self._error(message)
 
     def render(
-        self, messages: list[Message], tools: list[dict[str, Any]] | None = None, thinking: bool | None = None
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None = None,
+        thinking: bool | None = None,
+        answer: bool = True,
     ) -> str:
-        """The prompt text, ending where the assistant's answer begins.
-
-        `thinking` true or false asks for reasoning before the answer or not; None leaves it to the template.
-        """
+        """What the template makes of messages as they are, ending where the assistant's `answer` begins."""
         options = {} if thinking is None else {"enable_thinking": thinking}
         try:
             return self._template.render(
-                messages=messages, tools=tools, add_generation_prompt=True, **options
+                messages=messages, tools=tools, add_generation_prompt=answer, **options
             )
-        except (jinja2.TemplateError, TypeError, ValueError, AttributeError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
             raise self._error(error) from None
 
     def encode(
@@ -97,42 +104,109 @@ class ChatTemplate:
         messages: list[Message],
         tools: list[dict[str, Any]] | None = None,
         thinking: bool | None = None,
+        system: str | None = None,
         show: Callable[[str], str] = str,
-    ) -> tuple[list[int], str]:
-        """Token ids of `render`, and the text that they stand for.
+    ) -> Encoded:
+        """Token ids of a conversation, up to where the assistant's answer begins or a last message of the
+        assistant's is to go on (transformers' `continue_final_message`).
 
+        `thinking` true or false asks for reasoning before the answer or not; None leaves it to the template.
         `show` is given the rendered text and returns it with more in the places of pictures.
 
-        Control tokens come from the template alone: if a message spells `<|im_end|>`, in one part or in
-        several, that is text, marked before rendering and encoded as text after.
+        Added tokens come from the template alone: a message that spells `<|im_end|>` or `</think>`, in one
+        part or in several, holds text, which is marked before rendering and encoded as text after. One is
+        let through: the thought that an assistant's content begins with, if it has no reasoning_content.
+
+        Raises QwenRefError for what `check_messages`, `check_tools` or the template refuse.
         """
-        check_messages(messages)
-        try:
-            text = json.dumps([messages, tools], ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise QwenRefError(f"the messages or tools: they cannot be written as JSON: {error}") from None
-        mark = next((m for m in MARKS if m not in text), None)
-        if mark is None:
-            raise QwenRefError(
-                "the messages: they hold all 32 Unicode noncharacters, so none is left to mark with"
-            )
+        messages, tools = check_messages(messages, system), check_tools(tools)
+        if not isinstance(thinking, bool | None):
+            raise QwenRefError(f"thinking: {reprlib.repr(thinking)} is not true, false or none")
+        mark, end = self._marks(messages, tools)
 
         def guard(text: str) -> str:
-            return self._guarded.sub(lambda found: found[0][0] + mark + found[0][1:], text)
+            return self._structure.sub(lambda found: found[0][0] + mark + found[0][1:], text)
 
-        rendered = show(self.render(_map_strings(messages, guard), _map_strings(tools, guard), thinking))
-        token_ids = []
-        for i, piece in enumerate(re.split(f"({self._control})", rendered)):  # text, control token, text, …
+        guarded = [_guard_message(message, guard) for message in messages]
+        guarded_tools = _map_strings(tools, guard)
+        begun = messages[-1] if messages[-1]["role"] == "assistant" else None
+        if begun is not None:
+            _mark_end(guarded[-1], len(messages) - (system is not None), end + " ")
+
+        def rendered(thinking: bool | None) -> str:
+            text = self.render(guarded, guarded_tools, thinking, answer=begun is None)
+            if begun is None:
+                return text
+            before, found, after = text.rpartition(end)
+            if not found:
+                raise self._error("it does not show the end of the last message, which is to be continued")
+            return before if after.startswith(" ") else before.rstrip()  # as transformers: it was trimmed
+
+        text = rendered(thinking)
+        thinks = text.endswith(THINKS)
+        if thinking is not None and text == rendered(not thinking) and (begun or thinks != thinking):
+            raise QwenRefError(
+                "thinking: it changes nothing where the assistant's last message is continued"
+                if begun
+                else f"thinking: the chat template of {self._path} knows no such choice"
+            )
+        unasked = self.render(guarded, guarded_tools).endswith(THINKS)
+        text, token_ids = show(text), list[int]()
+        for i, piece in enumerate(self._tokenizer.cut(text)):  # text, token, text, …
             if i % 2:
                 token_ids.append(self._tokenizer.ids[piece])
-            elif piece:
-                token_ids += self._tokenizer.encode(piece.replace(mark, ""))
-        return token_ids, rendered.replace(mark, "")
+            else:
+                token_ids += self._tokenizer.encode_text(piece.replace(mark, ""))
+        text = text.replace(mark, "")
+        if begun is not None:
+            said = _joined(begun["content"]) or ""
+            begun = begun | {"content": said if text.endswith(said[len(said.rstrip()) :]) else said.rstrip()}
+        return Encoded(token_ids, text, thinks, unasked, begun)
+
+    def _marks(self, *values: Any) -> list[str]:
+        """Two characters that are nowhere in the values."""
+        used: set[str] = set()
+
+        def look(text: str) -> str:
+            used.update(mark for mark in MARKS if mark in text)
+            return text
+
+        _map_strings(values, look)
+        free = [mark for mark in MARKS if mark not in used]
+        if len(free) < 2:
+            raise QwenRefError(
+                "the messages: they hold nearly all 32 noncharacters of Unicode; two are needed to mark with"
+            )
+        return free[:2]
 
 
-def _any_of(texts: Iterable[str]) -> str:
-    """A pattern for the longest of them that fits."""
-    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
+def _guard_message(message: Message, guard: Callable[[str], str]) -> Message:
+    """A copy in which the first thought alone is left as it is, if the content begins with one."""
+    guarded = _map_strings(message, guard)
+    if message["role"] != "assistant" or "reasoning_content" in message:
+        return guarded
+    if found := THOUGHT.fullmatch(_joined(message["content"]) or ""):
+        opened, thought, closed, answer = found.groups()
+        guarded["content"] = opened + guard(thought) + closed + guard(answer)
+    return guarded
+
+
+def _joined(content: Any) -> str | None:
+    """The text of a content that is text; None if there are pictures in it."""
+    if isinstance(content, str):
+        return content
+    if any(part.get("type") != "text" for part in content):
+        return None
+    return "".join(part["text"] for part in content)
+
+
+def _mark_end(message: Message, number: int, mark: str) -> None:
+    if _joined(message["content"]) is None:
+        raise QwenRefError(f"message {number}: content: it is continued, and must be text alone")
+    if isinstance(message["content"], str):
+        message["content"] += mark
+    else:
+        message["content"][-1]["text"] += mark
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
@@ -144,3 +218,72 @@ def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {_map_strings(key, change): _map_strings(v, change) for key, v in value.items()}
     return value
+
+
+# ---- and back
+
+
+def in_thought(tokenizer: Tokenizer, token_ids: Sequence[int]) -> bool:
+    """Whether a thought is open at the end of these tokens."""
+    opens, closes = tokenizer.ids.get(THINK), tokenizer.ids.get(END_THINK)
+    return next((i == opens for i in reversed(token_ids) if i in (opens, closes)), False)
+
+
+def read_answer(
+    tokenizer: Tokenizer, thinks: bool, token_ids: Sequence[int], text: str, begun: Message | None = None
+) -> Message:
+    """The assistant's message of an answer, its thought and its tool calls apart, as its tokens say.
+
+    `thinks`: the prompt ended in an open thought. `text` is that of `token_ids`, or a beginning of it.
+    `begun` is what the answer continues. Arguments of tool calls are the texts that the model wrote. Raises
+    QwenRefError for a tool call that is not whole, and for text after one.
+    """
+    message = begun or {"role": "assistant", "content": ""}
+    said, thought, calls, calling = message["content"], "", list[str](), False
+    for name, piece in _by_structure(tokenizer, token_ids, text):
+        if name == THINK and not (thinks or thought or calls or said.strip()):
+            thinks, thought = True, piece
+        elif thinks and name == END_THINK:
+            thinks, said = False, said + piece
+        elif thinks:
+            thought += name + piece
+        elif calling and name == END_CALL:
+            calling = False
+        elif calling:
+            calls[-1] += name + piece
+        elif name == CALL:
+            calling = True
+            calls.append(piece)
+        else:
+            said += name + piece
+        if calls and not calling and piece.strip():
+            raise QwenRefError("the answer: a message has no place for text after a tool call")
+    if calling:
+        raise QwenRefError("the answer: it ends inside a tool call")
+    message = message | {"content": said.strip()}
+    if thought.strip():
+        message["reasoning_content"] = thought.strip()
+    return message | {"tool_calls": list(map(_read_call, calls))} if calls else message
+
+
+def _by_structure(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> list[tuple[str, str]]:
+    """(token of structure, text up to the next one), …; the first without such a token."""
+    names = {tokenizer.ids.get(name): name for name in (THINK, END_THINK, CALL, END_CALL)}
+    starts = [i for i, token_id in enumerate(token_ids) if token_id in names]
+    pieces, at = list[tuple[str, str]](), 0
+    for start, stop in zip([0, *starts], [*starts, None], strict=True):
+        end = at + len(tokenizer.decode(token_ids[start:stop]))
+        name = names[token_ids[start]] if pieces else ""
+        if not text.startswith(name, at):  # a stop string ended the text before it, or in it
+            name = ""
+        pieces.append((name, text[at + len(name) : end]))
+        at = end
+    return pieces
+
+
+def _read_call(written: str) -> dict[str, Any]:
+    function = FUNCTION.fullmatch(written)
+    if function is None or PARAMETERS.sub("", function[2]).strip():
+        raise QwenRefError(f"the answer: {reprlib.repr(written)} is no well-formed tool call")
+    arguments = dict(PARAMETERS.findall(function[2]))
+    return {"type": "function", "function": {"name": function[1], "arguments": arguments}}

@@ -396,7 +396,8 @@ class VisionConfig:
 VISION = "clip.vision"
 PROJECTOR = "qwen3vl_merger"
 TEMPORAL_PATCH_SIZE = 2  # frames in a patch: the file has one kernel for each
-IMAGE_PIXELS, VIDEO_PIXELS = (65_536, 16_777_216), (4_096, 25_165_824)  # Qwen's, where no file says others
+# Qwen's, where no file says others: fewest and most pixels of an image, and of all frames of a video.
+IMAGE_PIXELS, VIDEO_PIXELS = (65_536, 16_777_216), (4_096, 25_165_824)
 VISION_ONLY = {  # as ONLY, for clip.vision.…
     "num_channels": 3,
     "temporal_patch_size": TEMPORAL_PATCH_SIZE,

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen_ref import shipped
-from qwen_ref.chat import Message, check_messages
+from qwen_ref.chat import in_thought, read_answer
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.messages import Message, check_messages
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt, PromptEncoder
-from qwen_ref.sampling import Sampler, defaults, override
+from qwen_ref.sampling import Sampler, defaults, override, stored
 from qwen_ref.tokenizer import StreamDecoder
 from qwen_ref.vision_file import find_vision_file
 
@@ -209,14 +210,15 @@ class Model:
         {"type": "text", "text": …}; `qwen_ref.media.parts` has all that they may hold, which `images` and
         `videos` may hold too). A picture is a path, bytes, a data URI, a Pillow image or an array; a video is
         a path, bytes, a data URI, a folder of frames, a list of pictures or an array; `limits` says how much
-        is looked at.
-        `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
+        is looked at. `system` goes before all that. (Or `prompt` is what `encode_prompt` made of all these.)
+        A last message of the assistant's is continued.
         `tools` are functions that may be called, as in the OpenAI and transformers APIs. `thinking` asks for
         reasoning or for none; None leaves it to the model's template. `raw` sends the prompt without a
         template, and then `special` makes control tokens spelled in it count. Generation ends at the model's
         end token, at a `stop` string or one of several (which is not part of the text), after `max_tokens`
         (32,768 unless given), or when the context is full. Sampling options are the fields of
-        `qwen_ref.sampling.Sampling`; those not given are the model card's for the mode in use.
+        `qwen_ref.sampling.Sampling`; those not given are the file's (`general.sampling.*`), or else the model
+        card's for the mode in use.
 
         Raises QwenRefError if the prompt is empty or does not fit, or an option makes no sense.
         """
@@ -234,7 +236,7 @@ class Model:
             prompt = self.encode_prompt(prompt, **about)
         elif about:
             raise QwenRefError(f"{', '.join(about)}: the prompt is encoded; give this to encode_prompt")
-        token_ids, settings = prompt.token_ids, defaults(prompt.thinks, prompt.thinks_unasked)
+        token_ids = prompt.token_ids
         if not token_ids:
             raise QwenRefError("the prompt: is empty")
         if len(token_ids) >= self.context:
@@ -243,6 +245,8 @@ class Model:
                 f"{self.context}"
             )
         limit = min(max_tokens or MAX_TOKENS, self.context - len(token_ids))
+        settings = defaults(prompt.thinks, prompt.thinks_unasked)
+        settings = override(settings, **stored(self.text.file.metadata, self.path))
         return Generation(
             self, prompt, Sampler(override(settings, **sampling)), limit, tuple(stops), progress
         )
@@ -291,7 +295,9 @@ class Generation(Iterator[str]):
     prompt_ids      token ids of the prompt
     token_ids       token ids generated so far, without the end token
     text            all pieces so far
-    finish_reason   None while it runs, then "stop" (end token or stop string) or "length"
+    finish_reason   None while it runs, then "stop" (end token or stop string), "length", or
+                    "length_in_thought" where a thought was still open
+    message         the assistant's message for the next turn, thought and tool calls apart
     prompt_seconds  from the start to the first token
     decode_seconds  from the first token to the last one so far
     """
@@ -325,6 +331,17 @@ class Generation(Iterator[str]):
         piece = next(self._pieces)
         self.text += piece
         return piece
+
+    @property
+    def message(self) -> Message:
+        """What the conversation goes on with: {"role": "assistant", "content": …} of the text so far, with
+        "reasoning_content" if there is a thought, and "tool_calls" if tools are called.
+
+        Raises QwenRefError as `qwen_ref.chat.read_answer` does.
+        """
+        tokenizer, prompt = self._model.tokenizer, self._prompt
+        thinks = in_thought(tokenizer, prompt.token_ids)
+        return read_answer(tokenizer, thinks, self.token_ids, self.text, prompt.begun)
 
     def flush(self) -> str:
         """After an interruption: the text that was held back because a stop string might have followed."""
@@ -369,22 +386,27 @@ class Generation(Iterator[str]):
             hidden = network.hidden_of(x, state, positions[:, start:stop])
         self._progress("reading the prompt", total, total)
         del visible
-        seen = list(self.prompt_ids)
-        for n in range(self._limit):
+        tokens = np.concatenate([self.prompt_ids, np.empty(self._limit, int)])
+        for n in range(total, len(tokens)):
             logits = network.logits(hidden[-1:])[0, :vocab]  # [1, hidden] -> [vocab]
-            if not np.isfinite(logits).all():
-                raise QwenRefError(
-                    f"{self._model.path}: the logits of token {state.num_tokens} are not finite numbers"
-                )
-            token_id = self._sampler.choose(logits, seen)
+            self._check_logits(logits, n)
+            tokens[n] = token_id = self._sampler.choose(logits, tokens[:n], total)
             if token_id in self._model.tokenizer.eos_ids:
                 self.finish_reason = "stop"
                 return
-            seen.append(token_id)
             yield token_id
-            if n + 1 < self._limit:
+            if n + 1 < len(tokens):
                 hidden = network.hidden([token_id], state)
-        self.finish_reason = "length"
+        thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
+        self.finish_reason = "length_in_thought" if thinking else "length"
+
+    def _check_logits(self, logits: np.ndarray, token: int) -> None:
+        """Raises QwenRefError for what can come from a broken file only, and would be nonsense in silence."""
+        low, high = logits.min(), logits.max()  # NaN if one is
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise QwenRefError(f"{self._model.path}: the logits of token {token} are not finite numbers")
+        if low == high:
+            raise QwenRefError(f"{self._model.path}: the logits of token {token} are all equal")
 
     def _look(self) -> np.ndarray:
         """What the vision tower makes of all pictures and clips, one after another: [tokens, hidden]."""

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gguf_io import GGUFFile
-from qwen_ref.chat import ChatTemplate, Message
+from qwen_ref.chat import ChatTemplate
 from qwen_ref.config import read_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.messages import Message
 from qwen_ref.model.rope import mrope_positions
-from qwen_ref.tokenizer import Tokenizer
+from qwen_ref.tokenizer import Tokenizer, check_unicode
 
 if TYPE_CHECKING:
     from qwen_ref.media.media import Media, Shape
 
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
-THINKS = "<think>\n"  # ends a rendered prompt whose answer begins with reasoning
 COMPOSED = 4  # characters that the tokenizer's normal form (NFC) may make one, at most
 START, END = "<|vision_start|>", "<|vision_end|>"
 
@@ -43,6 +43,7 @@ class Prompt:
     thinks_unasked: bool = False  # it would, had nobody said whether it should
     spans: list[Span] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)  # what the spans show, in order
+    begun: Message | None = None  # the assistant's message that the answer continues
 
     @property
     def positions(self) -> np.ndarray:
@@ -89,15 +90,18 @@ class PromptEncoder:
                     "raw: a raw prompt is one text, without messages, system prompt, tools or thinking"
                 )
             return Prompt(self.tokenizer.encode(self._checked(prompt), special=special), prompt)
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        token_ids, text = self.chat.encode(
-            messages, tools, thinking, show=lambda text: show_media(self._checked(text), shapes)
+        if isinstance(prompt, str):
+            check_unicode("the prompt", prompt)
+            prompt = [{"role": "user", "content": prompt}]
+        chat = self.chat.encode(
+            prompt,
+            tools,
+            thinking,
+            system,
+            show=lambda text: show_media(self._checked(text), shapes),
         )
-        token_ids, spans = self._widen(token_ids, shapes)
-        unasked = text if thinking is None else self.chat.encode(messages, tools)[1]
-        return Prompt(token_ids, text, text.endswith(THINKS), unasked.endswith(THINKS), spans)
+        token_ids, spans = self._widen(chat.token_ids, shapes)
+        return Prompt(token_ids, chat.text, chat.thinks, chat.thinks_unasked, spans, begun=chat.begun)
 
     def _checked(self, text: str) -> str:
         """The text, unless no context could hold it: its token ids would take 200 times its memory."""

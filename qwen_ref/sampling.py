@@ -7,7 +7,8 @@ probabilities; transformers and vLLM apply it first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any
@@ -24,8 +25,25 @@ LIMITS = {  # field -> lowest and highest value that makes sense
     "repetition_penalty": (0.01, 100.0),
     "presence_penalty": (-100.0, 100.0),
     "frequency_penalty": (-100.0, 100.0),
-    "penalty_last_n": (0, 1 << 30),
+    "penalty_last_n": (-1, 1 << 30),
     "seed": (0, (1 << 64) - 1),
+}
+
+STORED = "general.sampling."  # begins the keys of a model file's own settings
+STORED_AS = {"temp": "temperature", "penalty_repeat": "repetition_penalty"} | {
+    name: name for name in ("top_k", "top_p", "min_p", "penalty_last_n")
+}
+CHAIN = ["penalties", "top_k", "top_p", "min_p", "temperature"]
+OFF = {"dry", "top_n_sigma", "typ_p", "xtc"}  # llama.cpp's others, which no key switches on but xtc's
+NEUTRAL: dict[str, Callable[[Any], bool]] = {  # key -> whether this value leaves the chain as it is
+    "sequence": lambda names: (
+        isinstance(names, str) and [n for n in names.split(";") if n not in OFF] == CHAIN
+    ),
+    "xtc_probability": lambda x: x == 0,
+    "mirostat": lambda x: x == 0,
+    "xtc_threshold": lambda _: True,  # these three say how, the two above whether
+    "mirostat_tau": lambda _: True,
+    "mirostat_eta": lambda _: True,
 }
 
 
@@ -37,22 +55,20 @@ class Sampling:
     top_k: int = 0  # keep this many tokens; 0: all
     top_p: float = 1.0  # keep the likeliest tokens that together reach this probability; 1: all
     min_p: float = 0.0  # keep tokens at least this likely relative to the likeliest; 0: all
-    repetition_penalty: float = (
-        1.0  # divides positive logits of tokens seen, multiplies negative ones; 1: none
-    )
+    repetition_penalty: float = 1.0  # divides positive logits of tokens seen, multiplies others; 1: none
     presence_penalty: float = 0.0  # subtracted once from the logit of a token seen
     frequency_penalty: float = 0.0  # subtracted as often as the token was seen
-    penalty_last_n: int = 64  # how many of the last tokens, prompt included, count as seen
+    penalty_last_n: int | None = None  # so many of the last tokens count as seen; None: those of the answer
     seed: int | None = None  # of the random draws; None: different each time
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if value is None and name == "seed":
+            if value is None and name in ("seed", "penalty_last_n"):
                 continue
             kind: Any
             kind, told = (Integral, "a whole number") if isinstance(low, int) else (Real, "a number")
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise QwenRefError(f"{name}: {value!r} is not {told}")
             if not low <= value <= high:  # NaN compares false
                 raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
@@ -81,19 +97,57 @@ def override(sampling: Sampling, **changes: float | None) -> Sampling:
     return replace(sampling, **given)
 
 
-def penalize(logits: np.ndarray, seen: Sequence[int], s: Sampling) -> np.ndarray:
-    """logits [vocab] -> a copy with the last tokens seen made less likely (llama.cpp's penalties sampler)."""
+def stored(metadata: Mapping[str, Any], path: object) -> dict[str, float]:
+    """The sampling options that a model file holds (`general.sampling.*`), as changes for `override`.
+
+    Raises QwenRefError, with the file and the key, for a value that makes no sense, and for one that asks for
+    another way to draw than the one here. (llama.cpp's keys; `common_init_sampler_from_model` reads them.)
+    """
+    found = {}
+    for key in metadata:
+        if not key.startswith(STORED):
+            continue
+        name, value = key.removeprefix(STORED), metadata[key]
+        try:
+            if name == "penalty_last_n" and value == -1:
+                raise QwenRefError("-1 means all tokens to some versions of llama.cpp and none to others")
+            if name in STORED_AS:
+                override(Sampling(), **{STORED_AS[name]: value})
+                found[STORED_AS[name]] = value
+            elif name not in NEUTRAL or not NEUTRAL[name](value):
+                raise QwenRefError(f"{reprlib.repr(value)} asks for a way to draw that is not known here")
+        except QwenRefError as error:
+            raise QwenRefError(f"{path}: {key}: {error}") from None
+    return found
+
+
+def counted(tokens: np.ndarray, prompt: int, s: Sampling) -> np.ndarray:
+    """Of all tokens so far, the first `prompt` of them the prompt's, those that penalties count.
+
+    Those of the answer, as OpenAI's and vLLM's presence and frequency penalties do; or the last ones, prompt
+    included, as all of llama.cpp's (-1: all tokens).
+    """
+    if s.penalty_last_n is None:
+        return tokens[prompt:]
+    return tokens if s.penalty_last_n < 0 else tokens[max(len(tokens) - s.penalty_last_n, 0) :]
+
+
+def penalize(logits: np.ndarray, seen: Sequence[int] | np.ndarray, s: Sampling) -> np.ndarray:
+    """logits [vocab] -> the same with tokens seen made less likely (llama.cpp's penalties sampler)."""
+    if not len(seen) or (s.repetition_penalty, s.presence_penalty, s.frequency_penalty) == (1, 0, 0):
+        return logits
     logits = logits.copy()
-    recent = np.asarray(seen[len(seen) - min(len(seen), s.penalty_last_n) :], int)
-    ids, counts = np.unique(recent, return_counts=True)
+    ids, counts = np.unique(np.asarray(seen, int), return_counts=True)
     at = logits[ids]
     at = np.where(at > 0, at / s.repetition_penalty, at * s.repetition_penalty)
     logits[ids] = at - counts * s.frequency_penalty - s.presence_penalty
     return logits
 
 
-def candidates(logits: np.ndarray, seen: Sequence[int], s: Sampling) -> tuple[np.ndarray, np.ndarray]:
-    """logits [vocab], tokens seen so far -> ids [n] and probabilities [n] of what may come next.
+def candidates(
+    logits: np.ndarray, seen: Sequence[int] | np.ndarray, s: Sampling
+) -> tuple[np.ndarray, np.ndarray]:
+    """logits [vocab], tokens that penalties count -> ids [n] and probabilities [n] of what may come next.
 
     Likeliest first; equal logits keep the order of their ids.
     """
@@ -138,9 +192,9 @@ class Sampler:
         self.sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
-    def choose(self, logits: np.ndarray, seen: Sequence[int]) -> int:
-        """logits [vocab], all tokens so far -> the next token's id."""
-        ids, probabilities = candidates(logits, seen, self.sampling)
+    def choose(self, logits: np.ndarray, tokens: np.ndarray, prompt: int = 0) -> int:
+        """logits [vocab], all tokens so far [T], how many of them are the prompt's -> the next token's id."""
+        ids, probabilities = candidates(logits, counted(tokens, prompt, self.sampling), self.sampling)
         if len(ids) == 1:
             return int(ids[0])
         return int(self._random.choice(ids, p=probabilities))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gc
-import threading
+import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -51,6 +51,21 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def any_of(texts: Iterable[str]) -> str:
+    """A pattern for the longest of them that fits; it fits nowhere if there are none."""
+    return "|".join(map(re.escape, sorted(filter(None, texts), key=len, reverse=True))) or "(?!)"
+
+
+def check_unicode(what: str, text: str) -> None:
+    """Raises QwenRefError if the text holds half a surrogate pair, which no UTF-8 text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QwenRefError(
+            f"{what}: character {error.start}: {text[error.start]!r} is not valid Unicode"
+        ) from None
+
+
 class Tokenizer:
     """The tokenizer of an opened model file. Raises QwenRefError if the file has none that is known here."""
 
@@ -71,7 +86,6 @@ class Tokenizer:
                 raise QwenRefError(
                     f"{file.path}: tokenizer.ggml.{key}: is set, but Qwen3.5 adds no such token"
                 )
-        self._lock = threading.Lock()
         self.tokens: list[str] = self._get("tokens")
         self.types = np.asarray(self._get("token_type"))
         if len(self.types) != len(self.tokens):
@@ -92,8 +106,11 @@ class Tokenizer:
 
     @cached_property
     def _backend(self) -> Any:
-        """The library's tokenizer, made when the first text is encoded: for Qwen's vocabulary in 0.6 s."""
-        from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+        """The library's tokenizer, made when the first text is encoded: for Qwen's vocabulary in 0.6 s.
+
+        It knows no added token, so what it is given is text, whatever is spelled in it.
+        """
+        from tokenizers import Regex, models, normalizers, pre_tokenizers
         from tokenizers import Tokenizer as Backend
 
         with collector_paused():
@@ -112,11 +129,6 @@ class Tokenizer:
                 pre_tokenizers.Split(cut, "isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
-        )
-        backend.decoder = decoders.ByteLevel()
-        control = set(self.control_tokens)
-        backend.add_tokens(
-            [AddedToken(token, special=token in control, normalized=False) for token in self.ids]
         )
         return backend
 
@@ -160,15 +172,27 @@ class Tokenizer:
         Ordinary added tokens such as `<think>` are always recognized, as in transformers and llama.cpp.
         Raises QwenRefError if the text holds half a surrogate pair, which no UTF-8 text can.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise QwenRefError(
-                f"the text: character {error.start}: {text[error.start]!r} is not valid Unicode"
-            ) from None
-        with self._lock:  # the setting is the backend's, and so all threads'
-            self._backend.encode_special_tokens = not special
-            return self._backend.encode(text, add_special_tokens=False).ids
+        check_unicode("the text", text)
+        token_ids = []
+        for i, piece in enumerate(self.cut(text, special=special)):
+            token_ids += [self.ids[piece]] if i % 2 else self.encode_text(piece)
+        return token_ids
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a text in which no added token is recognized, not even an ordinary one."""
+        return self._backend.encode(text, add_special_tokens=False).ids if text else []
+
+    def cut(self, text: str, *, special: bool = True) -> list[str]:
+        """A text cut at its added tokens: text, token, …, text. Control tokens only if `special`."""
+        return (self._any if special else self._ordinary).split(text)
+
+    @cached_property
+    def _any(self) -> re.Pattern[str]:
+        return re.compile(f"({any_of(self.ids)})")
+
+    @cached_property
+    def _ordinary(self) -> re.Pattern[str]:
+        return re.compile(f"({any_of(self.ids.keys() - set(self.control_tokens))})")
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; b"" for ids that the vocabulary only pads with."""

@@ -41,7 +41,10 @@ SAMPLING = {  # option -> (type, help)
     "repetition-penalty": (float, "divide the logits of tokens seen; 1: off"),
     "presence-penalty": (float, "subtract from the logits of tokens seen; 0: off"),
     "frequency-penalty": (float, "subtract as often as a token was seen; 0: off"),
-    "penalty-last-n": (int, "tokens that count as seen, prompt included (64)"),
+    "penalty-last-n": (
+        int,
+        "so many of the last tokens count as seen, prompt included; -1: all (those generated)",
+    ),
     "seed": (int, "makes the draws repeatable"),
 }
 
@@ -112,7 +115,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ends.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
     )
-    sampling = parser.add_argument_group("sampling (in this order; unless given, as the model card advises)")
+    sampling = parser.add_argument_group(
+        "sampling (in this order; unless given, as the file says or else the model card)"
+    )
     sampling.add_argument("--greedy", action="store_true", help="the likeliest token always, no penalties")
     for name, (kind, explanation) in SAMPLING.items():
         sampling.add_argument(f"--{name}", type=kind, metavar="X" if kind is float else "N", help=explanation)

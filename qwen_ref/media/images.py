@@ -20,12 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from qwen_ref.config import IMAGE_PIXELS
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file
 from qwen_ref.media import uri
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, image_values
 
-MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216  # Qwen's limits for an image after resizing
+MIN_PIXELS, MAX_PIXELS = IMAGE_PIXELS
 MAX_DECODED_PIXELS = 178_956_970  # more are refused unread: Pillow's own limit, 716 MB in its memory
 MAX_ASPECT_RATIO = 200
 TRANSPARENCY = ("white", "drop")

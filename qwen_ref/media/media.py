@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig
-from qwen_ref.errors import QwenRefError
+from qwen_ref.errors import QwenRefError, logger
 from qwen_ref.media import images, video
 from qwen_ref.media.parts import Part, Source, read_parts
 from qwen_ref.media.patches import PatchSizes
-
-LOG = logging.getLogger("qwen_ref")  # for what must be told but is no error
 
 Progress = Callable[[int, int], None]  # called with (frames done, frames in all)
 
@@ -161,14 +158,14 @@ def open_video(
     clip, num_frames = frames.clip, len(frames.indices)
     tell_if_over(clip.name, "max_video_tokens", most // of_a_token, shape, clip.width, clip.height)
     if times is None and num_frames < (limits.min_frames or 0):
-        LOG.warning(f"{clip.name}: min_frames: {limits.min_frames} are wanted, but there are {num_frames}")
+        logger.warning(f"{clip.name}: min_frames: {limits.min_frames} are wanted, but there are {num_frames}")
     return Media(clip.name, shape, frames.grid_thw, frames.patches)
 
 
 def tell_if_over(name: str, option: str, limit: int, shape: Shape, width: int, height: int) -> None:
     if shape.num_tokens > limit:
         steps = f" in {shape.grid[0]} time steps" if shape.kind == "video" else ""
-        LOG.warning(
+        logger.warning(
             f"{name}: {option}: {limit:,} cannot be kept by {width} × {height} pixels{steps}, which become "
             f"{shape.num_tokens:,} tokens"
         )

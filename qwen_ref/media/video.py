@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
 import math
 import os
 import re
@@ -25,7 +24,8 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
-from qwen_ref.errors import QwenRefError
+from qwen_ref.config import VIDEO_PIXELS
+from qwen_ref.errors import QwenRefError, logger
 from qwen_ref.files import regular_file
 from qwen_ref.media import uri
 from qwen_ref.media.images import (
@@ -39,7 +39,7 @@ from qwen_ref.media.images import (
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, video_values
 
 FPS, MIN_FRAMES, MAX_FRAMES = 2.0, 4, 768
-MIN_PIXELS, MAX_PIXELS = 4_096, 25_165_824  # Qwen's limits for all frames of a video together
+MIN_PIXELS, MAX_PIXELS = VIDEO_PIXELS
 FRAME_RATE = 24.0  # of a folder, a list or an array, where nobody says: transformers' assumption
 
 FORMATS = "mov,matroska,webm,gif,avi"  # FFmpeg's names; mov is mp4 too
@@ -159,7 +159,7 @@ def read_video(
             f"{sizes.temporal_patch_size}"
         )
     if times is frame_rate is clip.fps is None and len(indices) < clip.num_frames:
-        logging.getLogger("qwen_ref").warning(
+        logger.warning(
             f"{clip.name}: {clip.num_frames} frames, taken as {FRAME_RATE:g} a second, of which "
             f"{len(indices)} are looked at; give their times to keep all, or their frame rate"
         )

@@ -7,7 +7,7 @@ import pytest
 from llama_server import Ask, serve
 
 from qwen_ref import load
-from qwen_ref.sampling import Sampling, candidates
+from qwen_ref.sampling import Sampling, candidates, counted
 
 CHAINS = [
     dict(),
@@ -19,6 +19,8 @@ CHAINS = [
     dict(top_k=20, presence_penalty=1.5),
     dict(top_k=30, repetition_penalty=1.3, frequency_penalty=0.4, presence_penalty=-0.5),
     dict(top_k=20, repetition_penalty=1.8, penalty_last_n=5),
+    dict(top_k=20, repetition_penalty=1.8, presence_penalty=1.5, penalty_last_n=-1),
+    dict(top_k=20, repetition_penalty=1.8, penalty_last_n=0),
 ]
 
 
@@ -43,12 +45,15 @@ def test_the_same_candidates_with_the_same_probabilities(server, small, chain):
     model = load(small)
     seen = model.tokenizer.encode("the cat and the dog and the cat")
     logits = model.text.forward(seen, model.text.new_state())[-1, : len(model.tokenizer)]
-    ids, probabilities = candidates(logits, seen, Sampling(**chain))
+    chain = {"penalty_last_n": 64} | chain  # llama.cpp's default
+    s = Sampling(**chain)
+    ids, probabilities = candidates(logits, counted(np.array(seen), len(seen), s), s)
 
     neutral = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repeat_penalty": 1}
     request = neutral | {"prompt": seen, "n_predict": 4, "n_probs": 40, "post_sampling_probs": True} | chain
     request["repeat_penalty"] = request.pop("repetition_penalty", 1)
-    request["repeat_last_n"] = request.pop("penalty_last_n", 64)
+    last_n = request.pop("penalty_last_n")
+    request["repeat_last_n"] = 512 if last_n == -1 else last_n  # the server's context; it knows no "all"
     top = first_probabilities(server, request)
     theirs = {t["id"]: t["prob"] for t in top if t["prob"] > 0}
     ours = dict(zip(ids[: len(theirs)].tolist(), probabilities[: len(theirs)].tolist(), strict=True))

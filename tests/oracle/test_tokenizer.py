@@ -7,15 +7,19 @@ are not in Qwen's tokenizer.json, so with us their spelling in a user's text sta
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from gguf_io import open_gguf
-from qwen_ref.chat import ChatTemplate
+from qwen_ref import shipped
+from qwen_ref.chat import ChatTemplate, read_answer
 from qwen_ref.tokenizer import Tokenizer
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+PLAIN = dict(add_special_tokens=False)
 HARD = [
     "",
     "   \n\n\t \r\n  x\u00a0\u3000y\u2028z",
@@ -107,5 +111,81 @@ def test_chat_template(real_vocabulary, ours, theirs):
                 messages, tools=given, add_generation_prompt=True, tokenize=False, **options
             )
             assert chat.render(messages, given, thinking) == want
-            token_ids, _ = chat.encode(messages, given, thinking)
-            assert token_ids == theirs.encode(want, add_special_tokens=False)
+            assert chat.encode(messages, given, thinking).token_ids == theirs.encode(want, **PLAIN)
+
+
+CALL = {
+    "id": "1",
+    "type": "function",
+    "function": {"name": "f", "arguments": {"b": "Ö", "a": [1, {"c": None}]}},
+}
+ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+PARTS = [{"type": "text", "text": " Sure"}, {"type": "text", "text": ", the \n"}]
+HISTORIES = {
+    "thought in content": [{"role": "assistant", "content": "\n<think>\nhm <b>\n</think>\n\nSo."}],
+    "thought apart": [{"role": "assistant", "content": "So.", "reasoning_content": " hm\n"}],
+    "empty thought": [{"role": "assistant", "content": "<think></think>So."}],
+    "calls": [
+        {"role": "assistant", "content": "<think>\nhm</think> So.", "tool_calls": [CALL, CALL["function"]]},
+        {"role": "tool", "content": '{"°C": 21}'},
+        {"role": "tool", "content": "cold"},
+    ],
+}
+BEGUN = ["Sure, the", " Sure, the \n", "", "  ", PARTS, "a\n\nb <i>"]
+
+
+@pytest.fixture(
+    scope="module", params=[*sorted(FIXTURES.glob("*.jinja")), shipped.MODEL], ids=lambda p: p.name
+)
+def templates(request, real_vocabulary, ours):
+    """Qwen's two templates and the shipped model's -> ours, and transformers' rendering as a function."""
+    source = request.param.read_text() if request.param.suffix == ".jinja" else open_gguf(
+        request.param).metadata["tokenizer.chat_template"]  # fmt: skip
+
+    class File:
+        path, metadata = request.param, {"tokenizer.chat_template": source}
+
+    theirs = AutoTokenizer.from_pretrained(real_vocabulary.checkpoint)
+    theirs.chat_template = source
+
+    def render(messages, **options):
+        text = theirs.apply_chat_template(messages, tokenize=False, **options)
+        return text, theirs.encode(text, **PLAIN)
+
+    return ChatTemplate(File, ours), render
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("thinking", [None, True, False])
+def test_histories(templates, history, thinking):
+    chat, theirs = templates
+    options = {} if thinking is None else {"enable_thinking": thinking}
+    for after in [], [{"role": "user", "content": "And?"}]:
+        messages = [*ASKED, *HISTORIES[history], *after]
+        if messages[-1]["role"] != "assistant":
+            encoded = chat.encode(messages, thinking=thinking)
+            want = theirs(messages, add_generation_prompt=True, **options)
+            assert (encoded.text, encoded.token_ids) == want
+
+
+@pytest.mark.parametrize("content", BEGUN, ids=str)
+@pytest.mark.parametrize("before", [None, "calls"])
+def test_a_last_message_is_continued(templates, content, before):
+    chat, theirs = templates
+    for thought in {}, {"reasoning_content": "hm"}:
+        messages = [*ASKED, *HISTORIES.get(before, []), {"role": "assistant", "content": content} | thought]
+        encoded = chat.encode(messages)
+        assert (encoded.text, encoded.token_ids) == theirs(messages, continue_final_message=True)
+
+
+def test_the_next_turn(templates, theirs):
+    """An answer, read into a message, is to the next turn what it is to transformers."""
+    chat, render = templates
+    for answer in "So.", "<think>\nhm\n</think>\n\nSo.\n", "<think>\n\n</think>\n\nSo.":
+        token_ids = theirs.encode(answer, **PLAIN)
+        message = read_answer(chat._tokenizer, False, token_ids, answer)
+        messages = [*ASKED, message, {"role": "user", "content": "And?"}]
+        encoded = chat.encode(messages)
+        assert (encoded.text, encoded.token_ids) == render(messages, add_generation_prompt=True)
+        messages[2] = {"role": "assistant", "content": answer}  # as it came
+        assert (encoded.text, encoded.token_ids) == render(messages, add_generation_prompt=True)

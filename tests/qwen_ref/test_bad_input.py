@@ -53,7 +53,7 @@ CASES = [
     ([*HELLO, "--columns", -1], "columns: -1 is less than 1"),
     ([*RECORD, "--messages", "tools.json"], "tools.json: tools: 5 is no list of objects"),
     ([*RECORD, "--messages", "deep.json"], "deep.json: is not JSON (maximum recursion depth"),
-    ([*RECORD, "--messages", "nested.json"], "nested too deeply"),
+    ([*RECORD, "--messages", "nested.json"], "message 1: content: part 1: is a list"),
     ([*RECORD, "--messages", "null.json"], "cannot be read: embedded null"),
     ([*RECORD, "--messages", "pipe"], "pipe: is not a regular file"),
     (["check", "golden.safetensors", "pipe"], "pipe: is not a regular file"),

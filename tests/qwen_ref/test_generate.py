@@ -17,6 +17,8 @@ from qwen_ref import QwenRefError, load
 from qwen_ref.kernels.compile import THREADING_LAYER
 from qwen_ref.model.text import TextModel
 from qwen_ref.prompt import Prompt
+from qwen_ref.sampling import Sampling
+from qwen_ref.tokenizer import StreamDecoder
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,146 @@ def test_the_end_token_ends_the_answer(model, monkeypatch):
     monkeypatch.setattr(TextModel, "logits", lambda self, hidden: 99 * np.eye(1, self.config.vocab_size, end))
     generation = model.generate("Hi", max_tokens=40)
     assert list(generation) == [] and generation.token_ids == [] and generation.finish_reason == "stop"
+
+
+def says(monkeypatch, model, answer):
+    """The model answers so, whatever it is asked: added tokens that are spelled are meant."""
+    token_ids = model.tokenizer.encode(answer + "<|im_end|>", special=True)
+    rows = iter(np.eye(model.config.vocab_size)[token_ids])
+    monkeypatch.setattr(TextModel, "logits", lambda self, hidden: 99 * next(rows)[None])
+
+
+THOUGHT = "<think>\nHm.\n</think>\n\nSo <b>."
+
+
+@pytest.mark.parametrize(
+    "options, answer, limit, reason",
+    [
+        (dict(thinking=True), THOUGHT.removeprefix("<think>\n"), 3, "length_in_thought"),
+        (dict(thinking=True), THOUGHT.removeprefix("<think>\n"), 6, "length"),
+        (dict(thinking=True), THOUGHT.removeprefix("<think>\n"), 40, "stop"),
+        (dict(), THOUGHT, 1, "length_in_thought"),
+        (dict(), "<think>\nHm.", 40, "stop"),
+        (dict(), "x", 1, "length"),
+        (dict(raw=True), "x", 1, "length"),
+    ],
+)
+def test_a_length_in_a_thought_is_told_apart(model, monkeypatch, options, answer, limit, reason):
+    says(monkeypatch, model, answer)
+    generation = model.generate("Hi", max_tokens=limit, **options)
+    list(generation)
+    assert generation.finish_reason == reason
+    assert ("</think>" in generation.text) == ("</think>" in answer and reason != "length_in_thought")
+
+
+def test_a_conversation_by_hand(model, monkeypatch):
+    messages = [{"role": "user", "content": "Hi"}]
+    says(monkeypatch, model, THOUGHT.removeprefix("<think>\n"))
+    generation = model.generate(messages, thinking=True)
+    list(generation)
+    assert generation.message == {"role": "assistant", "content": "So <b>.", "reasoning_content": "Hm."}
+    messages += [generation.message, {"role": "user", "content": "And?"}]
+    prompt = model.encode_prompt(messages)
+    assert prompt.text.startswith(
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nSo <b>.<|im_end|>\n"
+    )
+    says(monkeypatch, model, " it </think> is.")
+    messages[-1:] = []
+    messages[1] = {"role": "assistant", "content": "So "}
+    generation = model.generate(messages, stop=" is")
+    list(generation)
+    assert generation.text == " it </think>" and generation.finish_reason == "stop"
+    assert generation.message == {"role": "assistant", "content": "So it </think>"}
+    assert messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So "}]
+
+
+def test_defaults_are_the_cards_then_the_files_then_the_users(fixtures, monkeypatch):
+    def used(model, **options):
+        return model.generate("Hi", **options)._sampler.sampling
+
+    small, large = load(fixtures / "tiny.gguf"), load(fixtures / "tiny-grouped.gguf")  # 0.8B's, 4B's template
+    assert used(small) == used(small, thinking=False) == Sampling(1.0, 20, 1.0, presence_penalty=2.0)
+    assert used(large, thinking=False) == Sampling(0.7, 20, 0.8, presence_penalty=1.5)
+    assert used(large) == used(small, thinking=True) == Sampling(1.0, 20, 0.95, presence_penalty=1.5)
+    begun = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So"}]
+    assert large.generate(begun)._sampler.sampling == Sampling(0.7, 20, 0.8, presence_penalty=1.5)
+
+    own = {"general.sampling.temp": 0.5, "general.sampling.top_k": 7}
+    monkeypatch.setattr(small.text.file, "metadata", dict(small.text.file.metadata) | own)
+    assert used(small, top_k=9, seed=1) == Sampling(0.5, 9, 1.0, presence_penalty=2.0, seed=1)
+    small.text.file.metadata["general.sampling.mirostat"] = 1
+    with pytest.raises(QwenRefError, match=r"tiny.gguf: general.sampling.mirostat: 1 asks for a way"):
+        used(small)
+
+
+def test_penalties_do_not_count_the_prompt(model, monkeypatch):
+    """Two tokens level: the prompt's own <|im_end|> takes nothing from the end of the answer."""
+    end = model.tokenizer.ids["<|im_end|>"]
+    level = 50 * (np.eye(1, model.config.vocab_size, end) + np.eye(1, model.config.vocab_size, 70))
+    monkeypatch.setattr(TextModel, "logits", lambda self, hidden: level)
+    drawn = [bool(list(model.generate("Hi", max_tokens=1, seed=seed))) for seed in range(200)]
+    assert 80 < sum(drawn) < 120  # 0.12 of the ends would be left: 176
+    drawn = [
+        bool(list(model.generate("Hi", max_tokens=1, seed=seed, penalty_last_n=64))) for seed in range(200)
+    ]
+    assert sum(drawn) > 150
+    greedy = model.generate("Hi", max_tokens=9, temperature=0, presence_penalty=2)
+    list(greedy)
+    assert greedy.token_ids == [70]  # then 70 was seen, and the end is likelier
+
+
+@pytest.mark.parametrize("value, words", [(0, "all equal"), (np.nan, "not finite"), (np.inf, "not finite")])
+def test_logits_of_a_broken_file(model, monkeypatch, value, words):
+    def logits(self, hidden):
+        row = np.zeros((1, self.config.vocab_size), np.float32)
+        row[0, 5] = value
+        return row
+
+    monkeypatch.setattr(TextModel, "logits", logits)
+    prompt = model.encode_prompt("Hi")
+    with pytest.raises(
+        QwenRefError, match=rf"tiny.gguf: the logits of token {len(prompt.token_ids)} are {words}"
+    ):
+        list(model.generate(prompt))
+
+
+@pytest.mark.parametrize(
+    "stop, text, reason",
+    [
+        ("abc", "", "stop"),  # all of it
+        ("c", "ab", "stop"),  # the end
+        ("a", "", "stop"),
+        (["c", "bc", "b"], "a", "stop"),  # the earliest counts
+        (["ab", "abc"], "", "stop"),
+        (["aac", "x"], "", "stop"),  # begun twice over
+        (["cd", "abd"], "abc", "length"),  # begun, never whole
+        ((), "abc", "length"),
+        ("d", "abc", "length"),
+    ],
+)
+def test_stop_strings_at_the_edges(model, monkeypatch, stop, text, reason):
+    assert model.generate("Hi", stop=["c", "b"])._until_stop("abc") == ("a", True)  # in one piece
+    says(monkeypatch, model, "aac" if "aac" in stop else "abc")
+    generation = model.generate("Hi", raw=True, stop=stop, max_tokens=3)
+    pieces = list(generation)
+    assert "".join(pieces) == generation.text == text and generation.finish_reason == reason
+
+
+def test_a_character_that_never_became_whole(model, monkeypatch):
+    half, stream = model.tokenizer.encode("🙂")[:1], StreamDecoder(model.tokenizer)
+    assert model.tokenizer.decode(half) == "\ufffd"
+    assert (stream.push(half[0]), stream.flush(), stream.flush()) == ("", "\ufffd", "")
+    monkeypatch.setattr(TextModel, "logits", lambda self, hidden: np.eye(1, self.config.vocab_size, half[0]))
+    for stop, text, reason in ("x", "\ufffd", "length"), ("\ufffd", "", "stop"):
+        generation = model.generate("Hi", max_tokens=1, stop=stop, temperature=0)
+        assert "".join(generation) == text and generation.finish_reason == reason
+
+
+def test_an_answer_is_as_long_as_the_cards_advise_unless_said(model):
+    assert model.generate("Hi")._limit == min(
+        32_768, model.context - len(model.encode_prompt("Hi").token_ids)
+    )
+    assert model.generate("Hi", max_tokens=5)._limit == 5
 
 
 def test_generation_stops_when_the_context_is_full(fixtures):
