@@ -64,9 +64,8 @@ def open_model(path: str | os.PathLike[str]) -> GGUFFile:
         whole = any(os.path.exists(path / name) for name in (WEIGHTS, INDEX))
         models = [] if whole else gguf_models(path)
         if len(models) > 1:
-            raise QwenRefError(
-                f"{path}: holds several models ({', '.join(m.name for m in models)}); give one"
-            )
+            names = ", ".join(model.name for model in models)
+            raise QwenRefError(f"{path}: is a directory that holds several models ({names}); give one")
         return open_gguf(models[0]) if models else open_text(path)
     if path.suffix == ".safetensors" or path.name == INDEX:
         folder = regular_file(path).parent

@@ -72,7 +72,7 @@ def beside(path: Path, config: Config) -> GGUFFile:
             others.append(str(error).replace(str(entry), entry.name))
     if not fitting:
         none = f"none that fits it lies beside it ({'; '.join(others) or 'no file is named *mmproj*.gguf'})"
-        raise QwenRefError(f"{path}: images need a vision file (mmproj), and {none}; give --mmproj FILE")
+        raise QwenRefError(f"{path}: images need one vision file (mmproj): {none}; give --mmproj FILE")
     fitting.sort(key=precision)
     if len(fitting) > 1:
         names = ", ".join(file.path.name for file in fitting)
