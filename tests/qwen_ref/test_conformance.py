@@ -170,6 +170,8 @@ def changed(name, change):
     "run_case, note",
     [
         (changed("token_ids", lambda x: x + (np.arange(len(x)) == 2)), "token_ids: of token 2: "),
+        (changed("token_ids", lambda x: x[:3]), "token_ids: of 3 tokens; the prompt has 20 and all are 28"),
+        (changed("positions", lambda x: x[:, :-1]), "positions: of 27 tokens; the prompt has 20 and all"),
         (changed("positions", lambda x: x + 1), "positions: of token 0: [1, 1, 1] should be [0, 0, 0]"),
         (lambda case: {"generated": [5, 4, 3]}, "generated: token 0 is 5 and not"),
         (lambda case: {"layers.2.output": 0}, "layers.2.output: the model has 2 layers"),

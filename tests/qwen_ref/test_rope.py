@@ -39,6 +39,16 @@ def of_file(fixtures, tmp_path, base=1e7, **scaling):
     )
 
 
+def test_text_goes_on_behind_the_longer_side():
+    """transformers' get_rope_index, of a picture that is higher than wide and of one wider than high."""
+    assert rope.mrope_positions(8, [(1, 3, 2)]).T.tolist() == [
+        [0, 0, 0],
+        *([1, 1 + row, 1 + column] for row in range(3) for column in range(2)),
+        [4, 4, 4],
+    ]
+    assert rope.mrope_positions(8, [(1, 2, 3)])[:, -1].tolist() == [4, 4, 4]
+
+
 @pytest.mark.parametrize("yarn", TRANSFORMERS, ids=lambda yarn: f"factor {yarn.factor}")
 def test_frequencies_are_those_of_transformers(fixtures, yarn):
     plain = read_config(open_gguf(fixtures / "tiny.gguf"))
