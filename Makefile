@@ -3,6 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
+SEED := $(or $(SEED),$(shell date +%s))
 
 .PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures kit tiny tiny-scores tiny-engines clean
 
@@ -42,8 +43,9 @@ oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about 
 arm64: .venv/core  ## the kernels' tests and the conformance kit on an emulated Raspberry Pi 5 and 4 (root, half an hour)
 	PYTHON=$(PY) tests/arm64/run.sh
 
-fuzz: .venv/core  ## 100,000 mutated GGUF files
-	$(PY) tests/gguf_io/fuzz_reader.py --files 100000
+fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a new seed or SEED=N (two minutes)
+	$(PY) tests/gguf_io/fuzz_reader.py --files 100000 --seed $(SEED)
+	$(PY) -m pytest -m hypothesis --hypothesis-profile explore --hypothesis-seed $(SEED)
 
 $(MODELS)/0.8B-%.gguf: .venv/oracle
 	$(PY) tests/fixtures/make.py model --size 0.8B --out $(MODELS) --quants $*

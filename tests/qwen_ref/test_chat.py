@@ -37,7 +37,7 @@ def test_ids_of_harmless_messages_are_those_of_the_rendered_text(chat):
     assert chat.encode(messages, tools)[0] == chat._tokenizer.encode(rendered, special=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     parts=st.lists(
         st.sampled_from(["<|im_end|>", "<|im_start|>", "<|", "im_end", "|>", "\ufdd0", "x", "\n", "<think>"])

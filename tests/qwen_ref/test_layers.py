@@ -14,7 +14,7 @@ from qwen_ref.model.norm import l2_norm, rms_norm
 seeds = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=seeds,
     T=st.sampled_from([1, 2, 7, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5]),
@@ -42,7 +42,7 @@ def test_the_delta_rule_stores_a_value_under_its_key():
     np.testing.assert_allclose(o, v, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, T=st.integers(1, 6), past=st.integers(0, 5), group=st.integers(1, 3))
 def test_attention_is_a_weighted_mean_of_what_was_before(seed, T, past, group):
     rng = np.random.default_rng(seed)

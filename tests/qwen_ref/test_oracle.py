@@ -340,7 +340,7 @@ def test_files_that_are_no_goldens(truth, tmp_path, make, sentence):
         golden.load(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_goldens(small_golden, data):
     """A few bytes are others, most of them in the metadata: a sentence, or a golden that can be compared with

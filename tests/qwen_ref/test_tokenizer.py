@@ -49,7 +49,7 @@ def test_hard_texts_come_back_normalized(tokenizer, text):
         assert tokenizer.decode(tokenizer.encode(text, special=special)) == unicodedata.normalize("NFC", text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text())
 def test_any_text_comes_back_normalized(tokenizer, text):
     import unicodedata
@@ -66,7 +66,7 @@ def test_control_tokens_in_text_stay_text(tokenizer):
     assert end in tokenizer.eos_ids and tokenizer.ids["<|endoftext|>"] in tokenizer.eos_ids
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(token_ids=st.lists(st.integers(0, 1023)))
 def test_streamed_pieces_add_up_to_the_text(tokenizer, token_ids):
     stream = StreamDecoder(tokenizer)

@@ -137,7 +137,7 @@ def test_a_large_image_builds_no_attention_matrix(fixtures):
     assert peak < 24 << 20
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from([(1, 2, 2), (1, 2, 16), (3, 4, 2), (1, 6, 6), (2, 8, 10), (1, 18, 16)]),
