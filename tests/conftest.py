@@ -1,5 +1,7 @@
 import os
+import pty
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,28 @@ settings.load_profile("same")
 
 
 def pytest_sessionstart() -> None:
-    """`make mutants` first notes what each test calls, and the programs that tests start know nothing of that."""
+    """`make mutants` first notes what each test calls; the programs that tests start know nothing of that."""
     if os.environ.get("MUTANT_UNDER_TEST") == "stats":
         del os.environ["MUTANT_UNDER_TEST"]
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """A terminal that a program may write to, and what was written to it once the program has ended."""
+    leader, follower = pty.openpty()
+
+    def written() -> bytes:
+        os.close(follower)
+        shown = b""
+        try:
+            while more := os.read(leader, 10_000):
+                shown += more
+        except OSError:  # Linux says so that nobody writes any more
+            pass
+        return shown
+
+    yield follower, written
+    os.close(leader)
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,18 @@ def test_a_box_upside_down_is_the_same_box():
     assert (np.asarray(upright) == np.asarray(turned)).all() and upright.getpixel((20, 30)) != (255, 255, 255)
 
 
+def test_a_label_stays_in_the_picture():
+    """Wherever its box is: as much of it is seen as in the middle."""
+
+    def painted(label, *box):
+        drawn = np.asarray(draw_marks(Image.new("RGB", (400, 300), "white"), [Mark(label, box)]))
+        return int((drawn == drawn[drawn.sum(2).argmin() // 400, drawn.sum(2).argmin() % 400]).all(2).sum())
+
+    boxes = [(x, y, x + 100, y + 100) for x in (0, 450, 900) for y in (0, 450, 900)]
+    sizes = [painted("a large cat", *box) - painted("", *box) for box in (*boxes, (0, 0, 1000, 1000))]
+    assert min(sizes[:-1]) > 0.9 * sizes[4] and sizes[-1] > 0.5 * sizes[4] > 200
+
+
 def test_the_ninth_label_has_the_first_colour_again():
     marks = [Mark(f"{i}", (100 * i + 50, 800)) for i in range(9)]
     drawn = draw_marks(Image.new("RGB", (400, 300), "white"), marks)

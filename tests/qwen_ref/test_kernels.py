@@ -111,7 +111,7 @@ def test_threads_are_numpy_s_too():
 
     most = numba.config.NUMBA_NUM_THREADS
     try:
-        for threads in (1, most):
+        for threads in (1, min(most, 8)):  # a BLAS has fewer than a large machine has cores
             load(threads=threads)
             assert used() == {threads}
     finally:

@@ -33,8 +33,8 @@ def tokenizer(fixtures):
 
 def test_equals_transformers_on_many_scripts(tokenizer, fixtures):
     """transformers' AutoTokenizer wrote tiny-tokens.json; tests/oracle compares the real vocabulary."""
-    lines = (fixtures / "texts.txt").read_text().splitlines()
-    golden = json.loads((fixtures / "tiny-tokens.json").read_text())
+    lines = (fixtures / "texts.txt").read_text(encoding="utf-8").splitlines()
+    golden = json.loads((fixtures / "tiny-tokens.json").read_text(encoding="utf-8"))
     assert len(lines) == len(golden) > 60
     for line, token_ids in zip(lines, golden, strict=True):
         assert tokenizer.encode(line) == token_ids
