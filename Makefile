@@ -3,8 +3,9 @@ PYTHON ?= python3
 PY := .venv/bin/python
 MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
+SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test lint oracle oracle-full arm64 fuzz bench fixtures kit tiny tiny-scores tiny-engines clean
+.PHONY: help demo test lint oracle oracle-full arm64 fuzz mutants bench fixtures kit tiny tiny-scores tiny-engines clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,8 +43,16 @@ oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about 
 arm64: .venv/core  ## the kernels' tests and the conformance kit on an emulated Raspberry Pi 5 and 4 (root, half an hour)
 	PYTHON=$(PY) tests/arm64/run.sh
 
-fuzz: .venv/core  ## 100,000 mutated GGUF files
-	$(PY) tests/gguf_io/fuzz_reader.py --files 100000
+fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a new seed or SEED=N (two minutes)
+	$(PY) tests/gguf_io/fuzz_reader.py --files 100000 --seed $(SEED)
+	$(PY) -m pytest -m hypothesis --hypothesis-profile explore --hypothesis-seed $(SEED)
+
+.venv/mutants: .venv/core
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,mutants]
+	@touch $@
+
+mutants: .venv/mutants  ## plant small mistakes in MODULES="FILE ..." (all) and table what the tests catch (minutes each)
+	$(PY) tests/mutants.py $(MODULES)
 
 $(MODELS)/0.8B-%.gguf: .venv/oracle
 	$(PY) tests/fixtures/make.py model --size 0.8B --out $(MODELS) --quants $*

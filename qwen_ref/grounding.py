@@ -24,6 +24,7 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
 GRID = 1000  # coordinates of the right and the bottom edge
+END_OF_THOUGHT = "</think>"
 KEYS = {"bbox_2d": 4, "point_2d": 2, "coordinate": 2}  # name -> how many numbers
 COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000"]
 
@@ -46,16 +47,20 @@ class Mark:
 def find_json(text: str) -> list[Any]:
     """Every JSON object and array in an answer, outermost ones, in order; thinking before it is not read.
 
+    Thinking ends at the first </think> that stands in no JSON: in a string of the answer it is a string.
     Of a list that was cut off, the complete elements are found.
     """
-    answer = text.rpartition("</think>")[2]
-    decoder, found, i = json.JSONDecoder(), [], 0
-    while i < len(answer):
-        if answer[i] in "[{":
+    decoder, found, i, thought = json.JSONDecoder(), list[Any](), 0, False
+    while i < len(text):
+        if not thought and text.startswith(END_OF_THOUGHT, i):
+            found, thought = [], True
+            i += len(END_OF_THOUGHT)
+        elif text[i] in "[{":
             try:
-                value, i = decoder.raw_decode(answer, i)
+                value, i = decoder.raw_decode(text, i)
             except RecursionError:  # nested deeper than any answer
-                break
+                if thought or (i := text.find(END_OF_THOUGHT, i)) < 0:
+                    break
             except ValueError:
                 i += 1
             else:

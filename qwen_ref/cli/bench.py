@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
     if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
         raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
+    if args.profile and Path(args.profile).is_dir():
+        raise QwenRefError(f"--profile {args.profile}: is a folder")
     results = []
     for path in args.model or [shipped_model()]:
         results += measure_model(path, args)

@@ -81,7 +81,7 @@ class TextModel:
                 x = tap("output", x + mlp)
 
         state.num_tokens += T
-        state.next_position = int(positions.max(initial=state.next_position - 1)) + 1
+        state.next_position = int(positions.max()) + 1
         return tap("norm", use.rms_norm(x, w.final_norm, config.rms_norm_eps))
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:

@@ -260,7 +260,7 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
     files = {name: scratch / name for name in ("ids", "text", "messages.json", "inputs.safetensors")}
     dump, output = scratch / "dump.safetensors", scratch / "output.txt"
     files["ids"].write_text("\n".join(map(str, case.token_ids)) + "\n")
-    files["text"].write_text(case.text)
+    files["text"].write_bytes(case.text.encode())  # UTF-8, with its line ends as they are
     files["messages.json"].write_text(json.dumps({"messages": case.messages, "tools": case.tools}))
     if any("{inputs}" in word for word in words):
         from safetensors.numpy import save_file

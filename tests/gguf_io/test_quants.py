@@ -18,7 +18,7 @@ def test_sizes_are_those_of_the_gguf_package():
 
 
 @pytest.mark.parametrize("kind", READABLE, ids=lambda t: t.name)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_bytes_become_the_very_floats_of_the_gguf_package(kind, data):
     """Extremes, zeros, denormals, infinite and NaN scales: all bit patterns may occur."""

@@ -179,7 +179,7 @@ def test_options_that_cannot_be_used(folder, capsys, arguments, words):
 )
 def test_streams_that_lead_nowhere(folder, redirected, command, words):
     line = f'exec "$0" -m {command} {redirected}'
-    done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=150)
     assert (done.returncode, done.stderr) == (2, f"{command.split()[0]}: {words}\n")
 
 

@@ -6,8 +6,6 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from qwen_ref.cli import main
-from qwen_ref.errors import QwenRefError
-from qwen_ref.files import write_whole
 
 ONCE = ["bench", "-p", "5", "-n", "5", "-r", "1", "--no-start", "--output", "json"]
 
@@ -30,21 +28,3 @@ def test_profile_is_a_table_and_a_picture(fixtures, tmp_path, capsys):
 def test_picture_that_cannot_be_written(fixtures, tmp_path, capsys, name):
     assert main([*ONCE, "-m", str(fixtures / "tiny.gguf"), "--profile", str(tmp_path / name)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), write_whole(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
-    with write_whole(path) as file:
-        file.write(b"new")
-    assert path.read_bytes() == b"new"
-    plain = tmp_path / "plain"
-    plain.touch()
-    assert path.stat().st_mode == plain.stat().st_mode
-    missing = write_whole(tmp_path / "missing" / "file")
-    with pytest.raises(QwenRefError, match="missing/file: cannot be written: No such file"), missing:
-        pass

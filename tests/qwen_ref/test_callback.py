@@ -22,7 +22,7 @@ def model(fixtures):
     def open_model(dtype):
         return load(fixtures / "tiny-grouped.gguf", dtype=dtype, backend="numpy")
 
-    line = (fixtures / "texts.txt").read_text().splitlines()[0]
+    line = (fixtures / "texts.txt").read_text(encoding="utf-8").splitlines()[0]
     return open_model, Prompt(open_model(np.float64).tokenizer.encode(line))
 
 
@@ -41,7 +41,7 @@ def check(truth, tmp_path):
     """Writes a text into a file and compares it."""
 
     def write_and_compare(text, truth=truth):
-        (tmp_path / "dump.txt").write_text(text)
+        (tmp_path / "dump.txt").write_text(text, encoding="utf-8")
         return compare(truth, callback.read(tmp_path / "dump.txt", truth))
 
     return write_and_compare
@@ -181,7 +181,7 @@ def test_another_number_of_tokens_is_seen_without_their_ids(check, truth, printe
 
 def test_command(truth, printed, tmp_path, capsys):
     golden.save(truth, tmp_path / "tiny.safetensors")
-    (tmp_path / "dump.log").write_text(printed)
+    (tmp_path / "dump.log").write_text(printed, encoding="utf-8")
     line = ["golden", "check", str(tmp_path / "tiny.safetensors"), str(tmp_path / "dump.log")]
     assert main(line) == 0
     assert "tensors that were compared are within what float32 explains" in capsys.readouterr().out

@@ -332,9 +332,9 @@ def test_a_golden_that_contradicts_itself(truth, value):
     configs = [replace(truth.config, **{f.name: value}) for f in fields(Config) if f.name != "yarn"]
     yarn = Yarn(4.0, 16, 32.0, 1.0, 1.1)
     configs += [replace(truth.config, yarn=replace(yarn, **{f.name: value})) for f in fields(Yarn)]
-    for config in configs:
+    for n, config in enumerate(configs):
         damaged = replace(truth, config=config)
-        for name in names:
+        for name in names[n % 3 :: 3]:  # each one with a third of the fields
             find_cause(damaged, name, foreign[name])
 
 

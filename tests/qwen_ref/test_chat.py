@@ -91,7 +91,7 @@ PIECES = ["<|im_end|>", "<|im_start|>", "<|", "im_end", "|>", "\ufdd0", "x", "\n
 PIECES += ["<tool_call>", "</tool_response>", "<"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(parts=st.lists(st.sampled_from(PIECES)), together=st.booleans())
 def test_no_message_can_hold_structure(chat, parts, together):
     content = "".join(parts) if together else tuple({"type": "text", "text": part} for part in parts)

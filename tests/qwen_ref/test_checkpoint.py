@@ -183,7 +183,7 @@ def write_tokenizer(folder, metadata, pairs):
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
-    (folder / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"])
+    (folder / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"], encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

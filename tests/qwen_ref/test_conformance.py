@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.cli import main
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import attention, deltanet, text
 from qwen_ref.model.rope import apply_rope, rope_tables
@@ -170,6 +171,8 @@ def changed(name, change):
     "run_case, note",
     [
         (changed("token_ids", lambda x: x + (np.arange(len(x)) == 2)), "token_ids: of token 2: "),
+        (changed("token_ids", lambda x: x[:3]), "token_ids: of 3 tokens; the prompt has 20 and all are 28"),
+        (changed("positions", lambda x: x[:, :-1]), "positions: of 27 tokens; the prompt has 20 and all"),
         (changed("positions", lambda x: x + 1), "positions: of token 0: [1, 1, 1] should be [0, 0, 0]"),
         (lambda case: {"generated": [5, 4, 3]}, "generated: token 0 is 5 and not"),
         (lambda case: {"layers.2.output": 0}, "layers.2.output: the model has 2 layers"),
@@ -317,6 +320,27 @@ def test_what_cannot_be_used_is_said_in_a_sentence(args, sentence):
     done = command(*args)
     assert done.returncode == 2 and done.stderr.startswith(f"qwen_ref: {sentence}")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_end_of_what_a_program_said(tmp_path):
+    (tmp_path / "engine.py").write_text("import sys\nprint('first')\nsys.exit(300 * 'x')\n")
+    result = card(conformance.command(f"{sys.executable} {tmp_path / 'engine.py'} {{ids}}"), "mtp")["mtp"]
+    assert result.note == f"it ended with status 1, and said last: {200 * 'x'}"
+
+
+def test_a_card_without_a_judgement_is_no_success(tmp_path, capsys):
+    """One case is right, and of the other nothing can be said."""
+    engine = tmp_path / "engine.py"
+    engine.write_text(
+        "def run(case):\n    return {'generated': case.token_ids[-8:] * (case.name == 'mtp')}\n"
+    )
+    assert main(["conformance", "--engine", str(engine), "mtp"]) == 0
+    assert main(["conformance", "--engine", str(engine), "mtp", "length-1"]) == 1
+    assert "1 of 2 cases right" in capsys.readouterr().err
+
+
+def test_cases_stand_in_the_order_of_their_numbers():
+    assert [case.name for case in cases(["length-*"])] == [f"length-{n}" for n in (1, 3, 63, 64, 65, 129)]
 
 
 def test_unknown_cases():

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ BOX = Mark("cat", (100, 200, 300, 400))
         ('[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]', [BOX]),
         ('Here:\n```json\n[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]\n```', [BOX]),
         ('<think>[{"point_2d": [1, 2]}]</think>[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]', [BOX]),
+        ('{"point_2d": [1, 2]}, so</think>[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]', [BOX]),
+        ('<think>[{"a": [1</think>{"bbox_2d": [100, 200, 300, 400], "label": "cat"}, as </think>', [BOX]),
         ('[{"bbox_2d": [100, 200, 300, 400], "label": "cat"}, {"bbox_2d": [5, ', [BOX]),  # cut off
         ('{"animals": [{"bbox_2d": [100, 200, 300, 400], "label": "cat"}]}', [BOX]),
         ('{"point_2d": [7.5, 9]}', [Mark("", (7.5, 9))]),
@@ -24,7 +27,9 @@ BOX = Mark("cat", (100, 200, 300, 400))
         ('{"point_2d": [7.5, 9], "label": 0}', [Mark("0", (7.5, 9))]),
         ('{"action": "left_click", "coordinate": [619, 725]}', [Mark("left_click", (619, 725))]),
         ('[{"bbox_2d": [1, 2, 3], "label": "x"}, {"point_2d": ["a", 2]}, {"point_2d": [1e999, 0]}]', []),
+        ('<think>so</think>[{"point_2d": [7, 9], "label": "a </think>"}]', [Mark("a </think>", (7, 9))]),
         ("[" * 100_000, []),
+        ("[" * 100_000 + '</think>{"point_2d": [7.5, 9]}' + "[" * 100_000, [Mark("", (7.5, 9))]),
         ("nothing at all", []),
     ],
 )  # fmt: skip
@@ -44,6 +49,11 @@ def test_find_json_finds_what_stands_in_prose(values):
     assert find_json(text) == values
 
 
+def test_an_end_of_thought_in_a_string_is_a_string():
+    assert find_json('so: {"</think>": 0}') == [{"</think>": 0}]
+    assert find_json('<think>{"a": "</think>"}, so</think>{"b": "</think>"}') == [{"b": "</think>"}]
+
+
 def test_coordinates_are_thousandths_of_the_picture():
     assert BOX.pixels(2000, 500) == (200, 100, 600, 200)
     assert Mark("", (-5, 1000)).pixels(64, 48) == (0, 47)
@@ -57,6 +67,33 @@ def test_drawing():
     assert drawn.getpixel((40, 30)) == (255, 255, 255)  # what is in it stays visible
     assert drawn.getpixel((180, 50)) not in (ring[0], (255, 255, 255))  # another label, another colour
     assert blank.getcolors() == [(20_000, (255, 255, 255))]
+
+
+def test_a_box_upside_down_is_the_same_box():
+    blank = Image.new("RGB", (200, 100), "white")
+    upright, turned = (
+        draw_marks(blank, [Mark("", box)]) for box in ((100, 200, 300, 400), (300, 400, 100, 200))
+    )
+    assert (np.asarray(upright) == np.asarray(turned)).all() and upright.getpixel((20, 30)) != (255, 255, 255)
+
+
+def test_a_label_stays_in_the_picture():
+    """Wherever its box is: as much of it is seen as in the middle."""
+
+    def painted(label, *box):
+        drawn = np.asarray(draw_marks(Image.new("RGB", (400, 300), "white"), [Mark(label, box)]))
+        return int((drawn == drawn[drawn.sum(2).argmin() // 400, drawn.sum(2).argmin() % 400]).all(2).sum())
+
+    boxes = [(x, y, x + 100, y + 100) for x in (0, 450, 900) for y in (0, 450, 900)]
+    sizes = [painted("a large cat", *box) - painted("", *box) for box in (*boxes, (0, 0, 1000, 1000))]
+    assert min(sizes[:-1]) > 0.9 * sizes[4] and sizes[-1] > 0.5 * sizes[4] > 200
+
+
+def test_the_ninth_label_has_the_first_colour_again():
+    marks = [Mark(f"{i}", (100 * i + 50, 800)) for i in range(9)]
+    drawn = draw_marks(Image.new("RGB", (400, 300), "white"), marks)
+    colours = [drawn.getpixel(mark.pixels(400, 300)) for mark in marks]
+    assert colours[8] == colours[0] and len(set(colours)) == 8
 
 
 def test_saving_is_whole_or_refused(tmp_path, monkeypatch):

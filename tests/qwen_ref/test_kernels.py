@@ -49,7 +49,7 @@ def matrix(kind: str, rows: int, columns: int, rng, scale=None) -> Matrix:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=seeds,
     tokens=st.sampled_from([1, 2, 4, 5, 8, 33]),
@@ -111,7 +111,7 @@ def test_threads_are_numpy_s_too():
 
     most = numba.config.NUMBA_NUM_THREADS
     try:
-        for threads in (1, most):
+        for threads in (1, min(most, 8)):  # a BLAS has fewer than a large machine has cores
             load(threads=threads)
             assert used() == {threads}
     finally:
@@ -174,6 +174,20 @@ def test_attention_over_many_pieces(network):
         got = KERNELS.attention(rows, w, ours, cos[part], sin[part], config)
         want = NUMPY.attention(rows, w, theirs, cos[part], sin[part], config)
         np.testing.assert_allclose(got, want, atol=2e-2)
+
+
+@pytest.mark.parametrize("before", [511, 512, 1024])
+def test_a_token_where_a_piece_begins_or_ends(network, before):
+    """A piece too few, or a key that none has, is 2.5e-3 away."""
+    config, rng = network.config, np.random.default_rng(2)
+    w = network.weights.layers[3].mixer
+    ours, theirs = (use.new_state(config, np.float32).layers[3] for use in (KERNELS, NUMPY))
+    x = rng.standard_normal((before + 1, config.hidden_size)).astype(np.float32)
+    cos, sin = rope_tables(np.tile(np.arange(before + 1), (3, 1)), config, np.float32)
+    for part in slice(0, before), slice(before, before + 1):
+        got = KERNELS.attention(x[part], w, ours, cos[part], sin[part], config)
+        want = NUMPY.attention(x[part], w, theirs, cos[part], sin[part], config)
+    np.testing.assert_allclose(got, want, atol=3e-4)
 
 
 def test_the_whole_model_is_near_the_reference(fixtures):

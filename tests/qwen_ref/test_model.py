@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from gguf_io import open_gguf
+from qwen_ref.kernels import KERNELS
+from qwen_ref.model.layers import NUMPY
+from qwen_ref.model.rope import mrope_positions
 from qwen_ref.model.text import TextModel
+from qwen_ref.model.weights import Budget
 
 MODELS = ["tiny", "tiny-grouped", "tiny-wide"]
 
@@ -60,13 +64,31 @@ def test_a_memory_budget_changes_nothing(case):
     assert np.abs(kept - converted).max() < 1e-12
 
 
-def test_a_copied_state_goes_its_own_way(case):
+@pytest.mark.parametrize(
+    "layers, dtype", [(NUMPY, np.float64), (KERNELS, np.float32)], ids=["numpy", "numba"]
+)
+def test_a_copied_state_goes_its_own_way(case, layers, dtype):
+    """Copy and original are continued in turn, token by token and several at once."""
     file, token_ids, _ = case
-    model = TextModel(file, np.float64)
-    state = model.new_state()
-    model.forward(token_ids[:20], state)
-    other = state.copy()
-    model.forward(token_ids[40:60], other)
-    assert (state.num_tokens, other.num_tokens) == (20, 40)
-    continued, fresh = model.forward(token_ids[20:30], state), in_pieces(model, token_ids[:30], 30)[20:]
-    assert np.abs(continued - fresh).max() < 1e-12
+    model = TextModel(file, dtype, layers=layers)
+    picture = mrope_positions(20, [(5, 2, 6)])  # 12 tokens that take 6 positions
+
+    def begun():
+        state = model.new_state()
+        model.hidden(token_ids[:20], state, picture)
+        return state
+
+    state, ways = begun(), (token_ids[20:30], token_ids[40:50])
+    pair = state, state.copy()
+    pieces = slice(0, 1), slice(1, 9), slice(9, 10)
+    found = [[model.forward(ids[part], s) for ids, s in zip(ways, pair)] for part in pieces]
+    for way, state in enumerate(pair):
+        assert (state.num_tokens, state.next_position) == (30, 24)
+        fresh = begun()
+        for part, logits in zip(pieces, found):
+            assert (model.forward(ways[way][part], fresh) == logits[way]).all()
+
+
+def test_a_budget_is_taken_from():
+    budget = Budget(100)
+    assert [budget.take(60), budget.take(60), budget.take(40), budget.take(1)] == [True, False, True, False]

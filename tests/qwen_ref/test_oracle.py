@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.cli import golden as cli
+from qwen_ref.cli import main
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
@@ -207,7 +208,7 @@ def test_heads_in_ggufs_order_are_converted(truth, monkeypatch):
 def test_the_page_lists_all_names(truth):
     lists = names.ENDS, names.LAYER, names.ATTENTION, names.DELTANET
     vision = names.VISION, names.VISION_BLOCK, names.MERGER
-    page = (FIXTURES.parents[1] / "docs" / "golden.md").read_text()
+    page = (FIXTURES.parents[1] / "docs" / "golden.md").read_text(encoding="utf-8")
     for name in chain(*lists, *vision):
         theirs = name.transformers or "the module itself", name.ggml or "-"
         assert f"| `{name.ours}` | {theirs[0]} | {theirs[1]} | {name.rows} |" in page
@@ -237,6 +238,40 @@ def test_what_is_kept_is_chosen():
     assert some.entries["logits"].rows == [0, 34, 69] and some.values["logits"].shape == (3, 10)
     with pytest.raises(QwenRefError, match="names: nothing that the model computes fits x"):
         record(open_model, PROMPT, {}, names=["x"])
+
+
+def test_logits_a_few_rows_at_a_time_make_the_same_golden(truth, monkeypatch):
+    """As of a long prompt, whose logits are too many to be there together."""
+
+    def recorded():
+        return record(open_model, PROMPT, {}, names=["logits"], rows=[2, 3, 5, 69], columns=100)
+
+    few = recorded()
+    monkeypatch.setattr("qwen_ref.oracle.record.LOGITS", 3 * FILE.tensors["token_embd.weight"].shape[0] + 1)
+    for whole, blocks in (few, recorded()), (truth, record(open_model, PROMPT, {})):
+        entry, same = blocks.entries["logits"], whole.entries["logits"]
+        assert (entry.shape, entry.rows, entry.stride) == (same.shape, same.rows, same.stride)
+        assert (entry.rms, entry.max) == pytest.approx((same.rms, same.max))
+        assert entry.errors.keys() == same.errors.keys()
+        for kind, error in same.errors.items():
+            assert entry.errors[kind] == pytest.approx(error, rel=1e-3)
+            assert blocks.kl[kind] == pytest.approx(whole.kl[kind], rel=1e-3)
+        np.testing.assert_allclose(blocks.values["logits"], whole.values["logits"], atol=1e-12)
+        np.testing.assert_allclose(blocks.row_rms["logits"], whole.row_rms["logits"])
+        assert (blocks.inputs["top_ids"] == whole.inputs["top_ids"]).all()
+
+
+def test_the_end_token_is_not_part_of_a_golden():
+    def continued(eos_ids):
+        few = dict(names=["logits"], rows=1, columns=1)
+        made = record(open_model, PROMPT, {}, generate=4, eos_ids=eos_ids, **few)
+        return made.inputs["token_ids"].tolist(), made.about["prompt_tokens"]
+
+    (ids, count) = continued(frozenset())
+    assert count == 70 and len(ids) == 74
+    ends = frozenset(ids[-2:])
+    first = next(i for i in range(70, 74) if ids[i] in ends)
+    assert continued(ends) == (ids[:first], 70)
 
 
 def command(*args):
@@ -269,6 +304,45 @@ def test_commands(tmp_path):
     assert done.returncode == 1
     assert report["first"]["name"] == name and report["cause"] == "query and gate are swapped"
     assert command("compare", file, file, "--allow", "float64").returncode == 0
+
+
+def test_what_is_recorded_and_allowed_unless_something_is_asked_for(tmp_path, monkeypatch, capsys):
+    """Eight greedy tokens; all of a small model, else three rows and at most 256 columns. float32 alone."""
+    out, dumped = tmp_path / "golden.safetensors", tmp_path / "dump.npz"
+    line = [
+        "golden",
+        "record",
+        "--model",
+        str(FILE.path),
+        "--raw",
+        "--prompt",
+        "Hello there",
+        "--out",
+        str(out),
+    ]
+    line += ["--names", "logits", "norm"]
+    assert main(line) == 0
+    truth = golden.load(out)
+    T, entry = len(truth.inputs["token_ids"]), truth.entries["logits"]
+    assert truth.about["prompt_tokens"] == T - 8 and (entry.rows, entry.stride) == (list(range(T)), 1)
+    np.savez(dumped, **{name: x.astype(np.float16) for name, x in truth.values.items()})
+    check_it = ["golden", "check", str(out), str(dumped)]
+    assert [main([*check_it, *more]) for more in ([], ["--allow", "float16"])] == [1, 0]
+    monkeypatch.setattr(cli, "SMALL", 0)
+    assert main([*line, "--generate", "1"]) == 0
+    truth = golden.load(out)
+    T = len(truth.inputs["token_ids"])
+    assert truth.about["prompt_tokens"] == T - 1
+    assert (truth.entries["logits"].rows, truth.entries["logits"].stride) == (
+        [0, round((T - 1) / 2), T - 1],
+        4,
+    )
+    assert main([*line, "--rows", "all", "--columns", "all"]) == 0
+    assert golden.load(out).entries["logits"].stride == 1 and len(golden.load(out).entries["logits"].rows) > 3
+    assert main([*line, "--rows=-1,0", "--columns", "1000"]) == 0
+    entry = golden.load(out).entries["logits"]
+    assert (entry.rows, entry.stride) == ([0, entry.shape[0] - 1], 2)
+    capsys.readouterr()
 
 
 def damage(path, drop=None, **replaced):
@@ -328,6 +402,14 @@ def of_logits(**changes):
             "input/top_ids: 1024 to 1024 are not in 0 to 1023",
         ),
         (lambda p: damage(p, input__top_ids=np.zeros((70, 0), int)), r"shape \(70, 0\) should be"),
+        (lambda p: damage(p, input__top_ids=np.zeros((70, 1), int)), r"shape \(70, 1\) should be"),
+        *(
+            (
+                lambda p, n=n: rewrite(p, lambda head: head["about"].update(prompt_tokens=n)),
+                f"prompt_tokens: {n} is not in 1 to 70",
+            )
+            for n in (0, 71)
+        ),
         (lambda p: damage(p, input__log_total=np.full(70, np.nan)), "input/log_total: has values that are"),
         (lambda p: damage(p, **{"rms__norm": np.full(70, 1e200)}), "rms/norm: has values that are not fin"),
     ],
@@ -340,7 +422,7 @@ def test_files_that_are_no_goldens(truth, tmp_path, make, sentence):
         golden.load(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_goldens(small_golden, data):
     """A few bytes are others, most of them in the metadata: a sentence, or a golden that can be compared with

@@ -121,6 +121,8 @@ def test_command(tmp_path):
     line = [sys.executable, "-m", "qwen_ref", "golden", "check", "a.safetensors", "dump.npz", "--html"]
     done = subprocess.run([*line, "page.html"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "<title>dump.npz beside a.safetensors</title>" in (tmp_path / "page.html").read_text()
+    assert "<title>dump.npz beside a.safetensors</title>" in (tmp_path / "page.html").read_text(
+        encoding="utf-8"
+    )
     done = subprocess.run([*line, "no/page.html"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "page.html: cannot be written" in done.stderr

@@ -159,10 +159,32 @@ def test_what_is_saved_is_read_again(fixtures, text, tmp_path, capsys):
     other = "--model", fixtures / "tiny-grouped.gguf", "--backend", "numpy", "--json"
     assert perplexity(*other, "--base", saved, "--chunks", 2) == 0
     from_file = json.loads(capsys.readouterr().out)
+    assert (from_file["chunks"], from_file["chunks_wanted"], from_file["context"]) == (2, 2, 100)
     assert perplexity(*other, "--base", model[1], "--text", text, "-c", 100, "--chunks", 2) == 0
     live = json.loads(capsys.readouterr().out)
     for name in "ppl", "ppl_base", "ln_ratio", "kld", "delta_p", "delta_p_rms":
         assert from_file[name] == pytest.approx(live[name], rel=1e-4, abs=1e-7), name
+
+
+def test_a_chunk_is_read_in_pieces_and_has_512_tokens(fixtures, tmp_path, monkeypatch, capsys):
+    """Half of the memory that is free is for weights; the first of two models takes half of that."""
+    asked, real = [], cli.engine.load
+    monkeypatch.setattr(cli.engine, "available_memory", lambda: 8 << 20)
+    monkeypatch.setattr(cli.engine, "load", lambda *a, **o: asked.append(o["memory_budget"]) or real(*a, **o))
+    model, path = ("--model", fixtures / "tiny.gguf", "--backend", "numpy", "--json"), tmp_path / "text"
+    path.write_text("12345 78.0" * 103)
+    figures = []
+    for block in 512, 300:
+        monkeypatch.setattr("qwen_ref.perplexity.PREFILL_BLOCK", block)
+        assert perplexity(*model, "--text", path, "--base", model[1]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+        assert (figures[-1]["chunks"], figures[-1]["context"]) == (2, 512)
+    assert figures[0]["ppl"] == pytest.approx(figures[1]["ppl"], rel=1e-4) and asked == [2 << 20, 4 << 20] * 2
+    path.write_text("1234567890" * 2)  # two chunks of ten tokens are enough, and no more is needed
+    assert perplexity(*model, "--text", path, "-c", 8, "--memory", 1) == 0
+    assert json.loads(capsys.readouterr().out)["scored"] == 2 * 3 and asked[-1] == 1 << 30
+    assert perplexity(*model, "--text", path, "-c", 10) == 0
+    assert perplexity(*model, "--text", path, "-c", 7) == 2 and asked[-1] == 4 << 20
 
 
 def test_few_logits_are_in_memory_at_a_time(fixtures, monkeypatch):

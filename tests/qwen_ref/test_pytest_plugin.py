@@ -85,6 +85,12 @@ def test_a_failure_says_where_what_and_why(project, golden_file):
     result.stdout.no_fnmatch_line("*check.py:*")  # the traceback ends in the engine's test
 
 
+def test_unless_told_float32_has_to_explain_it(project, golden_file):
+    np.savez("dump.npz", **{name: x.astype(np.float16) for name, x in exact(golden_file).items()})
+    project.makepyfile(test_engine=TEST, test_other=TEST.replace("raw=True", "raw=True, allow='float16'"))
+    project.runpytest().assert_outcomes(passed=1, failed=1)
+
+
 def test_update_records_the_truth_and_not_the_engine(project, golden_file):
     recorded = project.path / "goldens" / golden_file.name
     recorded.write_bytes(b"nothing of use")

@@ -18,11 +18,20 @@ SCALING = "qwen35.rope.scaling."
 YARN = dict(type="yarn", factor=4.0, original_context_length=16)
 POSITIONS = rope.mrope_positions(40, [(5, 4, 6)])  # a picture: rows and columns differ from the time
 
-# inv_freq of transformers' _compute_yarn_parameters (5.24, in float64), 16 dimensions and theta 10,000,000.
+# inv_freq of transformers' _compute_yarn_parameters (5.24, in float64; of factor 5 and 6 in float32, which
+# rounds these), 16 dimensions and theta 10,000,000.
 TRANSFORMERS = {
     Yarn(4, 8192, 32, 1, 0.1 * np.log(4) + 1): [
         *[1.0, 0.1333521432163324, 0.013337095575291922, 0.0011856868528308275],
         *[7.905694150420948e-05, 1.0542412585714557e-05, 1.4058533129758728e-06, 1.8747355233311396e-07],
+    ],
+    Yarn(5, 1 << 26, 32, 1, 1): [  # the ramp ends behind the last frequency
+        *[1.0, 0.1333521432163324, 0.01778279410038923, 0.0023713737056616554],
+        *[0.00031622776601683794, 4.216965034285822e-05, 5.623413251903491e-06, 5.499224201771343e-07],
+    ],
+    Yarn(6, 6, 32, 1, 1): [  # it begins where it ends
+        *[1.0, 0.022225357202722066, 0.002963799016731538, 0.0003952289509436092],
+        *[5.2704627669472985e-05, 7.0282750571430365e-06, 9.372355419839151e-07, 1.2498236822207596e-07],
     ],
     Yarn(2.5, 300, 6, 0.5, 1.25): [
         *[1.0, 0.1333521432163324, 0.01244795587027246, 0.0009485494822646619],
@@ -37,6 +46,25 @@ def of_file(fixtures, tmp_path, base=1e7, **scaling):
     return read_config(
         open_gguf(rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "yarn.gguf", change=change))
     )
+
+
+def test_which_coordinate_a_frequency_takes(fixtures):
+    """transformers' apply_interleaved_mrope, of sections of three sizes."""
+    plain = read_config(open_gguf(fixtures / "tiny.gguf"))
+    axis, _ = rope.frequencies(replace(plain, rotary_dim=16, mrope_section=(4, 3, 1), yarn=None))
+    assert axis.tolist() == [0, 1, 2, 0, 1, 0, 0, 1]
+    axis, _ = rope.frequencies(replace(plain, rotary_dim=64, mrope_section=(11, 11, 10), yarn=None))
+    assert axis.tolist() == [0, 1, 2] * 10 + [0, 1]
+
+
+def test_text_goes_on_behind_the_longer_side():
+    """transformers' get_rope_index, of a picture that is higher than wide and of one wider than high."""
+    assert rope.mrope_positions(8, [(1, 3, 2)]).T.tolist() == [
+        [0, 0, 0],
+        *([1, 1 + row, 1 + column] for row in range(3) for column in range(2)),
+        [4, 4, 4],
+    ]
+    assert rope.mrope_positions(8, [(1, 2, 3)])[:, -1].tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize("yarn", TRANSFORMERS, ids=lambda yarn: f"factor {yarn.factor}")

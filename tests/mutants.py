@@ -1,0 +1,122 @@
+"""Plants small mistakes in modules, one at a time, and tables in MUTANTS.md what the core tests catch.
+
+python tests/mutants.py qwen_ref/model/rope.py ...     (all modules unless some are named)
+
+mutmut (its settings stand in setup.cfg) changes an operator, a number, a string or an argument of a function,
+and runs the tests that call this function. It leaves alone what is decorated or stands in no function. What
+survived is listed below the table; a reason that is written behind it is kept, and one that begins with
+"same" says that the mistake is none: that it changes nothing that anyone could see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPY = ROOT / "build" / "mutants"  # in which mutmut works, and plants mistakes in these modules alone
+PAGE = ROOT / "tests" / "MUTANTS.md"
+KILLED = {1, 3, 24, -24, 36, 152, 255, -11, -9}  # by a test, by its time, or by the system
+NO_TEST = {5, 33}
+ROW = re.compile(r"^\| (\S+\.py) \|.*\|$", re.M)
+SECTION = re.compile(r"^## (\S+\.py)\n\n((?:- .*\n)+)", re.M)
+SURVIVOR = re.compile(r"^(- .* → `[^`]*`)(?:: (.*))?$", re.M)
+HEAD = """# Planted mistakes
+
+What `make mutants MODULES="FILE ..."` found (mutmut; see tests/mutants.py): of so many small mistakes in a
+module, planted one at a time, so many were caught by the core tests. Those that change nothing do not count
+in the share.
+
+| module | mistakes | caught | change nothing | share | on |
+|---|---:|---:|---:|---:|---|
+"""
+
+
+def modules() -> list[str]:
+    """All that there are but the kernels, whose functions Numba compiles."""
+    found = [*ROOT.glob("gguf_io/**/*.py"), *ROOT.glob("qwen_ref/**/*.py")]
+    names = sorted(str(path.relative_to(ROOT)) for path in found)
+    return [name for name in names if not fnmatch.fnmatch(name, "qwen_ref/kernels/*")]
+
+
+def mutmut(*arguments: str, **options: int) -> str:
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    return subprocess.run(command, cwd=COPY, check=True, text=True, encoding="utf-8", **options).stdout
+
+
+def copy_project(modules: list[str]) -> None:
+    shutil.rmtree(COPY, ignore_errors=True)
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
+        if (ROOT / name).is_file():
+            (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, COPY / name)
+    settings = (COPY / "setup.cfg").read_text(encoding="utf-8")
+    only = "".join(f"\n    {module}" for module in modules)
+    changed = settings.replace("[mutmut]\n", f"[mutmut]\nonly_mutate ={only}\n")
+    (COPY / "setup.cfg").write_text(changed, encoding="utf-8")
+
+
+def survivor(name: str) -> str:
+    """function: what stood there → what stands there instead."""
+    lines = mutmut("show", name, stdout=subprocess.PIPE).splitlines()
+    old, new = (
+        " ".join(line[1:].strip() for line in lines if re.match(rf"[{sign}](?![{sign}])", line))
+        for sign in "-+"
+    )
+    function = (
+        name.rpartition(".")[2].partition("__mutmut")[0].removeprefix("x").strip("_ǁ").replace("ǁ", ".")
+    )
+    return f"- {function}: `{old}` → `{new}`".replace("``", "")
+
+
+def report(module: str, reasons: dict[str, str]) -> tuple[str, str]:
+    """The row of the table, and the list of what survived."""
+    codes = json.loads((COPY / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
+    killed = sum(code in KILLED for code in codes.values())
+    left = sorted({survivor(name) for name, code in codes.items() if code == 0})
+    untested = sum(code in NO_TEST for code in codes.values())
+    same = sum(reasons.get(line, "").startswith("same") for line in left)
+    share = killed / (len(codes) - same) if len(codes) > same else 1.0
+    today = datetime.date.today()
+    row = f"| {module} | {len(codes)} | {killed} | {same} | {share:.0%} | {today} |"
+    lines = [line + (f": {reasons[line]}" if reasons.get(line) else "") for line in left]
+    if untested:
+        lines.append(f"- {untested} are in functions that no test calls in its own process")
+    return row, "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", nargs="*", metavar="FILE", default=modules())
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--table", action="store_true", help="only write the table anew, after the last run")
+    args = parser.parse_args()
+    if not args.table:
+        copy_project(args.modules)
+        mutmut("run", "--max-children", str(args.processes))
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    rows = {row[1]: row[0] for row in ROW.finditer(before)}
+    lists = {section[1]: section[2].rstrip() for section in SECTION.finditer(before)}
+    for module in args.modules:
+        if (COPY / "mutants" / f"{module}.meta").exists():  # else there is no function in it
+            reasons = {line[1]: line[2] or "" for line in SURVIVOR.finditer(lists.get(module, ""))}
+            rows[module], lists[module] = report(module, reasons)
+    there = [module for module in modules() if module in rows]
+    text = HEAD + "".join(rows[module] + "\n" for module in there)
+    text += "".join(f"\n## {module}\n\n{lists[module]}\n" for module in there if lists.get(module))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The comparison's own rules, on goldens made by hand: what is still right, and what is no longer."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gguf_io import open_gguf
+from qwen_ref import QwenRefError
+from qwen_ref.config import read_config
+from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
+from qwen_ref.oracle.check import check
+from qwen_ref.oracle.compare import Partial, Sum, compare, times
+from qwen_ref.oracle.golden import Entry, Golden
+from qwen_ref.oracle.logits import agreement, best_of, divergence
+from qwen_ref.oracle.record import new_entry
+
+CONFIG = replace(read_config(open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny.gguf")), vocab_size=50)
+TIMES = {"float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}  # as docs/golden.md has them
+RMS, MOST = 0.01, 0.03  # how far each arithmetic is from the exact values, here
+
+
+def golden(*names, T=4, prompt=4, gap=1.0, columns=50):
+    """Tensors [T, columns] with an rms of 1, all arithmetics as far off; logits are `gap` apart."""
+    exact = np.random.default_rng(0).normal(size=(len(names), T, columns))
+    exact /= np.sqrt(np.mean(exact**2, axis=(1, 2), keepdims=True))
+    errors = dict.fromkeys(TIMES, (RMS, MOST))
+    entries = {name: Entry((T, columns), list(range(T)), 1, 1.0, 3.0, dict(errors)) for name in names}
+    best = np.tile(np.arange(20), (T, 1))
+    logits = np.tile(-gap * np.arange(20.0), (T, 1))
+    inputs = {"token_ids": np.arange(T), "positions": np.tile(np.arange(T), (3, 1)), "top_ids": best}
+    inputs |= {"top_logits": logits, "log_total": np.log(np.exp(logits).sum(1) + 1)}
+    values = dict(zip(names, exact))
+    return Golden({"prompt_tokens": prompt}, CONFIG, entries, inputs, values, {}, dict.fromkeys(TIMES, 1e-4))
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_how_far_off_is_still_right(kind):
+    """So many times as far as that arithmetic is in rms, and twice that in the worst value."""
+    truth = golden("norm")
+    exact = truth.values["norm"]
+    worst = np.zeros_like(exact)
+    worst[0, 0] = 1
+    for error, budget in (np.ones_like(exact), TIMES[kind] * RMS), (worst, 2 * TIMES[kind] * MOST):
+        for share, right in (0.99, True), (1.01, False):
+            report = compare(truth, {"norm": exact + share * budget * error}, kind)
+            assert (report.complaint is None) == right
+            assert report.differences[0].share[kind] == pytest.approx(share)
+
+
+def test_a_budget_is_at_least_one_rounding():
+    truth = golden("norm")
+    truth.entries["norm"].errors["float16"] = (0.0, 0.0)
+    for share in 0.99, 1.01:
+        found = truth.values["norm"] + share * 2.0**-11
+        assert (compare(truth, {"norm": found}, "float16").complaint is None) == (share < 1)
+
+
+def test_what_explains_an_error_is_the_strictest_arithmetic():
+    truth = golden("norm")
+    truth.entries["norm"].errors |= {"float32": (1e-6, 1e-5), "float16": (1e-4, 1e-3)}
+    for error, explained in (
+        (1e-12, "float64"),
+        (7e-6, "float32"),
+        (3e-4, "float16"),
+        (0.01, "bfloat16"),
+        (1, None),
+    ):
+        report = compare(truth, {"norm": truth.values["norm"] + error}, "float16")
+        assert report.differences[0].explained == explained
+        assert (report.first is None) == (explained in ("float64", "float32", "float16"))
+
+
+def test_of_some_values_the_error_may_be_spread_otherwise():
+    """50 of 200 values may hold all of the error: twice the rms of all, beside the decimals."""
+    truth = golden("norm")
+    exact, budget = truth.values["norm"], TIMES["float16"] * RMS
+    for share, right in (0.99, True), (1.01, False):
+        values = np.full_like(exact, np.nan)
+        values[0] = exact[0] + share * (2 * budget + 0.005)
+        report = compare(truth, {"norm": Partial(values, 0.005)}, "float16")
+        assert (report.complaint is None, report.differences[0].count) == (right, 50)
+
+
+def test_a_sum_may_be_off_by_all_errors_and_its_own_rounding():
+    truth = golden("norm")
+    exact = truth.values["norm"]
+    budget = 200 * TIMES["float16"] * RMS + 0.25
+    for share, right in (0.99, True), (1.01, False):
+        given = Partial(exact, 0.0, Sum(share * budget, 0.25, exact.size))
+        assert (compare(truth, {"norm": given}, "float16").complaint is None) == right
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_near_ties_and_logits_that_are_too_far(kind):
+    """Both logits may be as far off as the worst value may be; the divergence goes with its square."""
+    for gap, right in (3.99 * TIMES[kind] * MOST, True), (4.01 * TIMES[kind] * MOST, False):
+        report = compare(golden("logits", prompt=3, gap=gap), {"generated": [1]}, kind)
+        assert (report.complaint is None) == right and report.greedy.startswith("0 of 1 tokens") == right
+    truth = golden("norm", "logits")
+    truth.inputs |= dict(zip(("top_ids", "top_logits", "log_total"), best_of(truth.values["logits"])))
+    found = truth.values["logits"] + 1e-3 * np.random.default_rng(1).normal(size=(4, 50))
+    kl = divergence(truth.inputs, found).mean()
+    for share, right in (0.99, True), (1.01, False):
+        truth.kl[kind] = kl / TIMES[kind] ** 2 / share
+        assert (compare(truth, {"logits": found}, kind).complaint is None) == right
+
+
+def test_some_greedy_tokens():
+    truth = golden("logits", T=6, prompt=3)
+    for found, sentence in ([3, 4, 5], "3 of 3"), ([3, 4], "2 of 3"), ([3, 4, 5, 9], "3 of 3"):
+        assert compare(truth, {"generated": found}).greedy == f"{sentence} tokens, all the same"
+    assert compare(truth, {"generated": [3, 4, 7]}).complaint.startswith("generated: token 2 is 7 and not 5")
+
+
+@pytest.mark.parametrize(
+    "found, sentence",
+    [
+        ({"token_ids": [0, 1, 2, 3, 4, 5]}, None),
+        ({"token_ids": [[0, 1, 2, 3]]}, None),  # the prompt's, in a batch of one
+        ({"token_ids": [0, 1, 2]}, "token_ids: of 3 tokens; the prompt has 4 and all are 6"),
+        ({"token_ids": [0, 1, 2, 3, 4]}, "token_ids: of 5 tokens; the prompt has 4 and all are 6"),
+        ({"token_ids": [0, 1, 2, 3, 4, 5, 6]}, "token_ids: of 7 tokens; the prompt has 4 and all are 6"),
+        ({"token_ids": [0, 1, 2, 3, 4, 9]}, "token_ids: of token 5: 9 should be 5"),
+        ({"positions": np.tile(np.arange(6), (3, 1))}, None),
+        ({"positions": np.tile(np.arange(4), (3, 1, 1))}, None),  # transformers' [3, 1, T]
+        ({"positions": np.tile(np.arange(5), (3, 1))}, "positions: of 5 tokens"),
+        ({"positions": np.arange(6)}, r"positions: shape \[6\] should be \[3, 6\]"),
+        ({"positions": np.tile(np.arange(7), (2, 1))}, r"positions: shape \[2, 7\] should be \[3, 6\]"),
+    ],
+)
+def test_inputs_beside_the_tensors(found, sentence):
+    truth = golden("norm", T=6)
+    found = {name: np.array(x) for name, x in found.items()}
+    if sentence is None:
+        assert check(truth, found).complaint is None
+    else:
+        with pytest.raises(AssertionError, match=sentence):
+            check(truth, found)
+
+
+def test_the_prompt_alone_is_of_text_only():
+    """A picture has as many patches as it has, however long the prompt is."""
+    truth = golden("images.0.norm", "norm", T=6)
+    assert compare(truth, {"norm": truth.values["norm"][:4]}).differences[0].count == 4 * 50
+    for name, rows in ("images.0.norm", 4), ("norm", 5), ("norm", 0):
+        with pytest.raises(QwenRefError, match=rf"{name}: shape \({rows}, 50\) should be \(6, 50\)"):
+            compare(truth, {name: truth.values[name][:rows]})
+
+
+def test_a_message_around_the_first_tensor_that_is_wrong():
+    """Three before it and three behind, as far as there are any, and six names of what was not given."""
+    names = [f"layers.0.{n}" for n in "abcdefghij"]
+    truth = golden(*names)
+    for at, shown in (1, names[:5]), (5, names[2:9]), (9, names[6:]):
+        with pytest.raises(AssertionError) as error:
+            check(truth, truth.values | {names[at]: truth.values[names[at]] + 1})
+        lines = str(error.value).splitlines()
+        table = [line[2:].split()[0] for line in lines if line[2:].startswith("layers")]
+        assert table == shown and f"> {names[at]}" in str(error.value)
+    for count, end in (6, ""), (7, " and 1 more"):
+        with pytest.raises(AssertionError) as error:
+            check(truth, {n: truth.values[n] + 1 for n in names[count:]})
+        assert str(error.value).endswith(f"not given: {', '.join(names[:6])}{end}")
+
+
+def test_shares_as_they_are_read():
+    assert [times(x) for x in (0.25, 1, 3.14, 9.96, 31415, 1e6, np.inf)] == [
+        *["25 %", "100 %", "3.1 ×", "10.0 ×", "31,415 ×", "1e+06 ×", "inf ×"]
+    ]
+
+
+# ---- logits and roundings
+
+
+def test_the_best_tokens_of_logits():
+    order, best, total = best_of(np.zeros((1, 50)))
+    assert order.tolist() == [list(range(20))] and (best == 0).all() and total == pytest.approx(np.log(50))
+    truth = golden("logits")
+    truth.inputs |= dict(zip(("top_ids", "top_logits", "log_total"), best_of(truth.values["logits"])))
+    assert agreement(truth.inputs, truth.values["logits"]) == {
+        "kl": pytest.approx(0, abs=1e-12),
+        "same best token": 1,
+        "same best five": 1,
+    }
+    other = truth.values["logits"].copy()
+    np.put_along_axis(other, truth.inputs["top_ids"][:, :1], -9.0, 1)  # the best one is now the last
+    found = agreement(truth.inputs, other)
+    assert (found["same best token"], found["same best five"]) == (0, pytest.approx(0.8))
+
+
+def test_divergence_is_that_of_the_best_and_of_all_others():
+    exact, found = np.random.default_rng(0).normal(size=(2, 3, 50)) * 3
+    inputs = dict(zip(("top_ids", "top_logits", "log_total"), best_of(exact)))
+    for t in range(3):
+        p, q = (np.exp(x[t]) / np.exp(x[t]).sum() for x in (exact, found))
+        best = inputs["top_ids"][t]
+        terms = sum(p[best] * np.log(p[best] / q[best]))
+        rest_p, rest_q = 1 - p[best].sum(), 1 - q[best].sum()
+        expected = terms + rest_p * np.log(rest_p / rest_q)
+        assert divergence(inputs, found[t : t + 1], t) == pytest.approx([expected])
+
+
+def test_roundings():
+    """To even where a value lies in the middle; what float16 has not is its largest; 8 bits by blocks."""
+    one = 2.0**-8
+    x = np.array([1 + one, 1 + 3 * one, 1 + one * 1.01, -1 - one, 0, 3.0])
+    assert to_bfloat16("", x).tolist() == [1, 1 + 4 * one, 1 + 2 * one, -1, 0, 3]
+    assert to_float16("", np.array([1e6, -1e9, 1 + 2.0**-11, 0.1])).tolist()[:3] == [65504, -65504, 1]
+    wide, narrow = np.zeros((1, 512)), np.zeros((1, 96))
+    for row in wide, narrow:
+        row[0, :4] = 127, 0.4, 0.6, -126.5
+        row[0, 40] = 0.3
+    assert to_int8_inputs("mlp.gated", wide)[0, [0, 1, 2, 3, 40, 300]].tolist() == [127, 0, 1, -126, 0, 0]
+    rounded = to_int8_inputs("norm", narrow)[0]
+    assert rounded[:4].tolist() == [127, 0, 1, -126] and rounded[40] == pytest.approx(0.3)  # another block
+    assert to_int8_inputs("layers.0.mlp.up_proj", wide) is None and to_int8_inputs("q_norm", wide) is None
+
+
+def test_what_a_golden_keeps():
+    def kept(rows, columns=None, T=5, C=10):
+        entry = new_entry((T, C), rows, columns)
+        return entry.rows, entry.stride
+
+    assert kept(None) == ([0, 1, 2, 3, 4], 1) and kept(5, 10) == ([0, 1, 2, 3, 4], 1)
+    assert kept(3)[0] == [0, 2, 4] and kept(1)[0] == [0] and kept(2)[0] == [0, 4]
+    assert kept([-1, 0, -5, 4, 5, -6])[0] == [0, 4]
+    assert [kept(None, columns)[1] for columns in (1, 3, 4, 5, 9, 11)] == [10, 4, 3, 2, 2, 1]
+    entry = new_entry((5, 2, 5), [1, 3], 4)
+    x = np.arange(50).reshape(5, 2, 5)
+    assert entry.sample(x).tolist() == [[10, 13, 16, 19], [30, 33, 36, 39]]
+    assert entry.rows_in(1, 2) == [0] and entry.rows_in(2, 2) == [1]

@@ -1,0 +1,182 @@
+"""What is measured: by clocks that tick as these tests say."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import numba
+import numpy as np
+import pytest
+
+from gguf_io import open_gguf
+from qwen_ref import engine, load, profile
+from qwen_ref.cli import main
+from qwen_ref.kernels import bandwidth
+from qwen_ref.media.media import Limits
+from qwen_ref.model import vision_block
+from qwen_ref.model.text import TextModel
+from qwen_ref.model.vision import VisionModel
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Clock:
+    """Each look at it is so many seconds after the one before."""
+
+    def __init__(self, *seconds):
+        self.seconds, self.now = iter(seconds), 0.0
+
+    def perf_counter(self):
+        self.now += next(self.seconds, 1.0)
+        return self.now
+
+
+# ---- how long an answer will take
+
+
+def test_seconds_until_an_answer(fixtures, monkeypatch):
+    """A second for the piece of work that is tried makes so many for all."""
+    model = load(fixtures / "tiny.gguf", backend="numpy")
+    monkeypatch.setattr(engine, "time", Clock())
+    short, long = (model.encode_prompt("x" * n, raw=True) for n in (20, 200))
+    assert len(short.token_ids) == 20 and len(long.token_ids) == 200
+    assert model.seconds_until_answer(short) == pytest.approx(1)
+    assert model.seconds_until_answer(long) == pytest.approx(200 / 64)
+    images = [np.zeros(size, np.uint8) for size in ((64, 96, 3), (320, 64, 3))]
+    seen = model.encode_prompt("x", images=images, limits=Limits(max_image_tokens=30))
+    work = sum(model.vision.work(m.grid_thw) for m in seen.media) / model.vision.work((1, 16, 16))
+    assert model.seconds_until_answer(seen) == pytest.approx(max(1, len(seen.token_ids) / 64) + work)
+
+
+def test_the_tower_s_work_is_its_multiplications(fixtures, monkeypatch):
+    count = 0
+
+    def linear(x, weight, real=vision_block.linear):
+        nonlocal count
+        count += len(x) * weight.shape[0] * weight.shape[1]
+        return real(x, weight)
+
+    def attention(q, k, v, real=vision_block.full_attention):
+        nonlocal count
+        count += 2 * len(q) * k.size  # scores, and the mean of the values
+        return real(q, k, v)
+
+    monkeypatch.setattr(vision_block, "linear", linear)
+    monkeypatch.setattr(vision_block, "full_attention", attention)
+    vision = VisionModel(open_gguf(fixtures / "mmproj-tiny.gguf"))
+    for t, h, w in (1, 4, 6), (3, 2, 8):
+        count = 0
+        vision.encode(np.zeros((t * h * w, 3 * 2 * 16 * 16), np.float32), (t, h, w))
+        assert vision.work((t, h, w)) == count
+
+
+def test_warming_up_leaves_the_threads_as_they_were(fixtures):
+    model = load(fixtures / "tiny.gguf")
+    before = numba.get_num_threads()
+    try:
+        for threads in sorted({1, min(2, before)}):
+            numba.set_num_threads(threads)
+            model.warm_up()
+            assert numba.get_num_threads() == threads
+    finally:
+        numba.set_num_threads(before)
+
+
+# ---- the profile of a token
+
+
+def test_the_bytes_of_a_token(fixtures):
+    """Each matrix once, but of the embedding one row; DeltaNet's state is read and written."""
+    file = open_gguf(fixtures / "tiny-wide.gguf")
+    found = profile.part_bytes(TextModel(file))
+    size = {name: tensor.nbytes for name, tensor in file.tensors.items() if len(tensor.shape) == 2}
+
+    def of(*endings):
+        return sum(n for name, n in size.items() if name.startswith("blk") and name.endswith(endings))
+
+    c = TextModel(file).config
+    state = 4 * c.linear_num_value_heads * c.linear_key_head_dim * c.linear_value_head_dim
+    assert found == {
+        "attention": of("attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"),
+        "deltanet": of(
+            *(f"{name}.weight" for name in ("attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"))
+        )
+        + 3 * 2 * state,
+        "mlp": of("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"),
+        "linear": size.get("output.weight", size["token_embd.weight"]),
+    }
+
+
+def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
+    network = TextModel(open_gguf(fixtures / "tiny.gguf"))
+    plain = network.layers
+    looks = 2 + 2 * (9 + 4 + 4 + 1)  # a token, norms, mixers, MLPs, the output matrix
+    monkeypatch.setattr(profile, "time", Clock(*[100.0] * 3 * looks))
+    found = profile.profile_decode(network, [1, 2, 3, 4, 5])
+    parts = found["parts"]
+    assert network.layers is plain and found["bandwidth"] is None
+    assert {name: part["seconds"] for name, part in parts.items() if name != "the rest"} == {
+        **{"rms_norm": 9, "attention": 1, "deltanet": 3, "mlp": 4, "linear": 1, "total": looks - 1}
+    }
+    assert parts["the rest"] == {"seconds": looks - 1 - 18, "bytes": 0}
+    assert parts["total"]["bytes"] == sum(profile.part_bytes(network).values())
+    lines = found["table"].splitlines()
+    assert [line[:16].strip() for line in lines] == [
+        *["part", "output matrix", "mlp", "deltanet", "attention", "norms", "the rest", "a token"]
+    ]
+    assert lines[2].split()[1:3] == ["4000.00", f"{4 / (looks - 1):.1%}"]
+
+
+def test_the_memory_s_rate_is_the_best_of_seven(monkeypatch):
+    monkeypatch.setattr(profile, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(bandwidth, "sum_all", lambda data: None)
+    monkeypatch.setattr(profile, "time", Clock(*[1, 9, 1, 0.5, 1, 0.25, 1, 2]))
+    assert profile.read_bandwidth() == 4 * profile.READ_BYTES
+
+
+def test_a_picture_of_a_profile():
+    """A bar for each part, and as much of it dark as its bytes must take: never more than all of it."""
+    seconds = dict.fromkeys(profile.ORDER, 0.5) | {"total": 3.0, "mlp": 1.0}
+    parts = {name: {"seconds": s, "bytes": 0} for name, s in seconds.items()}
+    parts["mlp"]["bytes"], parts["linear"]["bytes"] = 50 << 20, 400 << 20
+    drawn = profile.draw_profile({"parts": parts, "bandwidth": float(100 << 20)}, "a < b")
+    svg = ET.fromstring(drawn)
+    bars = [(r.get("fill"), float(r.get("width"))) for r in list(svg.iter(SVG + "rect"))[1:]]
+    wide = dict(zip(profile.ORDER, (width for fill, width in bars if fill == "#f2b88b")))
+    dark = dict(zip(profile.ORDER, (width for fill, width in bars if fill == "#31688e")))
+    assert wide["total"] == 460 and wide["mlp"] == pytest.approx(460 / 3, abs=0.1)
+    assert dark["mlp"] == pytest.approx(wide["mlp"] / 2, abs=0.1) and dark["linear"] == wide["linear"]
+    assert dark["the rest"] == 0 and "a < b" in [t.text for t in svg.iter(SVG + "text")]
+    without = profile.draw_profile({"parts": parts, "bandwidth": None}, "x")
+    assert "dark" not in without and "1000.00 ms, 50 MiB" in without
+
+
+# ---- bench
+
+
+def rows(capsys, *options):
+    assert main(["bench", "--no-start", "--output", "json", *map(str, options)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_measured_unless_something_is_asked_for(fixtures, capsys, monkeypatch):
+    monkeypatch.setattr(TextModel, "hidden", lambda self, ids, state: np.zeros((len(ids), 64), np.float32))
+    monkeypatch.setattr(TextModel, "logits", lambda self, hidden: hidden)
+    prefill, decode = rows(capsys, "-m", fixtures / "tiny.gguf")
+    assert (prefill["test"], decode["test"], prefill["backend"]) == ("pp512", "tg128", "numba")
+    assert len(prefill["rates"]) == len(decode["rates"]) == 5
+    assert sorted(decode["rates"])[2] == decode["tokens_per_second"]
+
+
+def test_each_repetition_begins_where_the_depth_ends(fixtures, capsys, monkeypatch):
+    begun, real = [], TextModel.hidden
+    monkeypatch.setattr(
+        TextModel,
+        "hidden",
+        lambda self, ids, state: begun.append((len(ids), state.num_tokens)) or real(self, ids, state),
+    )
+    options = "-p", 3, "-n", 2, "-r", 2, "-d", 0, "-d", 7, "--backend", "numpy"
+    found = rows(capsys, "-m", fixtures / "tiny.gguf", *options)
+    assert [row["test"] for row in found] == ["pp3", "tg2", "pp3 @ d7", "tg2 @ d7"]
+    assert all(len(row["rates"]) == 2 for row in found)  # the first one warms up
+    nothing, deep = ([(3, d)] * 3 + [(1, d), (1, d + 1)] * 3 for d in (0, 7))
+    assert begun == [*nothing, (7, 0), *deep]
