@@ -235,35 +235,38 @@ def read_answer(
     """The assistant's message of an answer, its thought and its tool calls apart, as its tokens say.
 
     `thinks`: the prompt ended in an open thought. `text` is that of `token_ids`, or a beginning of it.
-    `begun` is what the answer continues. Arguments of tool calls are the texts that the model wrote. Raises
-    QwenRefError for a tool call that is not whole, and for text after one.
+    `begun` is what the answer continues. Arguments of tool calls are the texts that the model wrote. Where a
+    call is not whole or has text behind it, for which a message has no place, all calls stay text.
     """
     message = begun or {"role": "assistant", "content": ""}
-    said, thought, calls, calling = message["content"], "", list[str](), False
+    said, thought, rest = message["content"], "", list[tuple[str, str]]()
     for name, piece in _by_structure(tokenizer, token_ids, text):
-        if name == THINK and not (thinks or thought or calls or said.strip()):
+        if name == THINK and not (thinks or thought or rest or said.strip()):
             thinks, thought = True, piece
         elif thinks and name == END_THINK:
             thinks, said = False, said + piece
         elif thinks:
             thought += name + piece
-        elif calling and name == END_CALL:
-            calling = False
-        elif calling:
-            calls[-1] += name + piece
-        elif name == CALL:
-            calling = True
-            calls.append(piece)
+        elif name == CALL or rest:
+            rest.append((name, piece))
         else:
             said += name + piece
-        if calls and not calling and piece.strip():
-            raise QwenRefError("the answer: a message has no place for text after a tool call")
-    if calling:
-        raise QwenRefError("the answer: it ends inside a tool call")
+    calls = _read_calls(rest)
+    if calls is None:
+        said += "".join(name + piece for name, piece in rest)
     message = message | {"content": said.strip()}
     if thought.strip():
         message["reasoning_content"] = thought.strip()
-    return message | {"tool_calls": list(map(_read_call, calls))} if calls else message
+    return message | {"tool_calls": calls} if calls else message
+
+
+def _read_calls(pieces: list[tuple[str, str]]) -> list[dict[str, Any]] | None:
+    """Calls, and nothing else, in what stands from the first `<tool_call>` on; None if that is not so."""
+    opened, closed = pieces[::2], pieces[1::2]
+    calls = [call for name, piece in opened if name == CALL and (call := _read_call(piece)) is not None]
+    whole = len(calls) == len(opened) == len(closed)
+    ended = all(name == END_CALL and not piece.strip() for name, piece in closed)
+    return calls if whole and ended else None
 
 
 def _by_structure(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> list[tuple[str, str]]:
@@ -281,9 +284,9 @@ def _by_structure(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> 
     return pieces
 
 
-def _read_call(written: str) -> dict[str, Any]:
+def _read_call(written: str) -> dict[str, Any] | None:
     function = FUNCTION.fullmatch(written)
     if function is None or PARAMETERS.sub("", function[2]).strip():
-        raise QwenRefError(f"the answer: {reprlib.repr(written)} is no well-formed tool call")
+        return None
     arguments = dict(PARAMETERS.findall(function[2]))
     return {"type": "function", "function": {"name": function[1], "arguments": arguments}}

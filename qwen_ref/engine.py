@@ -336,8 +336,6 @@ class Generation(Iterator[str]):
     def message(self) -> Message:
         """What the conversation goes on with: {"role": "assistant", "content": …} of the text so far, with
         "reasoning_content" if there is a thought, and "tool_calls" if tools are called.
-
-        Raises QwenRefError as `qwen_ref.chat.read_answer` does.
         """
         tokenizer, prompt = self._model.tokenizer, self._prompt
         thinks = in_thought(tokenizer, prompt.token_ids)

@@ -32,13 +32,9 @@ def check_messages(messages: Any, system: Any = None) -> list[Message]:
     if not messages:
         raise QwenRefError("the messages: there are none")
     checked = [_message(message, f"message {number}") for number, message in enumerate(messages, 1)]
-    before: Message = {"role": ""}
     for number, message in enumerate(checked, 1):
         if message["role"] == "system" and number > 1:
             raise QwenRefError(f"message {number}: role: a system message must be the first")
-        if message["role"] == "tool" and before["role"] != "tool" and "tool_calls" not in before:
-            raise QwenRefError(f"message {number}: role: a tool's result, but no tool_calls stand before it")
-        before = message
     if "tool_calls" in checked[-1]:
         raise QwenRefError(
             f"message {len(checked)}: tool_calls: it is the last; the tools' results must follow"
