@@ -137,17 +137,20 @@ TEXT_ONLY = {  # fields of config.json whose other values make another network
     "is_causal": True,
     "mlp_only_layers": [],
     "rope_interleaved": False,
+    "num_experts": 0,
+    **dict(add_cross_attention=False, is_decoder=False, output_router_logits=False),
+    **dict(tie_encoder_decoder=False, use_bidirectional_attention=False),
 }
 TEXT_PASSED = set(  # of training, of the tokenizer, or of how a program computes
     """
-    _name_or_path architectures attention_dropout auto_map bos_token_id chunk_size_feed_forward dtype
-    eos_token_id finetuning_task id2label image_token_id initializer_range is_encoder_decoder label2id
-    language_model_only mamba_ssm_dtype max_window_layers model_type mtp_num_hidden_layers
-    mtp_use_dedicated_embeddings name_or_path output_attentions output_hidden_states pad_token_id
-    problem_type pruned_heads return_dict sliding_window task_specific_params text_config tf_legacy_loss
-    tie_word_embeddings tokenizer_class torch_dtype torchscript transformers_version unsloth_fixed
-    unsloth_version use_bfloat16 use_cache use_return_dict video_token_id vision_config
-    vision_end_token_id vision_start_token_id vocab_size
+    _name_or_path architectures attention_dropout auto_map bos_token_id chunk_size_feed_forward
+    do_sample dtype eos_token_id finetuning_task id2label ignore_index image_token_id initializer_factor
+    initializer_range is_encoder_decoder label2id language_model_only mamba_ssm_dtype max_window_layers
+    model_name model_type mtp_num_hidden_layers mtp_use_dedicated_embeddings name_or_path
+    output_attentions output_hidden_states pad_token_id problem_type pruned_heads return_dict
+    sliding_window task_specific_params text_config tf_legacy_loss tie_word_embeddings tokenizer_class
+    torch_dtype torchscript transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
+    use_return_dict video_token_id vision_config vision_end_token_id vision_start_token_id vocab_size
     """.split()
 )
 ROPE_ONLY = {"mrope_interleaved": True}
@@ -155,9 +158,34 @@ VISION_ONLY = {"hidden_act": "gelu_pytorch_tanh", "in_channels": 3}
 VISION_ROPE_ONLY = {"rope_theta": 10_000.0, "rope_type": "axial", "partial_rotary_factor": 1.0}
 PROCESSOR_ONLY = {  # of the processors of pictures and clips, which hold much that tells nothing
     **dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, do_center_crop=False),
-    **dict(rescale_factor=1 / 255, resample=3, temporal_patch_size=TEMPORAL_PATCH_SIZE),
-    **dict(do_sample_frames=True, fps=2, min_frames=4, max_frames=768),
+    **dict(rescale_factor=1 / 255, resample=3, temporal_patch_size=TEMPORAL_PATCH_SIZE, do_pad=False),
+    **dict(do_sample_frames=True, fps=2, min_frames=4, max_frames=768, num_frames=None),
 }
+PROCESSORS = "Qwen2VLImageProcessor", "Qwen3VLVideoProcessor", "Qwen2VLVideoProcessor"  # or Fast, or Pil
+GENERATION_ONLY: dict[str, Any] = {  # of generation_config.json: other ways to draw
+    **dict(num_beams=1, num_beam_groups=1, typical_p=1.0, penalty_alpha=0, guidance_scale=1.0, top_h=None),
+    **dict(no_repeat_ngram_size=0, encoder_no_repeat_ngram_size=0, encoder_repetition_penalty=1.0),
+    **dict(
+        epsilon_cutoff=0.0,
+        eta_cutoff=0.0,
+        diversity_penalty=0.0,
+        length_penalty=1.0,
+        renormalize_logits=False,
+    ),
+    **dict(
+        min_length=0, min_new_tokens=0, forced_bos_token_id=None, forced_eos_token_id=None, sequence_bias=None
+    ),
+    **dict(suppress_tokens=[], begin_suppress_tokens=[], bad_words_ids=[], stop_strings=[]),
+}
+BPE_ONLY = {  # of tokenizer.json's model, and of what stands before and behind it
+    **dict(dropout=0, continuing_subword_prefix="", end_of_word_suffix="", byte_fallback=False),
+    **dict(fuse_unk=False, ignore_merges=False),
+}
+STEPS = (  # of the pre-tokenizer
+    dict(type="Split", behavior="Isolated", invert=False),
+    dict(type="ByteLevel", add_prefix_space=False, use_regex=False),
+)
+ADDED_ONLY = dict(lstrip=False, rstrip=False, single_word=False)
 QUANTIZED = {  # quant_method of config.json -> what people call it
     "gptq": "GPTQ",
     "awq": "AWQ",
@@ -174,7 +202,7 @@ def check_not_quantized(config: Fields) -> None:
     for place in config, config.inner("text_config", {}):
         for key in "quantization_config", "quantization":
             about = place.value(key)
-            if about is None:
+            if not about:
                 continue
             method = about.get("quant_method") if isinstance(about, dict) else None
             if method is None and isinstance(about, dict) and {"bits", "group_size"} <= about.keys():
@@ -594,6 +622,8 @@ SAMPLING = {  # behind general.sampling.: what the converter takes from generati
     "min_p": "min_p",
     "temp": "temperature",
     "penalty_repeat": "repetition_penalty",
+    "presence_penalty": "presence_penalty",  # these two the converter leaves out
+    "frequency_penalty": "frequency_penalty",
 }
 
 
@@ -632,10 +662,13 @@ def text_metadata(text: Fields, folder: Path) -> tuple[dict[str, Any], dict[str,
     named = {f"{ARCHITECTURE}.{key}": value for key, value in values.items()}
     about = {"general.architecture": ARCHITECTURE, "general.name": folder.resolve().name}
     advice = fields_if_there(folder / "generation_config.json")
+    advice.check_rest(GENERATION_ONLY)
     for key, field in SAMPLING.items():
         if (value := advice.value(field)) is not None:
             named[f"general.sampling.{key}"] = value
             places[f"general.sampling.{key}"] = advice.name(field)
+    if advice.value("do_sample") is False:
+        named["general.sampling.temp"] = 0.0
     return about | named, places
 
 
@@ -691,6 +724,12 @@ def vision_metadata(vision: Fields, folder: Path) -> dict[str, Any]:
             if fields.value(ours, size := vision.count(theirs)) != size:
                 raise fields.error(ours, f"{fields.value(ours)!r:.80} is not {size}, the tower's {theirs}")
         fields.check_rest(PROCESSOR_ONLY)
+        for key in "image_processor_type", "video_processor_type":
+            if not str(kind := fields.value(key, PROCESSORS[0])).startswith(PROCESSORS):
+                raise fields.error(key, f"{kind!r:.80} is not Qwen3.5's")
+    for key in "image_mean", "image_std":
+        if (value := clips.value(key, colours.value(key))) != colours.value(key):
+            raise clips.error(key, f"{value!r:.80} is not that of pictures")
     values: dict[str, Any] = {
         "block_count": vision.count("depth"),
         "embedding_length": vision.count("hidden_size"),
@@ -714,18 +753,22 @@ def vision_metadata(vision: Fields, folder: Path) -> dict[str, Any]:
 
 def processor(folder: Path, name: str, inner: str) -> Fields:
     """Settings of the processor of pictures or clips: a file of their own, or a part of a newer one."""
-    older, newer = fields_if_there(folder / name), folder / "processor_config.json"
-    return older if older.values or not os.path.exists(newer) else read_fields(newer).inner(inner, {})
+    newer = fields_if_there(folder / "processor_config.json").inner(inner, {})
+    return newer if newer.values else fields_if_there(folder / name)
 
 
 def pixel_limits(fields: Fields, kind: str) -> dict[str, int]:
     """Fewest and most pixels of a picture or clip, as newer or older files name them."""
     size = fields.inner("size", {})
+    edges = {"min": "shortest_edge", "max": "longest_edge"}
+    if size.values and size.values.keys() != {*edges.values()}:
+        raise fields.error("size", f"{size.values!r:.80} is not a shortest_edge and a longest_edge")
     limits = {}
-    for low, edge in ("min", "shortest_edge"), ("max", "longest_edge"):
-        place, key = (size, edge) if edge in size.values else (fields, f"{low}_pixels")
+    for which, edge in edges.items():
+        key = f"{which}_pixels"  # goes before the size, as in transformers
+        place, key = (fields, key) if key in fields.values else (size, edge)
         if key in place.values:
-            limits[f"{kind}_{low}_pixels"] = place.count(key)
+            limits[f"{kind}_{which}_pixels"] = place.count(key)
     return limits
 
 
@@ -744,8 +787,10 @@ def read_tokenizer(folder: Path, config: Fields, vocab_size: int) -> dict[str, A
     model = file.inner("model")
     if (kind := model.get("type", str)) != "BPE":
         raise model.error("type", f"{kind!r:.80} is not 'BPE'")
-    if (normal := file.inner("normalizer").values.get("type")) != "NFC":
-        raise file.error("normalizer.type", f"{normal!r:.80} is not Qwen3.5's ('NFC')")
+    model.check_rest(BPE_ONLY)
+    normal = file.get("normalizer", dict)
+    if steps_of(normal, "normalizers") != [{"type": "NFC"}]:
+        raise file.error("normalizer.type", f"{normal.get('type')!r:.80} is not Qwen3.5's ('NFC')")
     tokens, types = [f"[PAD{i}]" for i in range(vocab_size)], np.full(vocab_size, UNUSED, np.int32)
 
     def add(field: str, token: Any, token_id: Any, kind: int) -> None:
@@ -761,6 +806,7 @@ def read_tokenizer(folder: Path, config: Fields, vocab_size: int) -> dict[str, A
         if not isinstance(entry, dict):
             raise file.error(f"added_tokens[{i}]", f"{entry!r:.80} is not an object")
         token, token_id = entry.get("content"), entry.get("id")
+        Fields(file.path, entry, f"added_tokens[{i}].").check_rest(ADDED_ONLY)
         add(f"added_tokens[{i}]", token, token_id, CONTROL if entry.get("special") else USER_DEFINED)
         ids[token] = token_id
     try:
@@ -780,27 +826,53 @@ def read_tokenizer(folder: Path, config: Fields, vocab_size: int) -> dict[str, A
     }
     if (end := end_of_sequence(folder, config, about, ids)) is not None:
         values["tokenizer.ggml.eos_token_id"] = end
-    if (template := chat_template(folder, about)) is not None:
-        values["tokenizer.chat_template"] = template
+    ends = fields_if_there(folder / "generation_config.json").value("eos_token_id")
+    if isinstance(ends, list):
+        values["tokenizer.ggml.eos_token_ids"] = ends
+    for key, name in ("bos", "bos_token"), ("padding", "pad_token"), ("unknown", "unk_token"):
+        if (token_id := ids.get(token_named(about, name))) is not None:
+            values[f"tokenizer.ggml.{key}_token_id"] = token_id
+    for key in "add_bos_token", "add_eos_token":
+        if key in about.values:
+            values[f"tokenizer.ggml.{key}"] = about.values[key]
+    for name, template in chat_templates(folder, about).items():
+        values["tokenizer.chat_template" + ("" if name == "default" else f".{name}")] = template
     return values
 
 
+def token_named(about: Fields, name: str) -> str | None:
+    """The text of a token that tokenizer_config.json names, as older or newer files do."""
+    named = about.values.get(name)
+    named = named.get("content") if isinstance(named, dict) else named
+    return named if isinstance(named, str) else None
+
+
+def steps_of(whole: dict[str, Any], inner: str) -> list[Any]:
+    """What a part of tokenizer.json does, one after another."""
+    return whole.get(inner, []) if whole.get("type") == "Sequence" else [whole]
+
+
 def pre_tokenizer(file: Fields) -> str:
-    """GGUF's name of the pattern that text is cut by."""
-    steps = file.inner("pre_tokenizer").get("pretokenizers", list, [])
-    patterns = [step["pattern"] for step in steps if isinstance(step, dict) and "pattern" in step]
+    """GGUF's name of the pattern that text is cut by, before each byte becomes a letter."""
+    behind = file.value("post_processor", {"type": "ByteLevel"})  # ByteLevel there changes no token
+    if not isinstance(behind, dict) or behind.get("type") != "ByteLevel":
+        raise file.error("post_processor", f"{behind!r:.80} is not Qwen3.5's, which adds no token")
+    steps = [
+        step for step in steps_of(file.get("pre_tokenizer", dict), "pretokenizers") if isinstance(step, dict)
+    ]
+    patterns = [step["pattern"] for step in steps if "pattern" in step]
+    for i, known in enumerate(STEPS[: len(steps)]):
+        Fields(file.path, steps[i], f"pre_tokenizer.{i}.").check_rest(known)
     for name, pattern in PRE_TOKENIZERS.items():
-        if patterns == [{"Regex": pattern}]:
+        if patterns == [{"Regex": pattern}] and len(steps) == len(STEPS):
             return name
     raise file.error("pre_tokenizer", f"it cuts text by {patterns!r:.200}, which is not Qwen3.5's pattern")
 
 
 def end_of_sequence(folder: Path, config: Fields, about: Fields, ids: dict[str, int]) -> int | None:
     """The end token, from the first file that names one: where the converter looks, in its order."""
-    named = about.values.get("eos_token")
-    named = named.get("content") if isinstance(named, dict) else named
-    if isinstance(named, str) and named in ids:
-        return ids[named]
+    if (named := token_named(about, "eos_token")) in ids:
+        return ids[str(named)]
     text = config.values.get("text_config")
     for source in config.values, text, fields_if_there(folder / "generation_config.json").values:
         found = source.get("eos_token_id") if isinstance(source, dict) else None
@@ -810,16 +882,25 @@ def end_of_sequence(folder: Path, config: Fields, about: Fields, ids: dict[str, 
     return None
 
 
-def chat_template(folder: Path, about: Fields) -> str | None:
-    """The template where transformers looks for it: in a file of its own, or in tokenizer_config.json."""
-    path = folder / "chat_template.jinja"
+def chat_templates(folder: Path, about: Fields) -> dict[str, str]:
+    """Templates by name, the usual one "default", where transformers looks for them: in files of their own,
+    or in tokenizer_config.json. Raises QwenRefError for a value that is none.
+    """
+    path, more = folder / "chat_template.jinja", folder / "additional_chat_templates"
+    found: Any = None
     if os.path.exists(path):
-        return read_text(path)
+        others = sorted(more.glob("*.jinja")) if more.is_dir() else []
+        return {"default": read_text(path)} | {other.stem: read_text(other) for other in others}
     for source in fields_if_there(folder / "chat_template.json"), about:
         found = source.values.get("chat_template")
         if isinstance(found, list):  # several, by name
-            named = [t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"]
-            found = named[0] if named else None
-        if isinstance(found, str):
+            found = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+        if isinstance(found, dict) and found and all(isinstance(t, str) for kv in found.items() for t in kv):
             return found
-    return None
+        if isinstance(found, str):
+            return {"default": found}
+        if found is not None:
+            raise source.error(
+                "chat_template", f"{found!r:.80} is neither a template nor a list of them by name"
+            )
+    return {}

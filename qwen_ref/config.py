@@ -156,13 +156,13 @@ class Reader:
         value = self.get(key)
         if not isinstance(value, (list, np.ndarray)):
             return self.checked_count(key, value)
-        given = list(value)
+        given = value.tolist() if isinstance(value, np.ndarray) else value
         if not layers or len(given) <= layers[-1]:
             raise self.error(f"{self.prefix}.{key}", f"{len(given)} values are not one for each block")
-        values = {int(n) if isinstance(n, np.integer) else n for n in (given[i] for i in layers)}
-        if len(values) > 1:
+        values = [given[i] for i in layers]
+        if values != values[:1] * len(values):
             raise self.error(f"{self.prefix}.{key}", f"layers of different sizes ({given!r:.80})")
-        return self.checked_count(key, values.pop())
+        return self.checked_count(key, values[0])
 
     def check_rest(self, only: Mapping[str, Any], passed: Sequence[str]) -> None:
         """Raises QwenRefError for a key that nobody asked for, unless it begins like one of `passed`, which
@@ -225,11 +225,8 @@ ONLY = {  # qwen35.…: keys whose other values would make another network …
     "logit_scale": 1.0,
 }
 PASSED = (  # … and keys that say what the tensors or the tokenizer say, or tell nothing of the network
-    "vocab_size",
     "rope.scaling.finetuned",
     "rope.scaling.yarn_ext_factor",
-    "mrope_sections",  # as Ollama writes rope.dimension_sections
-    "rope.mrope_section",
     "ssm.v_head_reordered",  # see check_head_order
     "image_token_id",
     "vision_start_token_id",
@@ -335,12 +332,20 @@ def read_config(file: GGUFFile) -> Config:
             f"{ARCHITECTURE}.ssm.time_step_rank",
             f"{value_heads} value heads do not fit an inner size of {value_dim}",
         )
+    for key in "mrope_sections", "rope.mrope_section":  # as Ollama writes them once more
+        if [int(n) for n in get(key, sections)][:3] != sections[:3]:
+            raise error(f"{ARCHITECTURE}.{key}", f"contradicts rope.dimension_sections, {sections}")
     layers, mtp = count_layers(read)
     interval = full_attention_interval(read, layers)
     attention = range(interval - 1, layers, interval)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise error("token_embd.weight", "the tensor is missing")
+    if (vocab_size := count("vocab_size", embedding.shape[0])) > embedding.shape[0]:
+        problem = f"{vocab_size} tokens, but token_embd.weight has {embedding.shape[0]} rows"
+        raise error(f"{ARCHITECTURE}.vocab_size", problem)
+    if (kind := file.metadata.get("general.type", "model")) != "model":
+        raise error("general.type", f"this is no model but {kind!r:.80}")
     config = Config(
         name=str(file.metadata.get("general.name", file.path.stem)),
         context_length=count("context_length", high=1 << 30),

@@ -24,7 +24,16 @@ PRE_TOKENIZERS = {
     "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-MOST_LOST = 0.01  # share of tokens that no merge makes
+MOST_LOST = 0.002  # share of tokens that no merge makes
+# Keys of other ways to make token ids, or to choose among them.
+OFF = (
+    "add_bos_token",
+    "add_eos_token",
+    "add_sep_token",
+    "ignore_merges",
+    "normalizer.lowercase",
+    "suppress_tokens",
+)
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's token types
 
 
@@ -73,7 +82,8 @@ class Tokenizer:
         self._file = file
         if (kind := self._get("model")) != "gpt2":
             raise QwenRefError(f"{file.path}: tokenizer.ggml.model: {kind!r} is not byte-level BPE ('gpt2')")
-        if (cut := file.metadata.get("tokenizer.ggml.pre")) not in PRE_TOKENIZERS:
+        cut = file.metadata.get("tokenizer.ggml.pre")
+        if not isinstance(cut, str) or cut not in PRE_TOKENIZERS:
             said = (
                 "the metadata key is missing" if cut is None else f"{cut!r:.80} is not Qwen3.5's ('qwen35')"
             )
@@ -81,11 +91,9 @@ class Tokenizer:
                 f"{file.path}: tokenizer.ggml.pre: {said}, so text would be cut another way and token ids be "
                 "wrong; convert the model anew with a converter that knows Qwen3.5 (llama.cpp's of 2026)"
             )
-        for key in "add_bos_token", "add_eos_token":
-            if file.metadata.get(f"tokenizer.ggml.{key}", False):
-                raise QwenRefError(
-                    f"{file.path}: tokenizer.ggml.{key}: is set, but Qwen3.5 adds no such token"
-                )
+        for key in OFF:
+            if np.any(np.asarray(file.metadata.get(f"tokenizer.ggml.{key}", False))):
+                raise QwenRefError(f"{file.path}: tokenizer.ggml.{key}: is set, which is not Qwen3.5's way")
         self.tokens: list[str] = self._get("tokens")
         self.types = np.asarray(self._get("token_type"))
         if len(self.types) != len(self.tokens):
@@ -93,6 +101,12 @@ class Tokenizer:
                 f"{file.path}: tokenizer.ggml.token_type: "
                 f"{len(self.types)} types for {len(self.tokens)} tokens"
             )
+        if (
+            self.types.dtype.kind not in "iu"
+            or not len(self.types)
+            or not 1 <= self.types.min() <= self.types.max() <= 6
+        ):
+            raise QwenRefError(f"{file.path}: tokenizer.ggml.token_type: are not numbers from 1 to 6")
         added = np.flatnonzero((self.types == CONTROL) | (self.types == USER_DEFINED)).tolist()
         self.ids = {self.tokens[i]: i for i in added}  # of added tokens: <|im_end|>, <think>, …
         self.control_tokens = [self.tokens[i] for i in added if self.types[i] == CONTROL]
@@ -138,6 +152,8 @@ class Tokenizer:
         """
         merges = self._get("merges")
         field = f"{self._file.path}: tokenizer.ggml.merges"
+        if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges):
+            raise QwenRefError(f"{field}: is no list of texts")
         pairs = [tuple(merge.split(" ")) for merge in merges]
         if {*map(len, pairs)} - {2}:
             number = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
@@ -157,8 +173,15 @@ class Tokenizer:
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
         """Tokens that end an answer: the file's end of sequence, turn and message, and Qwen's by name."""
-        ids = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-        ids += [int(i) for i in file.metadata.get("tokenizer.ggml.eos_token_ids", ())]  # Ollama's
+        keys = "eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"  # the last is Ollama's
+        ids: list[Any] = []
+        for key in keys:
+            given = file.metadata.get(f"tokenizer.ggml.{key}", [])
+            for i in given if isinstance(given, list | np.ndarray) else [given]:
+                if not isinstance(i, int | np.integer) or not 0 <= i < len(self.tokens):
+                    problem = f"{i!r:.80} is no token of {len(self.tokens):,}"
+                    raise QwenRefError(f"{file.path}: tokenizer.ggml.{key}: {problem}")
+                ids.append(int(i))
         ids += [self.ids.get(name) for name in ("<|im_end|>", "<|endoftext|>")]
         return frozenset(i for i in ids if isinstance(i, int))
 

@@ -153,7 +153,12 @@ class Finder:
     def scale(self, name: str) -> float:
         """The number beside `X.weight` that its products are multiplied by, `X.scale` (NVFP4 has one)."""
         beside = name.removesuffix(".weight") + ".scale"
-        return float(self.array(beside, 1)[0]) if beside in self.file.tensors else 1.0
+        if beside not in self.file.tensors:
+            return 1.0
+        scale = float(self.array(beside, 1)[0])
+        if not np.isfinite(scale):
+            raise QwenRefError(f"{self.file.path}: {beside}: {scale} is not a finite number")
+        return scale
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         return self.tensor(name, *shape).dequantize().reshape(shape).astype(self.dtype)

@@ -301,6 +301,19 @@ def rewritten(file, old, new):
     return change
 
 
+def written(name, values):
+    """A file, or what more is in it."""
+
+    def change(folder):
+        path = folder / name
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(before | values))
+        if "chat_template" in values:
+            (folder / "chat_template.jinja").unlink(missing_ok=True)
+
+    return change
+
+
 def stored_too(name, entry):
     """Another entry in the header of the weights."""
 
@@ -390,7 +403,7 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
         changed("text_config", logit_softcap=30.0),
         "text_config.logit_softcap: 30.0: this field is",
     ),
-    "a field outside": (changed(None, num_experts=8), "config.json: num_experts: 8: this field is not known"),
+    "a field outside": (changed(None, num_experts=8), "config.json: num_experts: 8 is not supported, only 0"),
     "an interval": (
         changed("text_config", full_attention_interval=2),
         "text_config.full_attention_interval: 2 contradicts layer_types, where it is 4",
@@ -398,6 +411,72 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     "sliding layers": (
         changed("text_config", layer_types=["sliding_attention"] * 3 + ["full_attention"]),
         "text_config.layer_types: are not 4 layers",
+    ),
+    "a size of two sides": (
+        rewritten("preprocessor_config.json", b"{", b'{"size": {"height": 448, "width": 448}, '),
+        "preprocessor_config.json: size: {'height': 448, 'width': 448} is not a shortest_edge and",
+    ),
+    "another family's processor": (
+        rewritten("preprocessor_config.json", b"{", b'{"image_processor_type": "SiglipImageProcessor", '),
+        "preprocessor_config.json: image_processor_type: 'SiglipImageProcessor' is not Qwen3.5's",
+    ),
+    "other colours of clips": (
+        written("video_preprocessor_config.json", {"image_mean": [0.48, 0.46, 0.41]}),
+        "video_preprocessor_config.json: image_mean: [0.48, 0.46, 0.41] is not that of pictures",
+    ),
+    "frames of a clip": (
+        written("video_preprocessor_config.json", {"num_frames": 16}),
+        "video_preprocessor_config.json: num_frames: 16 is not supported",
+    ),
+    "beams": (
+        written("generation_config.json", {"num_beams": 4}),
+        "generation_config.json: num_beams: 4 is not supported, only 1",
+    ),
+    "words that may not come": (
+        written("generation_config.json", {"bad_words_ids": [[5]]}),
+        "generation_config.json: bad_words_ids: [[5]] is not supported",
+    ),
+    "an end that is no token": (
+        written("generation_config.json", {"eos_token_id": [986, 1024]}),
+        "tokenizer.ggml.eos_token_ids: 1024 is no token of 1,024",
+    ),
+    "a text that begins with a token": (
+        written("tokenizer_config.json", {"add_bos_token": True}),
+        "tokenizer.ggml.add_bos_token: is set",
+    ),
+    "tokens that eat blanks": (
+        rewritten("tokenizer.json", b'"special": true', b'"special": true, "lstrip": true'),
+        "tokenizer.json: added_tokens[0].lstrip: True is not supported",
+    ),
+    "words with ends": (
+        rewritten("tokenizer.json", b'"type": "BPE"', b'"type": "BPE", "end_of_word_suffix": "</w>"'),
+        "tokenizer.json: model.end_of_word_suffix: '</w>' is not supported",
+    ),
+    "cuts that are lost": (
+        rewritten("tokenizer.json", b'"behavior": "Isolated"', b'"behavior": "Removed"'),
+        "tokenizer.json: pre_tokenizer.0.behavior: 'Removed' is not supported, only 'Isolated'",
+    ),
+    "a blank in front": (
+        rewritten(
+            "tokenizer.json", b'{"type": "ByteLevel"}', b'{"type": "ByteLevel", "add_prefix_space": true}'
+        ),
+        "tokenizer.json: pre_tokenizer.1.add_prefix_space: True is not supported",
+    ),
+    "a step too many": (
+        rewritten("tokenizer.json", b'{"type": "ByteLevel"}', b'{"type": "ByteLevel"}, {"type": "Digits"}'),
+        "tokenizer.json: pre_tokenizer: it cuts text by",
+    ),
+    "a token in front": (
+        rewritten(
+            "tokenizer.json",
+            b'"normalizer"',
+            b'"post_processor": {"type": "TemplateProcessing"}, "normalizer"',
+        ),
+        "tokenizer.json: post_processor: {'type': 'TemplateProcessing'} is not Qwen3.5's",
+    ),
+    "no template": (
+        written("tokenizer_config.json", {"chat_template": 5}),
+        "tokenizer_config.json: chat_template: 5 is neither a template nor a list",
     ),
     "the tower's GELU": (
         changed("vision_config", hidden_act="gelu"),
@@ -555,16 +634,43 @@ def test_what_the_processors_and_generation_config_say_is_used(folder, tmp_path)
     size = b'{"size": {"shortest_edge": 1024, "longest_edge": 4096}, '
     rewritten("preprocessor_config.json", b"{", size)(copy)
     (copy / "video_preprocessor_config.json").write_text('{"min_pixels": 2048, "max_pixels": 8192}')
-    (copy / "generation_config.json").write_text(
-        '{"temperature": 0.6, "top_k": 7, "repetition_penalty": 1.1}'
-    )
+    advice = {
+        "temperature": 0.6,
+        "top_k": 7,
+        "repetition_penalty": 1.1,
+        "eos_token_id": [986, 5],
+        "max_length": 9,
+    }
+    written("generation_config.json", advice)(copy)
     config = read_vision_config(open_vision(copy))
     assert (config.image_pixels, config.video_pixels) == ((1024, 4096), (2048, 8192))
     metadata = open_model(copy).metadata
     said = {key: metadata[key] for key in metadata if key.startswith("general.sampling.")}
+    assert metadata["tokenizer.ggml.eos_token_ids"] == [986, 5]
     assert said == {
         f"general.sampling.{k}": v for k, v in [("top_k", 7), ("temp", 0.6), ("penalty_repeat", 1.1)]
     }
+
+
+def test_newer_files_go_before_older_ones(folder, tmp_path):
+    """As in transformers 5: a nested processor, pixels beside a size; a greedy file; fields that say nothing."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    nested = json.loads((copy / "preprocessor_config.json").read_text()) | {
+        "size": {"shortest_edge": 1024, "longest_edge": 4096},
+        "max_pixels": 2048,
+    }
+    written("processor_config.json", {"image_processor": nested})(copy)
+    assert read_vision_config(open_vision(copy)).image_pixels == (1024, 2048)
+    written("generation_config.json", {"do_sample": False, "presence_penalty": 1.5})(copy)
+    changed(
+        None, model_name="unsloth/Qwen3.5-9B", unsloth_fixed=True, quantization_config={}, is_decoder=False
+    )(copy)
+    templates = [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]
+    written("tokenizer_config.json", {"chat_template": templates, "pad_token": "<|endoftext|>"})(copy)
+    metadata = open_model(copy).metadata
+    assert (metadata["general.sampling.temp"], metadata["general.sampling.presence_penalty"]) == (0, 1.5)
+    assert metadata["tokenizer.chat_template"] == "a" and metadata["tokenizer.chat_template.tool_use"] == "b"
+    assert metadata["tokenizer.ggml.tokens"][metadata["tokenizer.ggml.padding_token_id"]] == "<|endoftext|>"
 
 
 def test_yarn_under_the_converters_keys(folder, tmp_path):

@@ -61,6 +61,26 @@ REFUSED = {
         dict(change={"tokenizer.ggml.add_bos_token": True}),
         "tokenizer.ggml.add_bos_token: is set",
     ),
+    "pre-tokenizers": (
+        dict(change={"tokenizer.ggml.pre": ["qwen35"]}),
+        "tokenizer.ggml.pre: ['qwen35'] is not",
+    ),
+    "tokens that may not come": (
+        dict(change={"tokenizer.ggml.suppress_tokens": [3]}),
+        "tokenizer.ggml.suppress_tokens: is set",
+    ),
+    "an end that is no token": (
+        dict(change={"tokenizer.ggml.eos_token_id": 1024}),
+        "tokenizer.ggml.eos_token_id: 1024 is no token of 1,024",
+    ),
+    "types of no kind": (
+        dict(change={"tokenizer.ggml.token_type": [0] * 1024}),
+        "token_type: are not numbers from 1",
+    ),
+    "merges of numbers": (
+        dict(change={"tokenizer.ggml.merges": [1, 2]}),
+        "tokenizer.ggml.merges: is no list of texts",
+    ),
     "merges of nothing": (
         dict(change={"tokenizer.ggml.merges": ["no such"]}),
         "1 are too few for 984 tokens",
@@ -84,6 +104,16 @@ REFUSED = {
     "a scale for each row": (
         dict(add={"blk.0.ffn_gate.scale": np.ones(128, np.float32)}),
         "blk.0.ffn_gate.scale: shape (128,) should be (1,)",
+    ),
+    "a scale that is no number": (
+        dict(add={"blk.0.ffn_gate.scale": np.full(1, np.nan, np.float32)}),
+        "blk.0.ffn_gate.scale: nan is not a finite number",
+    ),
+    "an adapter": (dict(change={"general.type": "adapter"}), "general.type: this is no model but 'adapter'"),
+    "tokens without rows": (dict(change={"qwen35.vocab_size": 1025}), "qwen35.vocab_size: 1025 tokens, but"),
+    "sections twice": (
+        dict(change={"qwen35.mrope_sections": [1, 2, 1]}),
+        "qwen35.mrope_sections: contradicts rope.dimension_sections, [2, 1, 1, 0]",
     ),
     "a scale of a tied output": (
         dict(add={"output.scale": np.ones(1, np.float32)}),
