@@ -653,7 +653,7 @@ def test_what_the_processors_and_generation_config_say_is_used(folder, tmp_path)
 
 
 def test_newer_files_go_before_older_ones(folder, tmp_path):
-    """As in transformers 5: a nested processor, pixels beside a size; a greedy file; fields that say nothing."""
+    """As in transformers 5: a nested processor, pixels beside a size; a greedy file; fields of no weight."""
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     nested = json.loads((copy / "preprocessor_config.json").read_text()) | {
         "size": {"shortest_edge": 1024, "longest_edge": 4096},
