@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from gguf_io import GGUFError, GGUFFile, Tensor, open_gguf
-from qwen_ref.checkpoint import LAYER_NORM_EPS, Metadata, open_vision
+from qwen_ref.checkpoint import open_vision
+from qwen_ref.checkpoint.metadata import LAYER_NORM_EPS, Metadata
 from qwen_ref.config import (
     ARCHITECTURE,
     OFFICIAL_SIZES,
