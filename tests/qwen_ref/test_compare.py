@@ -9,9 +9,15 @@ import pytest
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.config import read_config
-from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
+from qwen_ref.oracle.arithmetic import (
+    ARITHMETICS,
+    to_bfloat16,
+    to_float16,
+    to_int8_inputs,
+    with_float32_angles,
+)
 from qwen_ref.oracle.check import check
-from qwen_ref.oracle.compare import Partial, Sum, compare, times
+from qwen_ref.oracle.compare import Partial, Sum, compare, from_tiled, times
 from qwen_ref.oracle.golden import Entry, Golden
 from qwen_ref.oracle.logits import agreement, best_of, divergence
 from qwen_ref.oracle.record import new_entry
@@ -218,6 +224,30 @@ def test_roundings():
     assert to_int8_inputs("layers.0.mlp.up_proj", wide) is None and to_int8_inputs("q_norm", wide) is None
 
 
+def test_angles_are_float32_in_every_arithmetic():
+    x = np.array([[1 + 2.0**-8, *[0.1] * 31]])
+    rounding = with_float32_angles(to_bfloat16)
+    assert (rounding("rope.angle", x) == x.astype(np.float32)).all() and rounding("rope.cos", x)[0, 0] == 1
+    assert rounding("rope.angle", x).dtype == np.float64
+    kinds = {kind: dtype for kind, (dtype, _) in ARITHMETICS.items()}
+    assert kinds == {"bfloat16": np.float64, "float16": np.float64, "int8": np.float64, "float32": np.float32}
+    for kind, (_, rounding) in ARITHMETICS.items():
+        assert (rounding("rope.angle", x) == x.astype(np.float32)).all()
+        assert (rounding("norm", x) is None) == (kind == "float32")
+
+
+def test_heads_in_ggufs_order_beside_other_things():
+    """Names that the golden has not, and what is known in part, stay as they are."""
+    name = "layers.0.linear_attn.beta"
+    H = CONFIG.linear_num_value_heads
+    truth = golden(name, "norm", columns=H)
+    found = {name: truth.values[name], "norm": truth.values["norm"], "layers.9.linear_attn.g": "anything"}
+    converted = from_tiled(truth, found)
+    assert converted.keys() == found.keys() and converted["norm"] is found["norm"]
+    part = Partial(truth.values[name], 0.1)
+    assert from_tiled(truth, {name: part})[name] is part
+
+
 def test_what_a_golden_keeps():
     def kept(rows, columns=None, T=5, C=10):
         entry = new_entry((T, C), rows, columns)
@@ -225,7 +255,7 @@ def test_what_a_golden_keeps():
 
     assert kept(None) == ([0, 1, 2, 3, 4], 1) and kept(5, 10) == ([0, 1, 2, 3, 4], 1)
     assert kept(3)[0] == [0, 2, 4] and kept(1)[0] == [0] and kept(2)[0] == [0, 4]
-    assert kept([-1, 0, -5, 4, 5, -6])[0] == [0, 4]
+    assert kept([-1, 0, 1, 4, 5, -6])[0] == [0, 1, 4] and kept([-5])[0] == [0]
     assert [kept(None, columns)[1] for columns in (1, 3, 4, 5, 9, 11)] == [10, 4, 3, 2, 2, 1]
     entry = new_entry((5, 2, 5), [1, 3], 4)
     x = np.arange(50).reshape(5, 2, 5)
