@@ -146,6 +146,21 @@ def test_inputs_beside_the_tensors(found, sentence):
             check(truth, found)
 
 
+def test_dumps_that_share_nothing_with_the_golden():
+    truth = golden("a", "b", "c", "d")
+    for found, names in (dict.fromkeys("vwxyz"), "v, w, x"), ({}, "nothing"):
+        with pytest.raises(QwenRefError) as error:
+            compare(truth, found)
+        assert str(error.value) == f"no tensor has a name of the golden's (a, b, c, …), but: {names}"
+    with pytest.raises(
+        QwenRefError, match="allowed: 'int4' is not one of float64, float32, float16, bfloat16, int8"
+    ):
+        compare(truth, {"a": truth.values["a"]}, "int4")
+    for name, complaint in ("layers.4.norm", True), ("layers.3.norm", False):
+        report = compare(truth, {"a": truth.values["a"], name: None})
+        assert (report.complaint is not None) == complaint
+
+
 def test_the_prompt_alone_is_of_text_only():
     """A picture has as many patches as it has, however long the prompt is."""
     truth = golden("images.0.norm", "norm", T=6)
@@ -172,9 +187,27 @@ def test_a_message_around_the_first_tensor_that_is_wrong():
 
 
 def test_shares_as_they_are_read():
-    assert [times(x) for x in (0.25, 1, 3.14, 9.96, 31415, 1e6, np.inf)] == [
-        *["25 %", "100 %", "3.1 ×", "10.0 ×", "31,415 ×", "1e+06 ×", "inf ×"]
+    assert [times(x) for x in (0.25, 1, 1.01, 3.14, 9.96, 10, 31415, 1e6, np.inf)] == [
+        *["25 %", "100 %", "1.0 ×", "3.1 ×", "10.0 ×", "10 ×", "31,415 ×", "1e+06 ×", "inf ×"]
     ]
+
+
+def test_the_figures_of_a_difference():
+    truth = golden("a", "b", "c", columns=3)
+    truth.entries["a"].rms = 2.0  # of the whole tensor, of which less is kept
+    truth.entries["b"] = Entry((4, 3), [0, 1, 2, 3], 1, 0.0, 0.0)  # nothing, which no engine may be far from
+    truth.values["b"] = np.zeros((4, 3))
+    error = np.arange(12.0).reshape(4, 3) / 100
+    found = {name: truth.values[name] + error for name in "ab"} | {"c": np.where(error > 0.1, np.nan, 1.0)}
+    a, b, c = compare(truth, found).differences
+    rms = np.sqrt(np.mean(error**2))
+    exact = truth.values["a"].ravel()
+    cosine = found["a"].ravel() @ exact / np.linalg.norm(found["a"]) / np.linalg.norm(exact)
+    assert (a.count, a.rms, a.max, a.relative) == (12, *map(pytest.approx, (rms, 0.11, rms / 2)))
+    assert a.cosine == pytest.approx(cosine) and (b.relative, b.cosine) == (pytest.approx(rms), 0)
+    assert b.share["int8"] > 1e300 and (c.rms, c.max, c.cosine, c.explained) == (np.inf, np.inf, 0, None)
+    report = compare(truth, {"b": np.zeros((4, 3))})
+    assert (report.differences[0].explained, report.missing) == ("float64", ["a", "c"])
 
 
 # ---- logits and roundings
