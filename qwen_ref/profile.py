@@ -92,7 +92,7 @@ def profile_decode(network: TextModel, token_ids: Sequence[int]) -> dict[str, An
     for name in ORDER:
         seconds, nbytes = median[name], sizes.get(name, 0)
         share = seconds / median["total"]
-        rate = f"{nbytes / seconds / 1e9:8.1f}{nbytes / 2**20:8.1f}"[:8] if nbytes else " " * 8
+        rate = f"{nbytes / seconds / 1e9:8.1f}" if nbytes else " " * 8
         lines.append(
             f"{LABELS.get(name, name):16}{seconds * 1e3:8.2f}{share:8.1%}{nbytes / 2**20:8.1f}{rate}"
             f"  {'█' * round(BAR * share) if name != 'total' else ''}"

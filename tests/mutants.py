@@ -52,7 +52,7 @@ def mutmut(*arguments: str, **options: int) -> str:
     return subprocess.run(command, cwd=COPY, check=True, text=True, encoding="utf-8", **options).stdout
 
 
-def copy_project(modules: list[str]) -> None:
+def copy_project(modules: list[str], tests: list[str]) -> None:
     shutil.rmtree(COPY, ignore_errors=True)
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
@@ -62,6 +62,10 @@ def copy_project(modules: list[str]) -> None:
     settings = (COPY / "setup.cfg").read_text(encoding="utf-8")
     only = "".join(f"\n    {module}" for module in modules)
     changed = settings.replace("[mutmut]\n", f"[mutmut]\nonly_mutate ={only}\n")
+    if tests:
+        changed = changed.replace(
+            "\n    tests/gguf_io\n    tests/qwen_ref\n", "\n    ".join(["", *tests]) + "\n"
+        )
     (COPY / "setup.cfg").write_text(changed, encoding="utf-8")
 
 
@@ -99,11 +103,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("modules", nargs="*", metavar="FILE", default=modules())
+    parser.add_argument("--tests", nargs="+", metavar="FILE", default=[], help="these alone (the core tests)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--table", action="store_true", help="only write the table anew, after the last run")
     args = parser.parse_args()
     if not args.table:
-        copy_project(args.modules)
+        copy_project(args.modules, args.tests)
         mutmut("run", "--max-children", str(args.processes))
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     rows = {row[1]: row[0] for row in ROW.finditer(before)}

@@ -9,9 +9,15 @@ import pytest
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.config import read_config
-from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
+from qwen_ref.oracle.arithmetic import (
+    ARITHMETICS,
+    to_bfloat16,
+    to_float16,
+    to_int8_inputs,
+    with_float32_angles,
+)
 from qwen_ref.oracle.check import check
-from qwen_ref.oracle.compare import Partial, Sum, compare, times
+from qwen_ref.oracle.compare import Partial, Sum, compare, from_tiled, times
 from qwen_ref.oracle.golden import Entry, Golden
 from qwen_ref.oracle.logits import agreement, best_of, divergence
 from qwen_ref.oracle.record import new_entry
@@ -140,6 +146,21 @@ def test_inputs_beside_the_tensors(found, sentence):
             check(truth, found)
 
 
+def test_dumps_that_share_nothing_with_the_golden():
+    truth = golden("a", "b", "c", "d")
+    for found, names in (dict.fromkeys("vwxyz"), "v, w, x"), ({}, "nothing"):
+        with pytest.raises(QwenRefError) as error:
+            compare(truth, found)
+        assert str(error.value) == f"no tensor has a name of the golden's (a, b, c, …), but: {names}"
+    with pytest.raises(
+        QwenRefError, match="allowed: 'int4' is not one of float64, float32, float16, bfloat16, int8"
+    ):
+        compare(truth, {"a": truth.values["a"]}, "int4")
+    for name, complaint in ("layers.4.norm", True), ("layers.3.norm", False):
+        report = compare(truth, {"a": truth.values["a"], name: None})
+        assert (report.complaint is not None) == complaint
+
+
 def test_the_prompt_alone_is_of_text_only():
     """A picture has as many patches as it has, however long the prompt is."""
     truth = golden("images.0.norm", "norm", T=6)
@@ -166,9 +187,27 @@ def test_a_message_around_the_first_tensor_that_is_wrong():
 
 
 def test_shares_as_they_are_read():
-    assert [times(x) for x in (0.25, 1, 3.14, 9.96, 31415, 1e6, np.inf)] == [
-        *["25 %", "100 %", "3.1 ×", "10.0 ×", "31,415 ×", "1e+06 ×", "inf ×"]
+    assert [times(x) for x in (0.25, 1, 1.01, 3.14, 9.96, 10, 31415, 1e6, np.inf)] == [
+        *["25 %", "100 %", "1.0 ×", "3.1 ×", "10.0 ×", "10 ×", "31,415 ×", "1e+06 ×", "inf ×"]
     ]
+
+
+def test_the_figures_of_a_difference():
+    truth = golden("a", "b", "c", columns=3)
+    truth.entries["a"].rms = 2.0  # of the whole tensor, of which less is kept
+    truth.entries["b"] = Entry((4, 3), [0, 1, 2, 3], 1, 0.0, 0.0)  # nothing, which no engine may be far from
+    truth.values["b"] = np.zeros((4, 3))
+    error = np.arange(12.0).reshape(4, 3) / 100
+    found = {name: truth.values[name] + error for name in "ab"} | {"c": np.where(error > 0.1, np.nan, 1.0)}
+    a, b, c = compare(truth, found).differences
+    rms = np.sqrt(np.mean(error**2))
+    exact = truth.values["a"].ravel()
+    cosine = found["a"].ravel() @ exact / np.linalg.norm(found["a"]) / np.linalg.norm(exact)
+    assert (a.count, a.rms, a.max, a.relative) == (12, *map(pytest.approx, (rms, 0.11, rms / 2)))
+    assert a.cosine == pytest.approx(cosine) and (b.relative, b.cosine) == (pytest.approx(rms), 0)
+    assert b.share["int8"] > 1e300 and (c.rms, c.max, c.cosine, c.explained) == (np.inf, np.inf, 0, None)
+    report = compare(truth, {"b": np.zeros((4, 3))})
+    assert (report.differences[0].explained, report.missing) == ("float64", ["a", "c"])
 
 
 # ---- logits and roundings
@@ -218,6 +257,30 @@ def test_roundings():
     assert to_int8_inputs("layers.0.mlp.up_proj", wide) is None and to_int8_inputs("q_norm", wide) is None
 
 
+def test_angles_are_float32_in_every_arithmetic():
+    x = np.array([[1 + 2.0**-8, *[0.1] * 31]])
+    rounding = with_float32_angles(to_bfloat16)
+    assert (rounding("rope.angle", x) == x.astype(np.float32)).all() and rounding("rope.cos", x)[0, 0] == 1
+    assert rounding("rope.angle", x).dtype == np.float64
+    kinds = {kind: dtype for kind, (dtype, _) in ARITHMETICS.items()}
+    assert kinds == {"bfloat16": np.float64, "float16": np.float64, "int8": np.float64, "float32": np.float32}
+    for kind, (_, rounding) in ARITHMETICS.items():
+        assert (rounding("rope.angle", x) == x.astype(np.float32)).all()
+        assert (rounding("norm", x) is None) == (kind == "float32")
+
+
+def test_heads_in_ggufs_order_beside_other_things():
+    """Names that the golden has not, and what is known in part, stay as they are."""
+    name = "layers.0.linear_attn.beta"
+    H = CONFIG.linear_num_value_heads
+    truth = golden(name, "norm", columns=H)
+    found = {name: truth.values[name], "norm": truth.values["norm"], "layers.9.linear_attn.g": "anything"}
+    converted = from_tiled(truth, found)
+    assert converted.keys() == found.keys() and converted["norm"] is found["norm"]
+    part = Partial(truth.values[name], 0.1)
+    assert from_tiled(truth, {name: part})[name] is part
+
+
 def test_what_a_golden_keeps():
     def kept(rows, columns=None, T=5, C=10):
         entry = new_entry((T, C), rows, columns)
@@ -225,7 +288,7 @@ def test_what_a_golden_keeps():
 
     assert kept(None) == ([0, 1, 2, 3, 4], 1) and kept(5, 10) == ([0, 1, 2, 3, 4], 1)
     assert kept(3)[0] == [0, 2, 4] and kept(1)[0] == [0] and kept(2)[0] == [0, 4]
-    assert kept([-1, 0, -5, 4, 5, -6])[0] == [0, 4]
+    assert kept([-1, 0, 1, 4, 5, -6])[0] == [0, 1, 4] and kept([-5])[0] == [0]
     assert [kept(None, columns)[1] for columns in (1, 3, 4, 5, 9, 11)] == [10, 4, 3, 2, 2, 1]
     entry = new_entry((5, 2, 5), [1, 3], 4)
     x = np.arange(50).reshape(5, 2, 5)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from qwen_ref import QwenRefError
-from qwen_ref.grounding import Mark, draw_marks, find_json, find_marks, save_drawing
+from qwen_ref.grounding import COLOURS, Mark, draw_marks, find_json, find_marks, save_drawing
 
 BOX = Mark("cat", (100, 200, 300, 400))
 
@@ -26,7 +26,9 @@ BOX = Mark("cat", (100, 200, 300, 400))
         ('{"point_2d": [7.5, 9], "label": null}', [Mark("", (7.5, 9))]),
         ('{"point_2d": [7.5, 9], "label": 0}', [Mark("0", (7.5, 9))]),
         ('{"action": "left_click", "coordinate": [619, 725]}', [Mark("left_click", (619, 725))]),
+        ('{"coordinate": [6, 7], "action": "click", "label": "ok"}', [Mark("ok", (6, 7))]),
         ('[{"bbox_2d": [1, 2, 3], "label": "x"}, {"point_2d": ["a", 2]}, {"point_2d": [1e999, 0]}]', []),
+        ('[{"point_2d": [-2e9, 0]}, {"point_2d": 5}, {"bbox_2d": null}, {"point_2d": [1, 2, 3, 4]}]', []),
         ('<think>so</think>[{"point_2d": [7, 9], "label": "a </think>"}]', [Mark("a </think>", (7, 9))]),
         ("[" * 100_000, []),
         ("[" * 100_000 + '</think>{"point_2d": [7.5, 9]}' + "[" * 100_000, [Mark("", (7.5, 9))]),
@@ -67,6 +69,57 @@ def test_drawing():
     assert drawn.getpixel((40, 30)) == (255, 255, 255)  # what is in it stays visible
     assert drawn.getpixel((180, 50)) not in (ring[0], (255, 255, 255))  # another label, another colour
     assert blank.getcolors() == [(20_000, (255, 255, 255))]
+
+
+def test_each_line_and_letter(monkeypatch):
+    """On a picture of 1,000 x 810: lines of 4 pixels and letters of 27, for which labels are 90 x 30."""
+    drawn, font = [], object()
+
+    def recorded(name):
+        return lambda self, place, *given, **options: drawn.append((name, place, *given, options))
+
+    for name in "ellipse", "rectangle", "text":
+        monkeypatch.setattr(ImageDraw.ImageDraw, name, recorded(name))
+    measured = recorded("textbbox")
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "textbbox", lambda *given, **o: measured(*given, **o) or (0, 0, 90.0, 30)
+    )
+    monkeypatch.setattr(ImageFont, "load_default", lambda size: (font, size))
+    marks = [
+        Mark("a", (0, 500)),
+        Mark("", (10, 100, 20, 200)),
+        Mark("b", (950, 20, 990, 900)),
+        Mark("a", (40, 43, 0, 0)),
+    ]
+    image = draw_marks(Image.new("LA", (1000, 810)), marks)
+    assert (image.mode, image.size) == ("RGB", (1000, 810))
+    letters = {"font": (font, 27)}
+
+    def label(text, x, y, colour):
+        yield "textbbox", (0, 0), text, letters
+        yield "rectangle", (x, y, x + 90 + 8, y + 30 + 4), {"fill": COLOURS[colour]}
+        yield "text", (x + 4, y), text, {"fill": "white"} | letters
+
+    assert drawn == [
+        ("ellipse", (-12, 393, 12, 417), {"fill": COLOURS[0], "outline": "white", "width": 4}),
+        *label("a", 0, 393 - 34, 0),
+        ("rectangle", (10, 81, 20, 162), {"outline": COLOURS[1], "width": 4}),
+        ("rectangle", (950, 16, 990, 729), {"outline": COLOURS[2], "width": 4}),
+        *label("b", 1000 - 98, 729, 2),
+        ("rectangle", (0, 0, 40, 35), {"outline": COLOURS[0], "width": 4}),
+        *label("a", 0, 35, 0),
+    ]
+    drawn.clear()
+    draw_marks(Image.new("RGB", (300, 90)), [Mark("a", (0, 0, 1000, 1000)), Mark("b", (500, 378, 600, 600))])
+    thin = {"font": (font, 10)}
+    assert [d for d in drawn if d[0] != "textbbox"] == [
+        ("rectangle", (0, 0, 299, 89), {"outline": COLOURS[0], "width": 2}),
+        ("rectangle", (0, 60, 94, 92), {"fill": COLOURS[0]}),
+        ("text", (2, 60), "a", {"fill": "white"} | thin),
+        ("rectangle", (150, 34, 180, 54), {"outline": COLOURS[1], "width": 2}),
+        ("rectangle", (150, 2, 244, 34), {"fill": COLOURS[1]}),  # as near to the top as it gets
+        ("text", (152, 2), "b", {"fill": "white"} | thin),
+    ]
 
 
 def test_a_box_upside_down_is_the_same_box():

@@ -10,6 +10,7 @@ from qwen_ref.model.attention import causal_attention
 from qwen_ref.model.conv import causal_conv
 from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked, gated_delta_recurrent
 from qwen_ref.model.norm import l2_norm, rms_norm
+from qwen_ref.model.trace import part, tap, watching
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -71,6 +72,27 @@ def test_causal_conv_is_numpys_convolution():
         joined = np.concatenate([past[:, c], x[:, c]])
         np.testing.assert_allclose(y[:, c], np.convolve(joined, weight[::-1, c], "valid"), atol=1e-12)
     assert (new_past == x[-3:]).all()
+
+
+def test_who_watches_and_under_which_names():
+    """Until the block ends, whatever ends it; the inner one of two; what it returns is used."""
+    x, seen = np.zeros(2), []
+
+    def watch(name, value):
+        seen.append(name)
+        return value + 1 if name == "a.b.here" else None
+
+    with pytest.raises(ZeroDivisionError), watching(watch), part("a"), part("b"):
+        assert (tap("here", x) == 1).all() and tap("there", x) is x
+        with watching(lambda name, value: None):
+            assert tap("inside", x) is x
+        raise ZeroDivisionError
+    assert tap("after", x) is x and seen == ["a.b.here", "a.b.there"]
+    with watching(watch):
+        tap("here", x)
+        with part("c"):
+            tap("again", x)
+    assert seen[2:] == ["here", "c.again"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

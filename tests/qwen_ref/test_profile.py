@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -110,7 +111,7 @@ def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
     network = TextModel(open_gguf(fixtures / "tiny.gguf"))
     plain = network.layers
     looks = 2 + 2 * (9 + 4 + 4 + 1)  # a token, norms, mixers, MLPs, the output matrix
-    monkeypatch.setattr(profile, "time", Clock(*[100.0] * 3 * looks))
+    monkeypatch.setattr(profile, "time", Clock(*[100.0] * 3 * looks, *[0.5] * looks, *[1.5] * looks))
     found = profile.profile_decode(network, [1, 2, 3, 4, 5])
     parts = found["parts"]
     assert network.layers is plain and found["bandwidth"] is None
@@ -119,18 +120,40 @@ def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
     }
     assert parts["the rest"] == {"seconds": looks - 1 - 18, "bytes": 0}
     assert parts["total"]["bytes"] == sum(profile.part_bytes(network).values())
-    lines = found["table"].splitlines()
-    assert [line[:16].strip() for line in lines] == [
-        *["part", "output matrix", "mlp", "deltanet", "attention", "norms", "the rest", "a token"]
-    ]
-    assert lines[2].split()[1:3] == ["4000.00", f"{4 / (looks - 1):.1%}"]
+
+
+def test_the_table_of_a_token(fixtures, monkeypatch):
+    """Milliseconds, shares, MiB, GB/s and a bar of 30; below it what the memory could do."""
+    network = TextModel(open_gguf(fixtures / "tiny.gguf"))
+    network.layers = replace(network.layers, name="numba")
+    sizes = {"attention": 1 << 20, "deltanet": 2 << 20, "mlp": 3 << 20, "linear": 4 << 20}
+    monkeypatch.setattr(profile, "part_bytes", lambda network: sizes)
+    monkeypatch.setattr(profile, "read_bandwidth", lambda: 2e9)
+    monkeypatch.setattr(profile, "time", Clock(*[0.001] * 4 * 38))
+    found = profile.profile_decode(network, [1, 2, 3, 4])
+    assert (
+        found["bandwidth"] == 2e9
+        and found["table"]
+        == """\
+part                  ms   share     MiB    GB/s
+output matrix       1.00    2.7%     4.0     4.2  █
+mlp                 4.00   10.8%     3.0     0.8  ███
+deltanet            3.00    8.1%     2.0     0.7  ██
+attention           1.00    2.7%     1.0     1.0  █
+norms               9.00   24.3%     0.0          ███████
+the rest           19.00   51.4%     0.0          ███████████████
+a token            37.00  100.0%    10.0     0.3\x20\x20
+the memory reads at 2.0 GB/s: a token could take 5.24 ms (190.7 t/s), and 14% of that speed is reached"""
+    )
 
 
 def test_the_memory_s_rate_is_the_best_of_seven(monkeypatch):
     monkeypatch.setattr(profile, "READ_BYTES", 1 << 20)
-    monkeypatch.setattr(bandwidth, "sum_all", lambda data: None)
+    read = []
+    monkeypatch.setattr(bandwidth, "sum_all", lambda data: read.append((data.nbytes, data.sum())))
     monkeypatch.setattr(profile, "time", Clock(*[1, 9, 1, 0.5, 1, 0.25, 1, 2]))
     assert profile.read_bandwidth() == 4 * profile.READ_BYTES
+    assert read == [(1 << 20, 1 << 18)] * 8  # the first one is not measured, but brings it into memory
 
 
 def test_a_picture_of_a_profile():
@@ -145,9 +168,24 @@ def test_a_picture_of_a_profile():
     dark = dict(zip(profile.ORDER, (width for fill, width in bars if fill == "#31688e")))
     assert wide["total"] == 460 and wide["mlp"] == pytest.approx(460 / 3, abs=0.1)
     assert dark["mlp"] == pytest.approx(wide["mlp"] / 2, abs=0.1) and dark["linear"] == wide["linear"]
-    assert dark["the rest"] == 0 and "a < b" in [t.text for t in svg.iter(SVG + "text")]
+    assert dark["the rest"] == 0 and svg.get("viewBox") == "0 0 760 300"
+    rows = [(float(r.get("x")), float(r.get("y"))) for r in list(svg.iter(SVG + "rect"))[1:]]
+    assert rows == [(130, 45 + 30 * (i // 2)) for i in range(14)]
+    texts = [((t.get("x"), t.get("y")), t.text) for t in svg.iter(SVG + "text")]
+    assert texts[0] == (("10", "26"), "a < b")
+    note = "dark: reading the bytes at the 0.1 GB/s that this memory was measured to give"
+    assert texts[-1] == (("10", "280"), note)
+    assert texts[1::2][:7] == [
+        (("120", f"{60 + 30 * i}"), profile.LABELS.get(name, name)) for i, name in enumerate(profile.ORDER)
+    ]
+    assert [text for _, text in texts[2::2]] == [
+        *["500.00 ms, 400 MiB", "1000.00 ms, 50 MiB", *["500.00 ms"] * 4, "3000.00 ms"]
+    ]
+    assert [place for place, _ in texts[2::2]] == [
+        (f"{138 + 460 * seconds[name] / 3:.1f}", f"{60 + 30 * i}") for i, name in enumerate(profile.ORDER)
+    ]
     without = profile.draw_profile({"parts": parts, "bandwidth": None}, "x")
-    assert "dark" not in without and "1000.00 ms, 50 MiB" in without
+    assert "dark" not in without and "1000.00 ms, 50 MiB" in without and without.count('width="0.0"') == 7
 
 
 # ---- bench
