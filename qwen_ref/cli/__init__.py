@@ -6,12 +6,11 @@ Exit status: 0 done, 2 the input cannot be used (one sentence on stderr), 130 in
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from typing import NoReturn
 
-from gguf_io import GGUFError
+from gguf_io import GGUFError, output
 from qwen_ref.cli import bench, conformance, generate, golden, perplexity
 from qwen_ref.errors import QwenRefError
 
@@ -29,8 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
     if sys.stdout is None:  # Python then prints nothing, and says nothing
         return fail("standard output is closed")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
-        sys.stdout.reconfigure(errors="backslashreplace")
+    output.prepare()
     try:
         try:
             return command(argv)
@@ -65,7 +63,11 @@ def fail(sentence: str) -> int:
 
 
 def command(argv: list[str] | None) -> int:
-    parser = Parser(prog="python -m qwen_ref", description="Qwen3.5 on a CPU, from GGUF files.")
+    installed = os.path.basename(sys.argv[0]) == "qwen-ref"
+    parser = Parser(
+        prog="qwen-ref" if installed else "python -m qwen_ref",
+        description="Qwen3.5 on a CPU, from GGUF files.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, details = (module.__doc__ or "").partition("\n")
