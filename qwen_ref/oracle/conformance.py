@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from qwen_ref import children
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
 from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare, from_tiled
@@ -276,7 +277,7 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
             line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
     with open(output, "wb") as file:
         try:
-            done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
+            done = children.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise QwenRefError(f"it did not end within {SECONDS} s") from None
         except OSError as error:
