@@ -209,7 +209,10 @@ def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterat
     receiver, sender = context.Pipe(duplex=False)
     arguments = sender, path, messages, options
     beside = context.Process(target=encode_prompt, args=arguments, daemon=True)
-    beside.start()
+    try:
+        beside.start()
+    except OSError as error:
+        raise QwenRefError(f"no process can be started to encode the prompt: {error.strerror}") from None
     sender.close()  # now only the other process holds it: if that is killed, the wait is over
 
     def result() -> Any:

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +27,7 @@ from qwen_ref.files import write_whole
 
 
 def _cache_directory() -> Path | None:
-    """One directory for each state of these sources. None, and a warning, where none can be written."""
+    """One directory for each state of these sources. None, and a warning, where it cannot be made."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -36,8 +37,6 @@ def _cache_directory() -> Path | None:
         if not directory.exists():
             directory.mkdir(parents=True)
             _keep_newest(root, 3)
-        if not os.access(directory, os.W_OK):
-            raise PermissionError(0, "it is read-only", str(directory))
     except FileExistsError:  # made by another process, at the same time
         return directory
     except OSError as error:
@@ -50,7 +49,7 @@ def _cache_directory() -> Path | None:
 
 
 def _not_kept(reason: str) -> None:
-    tell(f"{reason}: kernels are compiled at each start; XDG_CACHE_HOME names another folder for them")
+    tell(f"{reason}, so kernels are compiled at each start; XDG_CACHE_HOME names another folder for them")
 
 
 def _keep_newest(root: Path, count: int) -> None:
@@ -77,7 +76,7 @@ def _threading_layer() -> str:
     except (metadata.PackageNotFoundError, StopIteration, OSError):
         pass
     if sys.platform == "linux":
-        tell("libgomp.so.1 is not installed, and the kernels slower without it (Debian's package: libgomp1)")
+        tell("without libgomp.so.1 the kernels' threads start slowly: apt install libgomp1")
     return "workqueue"
 
 
@@ -110,6 +109,8 @@ def check_process() -> None:
 _turn = threading.Lock()
 _runs_in: int | None = None  # the process that has OpenMP's threads
 CACHE_DIRECTORY = _cache_directory()
+# Without /dev/shm: it is a lock against a fork while its threads start, of which check_process tells enough.
+warnings.filterwarnings("ignore", "Could not obtain multiprocessing lock")
 THREADING_LAYER = os.environ.get("NUMBA_THREADING_LAYER", "").lower() or _threading_layer()
 numba.config.THREADING_LAYER = THREADING_LAYER
 announce: Callable[[], None] | None = None  # called, once, when a kernel is to be compiled

@@ -248,7 +248,11 @@ def command(template: str) -> Engine:
     def engine(case: Case) -> Mapping[str, Any]:
         if case.media and not re.search(r"\{(media|inputs)\}", template):
             raise NotSupported("the command has neither {media} nor {inputs}")
-        with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = tempfile.TemporaryDirectory()
+        except OSError as error:
+            raise QwenRefError(f"{error.filename or 'temporary files'}: {error.strerror}") from None
+        with folder as scratch:
             try:
                 return run_command(words, case, Path(scratch))
             except QwenRefError as error:  # where its files lay is of no use once they are gone

@@ -33,6 +33,7 @@ def test_what_it_started_ends_with_it(program, ends):
     leader, follower = os.openpty()
 
     def in_a_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, or a shell, may have it ignored
         os.setsid()
         fcntl.ioctl(follower, termios.TIOCSCTTY, 0)
 

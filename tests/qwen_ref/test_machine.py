@@ -54,7 +54,9 @@ def test_version_1_in_a_container_that_sees_only_its_own_part(root):
     write(root, "proc/self/cgroup", "5:memory:/docker/f2ec\n4:cpu,cpuacct:/docker/f2ec\n0::/")
     write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", GIB)
     write(root, "sys/fs/cgroup/memory/memory.usage_in_bytes", 700)
-    write(root, "sys/fs/cgroup/memory/memory.stat", "cache 600\ntotal_active_file 250\ntotal_inactive_file 350")
+    write(
+        root, "sys/fs/cgroup/memory/memory.stat", "cache 600\ntotal_active_file 250\ntotal_inactive_file 350"
+    )
     assert machine.available_memory(root) == GIB - 100
     write(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", 50000)
     write(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us", 100000)
