@@ -8,26 +8,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-# Run before the program, in the process that becomes it: a second one stays behind, which waits until nobody
-# holds the other end of a pipe any more, as is the case however this process ends, and then kills the group.
+# Run before the program, in the process that becomes it: another one stays behind, which waits until nobody
+# holds the other end of a pipe any more, as is the case however this process ends, and then kills its group.
 # Both are in a session of their own, which nothing else is in, and which a closing terminal leaves alone.
 GUARD = """
 import os, signal, sys
-alive = int(sys.argv[1])
 if child := os.fork():
     os.waitpid(child, 0)
 elif os.fork():  # so that the program has no child that it does not know of
     os._exit(0)
 else:
-    os.closerange(0, alive)
-    os.closerange(alive + 1, 4096)
-    os.read(alive, 1)
+    os.closerange(1, 3)
+    os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
-os.close(alive)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 try:
-    os.execvp(sys.argv[2], sys.argv[2:])
+    os.execvp(sys.argv[1], sys.argv[1:])
 except OSError as error:
-    sys.exit(f"{sys.argv[2]}: {error.strerror}")
+    sys.exit(f"{sys.argv[1]}: {error.strerror}")
 """
 
 
@@ -41,10 +39,8 @@ def run(
     """
     theirs, ours = os.pipe()
     try:
-        guarded = [sys.executable, "-I", "-S", "-c", GUARD, str(theirs), *command]
-        process = subprocess.Popen(
-            guarded, stdin=subprocess.DEVNULL, pass_fds=[theirs], start_new_session=True, **options
-        )
+        guarded = [sys.executable, "-I", "-S", "-c", GUARD, *command]
+        process = subprocess.Popen(guarded, stdin=theirs, start_new_session=True, **options)
     except BaseException:
         os.close(ours)
         raise
