@@ -5,7 +5,8 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test lint oracle oracle-full arm64 fuzz mutants bench fixtures kit tiny tiny-scores tiny-engines clean
+.PHONY: help demo test test-oldest test-debian13 lint oracle oracle-full arm64 fuzz mutants bench fixtures kit tiny \
+	tiny-scores tiny-engines clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -15,6 +16,13 @@ help:  ## this list
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test]
+	@touch $@
+
+.venv-oldest/core: setup.cfg pyproject.toml tests/requirements.py
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python tests/requirements.py --oldest test > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .venv-oldest/constraints.txt -e .[test]
 	@touch $@
 
 # The first time llama.cpp is built from source, which takes several minutes.
@@ -28,6 +36,12 @@ demo: .venv/core  ## show a picture to the small model that ships, and ask what 
 
 test: .venv/core  ## the core tests: no torch, under three minutes
 	$(PY) -m pytest
+
+test-oldest: .venv-oldest/core  ## the core tests with the oldest versions that setup.cfg allows
+	.venv-oldest/bin/python -m pytest
+
+test-debian13: .venv/core  ## the core tests on a fresh Debian 13: Python 3.13, no libgomp (root, debootstrap)
+	PYTHON=$(PY) tests/debian13/run.sh
 
 lint: .venv/core  ## ruff and mypy
 	$(PY) -m ruff check .
@@ -81,5 +95,5 @@ tiny-engines: .venv/oracle  ## its answers beside llama.cpp's and transformers' 
 	$(PY) examples/tiny_model/agree.py $(TINY)
 
 clean:  ## remove the virtual environment, caches and generated models
-	rm -rf .venv $(MODELS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest $(MODELS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

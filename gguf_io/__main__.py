@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gguf_io import output
 from gguf_io.reader import GGUFError, GGUFFile, open_gguf
 
 SHOWN = 8  # elements of an array that are shown
@@ -80,8 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     if sys.stdout is None:
         print("gguf_io: standard output is closed", file=sys.stderr)
         return 2
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
-        sys.stdout.reconfigure(errors="backslashreplace")
+    output.prepare()
     try:
         file = open_gguf(args.file)
         if args.key is not None:

@@ -1,9 +1,14 @@
 import sys
 
-try:
-    from qwen_ref.cli import main
 
-    status = main()
-except KeyboardInterrupt:  # while modules load, too
-    status = 130
-sys.exit(status)
+def main() -> int:
+    try:
+        from qwen_ref import cli
+
+        return cli.main()
+    except KeyboardInterrupt:  # while modules load, too
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

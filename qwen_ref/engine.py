@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from qwen_ref.chat import in_thought, read_answer
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
@@ -45,15 +45,19 @@ BACKENDS = ("numba", "numpy")
 DTYPES = (np.float32, np.float64)
 
 
+def most_threads() -> int:
+    try:
+        import numba
+    except ImportError:
+        return cores()
+    return numba.config.NUMBA_NUM_THREADS
+
+
 def use_threads(threads: int) -> None:
     """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
     from threadpoolctl import threadpool_limits
 
-    try:
-        import numba
-    except ImportError:
-        numba = None
-    most = numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
+    most = most_threads()
     if not isinstance(threads, Integral) or not 1 <= threads <= most:
         raise QwenRefError(f"threads: {threads!r} is not a whole number in 1 to {most}")
     threadpool_limits(threads, user_api="blas")
@@ -89,7 +93,7 @@ class Model:
         self,
         path: str | os.PathLike[str],
         dtype: type,
-        memory_budget: int,
+        memory_budget: int | None,
         context: int | None,
         backend: str | None,
         threads: int | None,
@@ -102,6 +106,10 @@ class Model:
         self._mmproj = mmproj
         if mmproj is not None:
             find_vision_file(self.path, read_config(file), mmproj)
+        if memory_budget is None:
+            memory_budget = available_memory() // 2
+        if threads is None and (default := default_threads()) < cores():
+            threads = min(default, most_threads())
         self._threads = threads
         if threads is not None:
             use_threads(threads)
@@ -127,7 +135,8 @@ class Model:
     def vision(self) -> VisionModel:
         """The vision tower, opened when the first picture comes. Raises QwenRefError without its file."""
         file = find_vision_file(self.path, self.config, self._mmproj)
-        return VisionModel(file, self.text.dtype, layers=self.text.layers)
+        memory = min(1 << 30, available_memory() // 2)
+        return VisionModel(file, self.text.dtype, memory, self.text.layers)
 
     def enter_thread(self) -> None:
         """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
@@ -443,15 +452,6 @@ class Generation(Iterator[str]):
         return text[: len(text) - keep], False
 
 
-def available_memory() -> int:
-    """Bytes of memory that can be used without swapping; 4 GiB where the system does not say."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 4 << 30
-
-
 def load(
     path: str | os.PathLike[str] | None = None,
     *,
@@ -469,12 +469,13 @@ def load(
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
-    them (half of the available memory unless given). `threads` (all cores unless given) are those of the
-    answers' kernels, and of NumPy's products in this process. `context` is the longest text, prompt and
+    them (half of the available memory unless given). `threads` are those of the answers' kernels, and of
+    NumPy's products in this process; unless given there are as many as cores for this process, by its
+    affinity and its cgroup's share, or as OMP_NUM_THREADS says. `context` is the longest text, prompt and
     answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file; unless given
     it is looked for beside the model when the first picture comes.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
-    budget = available_memory() // 2 if memory_budget is None else memory_budget
-    return Model(shipped.MODEL if path is None else path, dtype, budget, context, backend, threads, mmproj)
+    path = shipped.MODEL if path is None else path
+    return Model(path, dtype, memory_budget, context, backend, threads, mmproj)

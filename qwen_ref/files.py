@@ -22,8 +22,10 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     given = os.fspath(path) or "''"  # as given: a Path makes a folder of nothing, and one slash of two
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:  # ValueError: no path can hold a null character
-        raise QwenRefError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise QwenRefError(f"{given}: cannot be read: {error.strerror or error}") from None
+    except ValueError:  # in words that differ between versions of Python
+        raise QwenRefError(f"{given}: cannot be read: embedded null character") from None
     if not stat.S_ISREG(mode):
         raise QwenRefError(f"{given}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
     return Path(path)

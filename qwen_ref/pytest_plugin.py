@@ -6,10 +6,10 @@ qwen_ref, before a test asks for a golden.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,7 +121,9 @@ class Opener:
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-P", "-m", "qwen_ref", "golden", "record", "--out", str(path)]
         line = [*command, *arguments(options)]
-        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True)
+        from qwen_ref import children
+
+        done = children.run(line, cwd=self.folder, stdout=PIPE, stderr=PIPE, text=True)
         if done.returncode:
             why = done.stderr.strip().splitlines() or [f"the command ended with {done.returncode}"]
             pytest.fail(f"{path}: cannot be recorded: {why[-1]}")

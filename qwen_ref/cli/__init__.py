@@ -6,12 +6,12 @@ Exit status: 0 done, 2 the input cannot be used (one sentence on stderr), 130 in
 from __future__ import annotations
 
 import argparse
-import io
+import errno
 import os
 import sys
 from typing import NoReturn
 
-from gguf_io import GGUFError
+from gguf_io import GGUFError, output
 from qwen_ref.cli import bench, conformance, generate, golden, perplexity
 from qwen_ref.errors import QwenRefError
 
@@ -23,14 +23,17 @@ COMMANDS = {
     "conformance": conformance,
 }
 
+NO_MEMORY = "not enough memory: {}; with --backend numpy, try --memory 0"
+# What printing can fail by; other errors without the name of a file have nothing to do with it.
+OF_OUTPUT = {errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT, errno.EAGAIN}
+
 
 def main(argv: list[str] | None = None) -> int:
     if sys.stderr is None:  # closed: Python would print to standard output instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
     if sys.stdout is None:  # Python then prints nothing, and says nothing
         return fail("standard output is closed")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out
-        sys.stdout.reconfigure(errors="backslashreplace")
+    output.prepare()
     try:
         try:
             return command(argv)
@@ -39,17 +42,20 @@ def main(argv: list[str] | None = None) -> int:
     except (QwenRefError, GGUFError) as error:
         return fail(str(error))
     except MemoryError as error:
-        return fail(f"not enough memory: {error or 'an allocation failed'}; try --memory 1")
+        return fail(NO_MEMORY.format(str(error) or "an allocation failed"))
     except RecursionError:
         return fail("the input is nested too deeply")
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.filename is None:  # our output: what is left of it has nowhere to go
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.ENOMEM:
+            return fail(NO_MEMORY.format("an allocation failed"))
+        if error.errno not in OF_OUTPUT or error.filename is not None:
+            return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
         if isinstance(error, BrokenPipeError):  # its reader has gone
             return 0
-        return fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return fail(f"standard output: {error.strerror}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,7 +71,11 @@ def fail(sentence: str) -> int:
 
 
 def command(argv: list[str] | None) -> int:
-    parser = Parser(prog="python -m qwen_ref", description="Qwen3.5 on a CPU, from GGUF files.")
+    installed = os.path.basename(sys.argv[0]) == "qwen-ref"
+    parser = Parser(
+        prog="qwen-ref" if installed else "python -m qwen_ref",
+        description="Qwen3.5 on a CPU, from GGUF files.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, details = (module.__doc__ or "").partition("\n")

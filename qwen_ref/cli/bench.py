@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, shipped_model
+from qwen_ref import children
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", type=int, action="append", metavar="N", help="tokens to generate (128; 0: none)"
     )
     parser.add_argument("-d", type=int, action="append", metavar="N", help="tokens that came before (0)")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     parser.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (5)")
     parser.add_argument("-o", "--output", choices=["md", "json"], default="md")
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels or plain NumPy")
@@ -135,7 +136,7 @@ def measure_start(path: str, args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(min(args.r, 3) + 1):
         show("starting a process of its own")
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = children.run(command, stdout=PIPE, stderr=PIPE, text=True)
         if done.returncode:
             raise QwenRefError(f"the measured process failed: {done.stderr.strip()}")
         seconds.append(time.perf_counter() - started)
@@ -184,12 +185,7 @@ def print_environment() -> None:
 
     from qwen_ref.kernels import simd
 
-    note = (
-        ""
-        if numba.config.THREADING_LAYER == "omp"
-        else " (install libgomp1: its parallel loops start 40 times faster)"
-    )
     print(
-        f"\n{numba.get_num_threads()} threads, threading layer {numba.config.THREADING_LAYER}{note}, "
+        f"\n{numba.get_num_threads()} threads, threading layer {numba.config.THREADING_LAYER}, "
         f"int8 dot product: {simd.DOT}"
     )

@@ -17,19 +17,20 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, typed_text
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_text
 
@@ -56,10 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = parser.add_argument_group("prompt")
     source = text.add_mutually_exclusive_group()
     source.add_argument(
-        "--prompt", metavar="TEXT", help="the prompt; - or nothing at all reads standard input"
+        "--prompt",
+        type=typed_text,
+        metavar="TEXT",
+        help="the prompt; - or nothing at all reads standard input",
     )
     source.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
-    text.add_argument("--system", metavar="TEXT", help="system prompt")
+    text.add_argument("--system", type=typed_text, metavar="TEXT", help="system prompt")
     text.add_argument(
         "--thinking",
         action=argparse.BooleanOptionalAction,
@@ -110,7 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ends = parser.add_argument_group("length")
     ends.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most this many tokens (32,768)")
     ends.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+        "--stop",
+        type=typed_text,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before this text; repeatable",
     )
     ends.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
@@ -129,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
     other.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
-    other.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
+    other.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     other.add_argument(
         "--memory",
         type=float,
@@ -198,33 +207,73 @@ def show_progress(what: str, done: int, total: int) -> None:
 
 
 def announce_compilation() -> None:
-    from qwen_ref.kernels.compile import compiled_before
+    """On a terminal, and when it begins: the first start waits for it."""
+    if sys.stderr.isatty():
+        from qwen_ref.kernels import compile
 
-    if not compiled_before():
-        print("compiling kernels for this processor, once (about 20 s)", file=sys.stderr)
+        text = "compiling kernels for this processor, once (about 20 s)"
+        compile.announce = lambda: print(text, file=sys.stderr)
 
 
-def encode_prompt(path: str, messages: Any, options: dict[str, Any]) -> Any:
-    from qwen_ref.checkpoint import open_model
-    from qwen_ref.prompt import PromptEncoder
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()  # waits for the end of a pipe, which comes whatever ends it
+    os._exit(1)
 
-    return PromptEncoder(open_model(path)).encode(messages, **options)
+
+def encode_prompt(
+    answer: Connection, path: str, messages: Any, options: dict[str, Any]
+) -> None:  # pragma: no cover (in a process of its own)
+    """Sends the prompt, or what was raised. Ends when the other process does, and prints nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other one to handle
+    try:
+        from qwen_ref.checkpoint import open_model
+        from qwen_ref.prompt import PromptEncoder
+
+        answer.send(PromptEncoder(open_model(path)).encode(messages, **options))
+    except Exception as error:
+        answer.send(error)
 
 
 @contextlib.contextmanager
-def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterator[Future[Any]]:
-    """The prompt's token ids, from a process beside this one while this one opens the model.
+def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterator[Callable[[], Any]]:
+    """What gives the prompt's token ids, made in a process beside this one while this one opens the model.
 
     The library's tokenizer takes 0.7 s to build and 100 MB, and is needed just once: to read the prompt.
+    The process ends with this one, whatever ends that.
     """
-    ignore = signal.SIGINT, signal.SIG_IGN  # Ctrl-C is for this process to handle
-    with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore) as beside:
+    if sys.platform == "linux":  # elsewhere a fork is not safe
+        context: Any = multiprocessing.get_context("fork")
+    else:
+        context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = sender, path, messages, options
+    beside = context.Process(target=encode_prompt, args=arguments, daemon=True)
+    try:
+        beside.start()
+    except OSError as error:
+        raise QwenRefError(f"no process can be started to encode the prompt: {error.strerror}") from None
+    sender.close()  # now only the other process holds it: if that is killed, the wait is over
+
+    def result() -> Any:
         try:
-            yield beside.submit(encode_prompt, path, messages, options)
-        except BrokenProcessPool:
+            found = receiver.recv()
+        except EOFError:
             raise QwenRefError(
                 "the process that encodes the prompt was killed; memory may be short"
             ) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    try:
+        yield result
+    finally:
+        beside.kill()
+        beside.join()
 
 
 def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
@@ -311,10 +360,10 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             mmproj=args.mmproj,
         )
-        if model.text.layers.name == "numba" and sys.stderr.isatty():
+        if model.text.layers.name == "numba":
             announce_compilation()
         model.warm_up()
-        encoded_prompt = dataclasses.replace(encoded.result(), media=media)
+        encoded_prompt = dataclasses.replace(encoded(), media=media)
     options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
     if args.greedy:
         options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}

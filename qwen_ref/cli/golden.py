@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen_ref.chat import Message
-from qwen_ref.cli.options import MODEL_HELP, TILED_HELP, memory_of, shipped_model, to_json
+from qwen_ref.cli.options import MODEL_HELP, TILED_HELP, memory_of, shipped_model, to_json, typed_text
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json
 from qwen_ref.media import parts
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     record.add_argument("--model", metavar="FILE", help=MODEL_HELP)
     record.add_argument("--mmproj", metavar="FILE", help="the model's vision file, as for generate")
     asked = record.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", metavar="TEXT", help="the question")
+    asked.add_argument("--prompt", type=typed_text, metavar="TEXT", help="the question")
     asked.add_argument(
         "--messages",
         type=Path,
@@ -77,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="columns to keep, at most, or all (all of a small model, else 256)",
     )
-    record.add_argument("--memory", type=float, default=4, metavar="GIB", help="for weights as floats (4)")
+    record.add_argument(
+        "--memory", type=float, metavar="GIB", help="for weights as floats (half of what is free)"
+    )
     record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the golden, .safetensors")
     show = commands.add_parser("show", help="say what is in a golden")
     show.add_argument("golden_file", metavar="GOLDEN", type=Path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,21 @@ MODEL_HELP = (
     "(the small model that ships with qwen_ref)"
 )
 TILED_HELP = "the engine has V heads in GGUF's order; a golden has those together that share a K head"
+
+
+THREADS_HELP = (
+    "threads (unless given, as many as there are cores for this process, by taskset and the share of its "
+    "container, or OMP_NUM_THREADS if that is less)"
+)
+
+
+def typed_text(typed: str) -> str:
+    """An argument that is text. In the locale "C" it may come as bytes, which are UTF-8 nearly always."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        typed = os.fsencode(typed).decode(errors="surrogateescape")
+    return typed
 
 
 def shipped_model() -> str:

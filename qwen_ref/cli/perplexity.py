@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from qwen_ref import engine, files
+from qwen_ref import engine, files, machine
 from qwen_ref.cli.generate import announce_compilation
-from qwen_ref.cli.options import MODEL_HELP, memory_of, shipped_model, to_json
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file, write_whole
 from qwen_ref.perplexity import (
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels (if installed) or plain NumPy")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads (all cores)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     parser.add_argument(
         "--memory",
         type=float,
@@ -83,7 +83,7 @@ def read_text(path: str) -> str:
 
 
 def load(args: argparse.Namespace, path: str, context: int, models: int) -> engine.Model:
-    free = engine.available_memory() // 2 // models
+    free = machine.available_memory() // 2 // models
     return engine.load(
         path,
         dtype=getattr(np, args.dtype),
@@ -136,7 +136,7 @@ def show(line: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model, chunks, base = prepare(args)
-    if model.text.layers.name == "numba" and sys.stderr.isatty():
+    if model.text.layers.name == "numba":
         announce_compilation()
     done: list[np.ndarray] = []
     status, started = 0, time.perf_counter()

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from qwen_ref import children
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
 from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare, from_tiled
@@ -247,7 +248,11 @@ def command(template: str) -> Engine:
     def engine(case: Case) -> Mapping[str, Any]:
         if case.media and not re.search(r"\{(media|inputs)\}", template):
             raise NotSupported("the command has neither {media} nor {inputs}")
-        with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = tempfile.TemporaryDirectory()
+        except OSError as error:
+            raise QwenRefError(f"{error.filename or 'temporary files'}: {error.strerror}") from None
+        with folder as scratch:
             try:
                 return run_command(words, case, Path(scratch))
             except QwenRefError as error:  # where its files lay is of no use once they are gone
@@ -276,7 +281,7 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
             line.append(word.format(**places, prompt_tokens=case.prompt_tokens, media=""))
     with open(output, "wb") as file:
         try:
-            done = subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
+            done = children.run(line, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise QwenRefError(f"it did not end within {SECONDS} s") from None
         except OSError as error:

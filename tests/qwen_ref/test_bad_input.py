@@ -1,5 +1,6 @@
 """Input that cannot be used, as a user meets it: one sentence on stderr that names it, and status 2."""
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from qwen_ref import shipped
-from qwen_ref.cli import main
+from qwen_ref.cli import generate, main
 from qwen_ref.oracle import golden
 
 COMMAND = [sys.executable, "-m", "qwen_ref"]
@@ -216,3 +217,50 @@ def test_ctrl_c_while_modules_load(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
     assert process.returncode == 130
+
+
+def test_the_locale_c(tmp_path):
+    """Python has arguments as bytes there: a prompt is UTF-8 all the same, a path is printed as typed."""
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    model = tmp_path / "größe.gguf"
+    model.write_bytes(MODEL.read_bytes())
+    generate = [
+        *COMMAND,
+        "generate",
+        "--raw",
+        "--greedy",
+        "-n",
+        "3",
+        "--json",
+        "--prompt",
+        "Größe",
+        "--model",
+    ]
+
+    def run(path, environment):
+        return subprocess.run([*generate, path], env=environment, capture_output=True, timeout=150)
+
+    told = json.loads(run(model, environment).stdout)
+    assert told["prompt_token_ids"] == json.loads(run(model, None).stdout)["prompt_token_ids"]
+    missing = tmp_path / "größer.gguf"
+    for name in missing, os.fsencode(tmp_path) + b"/\xff.gguf":  # the second is UTF-8 nowhere
+        for variables in environment, None:
+            assert os.fsencode(name) + b": cannot be opened: No such file" in run(name, variables).stderr
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (MemoryError(), "not enough memory: an allocation failed; "),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory: an allocation failed; "),
+        (OSError("libx.so.1: cannot map"), "libx.so.1: cannot map\n"),
+        (OSError(errno.EMFILE, "Too many open files", "a.png"), "a.png: Too many open files\n"),
+    ],
+)
+def test_what_the_system_refuses(monkeypatch, capsys, error, words):
+    def refuse(args):
+        raise error
+
+    monkeypatch.setattr(generate, "run", refuse)
+    assert main(["generate", "--prompt", "x"]) == 2
+    assert capsys.readouterr().err.startswith(f"qwen_ref: {words}")

@@ -1,0 +1,97 @@
+"""Where compiled kernels are kept, and what is told where they cannot be."""
+
+import ctypes
+import errno
+from importlib import metadata
+
+import pytest
+
+from qwen_ref import QwenRefError
+from qwen_ref.kernels import compile
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A directory of its own, empty."""
+    monkeypatch.setattr(compile, "CACHE_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+def double_of(x, monkeypatch):
+    """x twice, by a kernel as a new process has it, and whether it was compiled."""
+
+    @compile.kernel()
+    def double(x):
+        return x + x
+
+    told = []
+    monkeypatch.setattr(compile, "announce", lambda: told.append("compiling"))
+    return double(x), bool(told)
+
+
+def test_a_kernel_is_compiled_once_for_each_signature(cache, monkeypatch):
+    assert double_of(2, monkeypatch) == (4, True)
+    assert double_of(3, monkeypatch) == (6, False)
+    assert double_of(0.5, monkeypatch) == (1.0, True)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_a_full_disk_or_a_power_cut_left_is_compiled_anew(cache, monkeypatch):
+    double_of(2, monkeypatch)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    for left in whole[:-100], b"", bytes(len(whole)):
+        file.write_bytes(left)
+        assert double_of(2, monkeypatch) == (4, True) and double_of(2, monkeypatch) == (4, False)
+
+
+def test_a_full_disk_is_told_once(cache, monkeypatch, caplog):
+    def full(path):
+        raise QwenRefError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(compile, "write_whole", full)
+    assert double_of(2, monkeypatch) == (4, True) and double_of(0.5, monkeypatch) == (1.0, True)
+    (record,) = caplog.records
+    assert record.message.startswith(f"{cache}/test_compile.double_of.<locals>.double-")
+    assert "No space left on device, so kernels are compiled at each start" in record.message
+
+
+def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compile._cache_directory() is None
+    assert f"{tmp_path}/file/qwen_ref" in caplog.text and "Not a directory, so kernels are" in caplog.text
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compile.Path, "home", nobody)
+    assert compile._cache_directory() is None and "there is no home folder, so kernels" in caplog.text
+
+
+@pytest.mark.parametrize("wheel", [True, False])
+def test_a_machine_without_libgomp(monkeypatch, caplog, wheel):
+    loaded = []
+
+    def load(name):
+        if "gomp" in name:
+            raise OSError(errno.ENOENT, "cannot open shared object file")
+        loaded.append(name)
+
+    class File:
+        name = "libtbb.so.12"
+
+        def locate(self):
+            return "/lib/libtbb.so.12"
+
+    def files(name):
+        if not wheel:
+            raise metadata.PackageNotFoundError(name)
+        return [File()]
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(metadata, "files", files)
+    assert compile._threading_layer() == ("tbb" if wheel else "workqueue")
+    assert loaded == (["/lib/libtbb.so.12"] if wheel else [])
+    assert ("apt install libgomp1" in caplog.text) is not wheel
