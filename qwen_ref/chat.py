@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import jinja2
-from jinja2.ext import loopcontrols
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gguf_io import GGUFFile
@@ -24,6 +26,7 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.tokenizer import Tokenizer, any_of
 
+KEY = "tokenizer.chat_template"
 MARKS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters: no text is meant to hold them
 THINK, END_THINK, CALL, END_CALL = "<think>", "</think>", "<tool_call>", "</tool_call>"
 THINKS = THINK + "\n"  # ends a rendered prompt whose answer begins with reasoning
@@ -47,26 +50,41 @@ def _tojson(value: Any, **options: Any) -> str:
     return json.dumps(value, **({"ensure_ascii": False} | options))
 
 
+class Generation(Extension):
+    """{% generation %}…{% endgeneration %}: what the assistant said, for training; shown as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  (as jinja2 declares it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
 class ChatTemplate:
-    """The chat template of an opened model file. Raises QwenRefError if there is none or it is not valid."""
+    """The chat template of an opened model file, and the one for conversations with tools if there is one.
+
+    Raises QwenRefError if there is none or it is not valid.
+    """
 
     def __init__(self, file: GGUFFile, tokenizer: Tokenizer):
-        source = file.metadata.get("tokenizer.chat_template")
+        source = file.metadata.get(KEY)
         if not isinstance(source, str):
-            raise QwenRefError(
-                f"{file.path}: tokenizer.chat_template: the file has no chat template; use a raw prompt"
-            )
+            raise QwenRefError(f"{file.path}: {KEY}: the file has no chat template; use a raw prompt")
         self._path, self._tokenizer = file.path, tokenizer
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
         )
+        for name, key in ("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"):
+            token_id = file.metadata.get(f"tokenizer.ggml.{key}_token_id")
+            if isinstance(token_id, int) and 0 <= token_id < len(tokenizer):
+                environment.globals[f"{name}_token"] = tokenizer.tokens[token_id]
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = self._fail
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        try:
+        with self._told():
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise self._error(error) from None
+            with_tools = file.metadata.get(f"{KEY}.tool_use")
+            self._with_tools = environment.from_string(with_tools) if with_tools else self._template
 
     @cached_property
     def _structure(self) -> re.Pattern[str]:
@@ -78,7 +96,19 @@ class ChatTemplate:
         return re.compile(rf"{any_of(tokens)}|(?:{any_of(beginnings)})(?=\s*\Z)")
 
     def _error(self, problem: object) -> QwenRefError:
-        return QwenRefError(f"{self._path}: tokenizer.chat_template: {problem}")
+        return QwenRefError(f"{self._path}: {KEY}: {' '.join(str(problem).split())}")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Whatever a template raises, which is a program of its own, is one sentence."""
+        try:
+            yield
+        except (QwenRefError, MemoryError):
+            raise
+        except Exception as error:
+            raise self._error(
+                f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            ) from None
 
     def _fail(self, message: str) -> None:
         raise self._error(message)
@@ -92,12 +122,10 @@ class ChatTemplate:
     ) -> str:
         """What the template makes of messages as they are, ending where the assistant's `answer` begins."""
         options = {} if thinking is None else {"enable_thinking": thinking}
-        try:
-            return self._template.render(
-                messages=messages, tools=tools, add_generation_prompt=answer, **options
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
-            raise self._error(error) from None
+        template = self._with_tools if tools else self._template
+        with self._told():
+            return template.render(messages=messages, tools=tools, add_generation_prompt=answer, **options)
+        raise AssertionError  # what is raised is told
 
     def encode(
         self,
@@ -288,5 +316,8 @@ def _read_call(written: str) -> dict[str, Any] | None:
     function = FUNCTION.fullmatch(written)
     if function is None or PARAMETERS.sub("", function[2]).strip():
         return None
-    arguments = dict(PARAMETERS.findall(function[2]))
+    named = PARAMETERS.findall(function[2])
+    arguments = dict(named)
+    if len(arguments) < len(named):  # one of two values would be lost
+        return None
     return {"type": "function", "function": {"name": function[1], "arguments": arguments}}

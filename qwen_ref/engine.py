@@ -8,7 +8,6 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.machine import available_memory, cores, default_threads
-from qwen_ref.messages import Message, check_messages
+from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel
@@ -53,13 +52,17 @@ def most_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS
 
 
+def is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+
+
 def use_threads(threads: int) -> None:
     """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
     from threadpoolctl import threadpool_limits
 
     most = most_threads()
-    if not isinstance(threads, Integral) or not 1 <= threads <= most:
-        raise QwenRefError(f"threads: {threads!r} is not a whole number in 1 to {most}")
+    if not is_count(threads) or threads > most:
+        raise QwenRefError(f"threads: {threads!r:.80} is not a whole number in 1 to {most}")
     threadpool_limits(threads, user_api="blas")
 
 
@@ -101,6 +104,13 @@ class Model:
     ):
         if dtype not in DTYPES:
             raise QwenRefError(f"dtype: {dtype!r} is not numpy.float32 or numpy.float64")
+        for name, given in ("model", path), ("mmproj", mmproj):
+            if not isinstance(given, str | os.PathLike | None):
+                raise QwenRefError(f"{name}: a {type(given).__name__} is no path")
+        if memory_budget is not None and not (is_count(memory_budget) or memory_budget == 0):
+            raise QwenRefError(
+                f"memory_budget: {memory_budget!r:.80} is not a whole number of bytes from 0 on"
+            )
         file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
@@ -125,9 +135,9 @@ class Model:
                 f"but the vocabulary {len(self.tokenizer)} tokens"
             )
         limit = self.config.context_length
-        if context is not None and not 1 <= context <= limit:
+        if context is not None and not (is_count(context) and context <= limit):
             raise QwenRefError(
-                f"{file.path}: context: {context} is not in 1 to {limit}, which the model was made for"
+                f"{file.path}: context: {context!r:.80} is not in 1 to {limit}, which the model was made for"
             )
         self.context = context or limit
 
@@ -231,16 +241,22 @@ class Model:
 
         Raises QwenRefError if the prompt is empty or does not fit, or an option makes no sense.
         """
-        if max_tokens is not None and not (isinstance(max_tokens, Integral) and max_tokens >= 1):
-            raise QwenRefError(f"max_tokens: {max_tokens!r} is not a whole number from 1 on")
+        if max_tokens is not None and not is_count(max_tokens):
+            raise QwenRefError(f"max_tokens: {max_tokens!r:.80} is not a whole number from 1 on")
+        if progress is not None and not callable(progress):
+            raise QwenRefError(f"progress: a {type(progress).__name__} cannot be called")
         stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
         if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
             raise QwenRefError(f"stop: {stop!r} is no text or list of texts, none of them empty")
-        about: dict[str, Any] = dict(
-            system=system, tools=tools, thinking=thinking, raw=raw or None, special=special or None
-        )
-        about |= dict(images=listed("images", images), videos=listed("videos", videos), limits=limits)
-        about = {name: value for name, value in about.items() if value not in (None, [])}
+        for name, choice in ("raw", raw), ("special", special):
+            if not isinstance(choice, bool):
+                raise QwenRefError(f"{name}: {choice!r:.80} is not true or false")
+        if special and not raw:
+            raise QwenRefError("special: it says how to read a raw prompt")
+        about: dict[str, Any] = dict(system=system, tools=check_tools(tools), thinking=thinking)
+        about |= dict(raw=raw or None, special=special or None, limits=limits)
+        about |= dict(images=listed("images", images) or None, videos=listed("videos", videos) or None)
+        about = {name: value for name, value in about.items() if value is not None}
         if not isinstance(prompt, Prompt):
             prompt = self.encode_prompt(prompt, **about)
         elif about:
@@ -282,7 +298,7 @@ def open_media(
     if not isinstance(prompt, str):
         check_messages(prompt)
     images, videos = listed("images", images), listed("videos", videos)
-    if isinstance(prompt, str) and not images and not videos:
+    if limits is None and isinstance(prompt, str) and not images and not videos:
         return prompt, []
     from qwen_ref.media import media, parts
 
@@ -344,7 +360,8 @@ class Generation(Iterator[str]):
     @property
     def message(self) -> Message:
         """What the conversation goes on with: {"role": "assistant", "content": …} of the text so far, with
-        "reasoning_content" if there is a thought, and "tool_calls" if tools are called.
+        "reasoning_content" if there is a thought, and "tool_calls" if tools are called. If the prompt's last
+        message was continued, this is the whole of it and takes its place.
         """
         tokenizer, prompt = self._model.tokenizer, self._prompt
         thinks = in_thought(tokenizer, prompt.token_ids)

@@ -35,6 +35,7 @@ def check_messages(messages: Any, system: Any = None) -> list[Message]:
     for number, message in enumerate(checked, 1):
         if message["role"] == "system" and number > 1:
             raise QwenRefError(f"message {number}: role: a system message must be the first")
+    check_order_of_results(checked)
     if "tool_calls" in checked[-1]:
         raise QwenRefError(
             f"message {len(checked)}: tool_calls: it is the last; the tools' results must follow"
@@ -47,6 +48,25 @@ def check_messages(messages: Any, system: Any = None) -> list[Message]:
         check_unicode("system", system)
         checked.insert(0, {"role": "system", "content": system})
     return checked
+
+
+def check_order_of_results(messages: list[Message]) -> None:
+    """Templates show tools' results in the order in which they stand, and not whose they are.
+
+    Raises QwenRefError where the ids of calls and results tell of another order.
+    """
+    expected: list[str] = []
+    for number, message in enumerate(messages, 1):
+        if message["role"] != "tool":
+            expected = [call["id"] for call in message.get("tool_calls", ()) if "id" in call]
+        elif "tool_call_id" in message and expected:
+            if (found := message["tool_call_id"]) not in expected:
+                raise QwenRefError(
+                    f"message {number}: tool_call_id: {reprlib.repr(found)} is no call before it"
+                )
+            if found != expected.pop(0):
+                problem = f"{reprlib.repr(found)} comes too early: results stand in the order of their calls"
+                raise QwenRefError(f"message {number}: tool_call_id: {problem}")
 
 
 def check_tools(tools: Any) -> list[dict[str, Any]] | None:
@@ -137,6 +157,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
             arguments = json.loads(given)
         except (ValueError, RecursionError) as error:
             raise QwenRefError(f"{of}: are no JSON: {error}") from None
+        arguments = {} if arguments is None else arguments
     elif isinstance(given, str):
         arguments = {}
     if not isinstance(arguments, dict):

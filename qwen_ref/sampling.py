@@ -10,6 +10,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
@@ -31,7 +32,8 @@ LIMITS = {  # field -> lowest and highest value that makes sense
 
 STORED = "general.sampling."  # begins the keys of a model file's own settings
 STORED_AS = {"temp": "temperature", "penalty_repeat": "repetition_penalty"} | {
-    name: name for name in ("top_k", "top_p", "min_p", "penalty_last_n")
+    name: name
+    for name in ("top_k", "top_p", "min_p", "penalty_last_n", "presence_penalty", "frequency_penalty")
 }
 CHAIN = ["penalties", "top_k", "top_p", "min_p", "temperature"]
 OFF = {"dry", "top_n_sigma", "typ_p", "xtc"}  # llama.cpp's others, which no key switches on but xtc's
@@ -68,7 +70,7 @@ class Sampling:
                 continue
             kind: Any
             kind, told = (Integral, "a whole number") if isinstance(low, int) else (Real, "a number")
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not isinstance(value, kind) or isinstance(value, bool | Fraction):
                 raise QwenRefError(f"{name}: {value!r} is not {told}")
             if not low <= value <= high:  # NaN compares false
                 raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
@@ -117,7 +119,8 @@ def stored(metadata: Mapping[str, Any], path: object) -> dict[str, float]:
             elif name not in NEUTRAL or not NEUTRAL[name](value):
                 raise QwenRefError(f"{reprlib.repr(value)} asks for a way to draw that is not known here")
         except QwenRefError as error:
-            raise QwenRefError(f"{path}: {key}: {error}") from None
+            places = getattr(metadata, "places", {})  # a checkpoint's say where its values come from
+            raise QwenRefError(f"{places.get(key, f'{path}: {key}')}: {error}") from None
     return found
 
 
@@ -167,7 +170,8 @@ def candidates(
     if s.min_p > 0:
         likely = scores >= scores[0] + np.log(s.min_p)
         ids, scores = ids[likely], scores[likely]
-    return ids, _softmax((scores - scores[0]) / s.temperature)  # the difference first: no overflow at 1e-300
+    with np.errstate(over="ignore"):  # -inf is right for what lies behind at 1e-320
+        return ids, _softmax((scores - scores[0]) / s.temperature)
 
 
 def _likely(logits: np.ndarray, k: int) -> np.ndarray:

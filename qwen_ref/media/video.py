@@ -43,7 +43,7 @@ MIN_PIXELS, MAX_PIXELS = VIDEO_PIXELS
 FRAME_RATE = 24.0  # of a folder, a list or an array, where nobody says: transformers' assumption
 
 FORMATS = "mov,matroska,webm,gif,avi"  # FFmpeg's names; mov is mp4 too
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+NO_FRAMES = {"PDF", "MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow names but does not read
 
 # A title in the file may be in any encoding. PyAV takes it from version 19 on; before, it has to be told.
 ANY_TITLE: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
@@ -296,11 +296,22 @@ def _open(source: VideoSource, transparency: str) -> Clip:
     if not isinstance(source, str | os.PathLike):
         raise QwenRefError(f"a video: a {type(source).__name__} is no path, bytes, list of images or array")
     if os.path.isdir(source):
-        frames = [entry for entry in Path(source).iterdir() if entry.suffix.lower() in FRAME_SUFFIXES]
-        frames.sort(key=_natural_order)
-        return _open_images(str(source), frames, transparency)
+        return _open_images(str(source), _frames_in(Path(source)), transparency)
     path = regular_file(source)
     return _open_file(str(path), lambda: path.open("rb"), transparency)
+
+
+def _frames_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, in their order; of what else lies there the user is told."""
+    Image.init()
+    pictures = {suffix for suffix, kind in Image.registered_extensions().items() if kind not in NO_FRAMES}
+    entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=_natural_order)
+    frames = [entry for entry in entries if entry.suffix.lower() in pictures and entry.is_file()]
+    others = [entry.name for entry in entries if entry not in frames]
+    if frames and others:
+        more = f" and {len(others) - 1} more" if others[1:] else ""
+        logger.warning(f"{folder}: {others[0]}{more}: no picture that can be read, and left out")
+    return frames
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

@@ -439,7 +439,15 @@ def test_tool_calls_of_an_answer(chat, prompts):
     encoded = chat.encode([*user("x"), message, *2 * [{"role": "tool", "content": "y"}]])
     assert f"<think>\nt\n</think>\n\n{written}<|im_end|>" in encoded.text
     call = CALL.format("")
-    for text in call + "And", call[:-12], call + call[:-12], CALL.format("x"), "<tool_call>{}</tool_call>":
+    twice = CALL.format(2 * PARAMETER.format("a", "b"))
+    for text in (
+        twice,
+        call + "And",
+        call[:-12],
+        call + call[:-12],
+        CALL.format("x"),
+        "<tool_call>{}</tool_call>",
+    ):
         assert read(tokenizer, "Well. " + text) == {"role": "assistant", "content": "Well. " + text.strip()}
 
 
@@ -450,3 +458,83 @@ def test_the_longest_added_token_counts_and_an_empty_one_cuts_nothing(fixtures):
         tokenizer = Tokenizer(file)
         tokenizer.ids, tokenizer.control_tokens = ids, []
         assert tokenizer.encode("a<think>", special=True) == tokenizer.encode_text("a<think>") != []
+
+
+class Given:
+    """A file of another template: what ChatTemplate asks a GGUFFile for."""
+
+    def __init__(self, file, **more):
+        self.path = file.path
+        self.metadata = {key: file.metadata[key] for key in file.metadata} | more
+
+
+@pytest.mark.parametrize(
+    "template, rendered",
+    [
+        (
+            "{{ messages[0].content }}{{ eos_token }}|{{ bos_token }}|{{ pad_token }}",
+            "hi<|im_end|>||<|endoftext|>",
+        ),
+        ("{% generation %}{{ messages[0].content }}!{% endgeneration %}", "hi!"),  # transformers' tag
+        ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", "hi"),
+    ],
+)
+def test_what_transformers_gives_a_template(chat, fixtures, template, rendered):
+    file = open_gguf(fixtures / "tiny.gguf")
+    more = {
+        "tokenizer.chat_template": template,
+        "tokenizer.ggml.padding_token_id": chat._tokenizer.ids["<|endoftext|>"],
+    }
+    given = Given(file, **more)
+    encoded = ChatTemplate(given, chat._tokenizer).encode(user("hi"))
+    assert encoded.text == rendered
+    assert encoded.token_ids == chat._tokenizer.encode(rendered, special=True)
+
+
+def test_the_template_for_tools_is_taken_with_tools(chat, fixtures):
+    names = {"tokenizer.chat_template": "plain", "tokenizer.chat_template.tool_use": "with tools"}
+    template = ChatTemplate(Given(open_gguf(fixtures / "tiny.gguf"), **names), chat._tokenizer)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert [template.encode(user("hi"), t).text for t in (None, [], tools)] == [
+        "plain",
+        "plain",
+        "with tools",
+    ]
+
+
+@pytest.mark.parametrize(
+    "template, words",
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% for i in range(10**9) %}{% endfor %}", "OverflowError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ raise_exception('no\nway') }}", "tokenizer.chat_template: no way$"),
+        ("{% break %}", "SyntaxError"),
+        ("{% generation %}", "TemplateSyntaxError"),
+    ],
+)
+def test_whatever_a_template_raises_is_one_sentence(chat, fixtures, template, words):
+    file = Given(open_gguf(fixtures / "tiny.gguf"), **{"tokenizer.chat_template": template})
+    with pytest.raises(QwenRefError, match=words) as error:
+        ChatTemplate(file, chat._tokenizer).encode(user("hi"))
+    assert "\n" not in str(error.value)
+
+
+def test_results_stand_in_the_order_of_their_calls():
+    def results(*ids):
+        calls = [{"id": name, "function": {"name": name}} for name in "ab"]
+        return [*user("x"), {"role": "assistant", "tool_calls": calls}] + [
+            {"role": "tool", "content": "y"} | ({"tool_call_id": name} if name else {}) for name in ids
+        ]
+
+    for ids in "ab", ("a",), ("", ""):
+        assert len(check_messages(results(*ids))) == 2 + len(ids)
+    for ids, words in (
+        ("ba", "message 3: tool_call_id: 'b' comes too early"),
+        ("ac", "message 4: tool_call_id: 'c' is no"),
+    ):
+        with pytest.raises(QwenRefError, match=words):
+            check_messages(results(*ids))
+    null = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "null"}]}
+    call = check_messages([*user("x"), null, {"role": "tool", "content": "y"}])[1]["tool_calls"][0]
+    assert call["function"]["arguments"] == {}

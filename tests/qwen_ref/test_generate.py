@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numba
 import numpy as np
@@ -384,3 +385,39 @@ def test_runs_where_numba_cannot_be_imported(fixtures):
     )
     arguments = ["generate", "--model", fixtures / "tiny.gguf", "--prompt", "Hi", "-n", "3"]
     assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(special=True), "special: it says how to read a raw prompt"),
+        (dict(raw="yes"), "raw: 'yes' is not true or false"),
+        (dict(limits=5), "limits: a int is no"),
+        (dict(tools=np.array([1, 2])), "tools: a ndarray is no list of tools"),
+        (dict(max_tokens=True), "max_tokens: True is not a whole number"),
+        (dict(progress=5), "progress: a int cannot be called"),
+        (dict(temperature=Fraction(1, 2)), "temperature: Fraction"),
+    ],
+)
+def test_options_of_a_wrong_kind(fixtures, options, words):
+    with pytest.raises(QwenRefError, match=words):
+        load(fixtures / "tiny.gguf").generate("hi", **options)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(path=5), "model: a int is no path"),
+        (dict(path=b"/"), "model: a bytes is no path"),
+        (dict(mmproj=5), "mmproj: a int is no path"),
+        (dict(context="x"), "context: 'x' is not in 1 to"),
+        (dict(context=True), "context: True is not in 1 to"),
+        (dict(context=5.0), "context: 5.0 is not in 1 to"),
+        (dict(threads=True), "threads: True is not a whole number"),
+        (dict(memory_budget=-1), "memory_budget: -1 is not a whole number of bytes"),
+        (dict(memory_budget="x"), "memory_budget: 'x' is not a whole number of bytes"),
+    ],
+)
+def test_options_of_load_of_a_wrong_kind(fixtures, options, words):
+    with pytest.raises(QwenRefError, match=words):
+        load(**{"path": fixtures / "tiny.gguf"} | options)

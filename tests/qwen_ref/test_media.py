@@ -751,3 +751,16 @@ def test_limits_that_make_no_sense(opened, options):
         Limits(**options)
     with pytest.raises(QwenRefError, match="limits: a dict is no"):
         opened({"image": SHAPES}, options)
+
+
+def test_a_folder_gives_all_its_pictures_and_tells_what_it_leaves_out(tmp_path, caplog):
+    """Of any kind that Pillow reads, not of a few endings."""
+    for number, suffix in enumerate([".png", ".tga", ".jfif", ".webp", ".bmp", ".TIFF"]):
+        Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(tmp_path / f"{number}{suffix}")
+    (tmp_path / ".hidden").touch()
+    assert read_video(tmp_path, times=list(range(6))).clip.num_frames == 6
+    assert not caplog.text
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "7.heic").touch()
+    assert read_video(tmp_path, times=list(range(6))).clip.num_frames == 6
+    assert f"{tmp_path}: 7.heic and 1 more: no picture that can be read, and left out" in caplog.text
