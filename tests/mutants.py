@@ -31,12 +31,12 @@ SECTION = re.compile(r"^## (\S+\.py)\n\n((?:- .*\n)+)", re.M)
 SURVIVOR = re.compile(r"^(- .* → `[^`]*`)(?:: (.*))?$", re.M)
 HEAD = """# Planted mistakes
 
-What `make mutants MODULES="FILE ..."` found (mutmut; see tests/mutants.py): of so many small mistakes in a
-module, planted one at a time, so many were caught by the core tests. Those that change nothing do not count
-in the share.
+What `make mutants MODULES="FILE ..." TESTS="FILE ..."` found (mutmut; see tests/mutants.py): of so many small
+mistakes in a module, planted one at a time, so many were caught by these tests; others may catch more. Those
+that change nothing do not count in the share.
 
-| module | mistakes | caught | change nothing | share | on |
-|---|---:|---:|---:|---:|---|
+| module | mistakes | caught | change nothing | share | on | by these tests |
+|---|---:|---:|---:|---:|---|---|
 """
 
 
@@ -82,16 +82,18 @@ def survivor(name: str) -> str:
     return f"- {function}: `{old}` → `{new}`".replace("``", "")
 
 
-def report(module: str, reasons: dict[str, str]) -> tuple[str, str]:
+def report(module: str, tests: list[str], reasons: dict[str, str]) -> tuple[str, str]:
     """The row of the table, and the list of what survived."""
     codes = json.loads((COPY / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
     killed = sum(code in KILLED for code in codes.values())
+    assert None not in codes.values(), f"{module}: mutmut has not come to its end"
     left = sorted({survivor(name) for name, code in codes.items() if code == 0})
     untested = sum(code in NO_TEST for code in codes.values())
     same = sum(reasons.get(line, "").startswith("same") for line in left)
     share = killed / (len(codes) - same) if len(codes) > same else 1.0
     today = datetime.date.today()
-    row = f"| {module} | {len(codes)} | {killed} | {same} | {share:.0%} | {today} |"
+    by = ", ".join(Path(test).stem.removeprefix("test_") for test in tests) or "all"
+    row = f"| {module} | {len(codes)} | {killed} | {same} | {share:.0%} | {today} | {by} |"
     lines = [line + (f": {reasons[line]}" if reasons.get(line) else "") for line in left]
     if untested:
         lines.append(f"- {untested} are in functions that no test calls in its own process")
@@ -116,7 +118,7 @@ def main() -> None:
     for module in args.modules:
         if (COPY / "mutants" / f"{module}.meta").exists():  # else there is no function in it
             reasons = {line[1]: line[2] or "" for line in SURVIVOR.finditer(lists.get(module, ""))}
-            rows[module], lists[module] = report(module, reasons)
+            rows[module], lists[module] = report(module, args.tests, reasons)
     there = [module for module in modules() if module in rows]
     text = HEAD + "".join(rows[module] + "\n" for module in there)
     text += "".join(f"\n## {module}\n\n{lists[module]}\n" for module in there if lists.get(module))

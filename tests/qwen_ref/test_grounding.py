@@ -54,6 +54,8 @@ def test_find_json_finds_what_stands_in_prose(values):
 def test_an_end_of_thought_in_a_string_is_a_string():
     assert find_json('so: {"</think>": 0}') == [{"</think>": 0}]
     assert find_json('<think>{"a": "</think>"}, so</think>{"b": "</think>"}') == [{"b": "</think>"}]
+    assert find_json("[1]</think>[2] behind </think>") == [[2]]
+    assert find_json("[" * 100_000 + "</think>[2] behind </think>") == [[2]]
 
 
 def test_coordinates_are_thousandths_of_the_picture():
@@ -72,7 +74,7 @@ def test_drawing():
 
 
 def test_each_line_and_letter(monkeypatch):
-    """On a picture of 1,000 x 810: lines of 4 pixels and letters of 27, for which labels are 90 x 30."""
+    """On a picture of 1,000 x 803: lines of 4 pixels and letters of 26, for which labels are 90 x 30."""
     drawn, font = [], object()
 
     def recorded(name):
@@ -91,9 +93,9 @@ def test_each_line_and_letter(monkeypatch):
         Mark("b", (950, 20, 990, 900)),
         Mark("a", (40, 43, 0, 0)),
     ]
-    image = draw_marks(Image.new("LA", (1000, 810)), marks)
-    assert (image.mode, image.size) == ("RGB", (1000, 810))
-    letters = {"font": (font, 27)}
+    image = draw_marks(Image.new("LA", (1000, 803)), marks)
+    assert (image.mode, image.size) == ("RGB", (1000, 803))
+    letters = {"font": (font, 26)}
 
     def label(text, x, y, colour):
         yield "textbbox", (0, 0), text, letters
@@ -101,24 +103,31 @@ def test_each_line_and_letter(monkeypatch):
         yield "text", (x + 4, y), text, {"fill": "white"} | letters
 
     assert drawn == [
-        ("ellipse", (-12, 393, 12, 417), {"fill": COLOURS[0], "outline": "white", "width": 4}),
-        *label("a", 0, 393 - 34, 0),
-        ("rectangle", (10, 81, 20, 162), {"outline": COLOURS[1], "width": 4}),
-        ("rectangle", (950, 16, 990, 729), {"outline": COLOURS[2], "width": 4}),
-        *label("b", 1000 - 98, 729, 2),
+        ("ellipse", (-12, 390, 12, 414), {"fill": COLOURS[0], "outline": "white", "width": 4}),
+        *label("a", 0, 390 - 34, 0),
+        ("rectangle", (10, 80, 20, 161), {"outline": COLOURS[1], "width": 4}),
+        ("rectangle", (950, 16, 990, 723), {"outline": COLOURS[2], "width": 4}),
+        *label("b", 1000 - 98, 723, 2),
         ("rectangle", (0, 0, 40, 35), {"outline": COLOURS[0], "width": 4}),
         *label("a", 0, 35, 0),
     ]
     drawn.clear()
-    draw_marks(Image.new("RGB", (300, 90)), [Mark("a", (0, 0, 1000, 1000)), Mark("b", (500, 378, 600, 600))])
+    boxes = (0, 0, 1000, 1000), (500, 378, 600, 600), (0, 333, 9, 400), (0, 356, 9, 400)
+    draw_marks(Image.new("RGB", (300, 90)), [Mark("a", box) for box in boxes])
     thin = {"font": (font, 10)}
     assert [d for d in drawn if d[0] != "textbbox"] == [
         ("rectangle", (0, 0, 299, 89), {"outline": COLOURS[0], "width": 2}),
         ("rectangle", (0, 60, 94, 92), {"fill": COLOURS[0]}),
         ("text", (2, 60), "a", {"fill": "white"} | thin),
-        ("rectangle", (150, 34, 180, 54), {"outline": COLOURS[1], "width": 2}),
-        ("rectangle", (150, 2, 244, 34), {"fill": COLOURS[1]}),  # as near to the top as it gets
-        ("text", (152, 2), "b", {"fill": "white"} | thin),
+        ("rectangle", (150, 34, 180, 54), {"outline": COLOURS[0], "width": 2}),
+        ("rectangle", (150, 2, 244, 34), {"fill": COLOURS[0]}),
+        ("text", (152, 2), "a", {"fill": "white"} | thin),
+        ("rectangle", (0, 30, 3, 36), {"outline": COLOURS[0], "width": 2}),
+        ("rectangle", (0, 36, 94, 68), {"fill": COLOURS[0]}),  # there is no room above it
+        ("text", (2, 36), "a", {"fill": "white"} | thin),
+        ("rectangle", (0, 32, 3, 36), {"outline": COLOURS[0], "width": 2}),
+        ("rectangle", (0, 36, 94, 68), {"fill": COLOURS[0]}),
+        ("text", (2, 36), "a", {"fill": "white"} | thin),
     ]
 
 

@@ -1,15 +1,18 @@
 """Layers against plain statements of what they compute, over many shapes and values."""
 
+import math
+from statistics import fmean, pvariance
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen_ref.model.activation import sigmoid, silu, softplus
+from qwen_ref.model.activation import gelu, gelu_tanh, sigmoid, silu, softplus
 from qwen_ref.model.attention import causal_attention
 from qwen_ref.model.conv import causal_conv
 from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked, gated_delta_recurrent
-from qwen_ref.model.norm import l2_norm, rms_norm
+from qwen_ref.model.norm import l2_norm, layer_norm, rms_norm, rms_norm_gated
 from qwen_ref.model.trace import part, tap, watching
 
 seeds = st.integers(0, 2**32 - 1)
@@ -93,6 +96,41 @@ def test_who_watches_and_under_which_names():
         with part("c"):
             tap("again", x)
     assert seen[2:] == ["here", "c.again"]
+
+
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 1e-6), (np.float64, 1e-15)])
+def test_functions_of_one_number(dtype, bound):
+    """As they are written down, with Python's own functions."""
+    plain = {
+        sigmoid: lambda x: 1 / (1 + math.exp(-x)),
+        silu: lambda x: x / (1 + math.exp(-x)),
+        softplus: lambda x: math.log1p(math.exp(x)),
+        gelu: lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))),
+        gelu_tanh: lambda x: x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    }
+    x = np.array([[-5, -1.3, -0.2, 0], [0.4, 1, 2.7, 6]], dtype)
+    for function, exact in plain.items():
+        got = function(x)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, np.vectorize(exact)(x.astype(float)), rtol=10 * bound, atol=bound)
+
+
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 1e-6), (np.float64, 1e-14)])
+def test_norms_of_rows(dtype, bound):
+    rng = np.random.default_rng(0)
+    x, gate = rng.standard_normal((2, 2, 3, 5)).astype(dtype) + dtype(0.5)
+    weight, bias = rng.standard_normal((2, 5)).astype(dtype)
+    results = layer_norm(x, weight, bias, 0.1), rms_norm(x, weight, 0.1), rms_norm_gated(x, gate, weight, 0.1)
+    assert all(result.dtype == dtype for result in (*results, l2_norm(x, 0.1)))
+    for at in np.ndindex(2, 3):
+        row = x[at].astype(float).tolist()
+        classic = [(v - fmean(row)) / math.sqrt(pvariance(row) + 0.1) for v in row]
+        plain = [v / math.sqrt(fmean(w * w for w in row) + 0.1) for v in row]
+        np.testing.assert_allclose(results[0][at], classic * weight + bias, atol=10 * bound)
+        np.testing.assert_allclose(results[1][at], plain * weight, atol=10 * bound)
+        np.testing.assert_allclose(results[2][at], plain * weight * silu(gate[at]), atol=10 * bound)
+        length = math.sqrt(sum(w * w for w in row) + 0.1)
+        np.testing.assert_allclose(l2_norm(x, 0.1)[at], np.array(row) / length, atol=10 * bound)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
