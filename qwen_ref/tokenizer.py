@@ -73,7 +73,8 @@ class Tokenizer:
         self._file = file
         if (kind := self._get("model")) != "gpt2":
             raise QwenRefError(f"{file.path}: tokenizer.ggml.model: {kind!r} is not byte-level BPE ('gpt2')")
-        if (cut := file.metadata.get("tokenizer.ggml.pre")) not in PRE_TOKENIZERS:
+        cut = file.metadata.get("tokenizer.ggml.pre")
+        if not isinstance(cut, str) or cut not in PRE_TOKENIZERS:
             said = (
                 "the metadata key is missing" if cut is None else f"{cut!r:.80} is not Qwen3.5's ('qwen35')"
             )
@@ -86,8 +87,10 @@ class Tokenizer:
                 raise QwenRefError(
                     f"{file.path}: tokenizer.ggml.{key}: is set, but Qwen3.5 adds no such token"
                 )
-        self.tokens: list[str] = self._get("tokens")
+        self.tokens = self._texts("tokens")
         self.types = np.asarray(self._get("token_type"))
+        if self.types.ndim != 1 or self.types.dtype.kind not in "iu":
+            raise QwenRefError(f"{file.path}: tokenizer.ggml.token_type: is no list of whole numbers")
         if len(self.types) != len(self.tokens):
             raise QwenRefError(
                 f"{file.path}: tokenizer.ggml.token_type: "
@@ -102,6 +105,14 @@ class Tokenizer:
         value = self._file.metadata.get(f"tokenizer.ggml.{key}")
         if value is None:
             raise QwenRefError(f"{self._file.path}: tokenizer.ggml.{key}: the metadata key is missing")
+        return value
+
+    def _texts(self, key: str) -> list[str]:
+        value = self._get(key)
+        if not isinstance(value, list) or not all(
+            isinstance(text, str) for text in value[:1]
+        ):  # all are alike
+            raise QwenRefError(f"{self._file.path}: tokenizer.ggml.{key}: is no list of texts")
         return value
 
     @cached_property
@@ -136,7 +147,7 @@ class Tokenizer:
         """Pairs of tokens that become one. Raises QwenRefError if they are fewer than the tokens need: texts
         would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by none.)
         """
-        merges = self._get("merges")
+        merges = self._texts("merges")
         field = f"{self._file.path}: tokenizer.ggml.merges"
         pairs = [tuple(merge.split(" ")) for merge in merges]
         if {*map(len, pairs)} - {2}:
@@ -157,10 +168,15 @@ class Tokenizer:
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
         """Tokens that end an answer: the file's end of sequence, turn and message, and Qwen's by name."""
-        ids = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-        ids += [int(i) for i in file.metadata.get("tokenizer.ggml.eos_token_ids", ())]  # Ollama's
-        ids += [self.ids.get(name) for name in ("<|im_end|>", "<|endoftext|>")]
-        return frozenset(i for i in ids if isinstance(i, int))
+        ids = {self.ids[name] for name in ("<|im_end|>", "<|endoftext|>") if name in self.ids}
+        for key in "eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids":  # the last is Ollama's
+            given = np.atleast_1d(file.metadata.get(f"tokenizer.ggml.{key}", np.empty(0, int)))
+            if given.dtype.kind not in "iu" or not ((given >= 0) & (given < len(self))).all():
+                raise QwenRefError(
+                    f"{file.path}: tokenizer.ggml.{key}: {given.tolist()!r:.80} is no token's number"
+                )
+            ids.update(given.tolist())
+        return frozenset(ids)
 
     def __len__(self) -> int:
         return len(self.tokens)
