@@ -1,6 +1,7 @@
 """Input that cannot be used, as a user meets it: one sentence on stderr that names it, and status 2."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from safetensors.numpy import save, save_file
 
 from qwen_ref import shipped
 from qwen_ref.cli import main
+from qwen_ref.errors import tell
 from qwen_ref.oracle import golden
 
 COMMAND = [sys.executable, "-m", "qwen_ref"]
@@ -181,6 +183,12 @@ def test_streams_that_lead_nowhere(folder, redirected, command, words):
     line = f'exec "$0" -m {command} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=150)
     assert (done.returncode, done.stderr) == (2, f"{command.split()[0]}: {words}\n")
+
+
+def test_a_warning_is_given_once_as_it_stands(caplog):
+    for _ in range(2):
+        tell("x: 100 %d of it")
+    assert caplog.record_tuples == [("qwen_ref", logging.WARNING, "x: 100 %d of it")]
 
 
 def test_an_answer_without_standard_error(folder):
