@@ -19,7 +19,7 @@ SHOWN = 8  # elements of an array that are shown
 def summary(value: Any) -> Any:
     """A value as JSON has it; a long array as its count and first elements."""
     if isinstance(value, np.ndarray):
-        value, count = value[: SHOWN + 1].tolist(), len(value)
+        value, count = value[:SHOWN].tolist(), len(value)
     elif isinstance(value, list):
         count = len(value)
     else:

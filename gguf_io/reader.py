@@ -108,7 +108,7 @@ class Metadata(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         kind, position = self._places[key]
-        return self._header.value(kind, position, key)[0]
+        return self._header.value(kind, position, key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -212,33 +212,37 @@ class _Header:
             raise self.error(field, f"its {count} strings run past the file's end at {self.end}")
         self.position = position
 
-    def value(self, kind: int, position: int, field: str) -> tuple[Any, int]:
-        """Decode the value at `position`, whose sizes skip_value has checked; also return where it ends."""
+    def value(self, kind: int, position: int, field: str) -> Any:
+        """Decode the value at `position`, whose sizes skip_value has checked."""
         if kind == STRING:
-            length = U64.unpack_from(self.buffer, position)[0]
-            return self.text(position + 8, length, field), position + 8 + length
-        if kind in SCALARS:
-            dtype = SCALARS[kind]
-            if kind == BOOL:
-                self.check_bools(np.frombuffer(self.buffer, np.uint8, 1, position), field)
-            return np.frombuffer(self.buffer, dtype, 1, position)[0].item(), position + dtype.itemsize
+            return self.text(position + 8, U64.unpack_from(self.buffer, position)[0], field)
+        if kind == ARRAY:
+            return self.array(position, field)[0]
+        return self.numbers(kind, 1, position, field)[0].item()
+
+    def array(self, position: int, field: str) -> tuple[Any, int]:
+        """Decode an array; also return where it ends."""
         inner, count = (
             U32.unpack_from(self.buffer, position)[0],
             U64.unpack_from(self.buffer, position + 4)[0],
         )
         position += 12
         if inner in SCALARS:
-            dtype = SCALARS[inner]
-            if inner == BOOL:
-                self.check_bools(np.frombuffer(self.buffer, np.uint8, count, position), field)
-            return np.frombuffer(self.buffer, dtype, count, position), position + count * dtype.itemsize
+            return self.numbers(inner, count, position, field), position + count * SCALARS[inner].itemsize
         if inner == STRING:
             return self.strings(count, position, field)
         values = []
         for _ in range(count):
-            element, position = self.value(ARRAY, position, field)
+            element, position = self.array(position, field)
             values.append(element)
         return values, position
+
+    def numbers(self, kind: int, count: int, position: int, field: str) -> np.ndarray:
+        if kind == BOOL:
+            raw = np.frombuffer(self.buffer, np.uint8, count, position)
+            if raw.max(initial=0) > 1:
+                raise self.error(field, f"{raw.max()} is not a bool (0 or 1)")
+        return np.frombuffer(self.buffer, SCALARS[kind], count, position)
 
     def strings(self, count: int, position: int, field: str) -> tuple[list[str], int]:
         values, buffer, length_at = [], self.buffer, U64.unpack_from
@@ -250,10 +254,6 @@ class _Header:
         except UnicodeDecodeError:
             raise self.error(field, f"string {len(values)} is not UTF-8") from None
         return values, position
-
-    def check_bools(self, raw: np.ndarray, field: str) -> None:
-        if raw.max(initial=0) > 1:
-            raise self.error(field, f"{raw.max()} is not a bool (0 or 1)")
 
 
 def _map(path: Path) -> mmap.mmap:

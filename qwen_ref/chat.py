@@ -168,6 +168,7 @@ class ChatTemplate:
             before, found, after = text.rpartition(end)
             if not found:
                 raise self._error("it does not show the end of the last message, which is to be continued")
+            before = before.replace(end + " ", "").replace(end, "")  # where it shows the message earlier too
             return before if after.startswith(" ") else before.rstrip()  # as transformers: it was trimmed
 
         text = rendered(thinking)

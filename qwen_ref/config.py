@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,7 @@ class Reader:
     def error(self, key: str, problem: str) -> QwenRefError:
         """A checkpoint's metadata say which field of a config.json a value comes from."""
         places = getattr(self.file.metadata, "places", {})
+        problem = " ".join(problem.split())  # an array's repr may have many lines
         return QwenRefError(f"{places.get(key, f'{self.file.path}: {key}')}: {problem}")
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -163,6 +165,13 @@ class Reader:
         if values != values[:1] * len(values):
             raise self.error(f"{self.prefix}.{key}", f"layers of different sizes ({given!r:.80})")
         return self.checked_count(key, values[0])
+
+    def numbers(self, key: str, kind: type) -> list[Any]:
+        values = self.get(key)
+        if not isinstance(values, (list, np.ndarray)) or not all(isinstance(n, kind) for n in values):
+            what = "whole numbers" if kind is Integral else "numbers"
+            raise self.error(f"{self.prefix}.{key}", f"{values!r:.80} is no list of {what}")
+        return list(values)
 
     def check_rest(self, only: Mapping[str, Any], passed: Sequence[str]) -> None:
         """Raises QwenRefError for a key that nobody asked for, unless it begins like one of `passed`, which
@@ -312,7 +321,7 @@ def read_config(file: GGUFFile) -> Config:
     """
 
     read = Reader(file, ARCHITECTURE)
-    error, get, count, number = read.error, read.get, read.count, read.number
+    error, count, number = read.error, read.count, read.number
     architecture = file.metadata.get("general.architecture")
     if architecture != ARCHITECTURE:
         kind = "a vision file (mmproj)" if architecture == "clip" else f"architecture {architecture!r}"
@@ -323,7 +332,7 @@ def read_config(file: GGUFFile) -> Config:
         raise error(
             f"{ARCHITECTURE}.attention.value_length", f"{value_length} differs from key_length {head_dim}"
         )
-    sections = [int(n) for n in get("rope.dimension_sections")]
+    sections = [int(n) for n in read.numbers("rope.dimension_sections", Integral)]
     if len(sections) not in (3, 4) or any(sections[3:]):
         raise error(f"{ARCHITECTURE}.rope.dimension_sections", f"{sections} are not three numbers")
     value_heads, value_dim = count("ssm.time_step_rank"), count("ssm.inner_size")
@@ -333,7 +342,7 @@ def read_config(file: GGUFFile) -> Config:
             f"{value_heads} value heads do not fit an inner size of {value_dim}",
         )
     for key in "mrope_sections", "rope.mrope_section":  # as Ollama writes them once more
-        if [int(n) for n in get(key, sections)][:3] != sections[:3]:
+        if list(read.get(key, sections))[:3] != sections[:3]:
             raise error(f"{ARCHITECTURE}.{key}", f"contradicts rope.dimension_sections, {sections}")
     layers, mtp = count_layers(read)
     interval = full_attention_interval(read, layers)
@@ -426,14 +435,14 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
     projector = file.metadata.get("clip.projector_type", file.metadata.get("clip.vision.projector_type"))
     if projector != PROJECTOR:
         raise read.error("clip.projector_type", f"{projector!r} is not Qwen3.5's ({PROJECTOR!r})")
-    if any(read.get("is_deepstack_layers", ())):
+    if np.any(read.get("is_deepstack_layers", ())):
         raise read.error(f"{VISION}.is_deepstack_layers", "is set, so this is Qwen3-VL, not Qwen3.5")
     hidden, heads = read.count("embedding_length"), read.count("attention.head_count")
     if hidden % heads or hidden // heads % 4:
         raise read.error(f"{VISION}.attention.head_count", f"{heads} heads do not fit a width of {hidden}")
 
     def colours(key: str) -> tuple[float, ...]:
-        values = tuple(float(v) for v in read.get(key))
+        values = tuple(float(v) for v in read.numbers(key, Real))
         if len(values) != 3 or not all(0 <= v < 256 for v in values):
             raise read.error(f"{VISION}.{key}", f"{values} are not three numbers")
         return values

@@ -94,18 +94,16 @@ class Tokenizer:
         for key in OFF:
             if np.any(np.asarray(file.metadata.get(f"tokenizer.ggml.{key}", False))):
                 raise QwenRefError(f"{file.path}: tokenizer.ggml.{key}: is set, which is not Qwen3.5's way")
-        self.tokens: list[str] = self._get("tokens")
+        self.tokens = self._texts("tokens")
         self.types = np.asarray(self._get("token_type"))
+        if self.types.ndim != 1 or self.types.dtype.kind not in "iu":
+            raise QwenRefError(f"{file.path}: tokenizer.ggml.token_type: is no list of whole numbers")
         if len(self.types) != len(self.tokens):
             raise QwenRefError(
                 f"{file.path}: tokenizer.ggml.token_type: "
                 f"{len(self.types)} types for {len(self.tokens)} tokens"
             )
-        if (
-            self.types.dtype.kind not in "iu"
-            or not len(self.types)
-            or not 1 <= self.types.min() <= self.types.max() <= 6
-        ):
+        if not all(1 <= kind <= 6 for kind in np.unique(self.types)):  # GGUF's token types
             raise QwenRefError(f"{file.path}: tokenizer.ggml.token_type: are not numbers from 1 to 6")
         added = np.flatnonzero((self.types == CONTROL) | (self.types == USER_DEFINED)).tolist()
         self.ids = {self.tokens[i]: i for i in added}  # of added tokens: <|im_end|>, <think>, …
@@ -116,6 +114,14 @@ class Tokenizer:
         value = self._file.metadata.get(f"tokenizer.ggml.{key}")
         if value is None:
             raise QwenRefError(f"{self._file.path}: tokenizer.ggml.{key}: the metadata key is missing")
+        return value
+
+    def _texts(self, key: str) -> list[str]:
+        value = self._get(key)
+        if not isinstance(value, list) or not all(
+            isinstance(text, str) for text in value[:1]
+        ):  # all are alike
+            raise QwenRefError(f"{self._file.path}: tokenizer.ggml.{key}: is no list of texts")
         return value
 
     @cached_property
@@ -150,10 +156,8 @@ class Tokenizer:
         """Pairs of tokens that become one. Raises QwenRefError if they are fewer than the tokens need: texts
         would come out in other pieces. (Of Qwen's 248,044 tokens 200 are made by none.)
         """
-        merges = self._get("merges")
+        merges = self._texts("merges")
         field = f"{self._file.path}: tokenizer.ggml.merges"
-        if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges):
-            raise QwenRefError(f"{field}: is no list of texts")
         pairs = [tuple(merge.split(" ")) for merge in merges]
         if {*map(len, pairs)} - {2}:
             number = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
@@ -173,17 +177,15 @@ class Tokenizer:
 
     def _end_tokens(self, file: GGUFFile) -> frozenset[int]:
         """Tokens that end an answer: the file's end of sequence, turn and message, and Qwen's by name."""
-        keys = "eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"  # the last is Ollama's
-        ids: list[Any] = []
-        for key in keys:
-            given = file.metadata.get(f"tokenizer.ggml.{key}", [])
-            for i in given if isinstance(given, list | np.ndarray) else [given]:
-                if not isinstance(i, int | np.integer) or not 0 <= i < len(self.tokens):
-                    problem = f"{i!r:.80} is no token of {len(self.tokens):,}"
-                    raise QwenRefError(f"{file.path}: tokenizer.ggml.{key}: {problem}")
-                ids.append(int(i))
-        ids += [self.ids.get(name) for name in ("<|im_end|>", "<|endoftext|>")]
-        return frozenset(i for i in ids if isinstance(i, int))
+        ids = {self.ids[name] for name in ("<|im_end|>", "<|endoftext|>") if name in self.ids}
+        for key in "eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids":  # the last is Ollama's
+            given = np.atleast_1d(file.metadata.get(f"tokenizer.ggml.{key}", np.empty(0, int)))
+            if given.dtype.kind not in "iu" or not ((given >= 0) & (given < len(self))).all():
+                raise QwenRefError(
+                    f"{file.path}: tokenizer.ggml.{key}: {given.tolist()!r:.80} is no token's number"
+                )
+            ids.update(given.tolist())
+        return frozenset(ids)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -81,12 +81,12 @@ def beside(path: Path, config: Config) -> GGUFFile:
     return fitting[0]
 
 
-def precision(file: GGUFFile) -> tuple[int, int, str]:
-    """Sorts vision files: how much was lost, judged by the merger's first matrix, then size and name."""
+def precision(file: GGUFFile) -> tuple[int, int]:
+    """Sorts vision files: how much was lost, judged by the merger's first matrix, then size."""
     matrix = file.tensors.get("mm.0.weight")
     kind = matrix.type.name if matrix else ""
     loss = next((i for i, kinds in enumerate(LOSSES) if kind in kinds), len(LOSSES))
-    return loss, sum(tensor.nbytes for tensor in file.tensors.values()), file.path.name
+    return loss, sum(tensor.nbytes for tensor in file.tensors.values())
 
 
 # ---- a tower inside the text model's file, as Ollama stores it
@@ -133,6 +133,8 @@ def tower_of(file: GGUFFile) -> GGUFFile | None:
         if name.startswith(("v.", "mm.")):
             for part, ours in RENAMED.items():
                 name = name.replace(part, ours)
+            if name in tensors:
+                raise QwenRefError(f"{file.path}: {name}: the tensor is there under Ollama's name too")
             tensors[name] = tensor
     if not tensors:
         return None
@@ -155,7 +157,7 @@ def tower_of(file: GGUFFile) -> GGUFFile | None:
             values[key] = value
         elif (name := key.removeprefix(f"{ARCHITECTURE}.vision.")) != key:
             name = f"{VISION}.{KEYS.get(name, name)}"
-            values[name] = [True] * len(value) if name.endswith("is_deepstack_layers") else value
+            values[name] = [True] * np.size(value) if name.endswith("is_deepstack_layers") else value
             places[name] = f"{file.path}: {key}"
     about = {"general.architecture": "clip", "clip.projector_type": PROJECTOR} | values
     about = {key: value for key, value in about.items() if value is not None}
@@ -171,9 +173,11 @@ def join(file: GGUFFile, tensors: dict[str, Tensor], names: list[str]) -> None:
         raise QwenRefError(f"{file.path}: {names[0]}: {', '.join(names[1:])} are not of its shape and type")
     whole = [part for part in parts if part is not None]
     name, shape = names[0].replace(".attn_q.", ".attn_qkv."), (3 * q.shape[0], *q.shape[1:])
+    if name in tensors:
+        raise QwenRefError(f"{file.path}: {name}: the tensor is there beside {names[0]}")
 
     def rows() -> np.ndarray:
-        data = np.concatenate([part.data for part in whole], axis=0 if q.shape[1:] else 1)
+        data = np.concatenate([part.data for part in whole])
         return data if q.shape[1:] else data.reshape(1, -1)
 
     tensors[name] = Rearranged(name, shape, q.type, q.offset, q.buffer, rows)
@@ -183,9 +187,11 @@ def split_patch_embedding(tensors: dict[str, Tensor]) -> None:
     """[hidden * 3, 2, P, P], both frames in one -> one of [hidden, 3, P, P] for each frame."""
     name = "v.patch_embd.weight"
     both = tensors.get(name)
-    if both is None or name + ".1" in tensors or both.shape[1:2] != (TEMPORAL_PATCH_SIZE,):
+    if both is None or name + ".1" in tensors or len(both.shape) != 4:
         return
     channels, frames, height, width = both.shape
+    if channels % 3 or frames != TEMPORAL_PATCH_SIZE:
+        return
 
     def rows_of(frame: int) -> np.ndarray:
         rows = both.data.reshape(channels, frames, height, -1)[:, frame]  # [hidden*3, P, bytes per row]

@@ -8,9 +8,10 @@ import gguf as peer
 import numpy as np
 import pytest
 from fuzz_reader import fuzz
-from handmade import ARRAY, BOOL, F32, I32, STRING, U8, U32, array, gguf, key, scalar, string, tensor
+from handmade import ARRAY, BOOL, F32, I32, STRING, U8, U16, U32, array, gguf, key, scalar, string, tensor
 
-from gguf_io import GGUFError, open_gguf
+from gguf_io import GGUFError, open_gguf, reader
+from gguf_io.__main__ import main
 
 ALIGN = "general.alignment"
 F32_ROW = np.arange(8, dtype=np.float32).tobytes()  # one aligned tensor of 8 floats
@@ -58,6 +59,10 @@ BROKEN = {
     "arrays nested too deep": (
         gguf([key("k", ARRAY, array(ARRAY, []) * 0 + b"".join(array(ARRAY, [], 1) for _ in range(9)))]),
         "count of k",
+    ),
+    "parts of no number": (
+        gguf([key("split.count", STRING, string("2"))]),
+        "split.count: '2' is not a number",
     ),
     "TENSORS_BAD_NAME_SIZE": (gguf([], [tensor("n" * 64, [8])], F32_ROW), "length of tensor name 0: 64"),
     "TENSORS_BAD_N_DIMS": (gguf([], [tensor("t", [1] * 5)], F32_ROW), "dimension count of t: 5"),
@@ -146,7 +151,7 @@ def test_version_2_nested_arrays_custom_alignment_and_zero_dimensions(tmp_path):
         ARRAY, [array(U8, [b"\1", b"\2"]), array(STRING, [string("a"), string("b")]), array(BOOL, [])]
     )
     keys = [key("nested", ARRAY, nested), key(ALIGN, U32, scalar(U32, 1)), key("x", F32, scalar(F32, -1))]
-    content = gguf(keys, [tensor("zero", [4, 0]), tensor("t", [8])], F32_ROW, version=2, alignment=1)
+    content = gguf(keys, [tensor("t", [8]), tensor("zero", [4, 0])], F32_ROW, version=2, alignment=1)
     file = open_gguf(write(tmp_path, content))
     numbers, strings, empty = file.metadata["nested"]
     assert (numbers.tolist(), strings, empty.tolist()) == ([1, 2], ["a", "b"], [])
@@ -215,6 +220,67 @@ def test_split_files_that_do_not_belong_together(fixtures, tmp_path):
         open_gguf(renamed)
 
 
+def part(path, count=2, tensors="", **more):
+    """A part of a split file, with tensors of these names. The numbers of keys are as llama-gguf-split's."""
+    kinds = {"split.no": U16, "split.count": U16, "split.tensors.count": I32}
+    values = {"split.no": int(path.name[6:11]) - 1, "split.count": count} | more
+    keys = [key(name, kinds[name], scalar(kinds[name], value)) for name, value in values.items()]
+    path.write_bytes(
+        gguf(keys, [tensor(name, [8], 0, 32 * i) for i, name in enumerate(tensors)], F32_ROW * 2)
+    )
+
+
+@pytest.mark.parametrize(
+    "name, first, second, words",
+    [
+        ("split-00001-of-00003.gguf", {}, {}, "is one of 2 parts, but its name does not end in"),
+        (
+            "split-00001-of-00002.gguf",
+            dict(tensors="ab"),
+            dict(tensors="ca"),
+            "00002.gguf: a: the tensor is in",
+        ),
+        *(
+            (
+                "split-00001-of-00002.gguf",
+                {"tensors": "ab", "split.tensors.count": said},
+                dict(tensors="c"),
+                f"00001-of-00002.gguf: split.tensors.count: {said} should be 3",
+            )
+            for said in (2, 4)
+        ),
+    ],
+)
+def test_parts_that_do_not_hold_what_they_say(tmp_path, name, first, second, words):
+    part(tmp_path / name, **first)
+    part(tmp_path / name.replace("00001", "00002", 1), **second)
+    with pytest.raises(GGUFError, match=words):
+        open_gguf(tmp_path / name)
+
+
+def test_what_just_fits(tmp_path, monkeypatch):
+    """No keys and no tensors, the longest names, the deepest arrays, and strings of all arrays together."""
+    assert not open_gguf(write(tmp_path, gguf(alignment=1))).metadata  # 24 bytes
+    longest = gguf([key("k" * 65_535, U8, b"\1")], [tensor("t" * 63, [8])], F32_ROW)
+    file = open_gguf(write(tmp_path, longest))
+    assert (*file.metadata, *file.tensors) == ("k" * 65_535, "t" * 63)
+    deep = array(U8, [b"\7"])
+    for _ in range(4):
+        deep = array(ARRAY, [deep])
+    [[[[numbers]]]] = open_gguf(write(tmp_path, gguf([key("k", ARRAY, deep)]))).metadata["k"]
+    assert numbers.tolist() == [7]
+    monkeypatch.setattr(reader, "MAX_WALKED", 5)
+    three = key("k", ARRAY, array(STRING, [string("a")] * 3))
+    two = key("m", ARRAY, array(STRING, [string("b")] * 2))
+    assert open_gguf(write(tmp_path, gguf([three, two]))).metadata["m"] == ["b", "b"]
+    for content, words in (
+        (gguf([key("k", ARRAY, array(ARRAY, [deep]))]), "count of k: 1 nested values"),
+        (gguf([three, key("m", ARRAY, array(STRING, [string("b")] * 3))]), "count of m: 3 nested values"),
+    ):
+        with pytest.raises(GGUFError, match=words):
+            open_gguf(write(tmp_path, content))
+
+
 def test_not_a_file(tmp_path):
     with pytest.raises(GGUFError, match="is a directory"):
         open_gguf(tmp_path)
@@ -260,12 +326,50 @@ def test_command_line(fixtures, tmp_path):
     assert run(path, "--key", "none").returncode == 2
 
 
+def test_what_is_shown(tmp_path, capsys):
+    def numbers(count):
+        return array(U8, [bytes([i]) for i in range(count)])
+
+    keys = [
+        key("eight", ARRAY, numbers(8)),
+        key("nine", ARRAY, numbers(9)),
+        key("nested", ARRAY, array(ARRAY, [numbers(2), array(STRING, [string("ä")])])),
+        key("whole", STRING, string("é" * 98)),
+        key("cut", STRING, string("é" * 99)),
+    ]
+    path = write(tmp_path, gguf(keys, [tensor("t", [256, 3072])], bytes(3 << 20)))
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: GGUF version 3, 5 keys, 1 tensors, 3.0 MiB of weights",
+        "",
+        "eight   [0, 1, 2, 3, 4, 5, 6, 7]",
+        'nine    {"count": 9, "first": [0, 1, 2, 3, 4, 5, 6, 7]}',
+        'nested  [[0, 1], ["ä"]]',
+        f'whole   "{"é" * 98}"',
+        f'cut     "{"é" * 98}…',
+        "",
+        "t  F32            3,072 × 256        3.00 MiB",
+    ]
+    for arguments, shown in (["nested"], [[0, 1], ["ä"]]), (["cut", "--json"], "é" * 99):
+        assert main([str(path), "--key", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out) == shown
+    assert main([str(path), "--key", ""]) == 2
+    assert capsys.readouterr().err == f"gguf_io: {path}: has no metadata key ''\n"
+    assert main([str(write(tmp_path, gguf()))]) == 0
+    assert capsys.readouterr().out == f"{path}: GGUF version 3, 0 keys, 0 tensors, 0.0 MiB of weights\n\n\n"
+
+
+def test_ctrl_c_while_a_file_is_shown(monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gguf_io.__main__.open_gguf", interrupted)
+    assert main(["a.gguf"]) == 130
+
+
 def test_parts_joined_end_to_end_are_told(fixtures, tmp_path):
-    parts = [(fixtures / f"split-0000{n}-of-00002.gguf").read_bytes() for n in (1, 2)]
-    for padding in 0, 7:  # behind the first part's last tensor
-        path = tmp_path / f"joined-{padding}.gguf"
-        path.write_bytes(parts[0] + parts[1][: len(parts[1]) - padding])
-        with pytest.raises(
-            GGUFError, match=rf"another GGUF file begins at byte {len(parts[0])}, .*end to end"
-        ):
-            open_gguf(path)
+    real, other = ((fixtures / f"split-0000{n}-of-00002.gguf").read_bytes() for n in (1, 2))
+    made = gguf([], [tensor("t", [9])], bytes(36))
+    for first in real, made, made + bytes(28):  # padded behind the last tensor or not
+        with pytest.raises(GGUFError, match=rf"another GGUF file begins at byte {len(first)}, .*end to end"):
+            open_gguf(write(tmp_path, first + other))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from safetensors.numpy import save, save_file
 
 from qwen_ref import shipped
 from qwen_ref.cli import generate, main
+from qwen_ref.errors import tell
 from qwen_ref.oracle import golden
 
 COMMAND = [sys.executable, "-m", "qwen_ref"]
@@ -182,6 +184,12 @@ def test_streams_that_lead_nowhere(folder, redirected, command, words):
     line = f'exec "$0" -m {command} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=150)
     assert (done.returncode, done.stderr) == (2, f"{command.split()[0]}: {words}\n")
+
+
+def test_a_warning_is_given_once_as_it_stands(caplog):
+    for _ in range(2):
+        tell("x: 100 %d of it")
+    assert caplog.record_tuples == [("qwen_ref", logging.WARNING, "x: 100 %d of it")]
 
 
 def test_an_answer_without_standard_error(folder):

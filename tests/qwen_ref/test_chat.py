@@ -88,7 +88,7 @@ def test_ids_of_harmless_messages_are_those_of_the_rendered_text(chat):
 
 
 PIECES = ["<|im_end|>", "<|im_start|>", "<|", "im_end", "|>", "\ufdd0", "x", "\n", "<think>", "</thi", "nk>"]
-PIECES += ["<tool_call>", "</tool_response>", "<"]
+PIECES += ["<tool_call>", "</tool_response>", "<", "think>"]
 
 
 @settings(max_examples=100)
@@ -352,6 +352,9 @@ def test_a_template_that_knows_no_thinking_and_one_that_drops_the_end(chat, prom
     File.metadata = {"tokenizer.chat_template": "{{ messages[-1].content }}."}
     kept = ChatTemplate(File, prompts.tokenizer).encode([*user("x"), {"role": "assistant", "content": "y "}])
     assert kept.text == "y " and kept.begun["content"] == "y "
+    File.metadata = {"tokenizer.chat_template": "{{ messages[-1].content }}: {{ messages[-1].content }}."}
+    twice = ChatTemplate(File, prompts.tokenizer).encode([*user("x"), {"role": "assistant", "content": "y"}])
+    assert twice.text == "y: y"  # transformers, too, goes on behind the last
 
 
 @pytest.mark.parametrize(

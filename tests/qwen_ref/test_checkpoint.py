@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
-from qwen_ref.checkpoint import open_model, open_vision
+from qwen_ref.checkpoint import INDEX, open_model, open_vision
 from qwen_ref.cli import main
 from qwen_ref.config import read_config, read_vision_config
 
@@ -354,6 +354,10 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     "no config": (lambda folder: (folder / "config.json").unlink(), "is a directory without config.json"),
     "no JSON": (rewritten("config.json", b"{", b"("), "config.json: is not JSON"),
     "another model": (changed(None, model_type="qwen3_5_moe"), "model_type: 'qwen3_5_moe' is not Qwen3.5's"),
+    "a truth value": (
+        changed("text_config", num_hidden_layers=True),
+        "num_hidden_layers: True is not a whole",
+    ),
     "a missing size": (changed("text_config", head_dim=None), "text_config.head_dim: is missing"),
     "no number": (changed("text_config", hidden_size="64"), "text_config.hidden_size: '64' is not a whole"),
     "too many tokens": (changed("text_config", vocab_size=1 << 29), "shape (1024, 64) should be (536870912"),
@@ -438,7 +442,7 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     ),
     "an end that is no token": (
         written("generation_config.json", {"eos_token_id": [986, 1024]}),
-        "tokenizer.ggml.eos_token_ids: 1024 is no token of 1,024",
+        "tokenizer.ggml.eos_token_ids: [986, 1024] is no token's number",
     ),
     "a text that begins with a token": (
         written("tokenizer_config.json", {"add_bos_token": True}),
@@ -493,6 +497,18 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     "another processor": (
         rewritten("preprocessor_config.json", b"{", b'{"rescale_factor": 1.0, '),
         "preprocessor_config.json: rescale_factor: 1.0 is not supported",
+    ),
+    "larger windows": (
+        rewritten("preprocessor_config.json", b"{", b'{"merge_size": 3, '),
+        "preprocessor_config.json: merge_size: 3 is not 2, the tower's spatial_merge_size",
+    ),
+    "larger patches of clips": (
+        written("video_preprocessor_config.json", {"patch_size": 14}),
+        "video_preprocessor_config.json: patch_size: 14 is not 16",
+    ),
+    "longer patches": (
+        changed("vision_config", temporal_patch_size=3),
+        "vision_config.temporal_patch_size: 3 is not 2",
     ),
     "larger patches": (
         rewritten("preprocessor_config.json", b"{", b'{"patch_size": 14, '),
@@ -556,6 +572,15 @@ REFUSED = {  # what is wrong: how, and words of the one sentence
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: cannot be read"),
     "unigram": (rewritten("tokenizer.json", b'"BPE"', b'"XYZ"'), "model.type: 'XYZ' is not 'BPE'"),
     "pattern": (rewritten("tokenizer.json", rb"|\\p{N}|", rb"|\\p{N}{1,3}|"), "it cuts text by"),
+    "normalizer": (
+        rewritten("tokenizer.json", b'"NFC"', b'"NFD"'),
+        "normalizer.type: 'NFD' is not Qwen3.5's",
+    ),
+    "an id below 0": (rewritten("tokenizer.json", b'"!": 0', b'"!": -1'), "id -1 of '!' is not in 0 to 1023"),
+    "half a pair": (
+        rewritten("tokenizer.json", b'"merges": [[', b'"merges": [["\\ud800", "a"], ['),
+        "model.vocab: holds half",
+    ),
     "an id": (rewritten("tokenizer.json", b'"!": 0', b'"!": 1024'), "id 1024 of '!' is not in 0 to 1023"),
 }
 
@@ -618,7 +643,68 @@ def test_an_output_stored_beside_a_tied_embedding_counts(folder, tmp_path):
     assert "output.weight" not in open_model(copy).tensors
 
 
+def test_what_changes_nothing_is_passed(folder, tmp_path):
+    """null is as good as absent, and what is unknown may be empty; rotations are said by config.json."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    rope = CONFIG["text_config"]["rope_parameters"] | {"type": "mrope"}
+    empty = dict(experts=[], note="", router={}, attention_bias=None, layer_scale=None)
+    changed("text_config", rope_parameters=rope, full_attention_interval=None, **empty)(copy)
+    stored_too("model.language_model.rotary_emb.inv_freq", EMPTY)(copy)
+    indexed({"lm_head.weight": "missing.safetensors"})(copy)
+    (copy / "a.safetensors").rename(copy / WEIGHTS)  # read alone beside an index, as in transformers
+    ours, theirs = (vars(read_config(open_model(place))) | {"name": ""} for place in (copy, folder))
+    assert ours == theirs
+    changed(None, tie_word_embeddings=None)(copy)  # said in text_config in some files
+    changed("text_config", tie_word_embeddings=True)(copy)
+    rewritten(WEIGHTS, b"lm_head.weight", b"mtp.nor.weight")(copy)
+    assert "output.weight" not in open_model(copy / INDEX).tensors
+
+
+def test_where_older_and_newer_folders_say_the_same(folder, tmp_path):
+    """Of rotations: beside rope_parameters. Of processors: in processor_config.json."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    rope = {"rope_theta": 1e7, "mrope_section": [4, 2, 2], "rope_type": "yarn", "factor": 2.0}
+    changed(
+        "text_config", rope_parameters=rope, partial_rotary_factor=0.5, original_max_position_embeddings=512
+    )(copy)
+    config = read_config(open_model(copy))
+    assert config.rotary_dim == 16 and config.yarn.original_max_position_embeddings == 512
+    (copy / "preprocessor_config.json").unlink()
+    image, video = ({"size": {"shortest_edge": n, "longest_edge": 4 * n}} for n in (1024, 2048))
+    image |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.25, 1]}
+    (copy / "processor_config.json").write_text(
+        json.dumps({"image_processor": image, "video_processor": video})
+    )
+    config = read_vision_config(open_vision(copy))
+    assert (config.image_pixels, config.video_pixels) == ((1024, 4096), (2048, 8192))
+    assert (config.image_mean, config.image_std) == ((0.5, 0.4, 0.3), (0.5, 0.25, 1))
+
+
+def test_where_the_end_token_and_the_template_are_found(folder, tmp_path):
+    """In the converter's and transformers' order; of several end tokens it is the first."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
+    (copy / "tokenizer_config.json").write_text(json.dumps({"eos_token": None, "chat_template": named}))
+    (copy / "chat_template.jinja").unlink()
+    (copy / "generation_config.json").write_text('{"eos_token_id": [985, 984]}')
+    changed(None, eos_token_id=[7, 8])(copy)
+
+    def found():
+        metadata = open_model(copy).metadata
+        return metadata["tokenizer.ggml.eos_token_id"], metadata["tokenizer.chat_template"]
+
+    assert found() == (7, "D")
+    changed(None, eos_token_id=None)(copy)
+    (copy / "chat_template.json").write_text('{"chat_template": "J"}')
+    assert found() == (986, "J")
+    changed("text_config", eos_token_id=None)(copy)
+    assert found() == (985, "J")
+
+
 def test_a_folder_of_gguf_files(fixtures, tmp_path):
+    shutil.copy(
+        fixtures / "mmproj-tiny.gguf", tmp_path / "MTP-drafts.gguf"
+    )  # so do some call an MTP layer's file
     for name in "split-00001-of-00002.gguf", "split-00002-of-00002.gguf", "mmproj-tiny.gguf":
         shutil.copy(fixtures / name, tmp_path)
     assert open_model(tmp_path).path == tmp_path / "split-00001-of-00002.gguf"
@@ -637,6 +723,8 @@ def test_what_the_processors_and_generation_config_say_is_used(folder, tmp_path)
     advice = {
         "temperature": 0.6,
         "top_k": 7,
+        "top_p": 0.9,
+        "min_p": 0.1,
         "repetition_penalty": 1.1,
         "eos_token_id": [986, 5],
         "max_length": 9,
@@ -648,7 +736,8 @@ def test_what_the_processors_and_generation_config_say_is_used(folder, tmp_path)
     said = {key: metadata[key] for key in metadata if key.startswith("general.sampling.")}
     assert metadata["tokenizer.ggml.eos_token_ids"] == [986, 5]
     assert said == {
-        f"general.sampling.{k}": v for k, v in [("top_k", 7), ("temp", 0.6), ("penalty_repeat", 1.1)]
+        f"general.sampling.{k}": v
+        for k, v in [("top_k", 7), ("top_p", 0.9), ("min_p", 0.1), ("temp", 0.6), ("penalty_repeat", 1.1)]
     }
 
 

@@ -1,6 +1,7 @@
 """Files that are GGUF but not the model that is wanted: refused with the field and the value."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,7 @@ from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
-from qwen_ref.config import read_config
+from qwen_ref.config import read_config, wrong_type
 
 FILE = open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny.gguf")
 MERGES, TOKENS = FILE.metadata["tokenizer.ggml.merges"], FILE.metadata["tokenizer.ggml.tokens"]
@@ -71,7 +72,7 @@ REFUSED = {
     ),
     "an end that is no token": (
         dict(change={"tokenizer.ggml.eos_token_id": 1024}),
-        "tokenizer.ggml.eos_token_id: 1024 is no token of 1,024",
+        "tokenizer.ggml.eos_token_id: [1024] is no token's number",
     ),
     "types of no kind": (
         dict(change={"tokenizer.ggml.token_type": [0] * 1024}),
@@ -84,6 +85,10 @@ REFUSED = {
     "merges of nothing": (
         dict(change={"tokenizer.ggml.merges": ["no such"]}),
         "1 are too few for 984 tokens",
+    ),
+    "ten merges less": (
+        dict(change={"tokenizer.ggml.merges": MERGES[10:]}),
+        "718 are too few for 984 tokens",
     ),
     "half of the merges": (
         dict(change={"tokenizer.ggml.merges": MERGES[::2]}),
@@ -170,6 +175,35 @@ def test_refused_by_field_and_value(fixtures, tmp_path, name):
     with pytest.raises(QwenRefError, match=re.escape(words)) as error:
         load(path).tokenizer.encode("x")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("qwen35.rope.dimension_sections", 3, "3 is no list of whole numbers"),
+        ("qwen35.rope.dimension_sections", [2.5, 1.0, 1.0], "is no list of whole numbers"),
+        ("qwen35.rope.dimension_sections", [2, 1, 1, 1], "[2, 1, 1, 1] are not three numbers"),
+        ("qwen35.embedding_length", [64] * 99, "is not a whole number from 1"),
+        ("qwen35.ssm.conv_kernel", 1, "1 is not a whole number from 2 to 64"),
+        ("tokenizer.ggml.pre", ["qwen35"], "['qwen35'] is not Qwen3.5's"),
+        ("tokenizer.ggml.tokens", 5, "is no list of texts"),
+        ("tokenizer.ggml.tokens", [5] * 1024, "is no list of texts"),
+        ("tokenizer.ggml.token_type", 1, "is no list of whole numbers"),
+        ("tokenizer.ggml.token_type", ["1"] * 1024, "is no list of whole numbers"),
+        ("tokenizer.ggml.merges", [1, 2], "is no list of texts"),
+        ("tokenizer.ggml.add_eos_token", True, "is set, which is not Qwen3.5's way"),
+        ("tokenizer.ggml.eos_token_id", "a", "['a'] is no token's number"),
+        ("tokenizer.ggml.eom_token_id", 1024, "[1024] is no token's number"),
+        ("tokenizer.ggml.eos_token_ids", [0, -1], "[0, -1] is no token's number"),
+    ],
+)
+def test_values_of_another_kind(fixtures, tmp_path, key, value, words):
+    path = rewrite(fixtures / "tiny.gguf", tmp_path / "x.gguf", drop_keys=[key], change={key: value})
+    with pytest.raises(QwenRefError) as error:
+        load(path).tokenizer.encode("x")
+    assert (
+        f"x.gguf: {key}: " in str(error.value) and words in str(error.value) and "\n" not in str(error.value)
+    )
 
 
 def test_text_and_vision_in_one_file_loads(fixtures, tmp_path):
@@ -277,10 +311,34 @@ def test_layers_and_matrices_said_in_other_ways(fixtures, tmp_path):
     np.testing.assert_array_equal(logits(scaled), logits(plain))
 
 
+def test_no_layer_need_be_of_full_attention(fixtures, tmp_path):
+    said, dropped = {"qwen35.attention.recurrent_layers": [True] * 4}, ["qwen35.full_attention_interval"]
+    path = rewrite(fixtures / "tiny.gguf", tmp_path / "x.gguf", change=said, drop_keys=dropped)
+    config = read_config(open_gguf(path))
+    assert not any(map(config.is_full_attention, range(4)))
+
+
+def test_sizes_that_a_golden_may_tell(fixtures):
+    """The largest of each, and one more; a count of MTP layers may be 0, no other one."""
+    config = read_config(open_gguf(fixtures / "tiny.gguf"))
+    for name, most in ("context_length", 1 << 30), ("vocab_size", 1 << 24), ("num_mtp_layers", 1 << 24):
+        assert wrong_type(replace(config, **{name: most})) is None
+        assert wrong_type(replace(config, **{name: most + 1}))[0] == name
+    assert wrong_type(replace(config, num_mtp_layers=0)) is None
+    assert wrong_type(replace(config, num_layers=0))[0] == "num_layers"
+
+
+def test_a_name_without_its_ending_shows_that_ollama_stored_a_file(fixtures, tmp_path):
+    rename = lambda name: name.replace("ssm_dt.bias", "ssm_dt")  # noqa: E731
+    path = rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "x.gguf", rename=rename)
+    with pytest.raises(QwenRefError, match=r"ssm\.v_head_reordered: stored by Ollama"):
+        load(path)
+
+
 @pytest.mark.parametrize("said", [{}, {"qwen35.ssm.v_head_reordered": False}])
 def test_heads_of_unknown_order_are_refused(fixtures, tmp_path, said):
     """Of one V head for each K head there is but one order."""
-    by_ollama = said | {"qwen35.rope.mrope_interleaved": True}
+    by_ollama = said | {"qwen35.rope.mrope_interleaved": True, "qwen35.mrope_sections": [2, 1, 1]}
     path = rewrite(fixtures / "tiny-grouped.gguf", tmp_path / "grouped.gguf", change=by_ollama)
     with pytest.raises(QwenRefError, match=r"ssm\.v_head_reordered: stored by Ollama"):
         load(path)

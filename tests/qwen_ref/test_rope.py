@@ -92,6 +92,10 @@ def test_what_a_file_says(fixtures, tmp_path):
     assert of_file(fixtures, tmp_path, **YARN).yarn == Yarn(4, 16, 32, 1, 1.1386294361119891)
     given = dict(yarn_beta_fast=8.0, yarn_beta_slow=0.5, yarn_attn_factor=1.25)
     assert of_file(fixtures, tmp_path, **YARN | given).yarn == Yarn(4, 16, 8, 0.5, 1.25)
+    said = of_file(fixtures, tmp_path, type="none", factor=1.0, original_context_length=262_144)
+    assert said.yarn is None
+    shorter = of_file(fixtures, tmp_path, type="yarn", factor=0.5)
+    assert shorter.yarn.attention_factor == 1  # as transformers' get_mscale for a factor of 1 or less
     few = of_file(fixtures, tmp_path, type="yarn", factor=3.7)
     assert few.yarn.original_max_position_embeddings == few.context_length and few.yarn.factor == 3.7
 

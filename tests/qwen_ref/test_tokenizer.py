@@ -1,12 +1,15 @@
+import gc
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
-from qwen_ref.tokenizer import StreamDecoder, Tokenizer
+from qwen_ref.tokenizer import StreamDecoder, Tokenizer, any_of, collector_paused
 
 HARD = [
     "",
@@ -64,6 +67,39 @@ def test_control_tokens_in_text_stay_text(tokenizer):
     think = tokenizer.ids["<think>"]  # an ordinary added token
     assert tokenizer.encode("<think>") == [think]
     assert end in tokenizer.eos_ids and tokenizer.ids["<|endoftext|>"] in tokenizer.eos_ids
+
+
+def test_of_added_tokens_the_longest_that_fits_is_taken():
+    assert re.findall(any_of(["", "a", "ab"]), "abacab") == ["ab", "a", "ab"]
+    assert re.split(any_of([]), "ab") == ["ab"]
+
+
+def test_what_a_file_says_of_its_tokens(fixtures, tmp_path):
+    """All its end tokens end an answer; a token out of use stands for nothing, and no text becomes it."""
+    file = open_gguf(fixtures / "tiny.gguf")
+    tokens = file.metadata["tokenizer.ggml.tokens"]
+    types = file.metadata["tokenizer.ggml.token_type"].tolist()
+    unused = tokens.index("<|vision_pad|>")
+    tokens[unused], types[unused] = tokens[300], 5
+    ends = {f"tokenizer.ggml.{key}_token_id": n for n, key in enumerate(["eos", "eot", "eom"])}
+    changes = {"tokenizer.ggml.token_type": types, "tokenizer.ggml.tokens": tokens}
+    changes |= ends | {"tokenizer.ggml.eos_token_ids": [3, 4]}
+    changed = Tokenizer(open_gguf(rewrite(fixtures / "tiny.gguf", tmp_path / "x.gguf", change=changes)))
+    assert changed.eos_ids == {0, 1, 2, 3, 4} | {
+        changed.ids[name] for name in ("<|im_end|>", "<|endoftext|>")
+    }
+    text = changed.decode([300])
+    assert changed.encode(text) == [300] and changed.decode([unused]) == ""
+
+
+def test_the_collector_is_as_it_was():
+    assert gc.isenabled()
+    with collector_paused():
+        assert not gc.isenabled()
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @settings(max_examples=200)

@@ -98,6 +98,26 @@ REFUSED = {
         "clip.vision.n_wa_pattern: 4: this key is not known",
     ),
     "SiLU": (dict(change={"clip.use_silu": True}), "clip.use_silu: True is not supported, only False"),
+    "one colour": (
+        dict(change={"clip.vision.image_mean": [0.5]}),
+        r"image_mean: \(0.5,\) are not three numbers",
+    ),
+    "a colour of no numbers": (
+        dict(change={"clip.vision.image_std": ["a", "b", "c"]}),
+        r"image_std: \['a', 'b', 'c'\] is no list of numbers",
+    ),
+    "nothing between black and white": (
+        dict(change={"clip.vision.image_std": [0.5, 0.0, 0.5]}),
+        r"image_std: \(0.5, 0.0, 0.5\) are not positive",
+    ),
+    "heads of two": (
+        dict(change={"clip.vision.attention.head_count": 16}),
+        "head_count: 16 heads do not fit a width of 32",
+    ),
+    "deepstack": (
+        dict(drop_keys=["clip.vision.is_deepstack_layers"], change={"clip.vision.is_deepstack_layers": True}),
+        "is_deepstack_layers: is set, so this is Qwen3-VL",
+    ),
     "pixels": (
         dict(change={"clip.vision.image_min_pixels": 999, "clip.vision.image_max_pixels": 998}),
         "clip.vision.image_max_pixels: 998 is less than image_min_pixels, 999",
@@ -111,6 +131,20 @@ def test_what_a_vision_file_says_is_used_or_refused(fixtures, tmp_path, name):
     path = rewrite(fixtures / "mmproj-tiny.gguf", tmp_path / "mmproj.gguf", **changes)
     with pytest.raises(QwenRefError, match=words):
         _ = load(fixtures / "tiny.gguf", mmproj=path).vision
+
+
+def test_what_a_vision_file_may_say(fixtures, tmp_path):
+    """Black for a mean, one size for all pictures, and the projector's kind under its other key."""
+    said = {"image_mean": [0.0, 0.0, 0.0], "image_min_pixels": 4096, "image_max_pixels": 4096}
+    said |= {"projector_type": "qwen3vl_merger"}
+    path = rewrite(
+        fixtures / "mmproj-tiny.gguf",
+        tmp_path / "mmproj.gguf",
+        change={f"clip.vision.{key}": value for key, value in said.items()},
+        drop_keys=["clip.projector_type"],
+    )
+    config = load(fixtures / "tiny.gguf", mmproj=path).vision.config
+    assert config.image_mean == (0, 0, 0) and config.image_pixels == (4096, 4096)
 
 
 NAMES = {  # of llama.cpp's converter -> Ollama's
@@ -189,6 +223,7 @@ def test_a_vision_file_put_into_the_models(fixtures, tmp_path):
         (dict(num_channels=4), None, "num_channels: 4 is not supported, only 3"),
         ({"rope.freq_base": 5000.0}, None, "rope.freq_base: 5000.0 is not supported"),
         (dict(deepstack_visual_indexes=[0]), None, "Qwen3-VL, not Qwen3.5"),
+        (dict(deepstack_visual_indexes=5), None, "Qwen3-VL, not Qwen3.5"),
         (dict(window_size=8), None, "window_size: 8: this key is not known"),
         (
             {},
@@ -201,5 +236,38 @@ def test_a_vision_file_put_into_the_models(fixtures, tmp_path):
 def test_ollamas_tower_is_checked(fixtures, tmp_path, tower, change, drop, words):
     tensors = {name: values for name, values in tower.items() if name != drop}
     path = inside(fixtures, tmp_path / "sha256-0123", tensors, **change)
+    with pytest.raises(QwenRefError, match=words):
+        _ = load(path).vision
+
+
+@pytest.mark.parametrize(
+    "name, values, words",
+    [
+        (
+            "v.patch_embed.weight",
+            np.ones((96, 2), np.float32),
+            r"shape \(96, 2\) should be \(32, 3, 16, 16\)",
+        ),
+        ("v.patch_embed.weight", np.ones((97, 2, 16, 16), np.float32), r"shape \(97, 2, 16, 16\) should be"),
+        (
+            "v.patch_embed.weight.1",
+            np.ones((32, 3, 16, 16), np.float32),
+            r"shape \(96, 2, 16, 16\) should be",
+        ),
+        (
+            "v.blk.0.ln1.weight",
+            np.ones(32, np.float32),
+            "ln1.weight: the tensor is there under Ollama's name too",
+        ),
+        (
+            "v.blk.0.attn_qkv.bias",
+            np.ones(96, np.float32),
+            "attn_qkv.bias: the tensor is there beside v.blk.0.attn_q",
+        ),
+        ("v.blk.0.attn_k.weight", np.ones((32, 32), np.float16), "are not of its shape and type"),
+    ],
+)
+def test_ollamas_tensors_are_checked(fixtures, tmp_path, tower, name, values, words):
+    path = inside(fixtures, tmp_path / "sha256-0123", tower | {name: values})
     with pytest.raises(QwenRefError, match=words):
         _ = load(path).vision
