@@ -214,8 +214,11 @@ def test_the_figures_of_a_difference():
 
 
 def test_the_best_tokens_of_logits():
-    order, best, total = best_of(np.zeros((1, 50)))
-    assert order.tolist() == [list(range(20))] and (best == 0).all() and total == pytest.approx(np.log(50))
+    ties = np.tile([3.0, 5.0, 4.0], 1000)  # of equal ones the first
+    order, best, total = best_of(np.stack([ties, ties - 5000]))
+    assert order.tolist() == [list(range(1, 60, 3))] * 2 and best.tolist() == [[5] * 20, [-4995] * 20]
+    exact = 5 + np.log(1000 * (1 + np.exp(-1) + np.exp(-2)))
+    assert total == pytest.approx([exact, exact - 5000])
     truth = golden("logits")
     truth.inputs |= dict(zip(("top_ids", "top_logits", "log_total"), best_of(truth.values["logits"])))
     assert agreement(truth.inputs, truth.values["logits"]) == {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen_ref.model.activation import gelu, gelu_tanh, sigmoid, silu, softplus
+from qwen_ref.model.activation import gelu, gelu_tanh, sigmoid, silu, softmax, softplus
 from qwen_ref.model.attention import causal_attention
 from qwen_ref.model.conv import causal_conv
 from qwen_ref.model.deltanet import CHUNK, gated_delta_chunked, gated_delta_recurrent
@@ -113,6 +113,13 @@ def test_functions_of_one_number(dtype, bound):
         got = function(x)
         assert got.dtype == dtype
         np.testing.assert_allclose(got, np.vectorize(exact)(x.astype(float)), rtol=10 * bound, atol=bound)
+
+
+def test_softmax_of_rows_that_lie_far_apart():
+    x = np.array([[1000, 1001, -np.inf], [-1000, -1001, -1003], [0, 0, 0]], np.float32)
+    for row, got in zip(x.astype(float).tolist(), softmax(x)):
+        weights = [math.exp(v - max(row)) for v in row]
+        np.testing.assert_allclose(got, np.array(weights) / sum(weights), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype, bound", [(np.float32, 1e-6), (np.float64, 1e-14)])

@@ -65,6 +65,12 @@ def test_text_goes_on_behind_the_longer_side():
         [4, 4, 4],
     ]
     assert rope.mrope_positions(8, [(1, 2, 3)])[:, -1].tolist() == [4, 4, 4]
+    two = rope.mrope_positions(10, [(0, 1, 2), (4, 2, 2)])
+    assert two.T.tolist() == [
+        *[[0, 0, 0], [0, 0, 1], [2, 2, 2], [3, 3, 3]],
+        *[[4, 4, 4], [4, 4, 5], [4, 5, 4], [4, 5, 5], [6, 6, 6], [7, 7, 7]],
+    ]
+    assert two.dtype.kind == "i" and rope.mrope_positions(2, []).tolist() == [[0, 1]] * 3
 
 
 @pytest.mark.parametrize("yarn", TRANSFORMERS, ids=lambda yarn: f"factor {yarn.factor}")
