@@ -208,6 +208,7 @@ def test_output_in_an_encoding_without_the_letters():
 
     tokens = json.loads(run("gguf_io", MODEL, "--key", "tokenizer.ggml.tokens"))
     assert not "".join(tokens).isascii()
+    assert "1,024 \\xd7 64" in run("gguf_io", MODEL)
     generate = "qwen_ref", "generate", "--model", MODEL, "--raw", "--greedy", "-n", "60", "--prompt", "Größe"
     text = json.loads(run(*generate, "--json"))["text"]
     assert not text.isascii()  # or nothing was tried
