@@ -184,7 +184,7 @@ class Reader:
             value = self.file.metadata[key]
             if name not in only:
                 raise self.error(key, f"{value!r:.80}: this key is not known, and may change the network")
-            if value != only[name]:
+            if not np.array_equal(value, only[name]):
                 raise self.error(key, f"{value!r:.80} is not supported, only {only[name]!r}")
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -240,7 +240,7 @@ PASSED = (  # … and keys that say what the tensors or the tokenizer say, or te
     "image_token_id",
     "vision_start_token_id",
     "vision_end_token_id",
-    "vision.",  # of a tower in the same file: see ollama.py
+    "vision.",  # of a tower in the same file: see vision_file.py
 )
 BY_OLLAMA = ("vision.block_count", "image_token_id", "rope.mrope_interleaved")  # keys that only it writes
 

@@ -140,6 +140,10 @@ REFUSED = {
         dict(change={"qwen35.rope.mrope_interleaved": False}),
         "qwen35.rope.mrope_interleaved: False is not supported, only True",
     ),
+    "windows of layers": (
+        dict(change={"qwen35.attention.sliding_window": [0, 64]}),
+        "qwen35.attention.sliding_window: array([ 0, 64]",
+    ),
     "a factor without a type": (
         dict(change={"qwen35.rope.scaling.factor": 4.0}),
         "qwen35.rope.scaling.factor: 4.0: this key is not known",
