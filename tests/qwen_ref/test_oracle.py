@@ -254,8 +254,8 @@ def test_logits_a_few_rows_at_a_time_make_the_same_golden(truth, monkeypatch):
         assert (entry.rms, entry.max) == pytest.approx((same.rms, same.max))
         assert entry.errors.keys() == same.errors.keys()
         for kind, error in same.errors.items():
-            assert entry.errors[kind] == pytest.approx(error, rel=1e-3)
-            assert blocks.kl[kind] == pytest.approx(whole.kl[kind], rel=1e-3)
+            assert entry.errors[kind] == pytest.approx(error, rel=1e-2)
+            assert blocks.kl[kind] == pytest.approx(whole.kl[kind], rel=1e-2)
         np.testing.assert_allclose(blocks.values["logits"], whole.values["logits"], atol=1e-12)
         np.testing.assert_allclose(blocks.row_rms["logits"], whole.row_rms["logits"])
         assert (blocks.inputs["top_ids"] == whole.inputs["top_ids"]).all()
