@@ -19,7 +19,7 @@ def name_of(text: str) -> str:
     if text[:5].lower() == "data:":
         return "the data URI"
     if text[:7].lower() == "file://":
-        text = unquote(text[7:])
+        text = unquote(_of_file_url(text))
     return _shortened(text)
 
 
@@ -34,7 +34,7 @@ def read_text(text: str, kind: str) -> str | bytes:
     if text[:5].lower() == "data:":
         return _from_data_uri(text[5:], kind)
     if text[:7].lower() == "file://":
-        path = text[7:].removeprefix("localhost")
+        path = _of_file_url(text)
         if not path.startswith("/"):
             raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")
         return unquote(path)
@@ -48,6 +48,11 @@ def check_path(path: str | os.PathLike[str]) -> None:
     text = str(path)
     if len(text) > LONG and not os.path.exists(path):
         raise QwenRefError(f"{_shortened(text)}: is no file; base64 belongs in a data:TYPE;base64,… URI")
+
+
+def _of_file_url(text: str) -> str:
+    """The path, still quoted; before it the name of a computer, unless it is this one."""
+    return re.sub(r"^localhost(?=/)", "", text[7:])
 
 
 def _shortened(text: str) -> str:

@@ -333,6 +333,7 @@ def test_what_is_shown(tmp_path, capsys):
     keys = [
         key("eight", ARRAY, numbers(8)),
         key("nine", ARRAY, numbers(9)),
+        key("words", ARRAY, array(STRING, [string(word) for word in "abcdefghi"])),
         key("nested", ARRAY, array(ARRAY, [numbers(2), array(STRING, [string("ä")])])),
         key("whole", STRING, string("é" * 98)),
         key("cut", STRING, string("é" * 99)),
@@ -340,10 +341,11 @@ def test_what_is_shown(tmp_path, capsys):
     path = write(tmp_path, gguf(keys, [tensor("t", [256, 3072])], bytes(3 << 20)))
     assert main([str(path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{path}: GGUF version 3, 5 keys, 1 tensors, 3.0 MiB of weights",
+        f"{path}: GGUF version 3, 6 keys, 1 tensors, 3.0 MiB of weights",
         "",
         "eight   [0, 1, 2, 3, 4, 5, 6, 7]",
         'nine    {"count": 9, "first": [0, 1, 2, 3, 4, 5, 6, 7]}',
+        'words   {"count": 9, "first": ["a", "b", "c", "d", "e", "f", "g", "h"]}',
         'nested  [[0, 1], ["ä"]]',
         f'whole   "{"é" * 98}"',
         f'cut     "{"é" * 98}…',

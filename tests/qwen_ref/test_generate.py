@@ -225,7 +225,7 @@ def test_generation_stops_when_the_context_is_full(fixtures):
     [
         (dict(prompt="", raw=True), "the prompt: is empty"),
         (dict(prompt={"role": "user", "content": "x"}), "the prompt: a dict is no text or list of messages"),
-        (dict(prompt="x" * 400, raw=True), "leave no room"),
+        (dict(prompt=Prompt([1] * 100)), "100 tokens leave no room"),
         (dict(prompt="x", max_tokens=0), "max_tokens: 0"),
         (dict(prompt="x", max_tokens=5.0), "max_tokens: 5.0"),
         (dict(prompt="x", stop=[""]), "stop"),

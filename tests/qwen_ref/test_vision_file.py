@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rewrite import rewrite
 
+from gguf_io import GGUFError
 from qwen_ref import QwenRefError, load
 from qwen_ref.vision_file import find_vision_file
 
@@ -18,19 +19,23 @@ def look(model):
     return model.vision.encode(PATCHES, (1, 4, 4))
 
 
-def test_the_vision_file_of_this_size_is_found_among_others(fixtures, tmp_path):
+def test_the_vision_file_of_this_size_is_found_among_others(fixtures, tmp_path, caplog):
     for name in ("tiny.gguf", "tiny-wide.gguf"):
         shutil.copy(fixtures / name, tmp_path)
+    (tmp_path / "mmproj.txt").touch()
     (tmp_path / "a-mmproj-broken.gguf").write_bytes(b"GGUF")
     shutil.copy(fixtures / "tiny.gguf", tmp_path / "b-mmproj-text.gguf")
     narrow, wide = (load(tmp_path / f"{name}.gguf") for name in ("tiny", "tiny-wide"))
     with pytest.raises(
-        QwenRefError, match=r"none that fits .*a-mmproj-broken.gguf: is not .*b-mmproj-text.gguf: g"
+        QwenRefError,
+        match=r"none that fits .*\(a-mmproj-broken.gguf: is not .*; b-mmproj-text.gguf: g[^;]*; give",
     ):
         find_vision_file(tmp_path / "tiny.gguf", narrow.config, None)
     shutil.copy(fixtures / "mmproj-tiny.gguf", tmp_path / "MMPROJ-F16.GGUF")
     found = find_vision_file(tmp_path / "tiny.gguf", narrow.config, None)
-    assert found.path == tmp_path / "MMPROJ-F16.GGUF"
+    assert found.path == tmp_path / "MMPROJ-F16.GGUF" and not caplog.records
+    with pytest.raises(GGUFError, match="the path is empty"):
+        load(tmp_path / "tiny.gguf", mmproj="")
     with pytest.raises(QwenRefError, match=r"MMPROJ-F16.GGUF is for a hidden size of 64, not 256"):
         find_vision_file(tmp_path / "tiny-wide.gguf", wide.config, None)
 
@@ -98,6 +103,10 @@ REFUSED = {
         "clip.vision.n_wa_pattern: 4: this key is not known",
     ),
     "SiLU": (dict(change={"clip.use_silu": True}), "clip.use_silu: True is not supported, only False"),
+    "another model's": (
+        dict(change={"clip.vision.projection_dim": 2048}),
+        r"projection_dim: 2048 \(Qwen3.5 2B\) does not fit tiny.gguf, whose hidden size is 64",
+    ),
     "one colour": (
         dict(change={"clip.vision.image_mean": [0.5]}),
         r"image_mean: \(0.5,\) are not three numbers",
@@ -199,6 +208,8 @@ def test_ollamas_file_is_read_pictures_too(fixtures, tmp_path, tower):
     """The tower's values are those of BF16 and F16, which float32 holds, so equal to the bit."""
     path = inside(fixtures, tmp_path / "sha256-0123", tower)
     ours, theirs = load(path, backend="numpy"), load(fixtures / "tiny.gguf", backend="numpy")
+    assert ours.vision.config == theirs.vision.config  # its colours and epsilon are not in the file
+    assert not any(t.data.flags.writeable for t in ours.vision.file.tensors.values())  # as kernels need it
     patches = theirs.vision.weights.patch_embed  # float32 there, float16 here
     patches[:] = patches.astype(np.float16)
     np.testing.assert_array_equal(look(ours), look(theirs))
@@ -208,7 +219,10 @@ def test_ollamas_file_is_read_pictures_too(fixtures, tmp_path, tower):
 
 
 def test_a_vision_file_put_into_the_models(fixtures, tmp_path):
-    """Names and keys as the converter writes them, as a tool that joins the two files would."""
+    """Names and keys as the converter writes them, as a tool that joins the two files would. It is looked at
+    before what lies beside the model.
+    """
+    (tmp_path / "mmproj.gguf").touch()
     source = gguf.GGUFReader(fixtures / "mmproj-tiny.gguf")
     tensors = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in source.tensors}
     keys = {name: f.contents() for name, f in source.fields.items() if name.startswith("clip.")}
