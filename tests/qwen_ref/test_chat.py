@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.chat import MARKS, ChatTemplate, in_thought, read_answer
+from qwen_ref.media.media import Shape
 from qwen_ref.messages import check_messages
 from qwen_ref.prompt import PromptEncoder
 from qwen_ref.tokenizer import Tokenizer, any_of
@@ -541,3 +542,11 @@ def test_results_stand_in_the_order_of_their_calls():
     null = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "null"}]}
     call = check_messages([*user("x"), null, {"role": "tool", "content": "y"}])[1]["tool_calls"][0]
     assert call["function"]["arguments"] == {}
+
+
+def test_each_picture_gets_its_own_number_of_tokens(prompts):
+    pad = prompts.tokenizer.ids["<|image_pad|>"]
+    shapes = [Shape("image", (1, 1, 2)), Shape("image", (1, 2, 3))]
+    ids, spans = prompts._widen([5, pad, 6, pad, 7], shapes)
+    assert ids == [5, pad, pad, 6, *[pad] * 6, 7]
+    assert [(s.start, s.rows, s.columns) for s in spans] == [(1, 1, 2), (4, 2, 3)]
