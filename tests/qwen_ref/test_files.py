@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,18 @@ def test_what_cannot_be_read(tmp_path, read, data, sentence):
         path.write_bytes(data)
     with pytest.raises(QwenRefError, match=sentence):
         read(path)
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """Which root may, so that it is made to fail."""
+    (tmp_path / "file").touch()
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(QwenRefError, match=r"file: cannot be read: Permission denied$"):
+        files.read_bytes(tmp_path / "file")
 
 
 def test_paths_are_told_as_they_were_given():
