@@ -16,7 +16,8 @@ LAYER_NORM_EPS = 1e-6  # of the vision tower: transformers' code has it, no conf
 
 
 class Metadata(Mapping[str, Any]):
-    """Values under GGUF's keys; those of the tokenizer are read when the first of them is asked for.
+    """Values under GGUF's keys; those of the tokenizer are read when the first of them is asked for, and
+    stand in no list of keys: a folder may have weights and no tokenizer.
 
     places   of some keys: the file and the field that the value comes from, for errors
     """
@@ -38,10 +39,9 @@ class Metadata(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._values
-        yield from self._tokenizer
 
     def __len__(self) -> int:
-        return len(self._values) + len(self._tokenizer)
+        return len(self._values)
 
 
 SIZES = {  # of the text model: GGUF's keys, and what transformers calls them
