@@ -45,7 +45,7 @@ def test_logits(model, tmp_path):
     assert distance(ours, exact) < 1e-12
     assert distance(logits(folder), exact) <= 2 * distance(theirs, exact)
     kernels = [logits(path, np.float32, 1 << 30, KERNELS) for path in (folder, model.f32)]
-    # 1 + w is rounded once of a folder, twice of a file; torch is nearer to exact on some processors than on others
+    # 1 + w is rounded once of a folder, twice of a file; how near torch is to exact differs by processor.
     assert distance(*kernels) <= 2 * distance(theirs, exact)
 
 
