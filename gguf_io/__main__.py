@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -62,8 +62,15 @@ def print_tables(file: GGUFFile) -> None:
         print(f"{tensor.name:{width}}  {tensor.type.name:8}{shape:>18}  {tensor.nbytes / 2**20:10,.2f} MiB")
 
 
+class Parser(argparse.ArgumentParser):
+    """Of what cannot be parsed one sentence, without the usage, which --help gives."""
+
+    def error(self, message: str) -> NoReturn:
+        raise GGUFError(f"{message}; {self.prog} --help lists what there is")
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m gguf_io",
         description="Print the metadata and the tensor table of a GGUF file (of all parts of a split one).",
         epilog="examples:\n  python -m gguf_io model.gguf\n"
@@ -76,12 +83,12 @@ def main(argv: list[str] | None = None) -> int:
         "--json", action="store_true", help="print JSON; long arrays as their count and beginning"
     )
     parser.add_argument("--key", help="print only this metadata value, whole")
-    args = parser.parse_args(argv)
     if sys.stdout is None:
         print("gguf_io: standard output is closed", file=sys.stderr)
         return 2
     output.prepare()
     try:
+        args = parser.parse_args(argv)
         file = open_gguf(args.file)
         if args.key is not None:
             if args.key not in file.metadata:

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import Template, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,6 +27,7 @@ from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.tokenizer import Tokenizer, any_of
 
 KEY = "tokenizer.chat_template"
+FOR_TOOLS = f"{KEY}.tool_use"  # the template for conversations with tools, in files that have two
 MARKS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters: no text is meant to hold them
 THINK, END_THINK, CALL, END_CALL = "<think>", "</think>", "<tool_call>", "</tool_call>"
 THINKS = THINK + "\n"  # ends a rendered prompt whose answer begins with reasoning
@@ -44,6 +45,14 @@ class Encoded:
     thinks: bool  # the answer begins with reasoning
     thinks_unasked: bool  # it would, had nobody said whether it should
     begun: Message | None  # the last message, if it is the assistant's and is continued
+
+
+class Refusal(Exception):
+    """What a template says of messages that it cannot show."""
+
+
+def _refuse(message: str) -> None:
+    raise Refusal(message)
 
 
 def _tojson(value: Any, **options: Any) -> str:
@@ -67,8 +76,7 @@ class ChatTemplate:
     """
 
     def __init__(self, file: GGUFFile, tokenizer: Tokenizer):
-        source = file.metadata.get(KEY)
-        if not isinstance(source, str):
+        if not isinstance(file.metadata.get(KEY), str):
             raise QwenRefError(f"{file.path}: {KEY}: the file has no chat template; use a raw prompt")
         self._path, self._tokenizer = file.path, tokenizer
         environment = ImmutableSandboxedEnvironment(
@@ -79,12 +87,13 @@ class ChatTemplate:
             if isinstance(token_id, int) and 0 <= token_id < len(tokenizer):
                 environment.globals[f"{name}_token"] = tokenizer.tokens[token_id]
         environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = self._fail
+        environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        with self._told():
-            self._template = environment.from_string(source)
-            with_tools = file.metadata.get(f"{KEY}.tool_use")
-            self._with_tools = environment.from_string(with_tools) if with_tools else self._template
+        self._templates = dict[str, Template]()
+        for key in KEY, FOR_TOOLS:
+            if (source := file.metadata.get(key)) is not None:
+                with self._told(key):
+                    self._templates[key] = environment.from_string(source)
 
     @cached_property
     def _structure(self) -> re.Pattern[str]:
@@ -95,23 +104,20 @@ class ChatTemplate:
         beginnings = {token[:n] for token in tokens for n in range(1, len(token))}
         return re.compile(rf"{any_of(tokens)}|(?:{any_of(beginnings)})(?=\s*\Z)")
 
-    def _error(self, problem: object) -> QwenRefError:
-        return QwenRefError(f"{self._path}: {KEY}: {' '.join(str(problem).split())}")
+    def _key(self, tools: list[dict[str, Any]] | None) -> str:
+        """The metadata key of the template in use."""
+        return FOR_TOOLS if tools and FOR_TOOLS in self._templates else KEY
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, key: str) -> Iterator[None]:
         """Whatever a template raises, which is a program of its own, is one sentence."""
         try:
             yield
-        except (QwenRefError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:
-            raise self._error(
-                f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            ) from None
-
-    def _fail(self, message: str) -> None:
-        raise self._error(message)
+            said = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+            raise QwenRefError(f"{self._path}: {key}: {' '.join(said.split()).rstrip(':')}") from None
 
     def render(
         self,
@@ -122,9 +128,11 @@ class ChatTemplate:
     ) -> str:
         """What the template makes of messages as they are, ending where the assistant's `answer` begins."""
         options = {} if thinking is None else {"enable_thinking": thinking}
-        template = self._with_tools if tools else self._template
-        with self._told():
-            return template.render(messages=messages, tools=tools, add_generation_prompt=answer, **options)
+        key = self._key(tools)
+        with self._told(key):
+            return self._templates[key].render(
+                messages=messages, tools=tools, add_generation_prompt=answer, **options
+            )
         raise AssertionError  # what is raised is told
 
     def encode(
@@ -167,7 +175,10 @@ class ChatTemplate:
                 return text
             before, found, after = text.rpartition(end)
             if not found:
-                raise self._error("it does not show the end of the last message, which is to be continued")
+                raise QwenRefError(
+                    f"{self._path}: {self._key(tools)}: it does not show the end of the last message, which "
+                    "is to be continued"
+                )
             before = before.replace(end + " ", "").replace(end, "")  # where it shows the message earlier too
             return before if after.startswith(" ") else before.rstrip()  # as transformers: it was trimmed
 

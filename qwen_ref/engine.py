@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import reprlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,8 @@ def most_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS
 
 
-def is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+def is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def use_threads(threads: int) -> None:
@@ -68,8 +69,8 @@ def use_threads(threads: int) -> None:
 
 def choose_layers(config: Config, backend: str | None, dtype: type) -> Layers:
     """The one place where kernels or NumPy are chosen. None: kernels, if Numba is here and they fit."""
-    if backend not in (None, *BACKENDS):
-        raise QwenRefError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
+    if not isinstance(backend, str | None) or backend not in (None, *BACKENDS):
+        raise QwenRefError(f"backend: {reprlib.repr(backend)} is not one of {', '.join(BACKENDS)}")
     if backend == "numpy" or (backend is None and dtype != np.float32):
         return NUMPY
     if dtype != np.float32:
@@ -102,12 +103,12 @@ class Model:
         threads: int | None,
         mmproj: str | os.PathLike[str] | None,
     ):
-        if dtype not in DTYPES:
-            raise QwenRefError(f"dtype: {dtype!r} is not numpy.float32 or numpy.float64")
+        if not isinstance(dtype, type) or dtype not in DTYPES:
+            raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
         for name, given in ("model", path), ("mmproj", mmproj):
             if not isinstance(given, str | os.PathLike | None):
                 raise QwenRefError(f"{name}: a {type(given).__name__} is no path")
-        if memory_budget is not None and not (is_count(memory_budget) or memory_budget == 0):
+        if memory_budget is not None and not is_count(memory_budget, least=0):
             raise QwenRefError(
                 f"memory_budget: {memory_budget!r:.80} is not a whole number of bytes from 0 on"
             )
@@ -247,7 +248,7 @@ class Model:
             raise QwenRefError(f"progress: a {type(progress).__name__} cannot be called")
         stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
         if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
-            raise QwenRefError(f"stop: {stop!r} is no text or list of texts, none of them empty")
+            raise QwenRefError(f"stop: {reprlib.repr(stop)} is no text or list of texts, none of them empty")
         for name, choice in ("raw", raw), ("special", special):
             if not isinstance(choice, bool):
                 raise QwenRefError(f"{name}: {choice!r:.80} is not true or false")
@@ -305,7 +306,8 @@ def open_media(
     if not isinstance(prompt, str) and (images or videos):
         raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
     messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
-    return parts.without_sources(messages), media.open_all(messages, limits, vision)
+    opened = media.open_all(messages, limits, vision)
+    return parts.without_sources(messages) if opened or messages is prompt else prompt, opened
 
 
 def batched(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -55,18 +55,22 @@ def check_order_of_results(messages: list[Message]) -> None:
 
     Raises QwenRefError where the ids of calls and results tell of another order.
     """
-    expected: list[str] = []
+    calls: list[str | None] = []  # ids of the last message's calls
+    result = 0  # of so many results before this one
     for number, message in enumerate(messages, 1):
         if message["role"] != "tool":
-            expected = [call["id"] for call in message.get("tool_calls", ()) if "id" in call]
-        elif "tool_call_id" in message and expected:
-            if (found := message["tool_call_id"]) not in expected:
-                raise QwenRefError(
-                    f"message {number}: tool_call_id: {reprlib.repr(found)} is no call before it"
-                )
-            if found != expected.pop(0):
-                problem = f"{reprlib.repr(found)} comes too early: results stand in the order of their calls"
-                raise QwenRefError(f"message {number}: tool_call_id: {problem}")
+            calls, result = [call.get("id") for call in message.get("tool_calls", ())], 0
+            continue
+        found = message.get("tool_call_id")
+        if found is not None and any(calls) and found not in calls[result : result + 1]:
+            told = f"message {number}: tool_call_id: {reprlib.repr(found)}"
+            if found not in calls:
+                raise QwenRefError(f"{told} is no call before it")
+            place, turn = calls.index(found) + 1, result + 1
+            raise QwenRefError(
+                f"{told} is call {place}, but this is result {turn}: they stand in the order of their calls"
+            )
+        result += 1
 
 
 def check_tools(tools: Any) -> list[dict[str, Any]] | None:

@@ -30,7 +30,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, typed_text
+from qwen_ref.cli.options import (
+    MODEL_HELP,
+    THREADS_HELP,
+    add_thinking,
+    memory_of,
+    shipped_model,
+    typed_text,
+)
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_text
 
@@ -64,11 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
     text.add_argument("--system", type=typed_text, metavar="TEXT", help="system prompt")
-    text.add_argument(
-        "--thinking",
-        action=argparse.BooleanOptionalAction,
-        help="reason before answering or do not (else the chat template decides)",
-    )
+    add_thinking(text, "reason before answering (unless one of both is given, the chat template decides)")
     text.add_argument("--raw", action="store_true", help="no chat template: continue the prompt as it is")
     text.add_argument(
         "--special", action="store_true", help="with --raw: control tokens spelled in the prompt count"

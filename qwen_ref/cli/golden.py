@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen_ref.chat import Message
-from qwen_ref.cli.options import MODEL_HELP, TILED_HELP, memory_of, shipped_model, to_json, typed_text
+from qwen_ref.cli.options import (
+    MODEL_HELP,
+    TILED_HELP,
+    add_thinking,
+    memory_of,
+    shipped_model,
+    to_json,
+    typed_text,
+)
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json
 from qwen_ref.media import parts
@@ -58,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{kind}", action="append", default=[], metavar="FILE", help="before the question; repeatable"
         )
     record.add_argument("--raw", action="store_true", help="send the prompt without a chat template")
-    record.add_argument("--thinking", action=argparse.BooleanOptionalAction, help="as for generate")
+    add_thinking(record, "as for generate")
     record.add_argument(
         "--generate", type=int, default=8, metavar="N", help="greedy tokens after the prompt (8)"
     )

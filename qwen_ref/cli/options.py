@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -21,6 +22,15 @@ THREADS_HELP = (
     "threads (unless given, as many as there are cores for this process, by taskset and the share of its "
     "container, or OMP_NUM_THREADS if that is less)"
 )
+
+
+def add_thinking(parser: argparse._ActionsContainer, explanation: str) -> None:
+    """--thinking, --no-thinking, not both; `thinking` is true, false or None."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--thinking", action="store_const", const=True, help=explanation)
+    either.add_argument(
+        "--no-thinking", dest="thinking", action="store_const", const=False, help="or answer directly"
+    )
 
 
 def typed_text(typed: str) -> str:

@@ -87,16 +87,16 @@ def open_all(
 
 
 def open_part(part: Part, config: VisionConfig, limits: Limits) -> Media:
-    """A picture or a clip, its own fields before the limits. Raises QwenRefError."""
+    """A picture or a clip, its own fields before the limits. Raises QwenRefError, with the part's place."""
     options = dict(part.options)
     timing = {name: options.pop(name) for name in ("frame_rate", "times") if name in options}
     try:
         limits = dataclasses.replace(limits, **options)
+        if part.kind == "image":
+            return open_image(part.source, config, limits)
+        return open_video(part.source, config, limits, **timing)
     except QwenRefError as error:
         raise QwenRefError(f"{part.where}: {error}") from None
-    if part.kind == "image":
-        return open_image(part.source, config, limits)
-    return open_video(part.source, config, limits, **timing)
 
 
 def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:

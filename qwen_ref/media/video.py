@@ -43,7 +43,7 @@ MIN_PIXELS, MAX_PIXELS = VIDEO_PIXELS
 FRAME_RATE = 24.0  # of a folder, a list or an array, where nobody says: transformers' assumption
 
 FORMATS = "mov,matroska,webm,gif,avi"  # FFmpeg's names; mov is mp4 too
-NO_FRAMES = {"PDF", "MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow names but does not read
+NO_FRAMES = {"PDF", "PALM", "MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow names but does not read
 
 # A title in the file may be in any encoding. PyAV takes it from version 19 on; before, it has to be told.
 ANY_TITLE: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
@@ -305,9 +305,16 @@ def _frames_in(folder: Path) -> list[Path]:
     """The pictures in a folder, in their order; of what else lies there the user is told."""
     Image.init()
     pictures = {suffix for suffix, kind in Image.registered_extensions().items() if kind not in NO_FRAMES}
-    entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=_natural_order)
-    frames = [entry for entry in entries if entry.suffix.lower() in pictures and entry.is_file()]
-    others = [entry.name for entry in entries if entry not in frames]
+    try:
+        entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=_natural_order)
+    except OSError as error:
+        raise QwenRefError(f"{folder}: cannot be read: {error.strerror}") from None
+    frames, others = list[Path](), list[str]()
+    for entry in entries:
+        if entry.suffix.lower() in pictures and entry.is_file():
+            frames.append(entry)
+        else:
+            others.append(entry.name)
     if frames and others:
         more = f" and {len(others) - 1} more" if others[1:] else ""
         logger.warning(f"{folder}: {others[0]}{more}: no picture that can be read, and left out")

@@ -361,6 +361,18 @@ def test_what_is_shown(tmp_path, capsys):
     assert capsys.readouterr().out == f"{path}: GGUF version 3, 0 keys, 0 tensors, 0.0 MiB of weights\n\n\n"
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "the following arguments are required: file"),
+        (["a", "--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_arguments_that_cannot_be_used(capsys, arguments, words):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"gguf_io: {words}; python -m gguf_io --help lists what there is\n"
+
+
 def test_ctrl_c_while_a_file_is_shown(monkeypatch):
     def interrupted(path):
         raise KeyboardInterrupt

@@ -158,6 +158,8 @@ def test_a_report_is_json_whatever_was_dumped(folder, capsys, value):
         ),
         ("generate --prompt x --frame-times 1 --video y --video z", "--frame-times: they are those of one"),
         ("generate --prompt x --greedy --top-k 0", "--top-k: --greedy takes the likeliest token"),
+        ("generate --prompt x --thinking --no-thinking", "argument --no-thinking: not allowed with argument"),
+        ("golden record --no-thinking --thinking", "argument --thinking: not allowed with argument"),
         ("generate --prompt x --special", "--special: it says how to read a --raw prompt"),
         ("generate --bogus", "unrecognized arguments: --bogus; "),
         ("golden check golden.safetensors golden.safetensors --allow int4", "allowed: 'int4' is not one of "),

@@ -504,6 +504,11 @@ def test_the_template_for_tools_is_taken_with_tools(chat, fixtures):
         "plain",
         "with tools",
     ]
+    for refused in "{{ raise_exception('no\nway') }}", "{{ 1 / 0 }}", "{% break %}", 5:
+        names["tokenizer.chat_template.tool_use"] = refused
+        with pytest.raises(QwenRefError, match=r"tokenizer.chat_template.tool_use: \w.*\w"):
+            file = Given(open_gguf(fixtures / "tiny.gguf"), **names)
+            ChatTemplate(file, chat._tokenizer).encode(user("hi"), tools)
 
 
 @pytest.mark.parametrize(
@@ -525,20 +530,25 @@ def test_whatever_a_template_raises_is_one_sentence(chat, fixtures, template, wo
 
 
 def test_results_stand_in_the_order_of_their_calls():
-    def results(*ids):
-        calls = [{"id": name, "function": {"name": name}} for name in "ab"]
-        return [*user("x"), {"role": "assistant", "tool_calls": calls}] + [
-            {"role": "tool", "content": "y"} | ({"tool_call_id": name} if name else {}) for name in ids
+    def results(calls, ids):  # "_": without one
+        made = [{"name": "f"} | ({"id": name} if name != "_" else {}) for name in calls]
+        return [*user("x"), {"role": "assistant", "tool_calls": made}] + [
+            {"role": "tool", "content": "y"} | ({"tool_call_id": name} if name != "_" else {}) for name in ids
         ]
 
-    for ids in "ab", ("a",), ("", ""):
-        assert len(check_messages(results(*ids))) == 2 + len(ids)
-    for ids, words in (
-        ("ba", "message 3: tool_call_id: 'b' comes too early"),
-        ("ac", "message 4: tool_call_id: 'c' is no"),
+    for calls, ids in ("ab", "ab"), ("ab", "a"), ("ab", "__"), ("ab", "_b"), ("_b", "_b"), ("__", "xy"):
+        assert len(check_messages(results(calls, ids) + results(calls, ids))) == 2 * (2 + len(ids))
+    for calls, ids, words in (
+        ("ab", "ba", "message 3: tool_call_id: 'b' is call 2, but this is result 1: they stand"),
+        ("ab", "b", "message 3: tool_call_id: 'b' is call 2"),
+        ("ab", "_a", "message 4: tool_call_id: 'a' is call 1, but this is result 2"),
+        ("a", "aa", "message 4: tool_call_id: 'a' is call 1, but this is result 2"),
+        ("ab", "ac", "message 4: tool_call_id: 'c' is no call before it"),
+        ("ab", "abc", "message 5: tool_call_id: 'c' is no call before it"),
+        ("a_", "ac", "message 4: tool_call_id: 'c' is no call before it"),
     ):
         with pytest.raises(QwenRefError, match=words):
-            check_messages(results(*ids))
+            check_messages(results(calls, ids))
     null = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "null"}]}
     call = check_messages([*user("x"), null, {"role": "tool", "content": "y"}])[1]["tool_calls"][0]
     assert call["function"]["arguments"] == {}

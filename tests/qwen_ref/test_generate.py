@@ -14,6 +14,7 @@ import pytest
 
 from qwen_ref import QwenRefError, load
 from qwen_ref.kernels.compile import THREADING_LAYER
+from qwen_ref.media.media import Limits
 from qwen_ref.model.text import TextModel
 from qwen_ref.prompt import Prompt
 from qwen_ref.sampling import Sampling
@@ -245,6 +246,11 @@ def test_requests_that_make_no_sense(fixtures, options, words):
         load(fixtures / "tiny.gguf", context=100).generate(**options)
 
 
+def test_limits_do_not_matter_where_there_is_no_picture(model):
+    for raw in True, False:
+        assert model.encode_prompt("x", raw=raw, limits=Limits()) == model.encode_prompt("x", raw=raw)
+
+
 def test_a_dtype_that_is_none(fixtures):
     with pytest.raises(QwenRefError, match="dtype: 'float32' is not numpy"):
         load(fixtures / "tiny.gguf", dtype="float32")
@@ -396,12 +402,14 @@ def test_runs_where_numba_cannot_be_imported(fixtures):
         (dict(tools=np.array([1, 2])), "tools: a ndarray is no list of tools"),
         (dict(max_tokens=True), "max_tokens: True is not a whole number"),
         (dict(progress=5), "progress: a int cannot be called"),
+        (dict(stop=np.zeros((9, 9))), "stop: .* is no text or list"),
         (dict(temperature=Fraction(1, 2)), "temperature: Fraction"),
     ],
 )
 def test_options_of_a_wrong_kind(fixtures, options, words):
-    with pytest.raises(QwenRefError, match=words):
+    with pytest.raises(QwenRefError, match=words) as error:
         load(fixtures / "tiny.gguf").generate("hi", **options)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +422,10 @@ def test_options_of_a_wrong_kind(fixtures, options, words):
         (dict(context=True), "context: True is not in 1 to"),
         (dict(context=5.0), "context: 5.0 is not in 1 to"),
         (dict(threads=True), "threads: True is not a whole number"),
+        (dict(memory_budget=np.zeros(2)), "memory_budget: array.* is not a whole number of bytes"),
+        (dict(dtype=np.zeros(2)), "dtype: array.* is not numpy.float32 or"),
+        (dict(dtype=np.dtype("float64"), backend="numba"), "dtype: dtype.'float64'. is not numpy.float32 or"),
+        (dict(backend=np.array(["numba"] * 2)), "backend: array.* is not one of numba, numpy"),
         (dict(memory_budget=-1), "memory_budget: -1 is not a whole number of bytes"),
         (dict(memory_budget="x"), "memory_budget: 'x' is not a whole number of bytes"),
     ],

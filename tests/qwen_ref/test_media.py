@@ -1,4 +1,5 @@
 import base64
+import errno
 import io
 import os
 import re
@@ -511,8 +512,15 @@ def test_videos_that_are_refused(source, options, words):
         list(read_video(source, **options).patches())
 
 
-def test_an_empty_folder(tmp_path):
+def test_an_empty_folder(tmp_path, monkeypatch):
     with pytest.raises(QwenRefError, match=f"^{tmp_path}: holds no images"):
+        read_video(tmp_path)
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(QwenRefError, match=f"^{tmp_path}: cannot be read: Permission denied"):
         read_video(tmp_path)
 
 
@@ -628,11 +636,24 @@ def test_the_number_of_the_message_and_of_the_part(opened):
     )
     with pytest.raises(QwenRefError, match=r"^message 2: part 2: video: "):
         opened(messages)
+    for part, words in (
+        ({"image": "http://a/b.png"}, "http://a/b.png: a picture is not fetched"),
+        ({"image": 5}, "a picture: a int is no path"),
+        ({"image": "/"}, "/: is a folder"),
+        ({"image": SHAPES, "max_image_tokens": 0}, "max_image_tokens: 0 is"),
+        ({"video": {"a": 1}}, "a video: a dict is no path"),
+        ({"video": NOISE, "times": [0.0]}, "the array: times: 1 for 12 frames"),
+    ):
+        messages[1]["content"][1] = part
+        with pytest.raises(QwenRefError, match=f"^message 2: part 2: {words}"):
+            opened(messages)
 
 
 @pytest.mark.parametrize("option, value", [("times", [0.0] * 12), ("frame_rate", 2)])
 def test_a_file_has_its_own_times(opened, mp4, option, value):
-    with pytest.raises(QwenRefError, match=f"^{mp4}: {option}: the file has times of its own"):
+    with pytest.raises(
+        QwenRefError, match=f"^message 1: part 1: {mp4}: {option}: the file has times of its own"
+    ):
         opened({"video": mp4, option: value})
 
 
@@ -763,5 +784,6 @@ def test_a_folder_gives_all_its_pictures_and_tells_what_it_leaves_out(tmp_path, 
     assert not caplog.text
     (tmp_path / "notes.txt").touch()
     (tmp_path / "7.heic").touch()
+    (tmp_path / "8.palm").touch()  # Pillow writes it only
     assert read_video(tmp_path, times=list(range(6))).clip.num_frames == 6
-    assert f"{tmp_path}: 7.heic and 1 more: no picture that can be read, and left out" in caplog.text
+    assert f"{tmp_path}: 7.heic and 2 more: no picture that can be read, and left out" in caplog.text
