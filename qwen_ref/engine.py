@@ -306,7 +306,7 @@ def open_media(
     if not isinstance(prompt, str) and (images or videos):
         raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
     messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
-    opened = media.open_all(messages, limits, vision)
+    opened = media.open_all(messages, limits, vision, numbered=messages is prompt)
     return parts.without_sources(messages) if opened or messages is prompt else prompt, opened
 
 

@@ -75,19 +75,22 @@ class Media:
 
 
 def open_all(
-    messages: Sequence[dict[str, Any]], limits: Limits | None, vision: Callable[[], VisionConfig]
+    messages: Sequence[dict[str, Any]],
+    limits: Limits | None,
+    vision: Callable[[], VisionConfig],
+    numbered: bool = True,
 ) -> list[Media]:
     """All pictures and clips of a conversation. `vision` is asked for the configuration if there are any.
 
-    Raises QwenRefError.
+    Raises QwenRefError, with the numbers of message and part if the user knows them (`numbered`).
     """
     if not isinstance(limits, Limits | None):
         raise QwenRefError(f"limits: a {type(limits).__name__} is no qwen_ref.media.media.Limits")
-    return [open_part(part, vision(), limits or Limits()) for part in read_parts(messages)]
+    return [open_part(part, vision(), limits or Limits(), numbered) for part in read_parts(messages)]
 
 
-def open_part(part: Part, config: VisionConfig, limits: Limits) -> Media:
-    """A picture or a clip, its own fields before the limits. Raises QwenRefError, with the part's place."""
+def open_part(part: Part, config: VisionConfig, limits: Limits, numbered: bool) -> Media:
+    """A picture or a clip, its own fields before the limits. Raises QwenRefError."""
     options = dict(part.options)
     timing = {name: options.pop(name) for name in ("frame_rate", "times") if name in options}
     try:
@@ -96,7 +99,8 @@ def open_part(part: Part, config: VisionConfig, limits: Limits) -> Media:
             return open_image(part.source, config, limits)
         return open_video(part.source, config, limits, **timing)
     except QwenRefError as error:
-        raise QwenRefError(f"{part.where}: {error}") from None
+        place = f"{part.where}: " if numbered or part.options else ""
+        raise QwenRefError(f"{place}{error}") from None
 
 
 def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
