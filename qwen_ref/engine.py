@@ -155,9 +155,6 @@ class Model:
             return
         import numba
 
-        from qwen_ref.kernels.compile import check_process
-
-        check_process()
         numba.set_num_threads(self._threads)
 
     def warm_up(self) -> None:

@@ -10,6 +10,7 @@ examples:
   python -m qwen_ref bench --model model.gguf
   python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
   python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
+  python -m qwen_ref bench --model model.gguf --busy 1    # how fast is it while another program computes?
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -44,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels or plain NumPy")
     parser.add_argument("--no-start", action="store_true", help="leave out cold start and peak memory")
     parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="beside N processes that keep a core busy each (0)"
+    )
+    parser.add_argument(
         "--profile",
         nargs="?",
         const="",
@@ -53,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or [])]):
-        raise QwenRefError("-r must be at least 1, and -p, -n and -d not negative")
+    if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or []), args.busy]):
+        raise QwenRefError("-r must be at least 1, and -p, -n, -d and --busy not negative")
     if args.profile and len(args.model or []) > 1:
         raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
     if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
@@ -63,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--profile {args.profile}: is a folder")
     results = []
     for path in args.model or [shipped_model()]:
-        results += measure_model(path, args)
+        with ExitStack() as others:
+            for _ in range(args.busy):
+                others.enter_context(children.started([sys.executable, "-S", "-c", "while True: pass"]))
+            results += measure_model(path, args)
     if args.output == "json":
         print(json.dumps(results, indent=1))
     else:
@@ -185,7 +193,4 @@ def print_environment() -> None:
 
     from qwen_ref.kernels import simd
 
-    print(
-        f"\n{numba.get_num_threads()} threads, threading layer {numba.config.THREADING_LAYER}, "
-        f"int8 dot product: {simd.DOT}"
-    )
+    print(f"\n{numba.get_num_threads()} threads, int8 dot product: {simd.DOT}")

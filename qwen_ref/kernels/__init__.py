@@ -1,7 +1,8 @@
 """The fast part: Numba kernels behind the signatures of qwen_ref/model/. Importing this compiles nothing yet.
 
 simd.py         SIMD values for Numba, and the int8 dot product of each processor
-compile.py      how kernels are compiled, cached and spread over threads
+compile.py      how kernels are compiled and cached
+threads.py      the threads that share a kernel's loops
 quantize.py     activations as 8-bit integers
 rows.py         one quantized row times one vector, for each type
 matvec.py       a matrix times one vector (decoding)
@@ -16,20 +17,19 @@ vision.py       the layers of the vision tower
 """
 
 from qwen_ref.config import Config
-from qwen_ref.kernels import deltanet, layers, vision
-from qwen_ref.kernels.compile import thread_safe
+from qwen_ref.kernels import deltanet, layers, threads, vision  # noqa: F401  (threads: at once)
 from qwen_ref.model.layers import Layers
 
 KERNELS = Layers(
     "numba",
-    thread_safe(layers.rms_norm),
-    thread_safe(layers.linear),
-    thread_safe(layers.attention),
-    thread_safe(layers.deltanet),
-    thread_safe(layers.mlp),
-    thread_safe(vision.layer_norm),
-    thread_safe(vision.vision_attention),
-    thread_safe(vision.gelu_mlp),
+    layers.rms_norm,
+    layers.linear,
+    layers.attention,
+    layers.deltanet,
+    layers.mlp,
+    vision.layer_norm,
+    vision.vision_attention,
+    vision.gelu_mlp,
     layers.new_state,
 )
 

@@ -1,18 +1,14 @@
-"""How kernels are compiled: by Numba when first called, kept on disk, spread over threads by OpenMP."""
+"""How kernels are compiled: by Numba when first called, kept on disk."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import hashlib
 import os
 import pickle
 import shutil
 import sys
-import threading
 import warnings
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -60,59 +56,13 @@ def _keep_newest(root: Path, count: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _threading_layer() -> str:
-    """OpenMP starts a parallel loop in 1 µs, Numba's own layer in 37 to 70, but it needs libgomp. Between
-    them is TBB, which has a wheel for x86-64.
-    """
-    try:
-        ctypes.CDLL("libgomp.so.1")
-        return "omp"
-    except OSError:
-        pass
-    try:  # the wheel puts it where no loader looks; Numba then finds it loaded
-        files = metadata.files("tbb") or []
-        ctypes.CDLL(str(next(file for file in files if file.name == "libtbb.so.12").locate()))
-        return "tbb"
-    except (metadata.PackageNotFoundError, StopIteration, OSError):
-        pass
-    if sys.platform == "linux":
-        tell("without libgomp.so.1 the kernels' threads start slowly: apt install libgomp1")
-    return "workqueue"
-
-
-def thread_safe(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba's own layer ends the process when two threads enter it: where it may be, they take turns."""
-    if THREADING_LAYER in ("omp", "tbb", "safe", "threadsafe"):
-        return function
-
-    @functools.wraps(function)
-    def in_turn(*args: Any) -> Any:
-        with _turn:
-            return function(*args)
-
-    return in_turn
-
-
-def check_process() -> None:
-    """To be called before kernels run, and before Numba's number of threads is set: both start OpenMP. Raises
-    QwenRefError in a process forked from one where it was started: without its threads, OpenMP would end it.
-    """
-    global _runs_in
-    if THREADING_LAYER == "omp" and _runs_in not in (None, os.getpid()):
-        raise QwenRefError(
-            "fork: this process was forked from one that had run kernels; start it with multiprocessing's "
-            "'spawn' or 'forkserver'"
-        )
-    _runs_in = os.getpid()
-
-
-_turn = threading.Lock()
-_runs_in: int | None = None  # the process that has OpenMP's threads
 CACHE_DIRECTORY = _cache_directory()
-# Without /dev/shm: it is a lock against a fork while its threads start, of which check_process tells enough.
+# Numba takes a lock while its threading layer starts, which is not one of its own here (threads.py).
 warnings.filterwarnings("ignore", "Could not obtain multiprocessing lock")
-THREADING_LAYER = os.environ.get("NUMBA_THREADING_LAYER", "").lower() or _threading_layer()
-numba.config.THREADING_LAYER = THREADING_LAYER
+# Sums may be reordered, but NaN and infinity stay.
+OPTIONS: dict[str, Any] = dict(
+    nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, boundscheck=False
+)
 announce: Callable[[], None] | None = None  # called, once, when a kernel is to be compiled
 
 
@@ -165,16 +115,10 @@ class KernelCache(FunctionCache):
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """@kernel(): numba.njit with what all kernels share. Sums may be reordered, but NaN and infinity stay."""
+    """@kernel(): numba.njit with what all kernels share."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(
-            nogil=True,
-            error_model="numpy",
-            fastmath={"contract", "reassoc", "nsz", "arcp"},
-            boundscheck=False,
-            **options,
-        )(function)
+        dispatcher = numba.njit(**OPTIONS, **options)(function)
         dispatcher._cache = KernelCache(function)
         return dispatcher
 

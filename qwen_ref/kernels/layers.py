@@ -16,7 +16,6 @@ from qwen_ref.config import Config
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
 from qwen_ref.kernels import deltanet as delta
-from qwen_ref.kernels.compile import check_process
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import linear as numpy_linear
 from qwen_ref.model.state import State
@@ -181,7 +180,6 @@ class DeltaNetState:
 
 
 def new_state(config: Config, dtype: type) -> State:
-    check_process()
     c = config
 
     def layer(i: int) -> KVCache | DeltaNetState:

@@ -14,7 +14,7 @@ binfmt=/proc/sys/fs/binfmt_misc
 [ -e $binfmt/qemu-aarch64 ] || cat /usr/lib/binfmt.d/qemu-aarch64.conf > $binfmt/register
 
 if [ ! -e "$ARM64/ready" ]; then
-	debootstrap --arch=arm64 --variant=minbase --include=python3,python3-venv,libgomp1 bookworm "$ARM64"
+	debootstrap --arch=arm64 --variant=minbase --include=python3,python3-venv bookworm "$ARM64"
 	"$PYTHON" tests/requirements.py --machine aarch64 test | grep -v -e '^ruff' -e '^mypy' > "$ARM64/wanted"
 	"$PYTHON" -m pip download --quiet --dest "$ARM64/wheels" --only-binary=:all: --python-version 3.11 \
 		--platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \

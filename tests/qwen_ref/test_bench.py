@@ -1,11 +1,15 @@
 """`bench`: its JSON, its picture, and files written whole or not at all."""
 
 import json
+import os
+import time
 import xml.etree.ElementTree as ET
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from qwen_ref.cli import main
+from qwen_ref.cli import bench, main
 
 ONCE = ["bench", "-p", "5", "-n", "5", "-r", "1", "--no-start", "--output", "json"]
 
@@ -28,3 +32,31 @@ def test_profile_is_a_table_and_a_picture(fixtures, tmp_path, capsys):
 def test_picture_that_cannot_be_written(fixtures, tmp_path, capsys, name):
     assert main([*ONCE, "-m", str(fixtures / "tiny.gguf"), "--profile", str(tmp_path / name)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_beside_busy_processes(fixtures, monkeypatch, capsys):
+    """They compute as long as is measured, and then are gone."""
+    started, pids = bench.children.started, []
+
+    @contextmanager
+    def watched(command):
+        with started(command) as process:
+            pids.append(process.pid)
+            yield process
+
+    def measure(path, args):
+        assert len(pids) == 2
+        while not all(process_time(pid) > 0.05 for pid in pids):
+            time.sleep(0.01)
+        return []
+
+    monkeypatch.setattr(bench.children, "started", watched)
+    monkeypatch.setattr(bench, "measure_model", measure)
+    assert main([*ONCE, "-m", str(fixtures / "tiny.gguf"), "--busy", "2"]) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert main([*ONCE, "--busy", "-1"]) == 2 and "--busy not negative" in capsys.readouterr().err
+
+
+def process_time(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")

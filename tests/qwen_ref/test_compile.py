@@ -1,9 +1,5 @@
 """Where compiled kernels are kept, and what is told where they cannot be."""
 
-import ctypes
-import errno
-from importlib import metadata
-
 import pytest
 
 from qwen_ref import QwenRefError
@@ -68,30 +64,3 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(compile.Path, "home", nobody)
     assert compile._cache_directory() is None and "there is no home folder, so kernels" in caplog.text
-
-
-@pytest.mark.parametrize("wheel", [True, False])
-def test_a_machine_without_libgomp(monkeypatch, caplog, wheel):
-    loaded = []
-
-    def load(name):
-        if "gomp" in name:
-            raise OSError(errno.ENOENT, "cannot open shared object file")
-        loaded.append(name)
-
-    class File:
-        name = "libtbb.so.12"
-
-        def locate(self):
-            return "/lib/libtbb.so.12"
-
-    def files(name):
-        if not wheel:
-            raise metadata.PackageNotFoundError(name)
-        return [File()]
-
-    monkeypatch.setattr(ctypes, "CDLL", load)
-    monkeypatch.setattr(metadata, "files", files)
-    assert compile._threading_layer() == ("tbb" if wheel else "workqueue")
-    assert loaded == (["/lib/libtbb.so.12"] if wheel else [])
-    assert ("apt install libgomp1" in caplog.text) is not wheel

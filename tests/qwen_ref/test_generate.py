@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
-from qwen_ref.kernels.compile import THREADING_LAYER
 from qwen_ref.media.media import Limits
 from qwen_ref.model.text import TextModel
 from qwen_ref.prompt import Prompt
@@ -299,18 +298,15 @@ list(model.generate("Hi", max_tokens=2))
 """
 
 
-def test_two_answers_at_once_without_openmp(fixtures):
-    """Numba's own layer would end the process where two threads of Python enter it."""
+def test_two_answers_at_once(fixtures):
     command = [sys.executable, "-c", ANSWERS_AT_ONCE, fixtures / "tiny.gguf"]
-    subprocess.run(command, check=True, env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}, timeout=150)
+    subprocess.run(command, check=True, timeout=150)
 
 
-@pytest.mark.skipif(THREADING_LAYER != "omp", reason="there is no OpenMP here")
 @pytest.mark.parametrize("threads", [0, 1])  # 0: the parent has answered; 1: it only has set a number
-def test_a_forked_process_is_told(fixtures, threads):
+def test_a_forked_process_answers_too(fixtures, threads):
     command = [sys.executable, "-c", ANSWER_IN_A_CHILD, fixtures / "tiny.gguf", str(threads)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=150)
-    assert done.returncode == 1 and "fork: this process was forked" in done.stderr.splitlines()[-1]
+    subprocess.run(command, check=True, timeout=150)
 
 
 def test_command_line_streams_and_reports(fixtures, tmp_path):

@@ -1,0 +1,154 @@
+"""The threads that share a kernel's loops."""
+
+import os
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+from numba import prange
+
+from qwen_ref.kernels import threads
+from qwen_ref.kernels.compile import kernel
+
+
+@kernel(parallel=True)
+def count_up(counts, rounds):
+    for i in prange(counts.shape[0]):
+        for _ in range(rounds):
+            counts[i] += 1
+
+
+@numba.njit(parallel=True)
+def sum_of(x):
+    total = 0.0
+    for i in prange(x.shape[0]):
+        total += x[i]
+    return total
+
+
+@numba.njit(parallel=True)
+def twice_nested(x):
+    for i in prange(x.shape[0]):
+        count_up(x[i], 1)
+
+
+def word(at):
+    return threads._words[at // 8]
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def number(request, monkeypatch):
+    """So many threads, also more than there are cores, and later as before."""
+    monkeypatch.setattr(numba.np.ufunc.parallel, "snt_check", lambda n: None)
+    before = numba.get_num_threads()
+    numba.set_num_threads(request.param)
+    yield request.param
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("crowded", [0, 1])
+@pytest.mark.parametrize("size", [0, 1, 2, 5, 64, 1001])
+def test_each_iteration_is_done_once(number, size, crowded):
+    threads._words[threads.CROWDED // 8] = crowded
+    for _ in range(50):
+        counts = np.zeros(size, np.int64)
+        count_up(counts, 3)
+        assert np.array_equal(counts, np.full(size, 3))
+    assert size < 2 or word(threads.STARTED) >= number - 1
+    assert word(threads.INSIDE) == word(threads.IN_USE) == word(threads.OPEN) == 0
+
+
+def test_sums_and_loops_within_loops(number):
+    """Numba keeps a part of a sum for each thread, by its number; a loop in a loop is its thread's alone."""
+    x = np.random.default_rng(0).standard_normal(10_001)
+    assert sum_of(x) == pytest.approx(x.sum(), abs=1e-9)
+    counts = np.zeros((23, 41), np.int64)
+    twice_nested(counts)
+    assert (counts == 1).all()
+
+
+def test_callers_at_once():
+    def many(_):
+        counts = np.zeros(64, np.int64)
+        for _ in range(200):
+            count_up(counts, 1)
+        return counts
+
+    with ThreadPoolExecutor(4) as pool:
+        assert (np.array(list(pool.map(many, range(8)))) == 200).all()
+
+
+def test_nobody_waits_for_a_thread_that_does_not_come(number):
+    started = word(threads.STARTED)
+    threads._words[threads.STARTED // 8] = max(started, number) + 1  # of which some are not there
+    try:
+        numba.set_num_threads(max(started, number) + 2)
+        counts = np.zeros(100, np.int64)
+        count_up(counts, 1)
+        assert (counts == 1).all()
+    finally:
+        threads._words[threads.STARTED // 8] = started
+
+
+def test_threads_without_work_sleep_and_are_woken(number):
+    for _ in range(3):
+        counts = np.zeros(64, np.int64)
+        count_up(counts, 1)
+        assert (counts == 1).all()
+        end = time.monotonic() + 30
+        while word(threads.ASLEEP) < word(threads.STARTED):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+    used = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - used < 0.05
+
+
+def test_a_crowd_is_seen_and_forgotten():
+    def check(ago, taken_away, crowd_ago):
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        count = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        threads._words[threads.CHECK_TIME // 8] = now - ago
+        threads._words[threads.CHECK_COUNT // 8] = count - taken_away
+        threads._words[threads.CROWD_TIME // 8] = now - crowd_ago
+        threads.check_machine()
+        return word(threads.CROWDED)
+
+    second = 1_000_000_000
+    threads._words[threads.CROWDED // 8] = 0
+    assert check(second, threads.TAKEN_AWAY // 2, second) == 0
+    assert check(threads.CHECKED // 2, 10_000, second) == 0  # too early to look
+    assert check(second, 2 * threads.TAKEN_AWAY, second) == 1
+    assert check(second, threads.TAKEN_AWAY // 2, threads.CROWDED_FOR // 2) == 1
+    assert check(second, threads.TAKEN_AWAY // 2, 2 * threads.CROWDED_FOR) == 0
+
+
+def test_loops_are_cut_finer_in_a_crowd():
+    starts, ends = np.zeros(2, np.int64), np.array([9, 99])  # the last one counts
+    sched_size = numba.njit(threads.get_sched_size)
+
+    def pieces(number, dimensions, crowded):
+        threads._words[threads.CROWDED // 8] = crowded
+        return sched_size(number, dimensions, starts.ctypes.data, ends.ctypes.data)
+
+    assert [pieces(2, 2, 0), pieces(2, 2, 1), pieces(1, 2, 1)] == [4, 16, 1]
+    assert [pieces(3, 1, 0), pieces(2, 1, 1)] == [6, 10]  # not more than there are iterations
+    threads._words[threads.CROWDED // 8] = 0
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    count_up(np.zeros(64, np.int64), 1)
+    if child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        return
+    try:
+        none = word(threads.STARTED)
+        numba.set_num_threads(2)
+        counts = np.zeros(64, np.int64)
+        count_up(counts, 1)
+        right = none == 0 and word(threads.STARTED) == 1 and (counts == 1).all()
+    finally:
+        os._exit(7 if right else 1)
