@@ -50,5 +50,5 @@ for cpu in ${*:-cortex-a76 cortex-a72}; do
 	on "$cpu" "python $generate" | "$PYTHON" -c "$tokens" | diff "$ARM64/tokens" -
 	echo "the same tokens as on this machine"
 	on "$cpu" "PYTHONPATH=. python tests/arm64/exact.py"
-	on "$cpu" "python -m pytest tests/qwen_ref/test_kernels.py tests/gguf_io"
+	on "$cpu" "python -m pytest tests/qwen_ref/test_threads.py tests/qwen_ref/test_kernels.py tests/gguf_io"
 done
