@@ -39,10 +39,14 @@ def word(at):
     return threads._words[at // 8]
 
 
-@pytest.fixture(params=[1, 2, 3, 7])
-def number(request, monkeypatch):
-    """So many threads, also more than there are cores, and later as before."""
+@pytest.fixture(autouse=True)
+def more_threads_than_cores(monkeypatch):
     monkeypatch.setattr(numba.np.ufunc.parallel, "snt_check", lambda n: None)
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def number(request):
+    """So many threads, and later as before."""
     before = numba.get_num_threads()
     numba.set_num_threads(request.param)
     yield request.param
@@ -145,6 +149,7 @@ def test_a_forked_process_has_threads_of_its_own():
     if child := os.fork():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         return
+    right = False
     try:
         none = word(threads.STARTED)
         numba.set_num_threads(2)
