@@ -18,20 +18,26 @@ vision.py       the layers of the vision tower
 from qwen_ref.config import Config
 from qwen_ref.kernels import deltanet, layers, vision
 from qwen_ref.kernels.compile import thread_safe
-from qwen_ref.model.layers import Layers
+from qwen_ref.model.layers import Layers, replaced
 
-KERNELS = Layers(
-    "numba",
-    thread_safe(layers.rms_norm),
-    thread_safe(layers.linear),
-    thread_safe(layers.attention),
-    thread_safe(layers.deltanet),
-    thread_safe(layers.mlp),
-    thread_safe(vision.layer_norm),
-    thread_safe(vision.vision_attention),
-    thread_safe(vision.gelu_mlp),
-    layers.new_state,
-)
+
+class Kernels:
+    name = "numba"
+    new_state = staticmethod(layers.new_state)
+    rms_norm = staticmethod(layers.rms_norm)
+    attention = staticmethod(layers.attention)
+    deltanet = staticmethod(layers.deltanet)
+    mlp = staticmethod(layers.mlp)
+    lm_head = staticmethod(layers.linear)
+    layer_norm = staticmethod(vision.layer_norm)
+    vision_attention = staticmethod(vision.vision_attention)
+    vision_mlp = staticmethod(vision.vision_mlp)
+    merger = staticmethod(vision.merger)
+
+
+_kernels: Layers = Kernels()
+_called = "rms_norm attention deltanet mlp lm_head layer_norm vision_attention vision_mlp merger".split()
+KERNELS = replaced(_kernels, **{name: thread_safe(getattr(_kernels, name)) for name in _called})
 
 
 def supports(config: Config) -> bool:

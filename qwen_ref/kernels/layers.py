@@ -13,14 +13,17 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qwen_ref.config import Config
+from qwen_ref.errors import tell
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
 from qwen_ref.kernels import deltanet as delta
 from qwen_ref.kernels.compile import check_process
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
-from qwen_ref.model import linear as numpy_linear
+from qwen_ref.model import matrix as numpy_matrix
+from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import State
-from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, Matrix, MlpWeights
+from qwen_ref.model.trace import watched
+from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights
 
 FEW = 4  # up to so many tokens the matrix-vector product is faster than unpacking tiles
 
@@ -74,7 +77,7 @@ def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None)
     """The same for weights stored as floats, x [T, K], bias [N]; those of rare types go through NumPy."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
     if kind not in FLOAT or columns % 16 or weight.scale != 1:
-        return numpy_linear.linear(x, weight) + (0 if bias is None else bias)
+        return numpy_matrix.linear(x, weight) + (0 if bias is None else bias)
     by_vector, by_matrix = FLOAT[kind]
     if tokens > FEW:
         T, R = matmul_float.TOKENS, matmul_float.ROWS
@@ -129,7 +132,14 @@ def lacks_kernel(weight: Matrix) -> bool:
     return bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
 
 
+def shows_nothing(layer: str) -> None:
+    """Tells whoever watches that there are no taps in here."""
+    if watched():
+        tell(f"watching: {layer}: the kernels show nothing of what is inside it; backend='numpy' shows all")
+
+
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
+    shows_nothing("mlp")
     if len(x) == 1 and (matrices := typed(w)):
         return decode.mlp(x, *matrices)
     given = quantize(x)
@@ -199,6 +209,7 @@ def new_state(config: Config, dtype: type) -> State:
 def attention(
     x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
 ) -> np.ndarray:
+    shows_nothing("self_attn")
     start = cache.reserve(len(x))
     if len(x) == 1 and (matrices := typed(w)):
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
@@ -228,6 +239,7 @@ def attention(
 
 
 def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
+    shows_nothing("linear_attn")
     if len(x) == 1 and (matrices := typed(w)):
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
         rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.recurrent
