@@ -151,7 +151,7 @@ class Model:
 
     def enter_thread(self) -> None:
         """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
-        if self._threads is None or self.text.layers is NUMPY:
+        if self._threads is None or self.text.layers.name == "numpy":
             return
         import numba
 
@@ -159,7 +159,7 @@ class Model:
 
     def warm_up(self) -> None:
         """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
-        if self.text.layers is NUMPY:
+        if self.text.layers.name == "numpy":
             return
         import numba
 
@@ -167,8 +167,8 @@ class Model:
         threads = numba.get_num_threads()
         numba.set_num_threads(1)
         state = self.text.new_state()
-        self.text.logits(self.text.hidden([0], state))  # the way of a generated token
-        self.text.hidden([0] * 8, state)  # the way of a prompt
+        self.text.logits(self.text.forward([0], state))  # the way of a generated token
+        self.text.forward([0] * 8, state)  # the way of a prompt
         numba.set_num_threads(threads)
 
     def seconds_until_answer(self, prompt: Prompt) -> float:
@@ -182,7 +182,7 @@ class Model:
 
         tokens = min(64, len(prompt.token_ids))
         state = self.text.new_state()
-        reading = seconds(lambda: self.text.hidden([0] * tokens, state)) / tokens * len(prompt.token_ids)
+        reading = seconds(lambda: self.text.forward([0] * tokens, state)) / tokens * len(prompt.token_ids)
         if not prompt.media:
             return reading
         c, grid = self.vision.config, (1, 16, 16)
@@ -406,7 +406,7 @@ class Generation(Iterator[str]):
             x = network.embed(self.prompt_ids[start:stop])  # [T, hidden]
             here = (start <= places) & (places < stop)
             x[places[here] - start] = visible[here]
-            hidden = network.hidden_of(x, state, positions[:, start:stop])
+            hidden = network.forward(x, state, positions[:, start:stop])
         self._progress("reading the prompt", total, total)
         del visible
         tokens = np.concatenate([self.prompt_ids, np.empty(self._limit, int)])
@@ -419,7 +419,7 @@ class Generation(Iterator[str]):
                 return
             yield token_id
             if n + 1 < len(tokens):
-                hidden = network.hidden([token_id], state)
+                hidden = network.forward([token_id], state)
         thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
         self.finish_reason = "length_in_thought" if thinking else "length"
 

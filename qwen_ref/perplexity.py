@@ -65,7 +65,7 @@ def predictions(model: TextModel, ids: np.ndarray) -> Iterator[np.ndarray]:
     """
     state, places = model.new_state(), scored(len(ids))
     blocks = [ids[i : i + PREFILL_BLOCK].tolist() for i in range(0, len(ids), PREFILL_BLOCK)]
-    hidden = np.concatenate([model.hidden(block, state) for block in blocks])  # [context, hidden]
+    hidden = np.concatenate([model.forward(block, state) for block in blocks])  # [context, hidden]
     for start in places[::BLOCK]:
         logits = model.logits(hidden[start : min(start + BLOCK, places.stop)])  # [T, hidden] -> [T, vocab]
         if not np.isfinite(logits).all():

@@ -15,13 +15,15 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from qwen_ref.model.layers import replaced
+from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.weights import AttentionWeights, Matrix
+from qwen_ref.model.weights import AttentionWeights
 
 READ_BYTES = 1 << 28
 BAR = 30
-ORDER = ("linear", "mlp", "deltanet", "attention", "rms_norm", "the rest", "total")
-LABELS = {"linear": "output matrix", "rms_norm": "norms", "total": "a token"}
+ORDER = ("lm_head", "mlp", "deltanet", "attention", "rms_norm", "the rest", "total")
+LABELS = {"lm_head": "output matrix", "rms_norm": "norms", "total": "a token"}
 
 
 def read_bandwidth() -> float:
@@ -47,7 +49,7 @@ def part_bytes(network: TextModel) -> dict[str, int]:
         return sum(m.tensor.nbytes for m in values if isinstance(m, Matrix))
 
     state = 4 * config.linear_key_head_dim * config.value_dim
-    parts = {"attention": 0, "deltanet": 0, "mlp": 0, "linear": weights.output.tensor.nbytes}
+    parts = {"attention": 0, "deltanet": 0, "mlp": 0, "lm_head": weights.output.tensor.nbytes}
     for layer in weights.layers:
         parts["mlp"] += matrices(layer.mlp)
         if isinstance(layer.mixer, AttentionWeights):
@@ -71,15 +73,14 @@ def profile_decode(network: TextModel, token_ids: Sequence[int]) -> dict[str, An
         return call
 
     plain = network.layers
-    names = ("rms_norm", "attention", "deltanet", "mlp", "linear")
-    timers: dict[str, Any] = {name: timed(name, getattr(plain, name)) for name in names}
+    names = ("rms_norm", "attention", "deltanet", "mlp", "lm_head")
     state, rows = network.new_state(), []
-    network.layers = dataclasses.replace(plain, **timers)
+    network.layers = replaced(plain, **{name: timed(name, getattr(plain, name)) for name in names})
     try:
         for token_id in token_ids:
             spent.clear()
             started = time.perf_counter()
-            network.logits(network.hidden([token_id], state))
+            network.logits(network.forward([token_id], state))
             rows.append(spent | {"total": time.perf_counter() - started})
     finally:
         network.layers = plain

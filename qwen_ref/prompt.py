@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from qwen_ref.chat import ChatTemplate
 from qwen_ref.config import read_config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.messages import Message
-from qwen_ref.model.rope import mrope_positions
 from qwen_ref.tokenizer import Tokenizer, check_unicode
 
 if TYPE_CHECKING:
@@ -26,13 +25,32 @@ COMPOSED = 4  # characters that the tokenizer's normal form (NFC) may make one, 
 START, END = "<|vision_start|>", "<|vision_end|>"
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Tokens of one image, or of one time step of a video: `rows` x `columns` of them from `start` on."""
 
     start: int
     rows: int
     columns: int
+
+
+def mrope_positions(length: int, spans: Sequence[Span]) -> np.ndarray:
+    """Positions [3, length] of tokens among which pictures stand, for M-RoPE (qwen_ref/model/rope.py).
+
+    Text counts on in all three coordinates. The tokens of a picture share one time and have their own row and
+    column, counted from there; the text after it goes on behind the longer side. A video is one span for each
+    time step. transformers' `Qwen3_5Model.get_rope_index`.
+    """
+    positions = np.empty((3, length), int)
+    at = position = 0
+    for start, rows, columns in spans:
+        positions[:, at:start] = np.arange(position, position + start - at)
+        position += start - at
+        at = start + rows * columns
+        row, column = np.indices((rows, columns)).reshape(2, -1)  # [rows * columns] each
+        positions[:, start:at] = position + np.stack([np.zeros_like(row), row, column])
+        position += max(rows, columns)
+    positions[:, at:] = np.arange(position, position + length - at)
+    return positions
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class Prompt:
     @property
     def positions(self) -> np.ndarray:
         """[3, T]: time, row and column of each token."""
-        return mrope_positions(len(self.token_ids), [(s.start, s.rows, s.columns) for s in self.spans])
+        return mrope_positions(len(self.token_ids), self.spans)
 
     @property
     def places(self) -> np.ndarray:

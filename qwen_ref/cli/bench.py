@@ -94,12 +94,12 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
     def prefill(state: Any, count: int) -> None:
         for start in range(0, count, PREFILL_BLOCK):
-            hidden = network.hidden(token_ids[start : min(start + PREFILL_BLOCK, count)], state)
+            hidden = network.forward(token_ids[start : min(start + PREFILL_BLOCK, count)], state)
         network.logits(hidden[-1:])
 
     def decode(state: Any, count: int) -> None:
         for i in range(count):
-            network.logits(network.hidden([token_ids[i]], state))
+            network.logits(network.forward([token_ids[i]], state))
 
     results = []
     for depth in args.d or [0]:

@@ -20,18 +20,23 @@ from qwen_ref.config import Config
 from qwen_ref.kernels import deltanet, layers, threads, vision  # noqa: F401  (threads: at once)
 from qwen_ref.model.layers import Layers
 
-KERNELS = Layers(
-    "numba",
-    layers.rms_norm,
-    layers.linear,
-    layers.attention,
-    layers.deltanet,
-    layers.mlp,
-    vision.layer_norm,
-    vision.vision_attention,
-    vision.gelu_mlp,
-    layers.new_state,
-)
+
+class Kernels:
+    name = "numba"
+    new_state = staticmethod(layers.new_state)
+    rms_norm = staticmethod(layers.rms_norm)
+    attention = staticmethod(layers.attention)
+    deltanet = staticmethod(layers.deltanet)
+    mlp = staticmethod(layers.mlp)
+    lm_head = staticmethod(layers.linear)
+    patch_embed = staticmethod(vision.patch_embed)
+    layer_norm = staticmethod(vision.layer_norm)
+    vision_attention = staticmethod(vision.vision_attention)
+    vision_mlp = staticmethod(vision.vision_mlp)
+    merger = staticmethod(vision.merger)
+
+
+KERNELS: Layers = Kernels()
 
 
 def supports(config: Config) -> bool:

@@ -6,6 +6,7 @@ that vectors do not divide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,13 +14,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qwen_ref.config import Config
+from qwen_ref.errors import tell
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
 from qwen_ref.kernels import deltanet as delta
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
-from qwen_ref.model import linear as numpy_linear
+from qwen_ref.model import matrix as numpy_matrix
+from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import State
-from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, Matrix, MlpWeights
+from qwen_ref.model.trace import watched
+from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights
 
 FEW = 4  # up to so many tokens the matrix-vector product is faster than unpacking tiles
 
@@ -73,21 +77,28 @@ def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None)
     """The same for weights stored as floats, x [T, K], bias [N]; those of rare types go through NumPy."""
     kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
     if kind not in FLOAT or columns % 16 or weight.scale != 1:
-        return numpy_linear.linear(x, weight) + (0 if bias is None else bias)
+        return numpy_matrix.linear(x, weight) + (0 if bias is None else bias)
     by_vector, by_matrix = FLOAT[kind]
     if tokens > FEW:
-        T, R = matmul_float.TOKENS, matmul_float.ROWS
-        packs = np.empty((-(-tokens // T), columns * T), np.float32)
-        matmul_float.pack_rows(x, packs)
-        y = np.empty((len(packs) * T, -(-rows // R) * R), np.float32)
-        added = np.zeros(y.shape[1], np.float32)
-        added[:rows] = 0 if bias is None else bias
-        by_matrix(weight.data, added, packs, y)
-        return y[:tokens, :rows]
+        return product_of_many(
+            x, weight.data, by_matrix, np.zeros(rows, np.float32) if bias is None else bias
+        )
     y = np.empty((tokens, rows), np.float32)
     for t in range(tokens):
         by_vector(weight.data, x[t : t + 1], y[t : t + 1])
     return y if bias is None else y + bias
+
+
+def product_of_many(
+    x: np.ndarray, rows: np.ndarray, by_matrix: Callable[..., None], bias: np.ndarray
+) -> np.ndarray:
+    """x [T, K], rows uint8 [N, row bytes], bias [N] -> [T, N], of floats whose type `by_matrix` reads."""
+    T, R = matmul_float.TOKENS, matmul_float.ROWS
+    packs = np.empty((-(-len(x) // T), x.shape[1] * T), np.float32)
+    matmul_float.pack_rows(x, packs)
+    y = np.empty((len(packs) * T, -(-len(rows) // R) * R), np.float32)
+    by_matrix(rows, np.pad(bias, (0, y.shape[1] - len(rows))), packs, y)
+    return y[: len(x), : len(rows)]
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
@@ -128,7 +139,14 @@ def lacks_kernel(weight: Matrix) -> bool:
     return bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
 
 
+def shows_nothing(layer: str) -> None:
+    """Tells whoever watches that there are no taps in here."""
+    if watched():
+        tell(f"watching: {layer}: the kernels show nothing of what is inside it; backend='numpy' shows all")
+
+
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
+    shows_nothing("mlp")
     if len(x) == 1 and (matrices := typed(w)):
         return decode.mlp(x, *matrices)
     given = quantize(x)
@@ -197,6 +215,7 @@ def new_state(config: Config, dtype: type) -> State:
 def attention(
     x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
 ) -> np.ndarray:
+    shows_nothing("self_attn")
     start = cache.reserve(len(x))
     if len(x) == 1 and (matrices := typed(w)):
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
@@ -226,6 +245,7 @@ def attention(
 
 
 def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
+    shows_nothing("linear_attn")
     if len(x) == 1 and (matrices := typed(w)):
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
         rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.recurrent

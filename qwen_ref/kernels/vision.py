@@ -12,8 +12,8 @@ from numba import prange
 
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.elementwise import sigmoid
-from qwen_ref.kernels.layers import float_product
-from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_product
+from qwen_ref.kernels.layers import float_product, product_of_many, shows_nothing
+from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_product, matmul_f32
 from qwen_ref.kernels.simd import add, div, exp, fma, load_f32x16, maximum, mul, splat, store, sub, sum_lanes
 from qwen_ref.model import norm as numpy_norm
 from qwen_ref.model import vision_block as numpy_block
@@ -124,6 +124,13 @@ def attend_all(queries, keys, values, out):
                 out[first + r, h * size + i] = mixed[i, r]
 
 
+def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    rows = weight.reshape(len(weight), -1)  # [hidden, 3, 2, 16, 16] -> [hidden, 3*2*16*16]
+    if rows.shape[1] % 16:
+        return numpy_block.patch_embed(patches, weight, bias)
+    return product_of_many(patches, rows.view(np.uint8), matmul_f32, bias)
+
+
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     if x.shape[1] % 16:
         return numpy_norm.layer_norm(x, weight, bias, eps)
@@ -138,6 +145,7 @@ def vision_attention(
     size, patches = x.shape[1] // num_heads, len(cos)
     if size % TOKENS:
         return numpy_block.vision_attention(x, w, cos, sin, num_heads)
+    shows_nothing("the vision tower")
     qkv = float_product(x, w.qkv, w.qkv_bias)  # [t*h*w, 3*H*D]
     padded = -(-patches // ROWS) * ROWS
     queries = np.zeros((num_heads, padded // ROWS, size * ROWS), np.float32)
@@ -150,9 +158,17 @@ def vision_attention(
     return float_product(out, w.out, w.out_bias)
 
 
-def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, exact: bool) -> np.ndarray:
+def vision_mlp(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
     inner = float_product(x, w.up, w.up_bias)
     if inner.shape[1] % 16:
-        return numpy_block.gelu_mlp(x, w, exact)
-    (gelu_many if exact else gelu_tanh_many)(inner)
+        return numpy_block.vision_mlp(x, w)
+    gelu_tanh_many(inner)
+    return float_product(inner, w.down, w.down_bias)
+
+
+def merger(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
+    inner = float_product(x, w.up, w.up_bias)
+    if inner.shape[1] % 16:
+        return numpy_block.merger(x, w)
+    gelu_many(inner)
     return float_product(inner, w.down, w.down_bias)

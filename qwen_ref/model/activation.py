@@ -1,6 +1,5 @@
-"""Elementwise functions. Any shape, any float dtype; the dtype is kept."""
-
-from __future__ import annotations
+"""Elementwise functions, and softmax. Any shape, any float dtype. NumPy 2 keeps it beside Python's numbers,
+but not beside its own (numpy.sqrt(2) is a float64): so roots of numbers are math.sqrt's."""
 
 import math
 
@@ -19,7 +18,7 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 def softplus(x: np.ndarray) -> np.ndarray:
     """log(1 + exp(x)), without overflow."""
-    return np.logaddexp(x.dtype.type(0), x)
+    return np.logaddexp(0, x)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -30,8 +29,8 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
     """x * Phi(x), the normal distribution's function approximated with tanh (https://arxiv.org/abs/1606.08415)."""
-    inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x**3)
-    return x.dtype.type(0.5) * x * (1 + np.tanh(inner))
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1 + np.tanh(inner))
 
 
 _erf = np.frompyfunc(math.erf, 1, 1)  # NumPy has none
@@ -40,4 +39,4 @@ _erf = np.frompyfunc(math.erf, 1, 1)  # NumPy has none
 def gelu(x: np.ndarray) -> np.ndarray:
     """x * Phi(x), exactly."""
     phi = _erf(x.astype(np.float64) / np.sqrt(2)).astype(x.dtype)
-    return x.dtype.type(0.5) * x * (1 + phi)
+    return 0.5 * x * (1 + phi)

@@ -3,17 +3,17 @@
 transformers' `Qwen3_5Attention`.
 """
 
-from __future__ import annotations
+import math
 
 import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.model.activation import sigmoid, softmax
-from qwen_ref.model.linear import linear
+from qwen_ref.model.matrix import linear
 from qwen_ref.model.norm import rms_norm
 from qwen_ref.model.rope import apply_rope
 from qwen_ref.model.state import KVCache
-from qwen_ref.model.trace import tap
+from qwen_ref.model.trace import part, tap
 from qwen_ref.model.weights import AttentionWeights
 
 
@@ -27,16 +27,15 @@ def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     past = np.arange(S) <= np.arange(S - T, S)[:, None]  # [T, S]: may t see s?
     out = np.empty_like(q)
     for kv_head in range(H_kv):  # one at a time: [G, T, S] scores are the largest array of the model
-        group = slice(kv_head * H // H_kv, (kv_head + 1) * H // H_kv)
+        group = slice(kv_head * H // H_kv, (kv_head + 1) * H // H_kv)  # its G query heads
         queries = q[:, group].transpose(1, 0, 2)  # [T, G, D] -> [G, T, D]
-        scores = queries @ k[:, kv_head].T / q.dtype.type(np.sqrt(D))  # [G, T, D] @ [D, S] -> [G, T, S]
-        scores = np.where(past, scores, -np.inf)
-        weights = tap(f"weights.{kv_head}", softmax(scores))  # [G, T, S]
-        mixed = weights @ v[:, kv_head]  # [G, T, S] @ [S, D] -> [G, T, D]
-        out[:, group] = mixed.transpose(1, 0, 2)
+        scores = queries @ k[:, kv_head].T / math.sqrt(D)  # [G, T, D] @ [D, S] -> [G, T, S]
+        attn_weights = tap(f"weights.{kv_head}", softmax(np.where(past, scores, -np.inf)))  # [G, T, S]
+        out[:, group] = (attn_weights @ v[:, kv_head]).transpose(1, 0, 2)  # [G, T, S] @ [S, D] -> [T, G, D]
     return out
 
 
+@part("self_attn")
 def attention(
     x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
 ) -> np.ndarray:

@@ -1,17 +1,15 @@
 """The short causal convolution in front of DeltaNet: each channel sees its own last few inputs."""
 
-from __future__ import annotations
-
 import numpy as np
 
 
 def causal_conv(x: np.ndarray, weight: np.ndarray, past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x [T, C], weight [k, C], past [k-1, C] -> y [T, C], the new past [k-1, C].
+    """x [T, channels], weight [kernel, channels], past [kernel-1, channels] -> y like x, the new past.
 
-    y[t] = sum over j of weight[j] * input[t - (k-1) + j], where `past` comes before x. Depthwise, no bias;
-    torch's `conv1d` with groups = C.
+    y[t] = sum over j of weight[j] * input[t - (kernel-1) + j], where `past` comes before x. Depthwise, no
+    bias; torch's `conv1d` with groups = channels.
     """
-    T, k = len(x), len(weight)
-    window = np.concatenate([past, x])  # [k-1 + T, C]
-    y = sum(window[j : j + T] * weight[j] for j in range(k))
+    T, kernel = len(x), len(weight)
+    window = np.concatenate([past, x])  # [kernel-1 + T, channels]
+    y = sum(window[j : j + T] * weight[j] for j in range(kernel))
     return y, window[T:].copy()

@@ -1,50 +1,72 @@
-"""The set of functions that a model computes with, so that kernels can take the place of the NumPy ones.
+"""The functions that a model computes with, so that kernels, or one's own, can take the place of NumPy's.
 
 The engine chooses between `NUMPY` here and `KERNELS` in qwen_ref/kernels; nobody else knows of both.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import copy
+from typing import Any, Protocol
 
 import numpy as np
 
-from qwen_ref.model.attention import attention
-from qwen_ref.model.deltanet import deltanet
-from qwen_ref.model.linear import linear
-from qwen_ref.model.mlp import mlp
-from qwen_ref.model.norm import layer_norm, rms_norm
-from qwen_ref.model.state import State, new_state
-from qwen_ref.model.vision_block import gelu_mlp, vision_attention
+from qwen_ref.config import Config
+from qwen_ref.errors import QwenRefError
+from qwen_ref.model import attention, deltanet, matrix, mlp, norm, state, vision_block, weights
+
+Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Functions with the signatures of those of the same name in this package."""
+class Layers(Protocol):
+    """mypy holds NumPy's functions and the kernels against these signatures; shapes stand where NumPy's do.
+
+    `cache` and `state` are of the same set's `new_state`.
+    """
 
     name: str
-    rms_norm: Callable[..., np.ndarray]
-    linear: Callable[..., np.ndarray]
-    attention: Callable[..., np.ndarray]
-    deltanet: Callable[..., np.ndarray]
-    mlp: Callable[..., np.ndarray]
-    layer_norm: Callable[..., np.ndarray]
-    vision_attention: Callable[..., np.ndarray]
-    gelu_mlp: Callable[..., np.ndarray]
-    new_state: Callable[[Any, type], State]
+
+    def new_state(self, config: Config, dtype: type) -> state.State: ...
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...
+    def attention(
+        self, x: Array, w: weights.AttentionWeights, cache: Any, cos: Array, sin: Array, config: Config
+    ) -> Array: ...
+    def deltanet(self, x: Array, w: weights.DeltaNetWeights, state: Any, config: Config) -> Array: ...
+    def mlp(self, x: Array, w: weights.MlpWeights) -> Array: ...
+    def lm_head(self, x: Array, weight: matrix.Matrix) -> Array: ...
+    def patch_embed(self, patches: Array, weight: Array, bias: Array) -> Array: ...
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array: ...
+    def vision_attention(
+        self, x: Array, w: weights.VisionAttentionWeights, cos: Array, sin: Array, num_heads: int
+    ) -> Array: ...
+    def vision_mlp(self, x: Array, w: weights.GeluMlpWeights) -> Array: ...
+    def merger(self, x: Array, w: weights.GeluMlpWeights) -> Array: ...
 
 
-NUMPY = Layers(
-    "numpy",
-    rms_norm,
-    linear,
-    attention,
-    deltanet,
-    mlp,
-    layer_norm,
-    vision_attention,
-    gelu_mlp,
-    new_state,
-)
+class Numpy:
+    name = "numpy"
+    new_state = staticmethod(state.new_state)
+    rms_norm = staticmethod(norm.rms_norm)
+    attention = staticmethod(attention.attention)
+    deltanet = staticmethod(deltanet.deltanet)
+    mlp = staticmethod(mlp.mlp)
+    lm_head = staticmethod(matrix.linear)
+    patch_embed = staticmethod(vision_block.patch_embed)
+    layer_norm = staticmethod(norm.layer_norm)
+    vision_attention = staticmethod(vision_block.vision_attention)
+    vision_mlp = staticmethod(vision_block.vision_mlp)
+    merger = staticmethod(vision_block.merger)
+
+
+NUMPY: Layers = Numpy()
+
+
+def replaced(layers: Layers, **functions: Any) -> Layers:
+    """`layers` with other functions: model.text.layers = replaced(model.text.layers, mlp=my_mlp).
+
+    Raises QwenRefError for a name that no model calls, since the function would change nothing.
+    """
+    called = [name for name in dir(layers) if not name.startswith("_")]
+    for name in functions:
+        if name not in called:
+            raise QwenRefError(f"layers: {name}: no model calls it, but {', '.join(called)}")
+    changed = copy.copy(layers)
+    vars(changed).update(functions)
+    return changed

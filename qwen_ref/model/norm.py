@@ -1,7 +1,5 @@
 """Normalizations. Those of the text model subtract no mean; the vision tower has the classic LayerNorm."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from qwen_ref.model.activation import silu
@@ -13,7 +11,7 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     transformers' `Qwen3_5RMSNorm` multiplies by 1 + its weight; a GGUF file stores that sum.
     """
     mean_square = np.mean(x * x, axis=-1, keepdims=True)  # [..., N] -> [..., 1]
-    return x / np.sqrt(mean_square + x.dtype.type(eps)) * weight
+    return x / np.sqrt(mean_square + eps) * weight
 
 
 def rms_norm_gated(x: np.ndarray, gate: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
@@ -30,11 +28,11 @@ def l2_norm(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
     The eps is inside the root, as in transformers' `l2norm` and the fla package; llama.cpp uses
     x / max(|x|, eps) and mlx-lm a mean: they differ where x is nearly zero.
     """
-    return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
+    return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + eps)
 
 
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     """x [..., N], weight and bias [N] -> [..., N]: (x - mean) / sqrt(variance + eps) * weight + bias."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.mean(centred * centred, axis=-1, keepdims=True)  # [..., N] -> [..., 1]
-    return centred / np.sqrt(variance + x.dtype.type(eps)) * weight + bias
+    return centred / np.sqrt(variance + eps) * weight + bias

@@ -5,16 +5,13 @@ the rotary_dim / 2 frequencies takes one coordinate: frequency i takes the row w
 3 * section[1]), the column where i % 3 == 2 (up to 3 * section[2]), the time everywhere else.
 """
 
-from __future__ import annotations
-
 import functools
-import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from qwen_ref.config import Config, Yarn
+from qwen_ref.config import Config
 from qwen_ref.model.trace import tap
+from qwen_ref.model.yarn import stretched
 
 
 @functools.lru_cache
@@ -27,47 +24,6 @@ def frequencies(config: Config) -> tuple[np.ndarray, np.ndarray]:
     axis[(frequency % 3 == 2) & (frequency < 3 * columns)] = 2
     radians = config.rope_theta ** -(2 * frequency / config.rotary_dim)
     return axis, radians if config.yarn is None else stretched(radians, config.rope_theta, config.yarn)
-
-
-def stretched(radians: np.ndarray, theta: float, yarn: Yarn) -> np.ndarray:
-    """radians [R/2] -> [R/2]: slow frequencies divided by yarn.factor, fast ones kept, a ramp between them.
-
-    What is fast and slow is told by the turns that a frequency makes in the trained context (transformers'
-    `_compute_yarn_parameters`). llama.cpp's `ggml_rope_yarn_corr_dims` rounds the ramp's ends to the same
-    whole numbers; it differs only where the start lies behind the end: a trained context of a few tokens.
-    """
-    R, trained = 2 * len(radians), yarn.original_max_position_embeddings
-
-    def place(turns: float) -> float:
-        """Which frequency makes so many turns; a fraction where it lies between two."""
-        return R / 2 * math.log(trained / (2 * math.pi * turns), theta)
-
-    start = max(math.floor(place(yarn.beta_fast)), 0)
-    end: float = min(math.ceil(place(yarn.beta_slow)), R - 1)
-    if start == end:
-        end += 0.001  # a step
-    slow = np.clip((np.arange(R // 2) - start) / (end - start), 0, 1)
-    return radians * (1 - slow + slow / yarn.factor)
-
-
-def mrope_positions(length: int, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Positions [3, length] of tokens among which images stand; spans are (start, rows, columns) of each.
-
-    Text counts on in all three coordinates. The tokens of an image share one time and have their own row and
-    column, counted from there; the text after it goes on behind the longer side. A video is one span for each
-    time step. transformers' `Qwen3_5Model.get_rope_index`.
-    """
-    positions = np.empty((3, length), int)
-    at = position = 0
-    for start, rows, columns in spans:
-        positions[:, at:start] = np.arange(position, position + start - at)
-        position += start - at
-        at = start + rows * columns
-        row, column = np.indices((rows, columns)).reshape(2, -1)  # [rows * columns] each
-        positions[:, start:at] = position + np.stack([np.zeros_like(row), row, column])
-        position += max(rows, columns)
-    positions[:, at:] = np.arange(position, position + length - at)
-    return positions
 
 
 def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.ndarray, np.ndarray]:

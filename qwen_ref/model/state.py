@@ -17,7 +17,7 @@ class KVCache:
         self.length = 0
         self._room: np.ndarray = np.empty(
             (2, 0, heads, head_dim), dtype
-        )  # [keys and values, capacity, H_kv, D]
+        )  # keys, values: [2, capacity, H_kv, D]
 
     def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """k, v [T, H_kv, D] are added; all keys and all values, [S, H_kv, D], are returned as views."""

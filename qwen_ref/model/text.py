@@ -1,21 +1,20 @@
-"""The Qwen3.5 text model: embedding, layers of (mixer, MLP) around a residual stream, logits.
+"""The Qwen3.5 text model: embedding, blocks of (mixer, MLP) around a residual stream, final norm, logits.
 
 transformers' `Qwen3_5TextModel` with its language-model head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.config import read_config
-from qwen_ref.model.layers import NUMPY, Layers
+from qwen_ref.model.layers import NUMPY, Array, Layers
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.state import State
 from qwen_ref.model.trace import part, tap
-from qwen_ref.model.weights import AttentionWeights, load_weights
+from qwen_ref.model.weights import AttentionWeights, LayerWeights, MixerWeights, load_weights
 
 
 class TextModel:
@@ -40,54 +39,44 @@ class TextModel:
         """The state before the first token."""
         return self.layers.new_state(self.config, self.dtype)
 
-    def embed(self, token_ids: Sequence[int]) -> np.ndarray:
+    def embed(self, token_ids: Sequence[int] | Array) -> Array:
         """token_ids [T] -> their embeddings [T, hidden]."""
         return self.weights.embedding.rows(np.asarray(token_ids), self.dtype)
 
-    def hidden(
-        self, token_ids: Sequence[int], state: State, positions: np.ndarray | None = None
-    ) -> np.ndarray:
-        """token_ids [T] -> final hidden states [T, hidden], after the last norm; `state` moves on.
+    def forward(self, inputs: Sequence[int] | Array, state: State, positions: Array | None = None) -> Array:
+        """Token ids [T], or embeddings [T, hidden] -> final hidden states [T, hidden], after the last norm.
 
-        positions [3, T] are M-RoPE's time, row and column; text counts on from the state in all three.
+        `state` moves on by T tokens. positions [3, T] are M-RoPE's time, row and column; text counts on from
+        the state in all three.
         """
-        return self.hidden_of(self.embed(token_ids), state, positions)
-
-    def hidden_of(self, x: np.ndarray, state: State, positions: np.ndarray | None = None) -> np.ndarray:
-        """The same from x [T, hidden]: embeddings of tokens, or what the vision tower put in their place."""
-        config, w, use = self.config, self.weights, self.layers
-        T = len(x)
+        x = self.embed(inputs) if np.ndim(inputs) == 1 else np.asarray(inputs)
         if positions is None:
-            positions = np.tile(
-                np.arange(state.next_position, state.next_position + T), (3, 1)
-            )  # [T] -> [3, T]
-        cos, sin = rope_tables(positions, config, self.dtype)  # [T, R/2]
-
+            positions = np.tile(np.arange(len(x)) + state.next_position, (3, 1))  # [T] -> [3, T]
+        rope = rope_tables(positions, self.config, self.dtype)  # cos and sin, [T, R/2] both
         x = tap("embed_tokens", x)
-        for i, (layer, layer_state) in enumerate(zip(w.layers, state.layers, strict=True)):
+        for i, (w, layer_state) in enumerate(zip(self.weights.layers, state.layers, strict=True)):
             with part(f"layers.{i}"):
-                normed = tap("input_layernorm", use.rms_norm(x, layer.input_norm, config.rms_norm_eps))
-                if isinstance(layer.mixer, AttentionWeights):
-                    with part("self_attn"):
-                        mixed = use.attention(normed, layer.mixer, layer_state, cos, sin, config)
-                else:
-                    with part("linear_attn"):
-                        mixed = use.deltanet(normed, layer.mixer, layer_state, config)
-                x = tap("mixed", x + mixed)
-                normed = use.rms_norm(x, layer.post_attention_norm, config.rms_norm_eps)
-                normed = tap("post_attention_layernorm", normed)
-                with part("mlp"):
-                    mlp = use.mlp(normed, layer.mlp)
-                x = tap("output", x + mlp)
-
-        state.num_tokens += T
+                x = self.block(x, w, layer_state, rope)
+        state.num_tokens += len(x)
         state.next_position = int(positions.max()) + 1
-        return tap("norm", use.rms_norm(x, w.final_norm, config.rms_norm_eps))
+        return self.norm(x, self.weights.final_norm, "norm")
 
-    def logits(self, hidden: np.ndarray) -> np.ndarray:
-        """hidden [T, hidden] -> logits [T, vocab]."""
-        return tap("logits", self.layers.linear(hidden, self.weights.output))
+    def block(self, x: Array, w: LayerWeights, layer_state: Any, rope: tuple[Array, Array]) -> Array:
+        """x [T, hidden] -> [T, hidden]: the residual stream, to which the mixer and then the MLP add."""
+        x = x + self.mixer(self.norm(x, w.input_norm, "input_layernorm"), w.mixer, layer_state, rope)
+        x = tap("mixed", x)
+        x = x + self.layers.mlp(self.norm(x, w.post_attention_norm, "post_attention_layernorm"), w.mlp)
+        return tap("output", x)
 
-    def forward(self, token_ids: Sequence[int], state: State) -> np.ndarray:
-        """token_ids [T] -> logits [T, vocab] of the token after each; `state` moves on by T tokens."""
-        return self.logits(self.hidden(token_ids, state))
+    def mixer(self, x: Array, w: MixerWeights, layer_state: Any, rope: tuple[Array, Array]) -> Array:
+        """x [T, hidden] -> [T, hidden]: where tokens see earlier ones; attention in every fourth layer."""
+        if isinstance(w, AttentionWeights):
+            return self.layers.attention(x, w, layer_state, *rope, self.config)
+        return self.layers.deltanet(x, w, layer_state, self.config)
+
+    def norm(self, x: Array, weight: Array, name: str) -> Array:
+        return tap(name, self.layers.rms_norm(x, weight, self.config.rms_norm_eps))
+
+    def logits(self, hidden: Array) -> Array:
+        """hidden [T, hidden] -> logits [T, vocab] of the token after each."""
+        return tap("logits", self.layers.lm_head(hidden, self.weights.output))

@@ -5,10 +5,9 @@ would.
         model.forward(token_ids, state)
 
 `tap` gives a value a name where it comes about and costs nothing while nobody watches. Names are paths like
-transformers' modules: layers.3.self_attn.k_proj. docs/golden.md lists them all.
+transformers' modules: layers.3.self_attn.k_proj. docs/golden.md lists them all. Kernels have no
+names inside: whoever watches them is told so.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,12 +32,16 @@ def tap(name: str, x: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Taps in this block stand under `name`."""
+    """Taps in this block, or in the function that has this as a decorator, stand under `name`."""
     before = _path.set(f"{_path.get()}{name}.")
     try:
         yield
     finally:
         _path.reset(before)
+
+
+def watched() -> bool:
+    return _watch.get() is not None
 
 
 @contextmanager

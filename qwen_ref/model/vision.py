@@ -5,17 +5,15 @@ becomes a vector, passes through blocks of (attention, MLP), and 2 x 2 neighbour
 Patches of one merge window lie together: the order is (frame pair, row of windows, window, row and column).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.config import VisionConfig, read_vision_config
-from qwen_ref.model.layers import NUMPY, Layers
+from qwen_ref.model.layers import NUMPY, Array, Layers
 from qwen_ref.model.trace import part, tap
-from qwen_ref.model.weights import load_vision_weights
+from qwen_ref.model.weights import LayerNorm, VisionBlockWeights, load_vision_weights
 
 Progress = Callable[[int], None]  # called with how many blocks are done
 
@@ -25,38 +23,18 @@ ROPE_THETA = 10_000.0
 # ---- patches
 
 
-def patch_embed_window(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The 3-D convolution as what it is: a window of 2 x 16 x 16 that slides by its own size.
-
-    frames [C, T, H, W], weight [hidden, C, 2, 16, 16], bias [hidden] -> [T/2, H/16, W/16, hidden].
-    `patch_embed` computes the same from patches that are already cut.
-    """
-    _, _, t, p, _ = weight.shape
-    _, T, H, W = frames.shape
-    out = np.empty((T // t, H // p, W // p, len(weight)), frames.dtype)
-    for i, j, k in np.ndindex(out.shape[:3]):
-        window = frames[:, i * t : (i + 1) * t, j * p : (j + 1) * p, k * p : (k + 1) * p]  # [C, 2, 16, 16]
-        out[i, j, k] = (weight * window).sum(axis=(1, 2, 3, 4)) + bias
-    return out
-
-
-def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The same as a matrix product, since windows do not overlap: patches [N, C*2*16*16] -> [N, hidden]."""
-    return patches @ weight.reshape(len(weight), -1).T + bias  # [hidden, C, 2, 16, 16] -> [hidden, C*2*16*16]
-
-
-def merge_order(h: int, w: int, merge_size: int) -> tuple[np.ndarray, np.ndarray]:
+def merge_order(h: int, w: int, merge_size: int) -> tuple[Array, Array]:
     """Row and column of each patch of a frame in the order in which they are given, [h*w] both."""
     rows, columns = np.indices((h, w))  # [h, w] both
 
-    def windows_together(grid: np.ndarray) -> np.ndarray:
+    def windows_together(grid: Array) -> Array:
         cut = grid.reshape(h // merge_size, merge_size, w // merge_size, merge_size)
         return cut.swapaxes(1, 2).ravel()  # [h/M, w/M, M, M] -> [h*w]
 
     return windows_together(rows), windows_together(columns)
 
 
-def position_embedding(table: np.ndarray, h: int, w: int, merge_size: int) -> np.ndarray:
+def position_embedding(table: Array, h: int, w: int, merge_size: int) -> Array:
     """table [side*side, hidden], learned for a square grid, stretched over h x w patches -> [h*w, hidden].
 
     Bilinear with aligned corners: the first patch takes the first entry, the last patch the last one.
@@ -66,22 +44,20 @@ def position_embedding(table: np.ndarray, h: int, w: int, merge_size: int) -> np
     out = np.zeros((h * w, table.shape[1]), table.dtype)
     row, column = merge_order(h, w, merge_size)
 
-    def taps(index: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def neighbours(index: Array, size: int) -> list[tuple[Array, Array]]:
         """The two entries of the table around each place, and their weights."""
         place = index * (side - 1) / max(size - 1, 1)
         low = np.floor(place).astype(int)
         return [(low, 1 - (place - low)), (np.minimum(low + 1, side - 1), place - low)]
 
-    for table_row, row_weight in taps(row, h):
-        for table_column, column_weight in taps(column, w):
+    for table_row, row_weight in neighbours(row, h):
+        for table_column, column_weight in neighbours(column, w):
             weight = (row_weight * column_weight).astype(table.dtype)
             out += table[table_row * side + table_column] * weight[:, None]  # [h*w, hidden] * [h*w, 1]
     return out
 
 
-def vision_rope_tables(
-    h: int, w: int, head_dim: int, merge_size: int, dtype: type
-) -> tuple[np.ndarray, np.ndarray]:
+def vision_rope_tables(h: int, w: int, head_dim: int, merge_size: int, dtype: type) -> tuple[Array, Array]:
     """cos and sin [h*w, head_dim/2]: half of the frequencies turn by the row, half by the column.
 
     transformers' `Qwen3_5VisionRotaryEmbedding`.
@@ -108,13 +84,13 @@ class VisionModel:
         self.weights = load_vision_weights(file, self.config, dtype, memory_budget)
 
     def encode(
-        self, patches: np.ndarray, grid_thw: tuple[int, int, int], progress: Progress | None = None
-    ) -> np.ndarray:
-        """patches [t*h*w, C*2*16*16], as qwen_ref/media cuts them -> tokens [t*h*w / 4, out_hidden]."""
-        c, w, use = self.config, self.weights, self.layers
+        self, patches: Array, grid_thw: tuple[int, int, int], progress: Progress | None = None
+    ) -> Array:
+        """patches [t*h*w, 3*2*16*16], as qwen_ref/media cuts them -> tokens [t*h*w / 4, out_hidden]."""
+        c, w = self.config, self.weights
         t, height, width = grid_thw
         patches = tap("pixel_values", patches.astype(self.dtype, copy=False))
-        x = tap("patch_embed", patch_embed(patches, w.patch_embed, w.patch_bias))  # [N, hidden]
+        x = tap("patch_embed", self.layers.patch_embed(patches, w.patch_embed, w.patch_bias))  # [N, hidden]
         position = position_embedding(w.position_embedding, height, width, c.spatial_merge_size)
         x = tap("embedded", x + np.tile(position, (t, 1)))  # [h*w, hidden] -> [t*h*w, hidden]
         cos, sin = vision_rope_tables(height, width, c.head_dim, c.spatial_merge_size, self.dtype)
@@ -122,18 +98,22 @@ class VisionModel:
             if progress:
                 progress(i)
             with part(f"blocks.{i}"):
-                normed = tap("norm1", use.layer_norm(x, *block.norm1, c.layer_norm_eps))
-                with part("attn"):
-                    attended = use.vision_attention(normed, block.attention, cos, sin, c.num_heads)
-                x = tap("mixed", x + attended)
-                normed = tap("norm2", use.layer_norm(x, *block.norm2, c.layer_norm_eps))
-                with part("mlp"):
-                    mlp = use.gelu_mlp(normed, block.mlp, False)
-                x = tap("output", x + mlp)
+                x = self.block(x, block, cos, sin)
         with part("merger"):
-            x = tap("norm", use.layer_norm(x, *w.post_norm, c.layer_norm_eps))
-            merged = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
-            return use.gelu_mlp(merged, w.merger, True)  # [N/4, 4*hidden] -> [N/4, out_hidden]
+            x = self.norm(x, w.post_norm, "norm")
+            four = x.reshape(-1, c.spatial_merge_size**2 * c.hidden_size)  # [N, hidden] -> [N/4, 4*hidden]
+            return self.layers.merger(four, w.merger)  # [N/4, 4*hidden] -> [N/4, out_hidden]
+
+    def block(self, x: Array, w: VisionBlockWeights, cos: Array, sin: Array) -> Array:
+        """x [N, hidden] -> [N, hidden]: as in the text model, but each patch sees all of its frame."""
+        use, heads = self.layers, self.config.num_heads
+        x = x + use.vision_attention(self.norm(x, w.norm1, "norm1"), w.attention, cos, sin, heads)
+        x = tap("mixed", x)
+        x = x + use.vision_mlp(self.norm(x, w.norm2, "norm2"), w.mlp)
+        return tap("output", x)
+
+    def norm(self, x: Array, w: LayerNorm, name: str) -> Array:
+        return tap(name, self.layers.layer_norm(x, *w, self.config.layer_norm_eps))
 
     def work(self, grid_thw: tuple[int, int, int]) -> float:
         """Multiplications of `encode`, which say how long one picture takes beside another."""

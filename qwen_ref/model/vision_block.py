@@ -1,30 +1,39 @@
-"""What a block of the vision tower is made of: full attention within a frame, and an MLP with GELU."""
+"""What the vision tower is made of: patches as vectors, full attention within a frame, and an MLP with GELU."""
 
-from __future__ import annotations
+import math
+from collections.abc import Callable
 
 import numpy as np
 
 from qwen_ref.model.activation import gelu, gelu_tanh, softmax
-from qwen_ref.model.linear import linear
+from qwen_ref.model.matrix import linear
 from qwen_ref.model.rope import apply_rope
-from qwen_ref.model.trace import tap
+from qwen_ref.model.trace import part, tap
 from qwen_ref.model.weights import GeluMlpWeights, VisionAttentionWeights
 
 QUERIES = 256  # rows of attention scores that exist at a time
 
 
+def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The 3-D convolution as a matrix product, since its windows do not overlap.
+
+    patches [N, 3*2*16*16], weight [hidden, 3, 2, 16, 16], bias [hidden] -> [N, hidden].
+    """
+    return patches @ weight.reshape(len(weight), -1).T + bias
+
+
 def full_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     """q, k, v [N, H, D] -> [N, H, D]: every patch sees every patch of its frame. QUERIES rows at a time."""
     out = np.empty_like(q)
-    scale = q.dtype.type(np.sqrt(q.shape[-1]))
     for head in range(q.shape[1]):
         for start in range(0, len(q), QUERIES):
             some = slice(start, start + QUERIES)
-            scores = q[some, head] @ k[:, head].T / scale  # [Q, D] @ [D, N] -> [Q, N]
+            scores = q[some, head] @ k[:, head].T / math.sqrt(q.shape[-1])  # [Q, D] @ [D, N] -> [Q, N]
             out[some, head] = softmax(scores) @ v[:, head]  # [Q, N] @ [N, D] -> [Q, D]
     return out
 
 
+@part("attn")
 def vision_attention(
     x: np.ndarray, w: VisionAttentionWeights, cos: np.ndarray, sin: np.ndarray, num_heads: int
 ) -> np.ndarray:
@@ -45,8 +54,18 @@ def vision_attention(
     return tap("proj", linear(out, w.out) + w.out_bias)  # [N, H*D] -> [N, hidden]
 
 
-def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, exact: bool) -> np.ndarray:
-    """x [N, in] -> [N, inner] -> [N, out]: of a block (GELU by tanh), or the merger (exact GELU)."""
-    inner = tap("linear_fc1", linear(x, w.up) + w.up_bias)
-    inner = tap("act", gelu(inner) if exact else gelu_tanh(inner))
+def gelu_mlp(x: np.ndarray, w: GeluMlpWeights, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """x [N, in] -> [N, inner] -> [N, out]."""
+    inner = tap("act", act(tap("linear_fc1", linear(x, w.up) + w.up_bias)))
     return tap("linear_fc2", linear(inner, w.down) + w.down_bias)
+
+
+@part("mlp")
+def vision_mlp(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
+    """x [N, hidden] -> [N, intermediate] -> [N, hidden]: of a block, with GELU by tanh."""
+    return gelu_mlp(x, w, gelu_tanh)
+
+
+def merger(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
+    """x [N/4, 4*hidden] -> [N/4, 4*hidden] -> [N/4, out_hidden]: 4 patches to a token, exact GELU."""
+    return gelu_mlp(x, w, gelu)

@@ -1,76 +1,19 @@
 """Which tensor of a GGUF file is which matrix of the model, checked when the file is opened.
 
-Matrices stay in the file, quantized, and become floats when a layer needs them. What has become float is
-kept as long as `memory_budget` bytes allow, so a small model is converted once and a large one each time.
+Matrices stay in the file, quantized (see matrix.py); vectors are floats from the start.
 
 Every tensor of a file is claimed by what uses it here, or is on a short list of harmless ones, or the file is
 refused: what nobody computes would be missing from the result without a word.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from gguf_io import GGUFFile, Tensor
 from qwen_ref.config import ARCHITECTURE, TEMPORAL_PATCH_SIZE, Config, VisionConfig
 from qwen_ref.errors import QwenRefError, tell
-
-PANEL_BYTES = 1 << 24  # of a matrix that is converted but not kept
-
-
-class Budget:
-    """Bytes that may still be spent on keeping matrices as floats."""
-
-    def __init__(self, left: int):
-        self.left = left
-
-    def take(self, nbytes: int) -> bool:
-        if nbytes > self.left:
-            return False
-        self.left -= nbytes
-        return True
-
-
-class Matrix:
-    """A weight matrix [O, I] of the file: its tensor times `scale`."""
-
-    def __init__(self, tensor: Tensor, budget: Budget, scale: float = 1.0):
-        self.tensor, self.shape, self.scale = tensor, tensor.shape, scale
-        self._budget = budget
-        self._kept: np.ndarray | None = None
-
-    @cached_property
-    def data(self) -> np.ndarray:
-        """uint8 [O, row bytes], quantized, as it lies in a GGUF file; of a checkpoint it may be a copy."""
-        return self.tensor.data
-
-    def _floats(self, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
-        panel = self.tensor.dequantize(start, stop).astype(dtype, copy=False)
-        return panel if self.scale == 1 else panel * dtype.type(self.scale)
-
-    def rows(self, index: np.ndarray, dtype: type) -> np.ndarray:
-        """Rows by number (an embedding look-up): [T] -> [T, I]."""
-        return self.tensor.type.dequantize(self.data[index]).astype(dtype)
-
-    def panels(self, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, float panel [P, I]) over all rows; in one piece if the budget lets it be kept."""
-        out, columns = self.shape
-        row_bytes = columns * dtype.itemsize
-        if self._kept is None or self._kept.dtype != dtype:
-            step = max(1, PANEL_BYTES // row_bytes)
-            if not self._budget.take(out * row_bytes):
-                for start in range(0, out, step):
-                    yield start, self._floats(start, start + step, dtype)
-                return
-            kept = np.empty(self.shape, dtype)
-            for start in range(0, out, step):
-                kept[start : start + step] = self._floats(start, start + step, dtype)
-            self._kept = kept
-        yield 0, self._kept
+from qwen_ref.model.matrix import Budget, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +46,13 @@ class MlpWeights:
     down_proj: Matrix  # [hidden, intermediate]
 
 
+MixerWeights = AttentionWeights | DeltaNetWeights
+
+
 @dataclass(frozen=True)
 class LayerWeights:
     input_norm: np.ndarray  # [hidden]
-    mixer: AttentionWeights | DeltaNetWeights
+    mixer: MixerWeights
     post_attention_norm: np.ndarray  # [hidden]
     mlp: MlpWeights
 
@@ -180,18 +126,14 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
     matrix, array = find.matrix, find.array
 
     c = config
-    hidden, heads, kv_heads, value_heads = (
-        c.hidden_size,
-        c.num_attention_heads,
-        c.num_key_value_heads,
-        c.linear_num_value_heads,
-    )
+    hidden, heads, kv_heads = c.hidden_size, c.num_attention_heads, c.num_key_value_heads
+    value_heads = c.linear_num_value_heads
 
     def q_k_v(p: str) -> list[Matrix]:
         """Three matrices, or one in which their rows follow one another."""
         rows = heads * 2 * c.head_dim, kv_heads * c.head_dim, kv_heads * c.head_dim
         if (name := p + "attn_qkv.weight") not in file.tensors:
-            return [matrix(f"{p}attn_{part}.weight", n, hidden) for part, n in zip("qkv", rows)]
+            return [matrix(f"{p}attn_{letter}.weight", n, hidden) for letter, n in zip("qkv", rows)]
         tensor, scale = find.tensor(name, sum(rows), hidden), find.scale(name)
         ends = np.cumsum(rows).tolist()
         return [Matrix(tensor.part(end - n, end), find.budget, scale) for n, end in zip(rows, ends)]
@@ -307,7 +249,7 @@ def load_vision_weights(
     def norm(name: str) -> LayerNorm:
         return find.array(name + ".weight", hidden), find.array(name + ".bias", hidden)
 
-    def linear(name: str, rows: int, columns: int) -> tuple[Matrix, np.ndarray]:
+    def with_bias(name: str, rows: int, columns: int) -> tuple[Matrix, np.ndarray]:
         return find.matrix(name + ".weight", rows, columns), find.array(name + ".bias", rows)
 
     def block(i: int) -> VisionBlockWeights:
@@ -315,12 +257,12 @@ def load_vision_weights(
         return VisionBlockWeights(
             norm1=norm(p + "ln1"),
             attention=VisionAttentionWeights(
-                *linear(p + "attn_qkv", 3 * hidden, hidden), *linear(p + "attn_out", hidden, hidden)
+                *with_bias(p + "attn_qkv", 3 * hidden, hidden), *with_bias(p + "attn_out", hidden, hidden)
             ),
             norm2=norm(p + "ln2"),
             mlp=GeluMlpWeights(
-                *linear(p + "ffn_up", c.intermediate_size, hidden),
-                *linear(p + "ffn_down", hidden, c.intermediate_size),
+                *with_bias(p + "ffn_up", c.intermediate_size, hidden),
+                *with_bias(p + "ffn_down", hidden, c.intermediate_size),
             ),
         )
 
@@ -336,7 +278,9 @@ def load_vision_weights(
         position_embedding=find.array("v.position_embd.weight", places, hidden),
         blocks=[block(i) for i in range(c.depth)],
         post_norm=norm("v.post_ln"),
-        merger=GeluMlpWeights(*linear("mm.0", merged, merged), *linear("mm.2", c.out_hidden_size, merged)),
+        merger=GeluMlpWeights(
+            *with_bias("mm.0", merged, merged), *with_bias("mm.2", c.out_hidden_size, merged)
+        ),
     )
     find.refuse_others()
     return weights

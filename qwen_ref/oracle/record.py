@@ -97,7 +97,7 @@ def run(network: Network, prompt: Prompt, watch: Watch) -> np.ndarray:
     """Final hidden states [T, hidden]; `watch` sees and may change all that has a name."""
     with watching(watch):
         text = network.text
-        return text.hidden_of(embed(network, prompt), text.new_state(), prompt.positions)
+        return text.forward(embed(network, prompt), text.new_state(), prompt.positions)
 
 
 def logits_in_blocks(text: TextModel, hidden: np.ndarray) -> Iterator[np.ndarray]:
@@ -112,13 +112,13 @@ def continued(network: Network, prompt: Prompt, tokens: int, eos_ids: frozenset[
     text, token_ids = network.text, list(prompt.token_ids)
     if tokens:
         state = text.new_state()
-        hidden = text.hidden_of(embed(network, prompt), state, prompt.positions)
+        hidden = text.forward(embed(network, prompt), state, prompt.positions)
         for _ in range(tokens):
             token_id = int(text.logits(hidden[-1:])[0].argmax())
             if token_id in eos_ids:
                 break
             token_ids.append(token_id)
-            hidden = text.hidden([token_id], state)
+            hidden = text.forward([token_id], state)
     return dataclasses.replace(prompt, token_ids=token_ids)
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 
 import make  # noqa: E402
 
-import qwen_ref.model.linear  # noqa: E402
+import qwen_ref.model.matrix  # noqa: E402
 from gguf_io import open_gguf  # noqa: E402
 from qwen_ref.kernels import KERNELS  # noqa: E402
 from qwen_ref.model.text import TextModel  # noqa: E402
@@ -57,7 +57,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def log_probabilities(network: TextModel, tokens: np.ndarray) -> np.ndarray:
-    hidden = network.hidden(tokens, network.new_state())
+    hidden = network.forward(tokens, network.new_state())
     return log_softmax(network.logits(hidden[CONTEXT // 2 : CONTEXT - 1]))
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=9, help="of 512 tokens, 255 positions each (9)")
     parser.add_argument("-t", "--threads", type=int, default=2)
     args = parser.parse_args()
-    qwen_ref.model.linear.SUMMED = 1 << 30  # whole products: faster, and exact enough beside 8-bit rounding
+    qwen_ref.model.matrix.SUMMED = 1 << 30  # whole products: faster, and exact enough beside 8-bit rounding
     print("| file | positions | ours, mean KL | llama.cpp's | ratio | same token, ours | llama.cpp's |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for path in args.models:

@@ -24,7 +24,7 @@ TOKEN_IDS = np.random.default_rng(7).integers(0, 984, 300)  # ordinary tokens
 
 def logits(path, *options) -> np.ndarray:
     network = TextModel(open_model(path), *options)
-    return network.forward(TOKEN_IDS, network.new_state())
+    return network.logits(network.forward(TOKEN_IDS, network.new_state()))
 
 
 def distance(a, b) -> float:

@@ -38,7 +38,7 @@ class Case:
         network = TextModel(open_gguf(self.path), dtype, memory_budget=12 << 30)
         state = network.new_state()
         pieces = (self.token_ids[i : i + piece] for i in range(0, LENGTH, piece))
-        return np.concatenate([network.forward(ids, state) for ids in pieces])
+        return np.concatenate([network.logits(network.forward(ids, state)) for ids in pieces])
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_kernels_are_as_near_as_llama_cpp(cases, model, kind, tmp_path):
     case = cases[kind]
     tokenizer = Tokenizer(open_gguf(case.path))
     network = TextModel(open_gguf(case.path), layers=KERNELS)
-    ours = network.forward(case.token_ids, network.new_state())
+    ours = network.logits(network.forward(case.token_ids, network.new_state()))
     positions, theirs = [], []
     for n in range(6, LENGTH, 12):
         if text := text_of_prefix(tokenizer, case.token_ids, n):

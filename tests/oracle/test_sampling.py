@@ -44,7 +44,7 @@ def first_probabilities(ask: Ask, request: dict) -> list[dict]:
 def test_the_same_candidates_with_the_same_probabilities(server, small, chain):
     model = load(small)
     seen = model.tokenizer.encode("the cat and the dog and the cat")
-    logits = model.text.forward(seen, model.text.new_state())[-1, : len(model.tokenizer)]
+    logits = model.text.logits(model.text.forward(seen, model.text.new_state()))[-1, : len(model.tokenizer)]
     chain = {"penalty_last_n": 64} | chain  # llama.cpp's default
     s = Sampling(**chain)
     ids, probabilities = candidates(logits, counted(np.array(seen), len(seen), s), s)

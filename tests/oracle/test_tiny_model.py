@@ -20,7 +20,7 @@ import world
 from words import COLOURS, SHAPES
 
 import qwen_ref
-from qwen_ref.model.rope import mrope_positions
+from qwen_ref.prompt import mrope_positions
 
 SPECIAL = {name: tokens.VOCAB_SIZE - 1 - n for n, name in enumerate(tokens.SPECIAL_TOKENS)}
 B, T, D = 2, 3 * tiny.CHUNK, 128
@@ -148,5 +148,4 @@ def test_training_reads_what_the_engine_reads(untrained, row):
         T = len(read.token_ids)
         assert learned.token_ids[:T].tolist() == list(read.token_ids)
         assert (learned.labels[: T - 1] == tokens.IGNORED).all() and learned.labels[T - 1] != tokens.IGNORED
-        places = [(span.start, span.rows, span.columns) for span in read.spans]
-        assert (learned.positions[:, :T] == mrope_positions(T, places)).all()
+        assert (learned.positions[:, :T] == mrope_positions(T, read.spans)).all()

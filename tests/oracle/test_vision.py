@@ -18,8 +18,8 @@ from PIL import Image
 from gguf_io import open_gguf
 from qwen_ref import engine
 from qwen_ref.kernels import KERNELS
-from qwen_ref.model.rope import mrope_positions
 from qwen_ref.model.vision import VisionModel
+from qwen_ref.prompt import mrope_positions
 
 MODELS = [dict(size=size, seed=seed, tiny_vocab=True) for size in ("mini", "mini-grouped") for seed in (0, 1)]
 if os.environ.get("QWEN_REF_FULL"):
@@ -99,16 +99,16 @@ def run(model: engine.Model, content: list[dict], tokens: int) -> dict:
     """Our side of one case: the logits are of the hidden states that the engine asks for on its way."""
     parts = [part | {"video": np.load(part["video"])} if "video" in part else part for part in content]
     prompt = model.encode_prompt([{"role": "user", "content": parts}])
-    hidden, hidden_of = [], type(model.text).hidden_of
+    hidden, forward = [], type(model.text).forward
 
     def recorded(*args):
-        hidden.append(hidden_of(model.text, *args))
+        hidden.append(forward(model.text, *args))
         return hidden[-1]
 
-    model.text.hidden_of = recorded
+    model.text.forward = recorded
     generation = model.generate(prompt, temperature=0, presence_penalty=0, max_tokens=tokens)
     list(generation)
-    del model.text.hidden_of
+    del model.text.forward
     hidden, n = np.concatenate(hidden), len(prompt.token_ids)
     return towers_view(model.vision, prompt.media) | {
         "prompt": prompt,
@@ -165,7 +165,7 @@ def test_prompts(case):
 def test_positions(case):
     prompt, theirs = case.ours64["prompt"], case.float64
     n = len(prompt.token_ids)
-    positions = mrope_positions(n + 1, [(s.start, s.rows, s.columns) for s in prompt.spans])
+    positions = mrope_positions(n + 1, prompt.spans)
     np.testing.assert_array_equal(positions[:, :n], theirs["positions"])
     assert theirs["delta"] < 0 and (positions[:, n] == n + theirs["delta"]).all()
 

@@ -48,7 +48,7 @@ def ours(path, ids, dtype=np.float64, **yarn) -> np.ndarray:
     network = TextModel(open_gguf(path), dtype)
     if yarn:
         network.config = replace(network.config, **yarn)
-    return network.forward(ids, network.new_state())
+    return network.logits(network.forward(ids, network.new_state()))
 
 
 def test_transformers(case):

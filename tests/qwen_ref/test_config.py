@@ -220,7 +220,7 @@ def test_text_and_vision_in_one_file_loads(fixtures, tmp_path):
 def logits(path, backend="numpy", dtype=np.float64):
     """[3, vocab] of three tokens."""
     model = load(path, backend=backend, dtype=dtype)
-    return model.text.forward([5, 700, 30], model.text.new_state())
+    return model.text.logits(model.text.forward([5, 700, 30], model.text.new_state()))
 
 
 @pytest.mark.parametrize("backend, dtype, error", [("numpy", np.float64, 0), ("numba", np.float32, 2e-5)])

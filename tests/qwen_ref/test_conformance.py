@@ -111,7 +111,8 @@ def test_the_kernels_are_right(one_thread):
         list(answer)
         found = {"token_ids": np.array(prompt.token_ids), "generated": answer.token_ids}
         if not case.media:
-            found["logits"] = model.text.forward(case.token_ids, model.text.new_state())
+            hidden = model.text.forward(case.token_ids, model.text.new_state())
+            found["logits"] = model.text.logits(hidden)
         return found
 
     for case in cases():

@@ -41,7 +41,7 @@ def test_greedy_is_the_likeliest_token_each_time(model, fixtures):
     )
     text = "".join(generation)
     ids = generation.prompt_ids + generation.token_ids
-    logits = model.text.forward(ids, model.text.new_state())[:, : len(model.tokenizer)]
+    logits = model.text.logits(model.text.forward(ids, model.text.new_state()))[:, : len(model.tokenizer)]
     assert generation.token_ids == logits[len(generation.prompt_ids) - 1 : -1].argmax(axis=1).tolist()
     assert text == generation.text == model.tokenizer.decode(generation.token_ids)
     assert generation.finish_reason == "length"

@@ -19,9 +19,9 @@ from qwen_ref.kernels import KERNELS, layers, simd
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import exp, load_f16x16, load_f32x16, store, to_f16, to_f32
 from qwen_ref.model.layers import NUMPY
+from qwen_ref.model.matrix import Budget, Matrix
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.weights import Budget, Matrix
 
 BY_NAME = {t.name: t for t in TYPES.values()}
 SCALES = {"Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}  # bytes where a block has float16 scales; others: 0
@@ -195,8 +195,8 @@ def test_the_whole_model_is_near_the_reference(fixtures):
     golden = np.load(fixtures / "tiny-wide.npz")
     network = TextModel(open_gguf(fixtures / "tiny-wide.gguf"), layers=KERNELS)
     state = network.new_state()
-    whole = network.forward(golden["token_ids"], network.new_state())
-    single = np.concatenate([network.forward([t], state) for t in golden["token_ids"]])
+    whole = network.logits(network.forward(golden["token_ids"], network.new_state()))
+    single = np.concatenate([network.logits(network.forward([t], state)) for t in golden["token_ids"]])
     for logits in whole, single:
         assert np.sqrt(np.mean((logits[3::4] - golden["logits"]) ** 2)) < 0.1
 
@@ -211,7 +211,7 @@ def test_other_processors_get_a_generic_dot_product(cpu):
         "    for tokens in (1, 9):\n"
         "        rng = np.random.default_rng(0); weight = matrix(kind, 20, 256, rng)\n"
         "        x = rng.standard_normal((tokens, 256)).astype(np.float32)\n"
-        "        got, want = layers.linear(x, weight), NUMPY.linear(x, weight)\n"
+        "        got, want = layers.linear(x, weight), NUMPY.lm_head(x, weight)\n"
         "        assert np.abs(got - want).max() < 0.02 * np.abs(want).max(), kind\n"
     )
     env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}

@@ -215,7 +215,7 @@ def test_float64_is_exact(tmp_path, layer, pieces):
     with watching(lambda name, x: steps.setdefault(name, []).append(x)):
         for piece in pieces:
             part = slice(start, start + piece)
-            model.logits(model.hidden(ids[part], state, POSITIONS[:, part]))
+            model.logits(model.forward(ids[part], state, POSITIONS[:, part]))
             start += piece
 
     errors = {}

@@ -5,11 +5,11 @@ import pytest
 
 from gguf_io import open_gguf
 from qwen_ref.kernels import KERNELS
-from qwen_ref.model import weights
+from qwen_ref.model import matrix
 from qwen_ref.model.layers import NUMPY
-from qwen_ref.model.rope import mrope_positions
+from qwen_ref.model.matrix import Budget
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.weights import Budget
+from qwen_ref.prompt import Span, mrope_positions
 
 MODELS = ["tiny", "tiny-grouped", "tiny-wide"]
 
@@ -20,16 +20,20 @@ def case(request, fixtures):
     return open_gguf(fixtures / f"{request.param}.gguf"), golden["token_ids"], golden["logits"]
 
 
+def logits_of(model, token_ids, state=None):
+    return model.logits(model.forward(token_ids, state or model.new_state()))
+
+
 def in_pieces(model, token_ids, size):
     state = model.new_state()
     return np.concatenate(
-        [model.forward(token_ids[i : i + size], state) for i in range(0, len(token_ids), size)]
+        [logits_of(model, token_ids[i : i + size], state) for i in range(0, len(token_ids), size)]
     )
 
 
 def test_float64_equals_transformers(case):
     file, token_ids, golden = case
-    logits = TextModel(file, np.float64).forward(token_ids, TextModel(file, np.float64).new_state())
+    logits = logits_of(TextModel(file, np.float64), token_ids)
     assert np.abs(logits[3::4] - golden).max() < 1e-9
 
 
@@ -43,7 +47,7 @@ def test_float32_is_as_near_as_float32_gets(case):
     """
     file, token_ids, golden = case
     model = TextModel(file, np.float32)
-    logits = model.forward(token_ids, model.new_state())
+    logits = logits_of(model, token_ids)
     assert logits.dtype == np.float32
     assert rms(logits[3::4] - golden) < 5e-5
 
@@ -59,7 +63,7 @@ def test_pieces_of_any_size_give_the_same(case, dtype, bound):
 
 def test_a_memory_budget_changes_nothing(case, monkeypatch):
     """Of what is converted two rows at a time, or one where two take more than a panel may."""
-    monkeypatch.setattr(weights, "PANEL_BYTES", 1100)
+    monkeypatch.setattr(matrix, "PANEL_BYTES", 1100)
     file, token_ids, _ = case
     kept, converted = (
         in_pieces(TextModel(file, np.float64, budget), token_ids, 80) for budget in (1 << 30, 0)
@@ -74,22 +78,22 @@ def test_a_copied_state_goes_its_own_way(case, layers, dtype):
     """Copy and original are continued in turn, token by token and several at once."""
     file, token_ids, _ = case
     model = TextModel(file, dtype, layers=layers)
-    picture = mrope_positions(20, [(5, 2, 6)])  # 12 tokens that take 6 positions
+    picture = mrope_positions(20, [Span(5, 2, 6)])  # 12 tokens that take 6 positions
 
     def begun():
         state = model.new_state()
-        model.hidden(token_ids[:20], state, picture)
+        model.forward(token_ids[:20], state, picture)
         return state
 
     state, ways = begun(), (token_ids[20:30], token_ids[40:50])
     pair = state, state.copy()
     pieces = slice(0, 1), slice(1, 9), slice(9, 10)
-    found = [[model.forward(ids[part], s) for ids, s in zip(ways, pair)] for part in pieces]
+    found = [[logits_of(model, ids[part], s) for ids, s in zip(ways, pair)] for part in pieces]
     for way, state in enumerate(pair):
         assert (state.num_tokens, state.next_position) == (30, 24)
         fresh = begun()
         for part, logits in zip(pieces, found):
-            assert (model.forward(ways[way][part], fresh) == logits[way]).all()
+            assert (logits_of(model, ways[way][part], fresh) == logits[way]).all()
 
 
 def test_a_budget_is_taken_from():

@@ -2,7 +2,6 @@
 
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 
 import numba
 import numpy as np
@@ -14,6 +13,7 @@ from qwen_ref.cli import main
 from qwen_ref.kernels import bandwidth
 from qwen_ref.media.media import Limits
 from qwen_ref.model import vision_block
+from qwen_ref.model.layers import replaced
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel
 
@@ -103,7 +103,7 @@ def test_the_bytes_of_a_token(fixtures):
         )
         + 3 * 2 * state,
         "mlp": of("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"),
-        "linear": size.get("output.weight", size["token_embd.weight"]),
+        "lm_head": size.get("output.weight", size["token_embd.weight"]),
     }
 
 
@@ -116,7 +116,7 @@ def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
     parts = found["parts"]
     assert network.layers is plain and found["bandwidth"] is None
     assert {name: part["seconds"] for name, part in parts.items() if name != "the rest"} == {
-        **{"rms_norm": 9, "attention": 1, "deltanet": 3, "mlp": 4, "linear": 1, "total": looks - 1}
+        **{"rms_norm": 9, "attention": 1, "deltanet": 3, "mlp": 4, "lm_head": 1, "total": looks - 1}
     }
     assert parts["the rest"] == {"seconds": looks - 1 - 18, "bytes": 0}
     assert parts["total"]["bytes"] == sum(profile.part_bytes(network).values())
@@ -125,8 +125,8 @@ def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
 def test_the_table_of_a_token(fixtures, monkeypatch):
     """Milliseconds, shares, MiB, GB/s and a bar of 30; below it what the memory could do."""
     network = TextModel(open_gguf(fixtures / "tiny.gguf"))
-    network.layers = replace(network.layers, name="numba")
-    sizes = {"attention": 1 << 20, "deltanet": 2 << 20, "mlp": 3 << 20, "linear": 4 << 20}
+    network.layers = replaced(network.layers, name="numba")
+    sizes = {"attention": 1 << 20, "deltanet": 2 << 20, "mlp": 3 << 20, "lm_head": 4 << 20}
     monkeypatch.setattr(profile, "part_bytes", lambda network: sizes)
     monkeypatch.setattr(profile, "read_bandwidth", lambda: 2e9)
     monkeypatch.setattr(profile, "time", Clock(*[0.001] * 4 * 38))
@@ -160,14 +160,14 @@ def test_a_picture_of_a_profile():
     """A bar for each part, and as much of it dark as its bytes must take: never more than all of it."""
     seconds = dict.fromkeys(profile.ORDER, 0.5) | {"total": 3.0, "mlp": 1.0}
     parts = {name: {"seconds": s, "bytes": 0} for name, s in seconds.items()}
-    parts["mlp"]["bytes"], parts["linear"]["bytes"] = 50 << 20, 400 << 20
+    parts["mlp"]["bytes"], parts["lm_head"]["bytes"] = 50 << 20, 400 << 20
     drawn = profile.draw_profile({"parts": parts, "bandwidth": float(100 << 20)}, "a < b")
     svg = ET.fromstring(drawn)
     bars = [(r.get("fill"), float(r.get("width"))) for r in list(svg.iter(SVG + "rect"))[1:]]
     wide = dict(zip(profile.ORDER, (width for fill, width in bars if fill == "#f2b88b")))
     dark = dict(zip(profile.ORDER, (width for fill, width in bars if fill == "#31688e")))
     assert wide["total"] == 460 and wide["mlp"] == pytest.approx(460 / 3, abs=0.1)
-    assert dark["mlp"] == pytest.approx(wide["mlp"] / 2, abs=0.1) and dark["linear"] == wide["linear"]
+    assert dark["mlp"] == pytest.approx(wide["mlp"] / 2, abs=0.1) and dark["lm_head"] == wide["lm_head"]
     assert dark["the rest"] == 0 and svg.get("viewBox") == "0 0 760 300"
     rows = [(float(r.get("x")), float(r.get("y"))) for r in list(svg.iter(SVG + "rect"))[1:]]
     assert rows == [(130, 45 + 30 * (i // 2)) for i in range(14)]
@@ -197,7 +197,7 @@ def rows(capsys, *options):
 
 
 def test_what_is_measured_unless_something_is_asked_for(fixtures, capsys, monkeypatch):
-    monkeypatch.setattr(TextModel, "hidden", lambda self, ids, state: np.zeros((len(ids), 64), np.float32))
+    monkeypatch.setattr(TextModel, "forward", lambda self, ids, state: np.zeros((len(ids), 64), np.float32))
     monkeypatch.setattr(TextModel, "logits", lambda self, hidden: hidden)
     prefill, decode = rows(capsys, "-m", fixtures / "tiny.gguf")
     assert (prefill["test"], decode["test"], prefill["backend"]) == ("pp512", "tg128", "numba")
@@ -206,10 +206,10 @@ def test_what_is_measured_unless_something_is_asked_for(fixtures, capsys, monkey
 
 
 def test_each_repetition_begins_where_the_depth_ends(fixtures, capsys, monkeypatch):
-    begun, real = [], TextModel.hidden
+    begun, real = [], TextModel.forward
     monkeypatch.setattr(
         TextModel,
-        "hidden",
+        "forward",
         lambda self, ids, state: begun.append((len(ids), state.num_tokens)) or real(self, ids, state),
     )
     options = "-p", 3, "-n", 2, "-r", 2, "-d", 0, "-d", 7, "--backend", "numpy"

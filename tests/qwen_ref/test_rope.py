@@ -13,10 +13,11 @@ from qwen_ref.config import Yarn, read_config
 from qwen_ref.model import rope
 from qwen_ref.oracle import conformance, golden
 from qwen_ref.oracle.causes import find_cause
+from qwen_ref.prompt import Span, mrope_positions
 
 SCALING = "qwen35.rope.scaling."
 YARN = dict(type="yarn", factor=4.0, original_context_length=16)
-POSITIONS = rope.mrope_positions(40, [(5, 4, 6)])  # a picture: rows and columns differ from the time
+POSITIONS = mrope_positions(40, [Span(5, 4, 6)])  # a picture: rows and columns differ from the time
 
 # inv_freq of transformers' _compute_yarn_parameters (5.24, in float64; of factor 5 and 6 in float32, which
 # rounds these), 16 dimensions and theta 10,000,000.
@@ -59,18 +60,18 @@ def test_which_coordinate_a_frequency_takes(fixtures):
 
 def test_text_goes_on_behind_the_longer_side():
     """transformers' get_rope_index, of a picture that is higher than wide and of one wider than high."""
-    assert rope.mrope_positions(8, [(1, 3, 2)]).T.tolist() == [
+    assert mrope_positions(8, [Span(1, 3, 2)]).T.tolist() == [
         [0, 0, 0],
         *([1, 1 + row, 1 + column] for row in range(3) for column in range(2)),
         [4, 4, 4],
     ]
-    assert rope.mrope_positions(8, [(1, 2, 3)])[:, -1].tolist() == [4, 4, 4]
-    two = rope.mrope_positions(10, [(0, 1, 2), (4, 2, 2)])
+    assert mrope_positions(8, [Span(1, 2, 3)])[:, -1].tolist() == [4, 4, 4]
+    two = mrope_positions(10, [Span(0, 1, 2), Span(4, 2, 2)])
     assert two.T.tolist() == [
         *[[0, 0, 0], [0, 0, 1], [2, 2, 2], [3, 3, 3]],
         *[[4, 4, 4], [4, 4, 5], [4, 5, 4], [4, 5, 5], [6, 6, 6], [7, 7, 7]],
     ]
-    assert two.dtype.kind == "i" and rope.mrope_positions(2, []).tolist() == [[0, 1]] * 3
+    assert two.dtype.kind == "i" and mrope_positions(2, []).tolist() == [[0, 1]] * 3
 
 
 @pytest.mark.parametrize("yarn", TRANSFORMERS, ids=lambda yarn: f"factor {yarn.factor}")

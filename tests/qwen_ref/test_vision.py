@@ -22,15 +22,10 @@ from qwen_ref.media.media import Limits
 from qwen_ref.media.patches import SIZES, cut_patches
 from qwen_ref.media.video import read_video
 from qwen_ref.model.layers import NUMPY
-from qwen_ref.model.rope import mrope_positions
-from qwen_ref.model.vision import (
-    VisionModel,
-    merge_order,
-    patch_embed,
-    patch_embed_window,
-    vision_rope_tables,
-)
+from qwen_ref.model.vision import VisionModel, merge_order, vision_rope_tables
+from qwen_ref.model.vision_block import patch_embed
 from qwen_ref.model.weights import GeluMlpWeights, VisionAttentionWeights
+from qwen_ref.prompt import Span, mrope_positions
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +107,20 @@ def test_the_answer_is_transformers(
 # Layers
 
 
+def patch_embed_window(frames, weight, bias):
+    """The 3-D convolution as what it is: a window of 2 x 16 x 16 that slides by its own size.
+
+    frames [3, T, H, W], weight [hidden, 3, 2, 16, 16], bias [hidden] -> [T/2, H/16, W/16, hidden].
+    """
+    _, _, t, p, _ = weight.shape
+    _, T, H, W = frames.shape
+    out = np.empty((T // t, H // p, W // p, len(weight)), frames.dtype)
+    for i, j, k in np.ndindex(out.shape[:3]):
+        window = frames[:, i * t : (i + 1) * t, j * p : (j + 1) * p, k * p : (k + 1) * p]  # [3, 2, 16, 16]
+        out[i, j, k] = (weight * window).sum(axis=(1, 2, 3, 4)) + bias
+    return out
+
+
 def test_the_sliding_window_is_the_matrix_product():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
@@ -161,14 +170,17 @@ def test_kernels_equal_their_twins(seed, grid, heads, head_dim, kind, sharpness)
     x = rng.standard_normal((t * h * w, hidden)).astype(np.float32)
     weight, bias = rng.standard_normal((2, hidden)).astype(np.float32)
     check("layer_norm", 3 + 2 * x, weight, bias, 1e-6)
+    for side in 2, 4:  # 24 numbers in a patch, which is no whole vector, and 96
+        patches = rng.standard_normal((t * h * w, 3 * 2 * side**2)).astype(np.float32)
+        check("patch_embed", patches, rng.standard_normal((hidden, 3, 2, side, side), np.float32), bias)
     x /= np.float32(hidden**0.5)  # products with weights are about 1
     cos, sin = vision_rope_tables(h, w, head_dim, 2, np.float32)
     w_attention = VisionAttentionWeights(*linear(3 * hidden, hidden), *linear(hidden, hidden))
     bound = 5e-6 * max(1, sharpness**2)
     check("vision_attention", np.float32(sharpness) * x, w_attention, cos, sin, heads, bound=bound)
     w_mlp = GeluMlpWeights(*linear(inner, hidden), *linear(hidden, inner))
-    check("gelu_mlp", x, w_mlp, False)
-    check("gelu_mlp", x, w_mlp, True)
+    check("vision_mlp", x, w_mlp)
+    check("merger", x, w_mlp)
 
 
 # Prompts
@@ -176,7 +188,7 @@ def test_kernels_equal_their_twins(seed, grid, heads, head_dim, kind, sharpness)
 
 def test_positions_of_text_a_picture_and_a_clip():
     """2 tokens, a picture of 2 x 3, 1 token, two time steps of 1 x 2 with 1 token before each, 1 token."""
-    spans = [(2, 2, 3), (10, 1, 2), (13, 1, 2)]
+    spans = [Span(2, 2, 3), Span(10, 1, 2), Span(13, 1, 2)]
     time = [0, 1, 2, 2, 2, 2, 2, 2, 5, 6, 7, 7, 9, 10, 10, 12]
     rows = [0, 1, 2, 2, 2, 3, 3, 3, 5, 6, 7, 7, 9, 10, 10, 12]
     columns = [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
