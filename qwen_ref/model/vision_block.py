@@ -1,4 +1,4 @@
-"""What the vision tower is made of: patches as vectors, full attention within a frame, and an MLP with GELU."""
+"""What the vision tower is made of: patches as vectors, attention within a frame, and an MLP with GELU."""
 
 import math
 from collections.abc import Callable
