@@ -1,7 +1,7 @@
 """The layers of qwen_ref/model/ with the same signatures, made of the kernels beside this file.
 
-What has no kernel goes through its NumPy twin: weights of rare types or with a scale beside them, and sizes
-that vectors do not divide.
+Weights of rare types, or with a scale beside them, become float32 first, as in their NumPy twins. Sizes that
+vectors do not divide go through these twins.
 """
 
 from __future__ import annotations
@@ -74,31 +74,39 @@ def product(given: Input, weight: Matrix) -> np.ndarray:
 
 
 def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
-    """The same for weights stored as floats, x [T, K], bias [N]; those of rare types go through NumPy."""
-    kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(x)
-    if kind not in FLOAT or columns % 16 or weight.scale != 1:
-        return numpy_matrix.linear(x, weight) + (0 if bias is None else bias)
-    by_vector, by_matrix = FLOAT[kind]
-    if tokens > FEW:
-        return product_of_many(
-            x, weight.data, by_matrix, np.zeros(rows, np.float32) if bias is None else bias
-        )
-    y = np.empty((tokens, rows), np.float32)
-    for t in range(tokens):
-        by_vector(weight.data, x[t : t + 1], y[t : t + 1])
-    return y if bias is None else y + bias
+    """The same with floats, x [T, K], bias [N]; weights of types without a kernel become float32 first."""
+    kind, (rows, columns) = weight.tensor.type.name, weight.shape
+    bias = np.zeros(rows, np.float32) if bias is None else bias
+    if columns % 16:
+        return numpy_matrix.linear(x, weight) + bias
+    if kind in FLOAT and weight.scale == 1:
+        return product_of_floats(x, weight.data, bias, *FLOAT[kind])
+    y = np.empty((len(x), rows), np.float32)
+    for start, panel in weight.panels(x.dtype):
+        some = slice(start, start + len(panel))
+        y[:, some] = product_of_floats(x, panel.view(np.uint8), bias[some], *FLOAT["F32"])
+    return y
 
 
-def product_of_many(
-    x: np.ndarray, rows: np.ndarray, by_matrix: Callable[..., None], bias: np.ndarray
+def product_of_floats(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    by_vector: Callable[..., None],
+    by_matrix: Callable[..., None],
 ) -> np.ndarray:
-    """x [T, K], rows uint8 [N, row bytes], bias [N] -> [T, N], of floats whose type `by_matrix` reads."""
-    T, R = matmul_float.TOKENS, matmul_float.ROWS
-    packs = np.empty((-(-len(x) // T), x.shape[1] * T), np.float32)
-    matmul_float.pack_rows(x, packs)
-    y = np.empty((len(packs) * T, -(-len(rows) // R) * R), np.float32)
-    by_matrix(rows, np.pad(bias, (0, y.shape[1] - len(rows))), packs, y)
-    return y[: len(x), : len(rows)]
+    """x [T, K], weight uint8 [N, row bytes], bias [N] -> [T, N]."""
+    if len(x) > FEW:
+        T, R = matmul_float.TOKENS, matmul_float.ROWS
+        packs = np.empty((-(-len(x) // T), x.shape[1] * T), np.float32)
+        matmul_float.pack_rows(x, packs)
+        y = np.empty((len(packs) * T, -(-len(weight) // R) * R), np.float32)
+        by_matrix(weight, np.pad(bias, (0, y.shape[1] - len(weight))), packs, y)
+        return y[: len(x), : len(weight)]
+    y = np.empty((len(x), len(weight)), np.float32)
+    for t in range(len(x)):
+        by_vector(weight, x[t : t + 1], y[t : t + 1])
+    return y + bias
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:

@@ -12,8 +12,8 @@ from numba import prange
 
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.elementwise import sigmoid
-from qwen_ref.kernels.layers import float_product, product_of_many, shows_nothing
-from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_product, matmul_f32
+from qwen_ref.kernels.layers import FLOAT, float_product, product_of_floats, shows_nothing
+from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_product
 from qwen_ref.kernels.simd import add, div, exp, fma, load_f32x16, maximum, mul, splat, store, sub, sum_lanes
 from qwen_ref.model import norm as numpy_norm
 from qwen_ref.model import vision_block as numpy_block
@@ -128,7 +128,7 @@ def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np
     rows = weight.reshape(len(weight), -1)  # [hidden, 3, 2, 16, 16] -> [hidden, 3*2*16*16]
     if rows.shape[1] % 16:
         return numpy_block.patch_embed(patches, weight, bias)
-    return product_of_many(patches, rows.view(np.uint8), matmul_f32, bias)
+    return product_of_floats(patches, rows.view(np.uint8), bias, *FLOAT["F32"])
 
 
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
