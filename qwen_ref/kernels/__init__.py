@@ -35,7 +35,7 @@ class Kernels:
     merger = staticmethod(vision.merger)
 
 
-_kernels: Layers = Kernels()
+_kernels: Layers = Kernels()  # as mypy sees them; thread_safe keeps no signature
 _called = "rms_norm attention deltanet mlp lm_head layer_norm vision_attention vision_mlp merger".split()
 KERNELS = replaced(_kernels, **{name: thread_safe(getattr(_kernels, name)) for name in _called})
 
