@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,14 @@ def test_a_replaced_layer_takes_effect(fixtures, use, name):
     assert (abs(changed - plain).max(axis=1) > 1e-3).all()
     model.layers = use
     assert (logits() == plain).all()
+
+
+@pytest.mark.parametrize("use", [NUMPY, KERNELS], ids=["numpy", "numba"])
+def test_a_replaced_configuration_takes_effect(fixtures, use):
+    model = TextModel(open_gguf(fixtures / "tiny-wide.gguf"), layers=use)
+    before = model.forward([5, 6, 7], model.new_state())
+    model.config = replace(model.config, rope_theta=2.0)
+    assert abs(model.forward([5, 6, 7], model.new_state()) - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("use", [NUMPY, KERNELS], ids=["numpy", "numba"])
