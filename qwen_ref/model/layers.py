@@ -16,15 +16,15 @@ Array = np.ndarray
 
 
 class Layers(Protocol):
-    """mypy holds NumPy's functions and the kernels against these signatures; shapes stand where NumPy's do.
+    """What a model calls; mypy holds NumPy's functions and the kernels against it. NumPy's have the shapes.
 
-    `cache` and `state` are of the same set's `new_state`.
+    `cache` and `state` are entries of what `new_state` of the same set made.
     """
 
     name: str
 
     def new_state(self, config: Config, dtype: type) -> state.State: ...
-    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...  # of the residual stream
     def attention(
         self, x: Array, w: weights.AttentionWeights, cache: Any, cos: Array, sin: Array, config: Config
     ) -> Array: ...
@@ -63,7 +63,7 @@ def replaced(layers: Layers, **functions: Any) -> Layers:
 
     Raises QwenRefError for a name that no model calls, since the function would change nothing.
     """
-    called = [name for name in dir(layers) if not name.startswith("_")]
+    called = [name for name in vars(Layers) if not name.startswith("_")]
     for name in functions:
         if name not in called:
             raise QwenRefError(f"layers: {name}: no model calls it, but {', '.join(called)}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.config import read_config
+from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import NUMPY, Array, Layers
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.state import State
@@ -50,6 +51,10 @@ class TextModel:
         the state in all three.
         """
         x = self.embed(inputs) if np.ndim(inputs) == 1 else np.asarray(inputs)
+        if x.shape[1:] != (self.config.hidden_size,) or x.dtype != self.dtype:
+            raise QwenRefError(
+                f"inputs: {x.dtype} {x.shape}: neither token ids [T] nor embeddings [T, hidden]"
+            )
         if positions is None:
             positions = np.tile(np.arange(len(x)) + state.next_position, (3, 1))  # [T] -> [3, T]
         rope = rope_tables(positions, self.config, self.dtype)  # cos and sin, [T, R/2] both

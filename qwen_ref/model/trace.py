@@ -1,12 +1,11 @@
-"""Names for what the layers compute on the way, so that someone may watch, or round as other arithmetic
-would.
+"""Names for what is computed on the way, so that someone may watch, or round as other arithmetic would.
 
     with watching(lambda name, x: print(name, x.shape)):
         model.forward(token_ids, state)
 
 `tap` gives a value a name where it comes about and costs nothing while nobody watches. Names are paths like
-transformers' modules: layers.3.self_attn.k_proj. docs/golden.md lists them all. Kernels have no
-names inside: whoever watches them is told so.
+transformers' modules: layers.3.self_attn.k_proj. docs/golden.md lists them all. Inside a kernel nothing has
+a name: whoever watches one is told so.
 """
 
 from collections.abc import Callable, Iterator

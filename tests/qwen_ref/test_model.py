@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gguf_io import open_gguf
+from qwen_ref import QwenRefError
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import matrix
 from qwen_ref.model.layers import NUMPY
@@ -94,6 +95,18 @@ def test_a_copied_state_goes_its_own_way(case, layers, dtype):
         fresh = begun()
         for part, logits in zip(pieces, found):
             assert (logits_of(model, ways[way][part], fresh) == logits[way]).all()
+
+
+def test_what_is_neither_ids_nor_embeddings_is_refused(case):
+    """A batch, embeddings of another width, and those of another type."""
+    file, token_ids, _ = case
+    model = TextModel(file)
+    x = model.embed(token_ids[:3])
+    for inputs in [[1, 2, 3]], x[:, :-1], x.astype(np.float64), x[None], 5:
+        with pytest.raises(QwenRefError, match=r"^inputs: \w+ \(.*\): neither token ids \[T\]"):
+            model.forward(inputs, model.new_state())
+    whole = model.forward(token_ids[:3], model.new_state())
+    assert (model.forward(x, model.new_state()) == whole).all()
 
 
 def test_a_budget_is_taken_from():

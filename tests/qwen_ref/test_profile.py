@@ -125,7 +125,8 @@ def test_the_first_three_tokens_do_not_count(fixtures, monkeypatch):
 def test_the_table_of_a_token(fixtures, monkeypatch):
     """Milliseconds, shares, MiB, GB/s and a bar of 30; below it what the memory could do."""
     network = TextModel(open_gguf(fixtures / "tiny.gguf"))
-    network.layers = replaced(network.layers, name="numba")
+    network.layers = replaced(network.layers)
+    network.layers.name = "numba"
     sizes = {"attention": 1 << 20, "deltanet": 2 << 20, "mlp": 3 << 20, "lm_head": 4 << 20}
     monkeypatch.setattr(profile, "part_bytes", lambda network: sizes)
     monkeypatch.setattr(profile, "read_bandwidth", lambda: 2e9)
