@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qwen_ref.config import Config
-from qwen_ref.errors import tell
+from qwen_ref.errors import QwenRefError, tell
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
 from qwen_ref.kernels import deltanet as delta
@@ -164,6 +164,13 @@ def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
     return product(Input(gate, hidden), w.down_proj)
 
 
+def other_state(name: str) -> QwenRefError:
+    """What a mixer made of NumPy's functions is told, when it has taken the place of a kernel."""
+    return QwenRefError(
+        f"layers: {name}: the kernels' state has another form than NumPy's; use replaced(NUMPY, {name}=...)"
+    )
+
+
 class KVCache:
     """Keys [H_kv, S/16, D, 16] and values [H_kv, S, D] of a full-attention layer: float16, which Numba
     has on GPUs only, as its bits in uint16; room grows by half."""
@@ -182,6 +189,9 @@ class KVCache:
             self._resize(-(-max(self.length, room + room // 2, 256) // 64) * 64)
         return start
 
+    def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise other_state("attention")
+
     def _resize(self, room: int) -> None:
         keys, values = self.keys, self.values
         self.keys = np.zeros((len(keys), room // 16, *keys.shape[2:]), np.uint16)
@@ -199,10 +209,14 @@ class DeltaNetState:
     """The convolution's last inputs [k-1, C] and the state in slices of 32 columns, [H_v, V/32, K, 32]."""
 
     conv: np.ndarray
-    recurrent: np.ndarray
+    sliced: np.ndarray
 
     def copy(self) -> DeltaNetState:
-        return DeltaNetState(self.conv.copy(), self.recurrent.copy())
+        return DeltaNetState(self.conv.copy(), self.sliced.copy())
+
+    @property
+    def recurrent(self) -> np.ndarray:
+        raise other_state("deltanet")
 
 
 def new_state(config: Config, dtype: type) -> State:
@@ -256,7 +270,7 @@ def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Co
     shows_nothing("linear_attn")
     if len(x) == 1 and (matrices := typed(w)):
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
-        rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.recurrent
+        rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.sliced
         return decode.deltanet_layer(x, *matrices, *rest)
     given = quantize(x)
     raw, z = product(given, w.qkv_proj), product(given, w.z_proj)
@@ -266,7 +280,7 @@ def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Co
     prepare(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
     state.conv = np.concatenate([state.conv, raw[-len(state.conv) :]])[-len(state.conv) :]
     o = np.empty((len(x), config.value_dim), np.float32)
-    delta.recurrence(qkv, a, b, w.A, w.dt_bias, config.linear_num_key_heads, state.recurrent, o)
+    delta.recurrence(qkv, a, b, w.A, w.dt_bias, config.linear_num_key_heads, state.sliced, o)
     gated = new_quantized(*o.shape)
     gate = elementwise.gated_norm_one if len(x) == 1 else elementwise.gated_norm_many
     gate(o, z, w.norm, config.rms_norm_eps, *gated)

@@ -123,6 +123,14 @@ def test_a_replaced_configuration_takes_effect(fixtures, use):
     assert abs(model.forward([5, 6, 7], model.new_state()) - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["attention", "deltanet"])
+def test_a_mixer_of_numpys_functions_does_not_go_with_the_kernels_state(fixtures, name):
+    model = TextModel(open_gguf(fixtures / "tiny-wide.gguf"), layers=KERNELS)
+    model.layers = replaced(KERNELS, **{name: getattr(NUMPY, name)})
+    with pytest.raises(QwenRefError, match=rf"^layers: {name}: .* use replaced\(NUMPY, {name}=...\)$"):
+        model.forward([5, 6, 7], model.new_state())
+
+
 @pytest.mark.parametrize("use", [NUMPY, KERNELS], ids=["numpy", "numba"])
 def test_what_would_change_nothing_is_refused(use):
     for name in "sigmoid", "linear", "gated_delta_recurrent":
