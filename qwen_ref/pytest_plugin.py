@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from qwen_ref.config import Config
-    from qwen_ref.oracle.compare import Report
+    from qwen_ref.oracle.compare import Found, Report
     from qwen_ref.oracle.golden import Golden
 
 MARKER = (
@@ -55,29 +55,34 @@ class OpenGolden:
     config  the model's hyper-parameters, under transformers' names
     """
 
-    def __init__(self, golden: Golden, allow: str):
-        self.golden, self.allow = golden, allow
+    def __init__(self, golden: Golden, allow: str, node: pytest.Item):
+        self.golden, self.allow, self.node = golden, allow, node
         self.about: dict[str, Any] = golden.about
         self.inputs: dict[str, np.ndarray] = golden.inputs
         self.config: Config = golden.config
 
-    def check(self, found: Mapping[str, Any], allow: str | None = None, names: Sequence[str] = ()) -> Report:
-        """qwen_ref.oracle.check.check with this golden; `allow` is the marker's, if not given."""
+    def check(self, found: Found, allow: str | None = None, names: Sequence[str] = ()) -> Report:
+        """qwen_ref.oracle.check.check with this golden; `allow` is the marker's, if not given.
+
+        pytest -rP says of a test that passes what was judged.
+        """
         __tracebackhide__ = True
         from qwen_ref.errors import QwenRefError
-        from qwen_ref.oracle.check import check
+        from qwen_ref.oracle.check import check, scope
 
         try:
-            return check(self.golden, found, allow or self.allow, names)
+            report = check(self.golden, found, allow or self.allow, names)
         except QwenRefError as error:
             pytest.fail(str(error))
+        self.node.add_report_section("call", "qwen_golden", "\n".join([report.verdict, *scope(report)]))
+        return report
 
 
 class Opener:
     """What the fixture is: qwen_golden("why.safetensors"), or qwen_golden() where a marker names the file."""
 
     def __init__(self, request: pytest.FixtureRequest):
-        self.config, self.folder = request.config, request.path.parent
+        self.config, self.folder, self.node = request.config, request.path.parent, request.node
         self.marker = request.node.get_closest_marker("qwen_golden") or pytest.mark.qwen_golden().mark
 
     def __call__(self, file: str | None = None, **options: Any) -> OpenGolden:
@@ -96,7 +101,7 @@ class Opener:
         elif not path.exists():
             pytest.fail(f"{path}: there is no such file; record it with: pytest --golden-update")
         try:
-            return OpenGolden(load(path), allow)
+            return OpenGolden(load(path), allow, self.node)
         except QwenRefError as error:
             pytest.fail(str(error))
 

@@ -7,14 +7,17 @@ examples:
   python -m qwen_ref conformance --engine "./engine {model} --ids {ids} --dump {dump}" --allow bfloat16
   python -m qwen_ref conformance --engine "llama-eval-callback -m {model} -f {text}" plain
 
-A Python function gets a case (qwen_ref.oracle.conformance.Case) and returns tensors under a golden's names. A
-command is run once a case, with files in these places: {model} and {mmproj} (GGUF), {ids} (token ids, one a
-line: {prompt_tokens} of the prompt, then the greedy continuation), {text} (the prompt as the chat template
-renders it), {messages} (JSON), {media} (pictures and clips), {inputs} (.safetensors with pixel_values and the
-like), and {dump}, the .safetensors file that it writes; without {dump} what it prints is read as
-llama-eval-callback's output. docs/conformance.md says more.
+A Python function gets a case (qwen_ref.oracle.conformance.Case) and returns tensors under a golden's names.
+One that yields them, of the prompt and then of each token after it, is judged in decoding too. A command is
+run once a case, with files in these places: {model} and {mmproj} (GGUF), {ids} (token ids, one a line:
+{prompt_tokens} of the prompt, then the greedy continuation), {text} (the prompt as the chat template renders
+it), {messages} (JSON), {media} (pictures and clips), {inputs} (.safetensors with pixel_values and the like),
+and {dump}, the .safetensors file that it writes (with the number `steps` in it decoding is judged); without
+{dump} what it prints is read as llama-eval-callback's output. docs/conformance.md says more.
 
-Exit status 0 says that some cases are right and the others not supported, 1 that it is not so.
+Exit status: 0 some cases are right and the others not supported; 1 some are wrong, failed or were not judged,
+or none is right; 2 the engine cannot be run at all; 3 some are partly judged (what was given is right, and no
+logits are among it) and none is wrong.
 """
 
 from __future__ import annotations
@@ -58,8 +61,10 @@ def run(args: argparse.Namespace) -> int:
     done = list(results) if args.json else print_card(results)
     if args.json:
         print(to_json([as_json(result) for result in done], 1))
-    verdicts = {result.verdict for result in done}
-    return 0 if "right" in verdicts and verdicts <= {"right", "not supported"} else 1
+    verdicts = {result.verdict for result in done} - {"not supported"}
+    if "partly judged" in verdicts and verdicts <= {"right", "partly judged"}:
+        return 3
+    return 0 if verdicts == {"right"} else 1
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -78,24 +83,27 @@ def print_card(results: Iterable[Result]) -> list[Result]:
     """A Markdown table, a line as soon as its case is through."""
     from qwen_ref.oracle.compare import times
 
-    print("| case | verdict | tensors | nearest to its budget | KL of the logits | greedy tokens | |")
-    print("|---|---|---:|---|---:|---|---|")
+    print("| case | verdict | tensors | nearest to its budget | logits: KL | decoding | greedy tokens | |")
+    print("|---|---|---:|---|---|---|---|---|")
     done = []
     for result in results:
         done.append(result)
-        tensors = worst = kl = greedy = ""
+        tensors = worst = kl = decoding = greedy = ""
         if report := result.report:
-            tensors = f"{len(report.differences)} of {len(report.differences) + len(report.missing)}"
+            tensors = report.part.removesuffix(" tensors")
             if report.differences:
                 most = max(report.differences, key=lambda d: d.share[report.allowed])
                 worst = f"{most.name}: {times(most.share[report.allowed])} of {report.allowed}"
-            kl = f"{report.logits['kl']:.1e}" if report.logits else ""
+            kl = f"{report.logits['kl']:.1e}, of " if report.logits else "of " if report.scope else ""
+            kl += report.scope or "not judged"
+            decoding = report.decoding or ""
             greedy = report.greedy or ""
         note = result.note.replace("|", "\\|")
         if report and report.cause and report.first and note.startswith(report.first.name):
             note += f". Likely cause: {report.cause}"
         print(
-            f"| {result.case.name} | {result.verdict} | {tensors} | {worst} | {kl} | {greedy} | {note} |",
+            f"| {result.case.name} | {result.verdict} | {tensors} | {worst} | {kl} | {decoding} | {greedy} "
+            f"| {note} |",
             flush=True,
         )
         if result.traceback:

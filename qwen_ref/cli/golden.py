@@ -11,8 +11,9 @@ examples:
 
 `record` runs the model in float64 with NumPy and writes inputs, intermediate tensors, logits, a greedy
 continuation, and how far correct float32, bfloat16, float16 and 8-bit arithmetic lands from them. A dump has
-tensors under the golden's names; `show` lists them. `check` ends with status 1 if the dump is further away
-than the arithmetic it may use explains.
+tensors under the golden's names; `show` lists them. Exit status of `check` and `compare`: 0 right (logits and
+all else that was given are within what the arithmetic explains), 1 wrong, 2 cannot be used, 3 partly judged:
+what was given is right, and no logits are among it.
 """
 
 from __future__ import annotations
@@ -243,10 +244,10 @@ def check(args: argparse.Namespace) -> int:
     if args.html:
         page.write_page(args.html, truth, report, (args.golden_file.name, args.other.name))
     if args.json:
-        print(to_json(dataclasses.asdict(report), indent=1))
+        print(to_json({"verdict": report.verdict, **dataclasses.asdict(report)}, indent=1))
     else:
         print_report(report)
-    return 1 if report.complaint else 0
+    return {"right": 0, "wrong": 1}.get(report.verdict, 3)
 
 
 def read_dump(path: Path, truth: Golden) -> dict[str, np.ndarray]:
@@ -257,7 +258,7 @@ def read_dump(path: Path, truth: Golden) -> dict[str, np.ndarray]:
 
 
 def print_report(report: Report) -> None:
-    from qwen_ref.oracle.check import verdict
+    from qwen_ref.oracle.check import scope, verdict
 
     print(f"{'tensor':40} {'error/rms':>9} {'max':>9} {'cosine':>11}  explained by")
     for d in report.differences:
@@ -266,10 +267,7 @@ def print_report(report: Report) -> None:
     print(f"{sum(d.count for d in report.differences)} values were compared")
     for name, value in report.logits.items():
         print(f"logits: {name} {value:.3g}")
-    if report.missing:
-        print(f"not in the dump: {len(report.missing)} tensors, the first {report.missing[0]}")
-    if report.greedy:
-        print(f"greedy: {report.greedy}")
+    print(*scope(report), sep="\n")
     print(verdict(report))
     if report.first:
         print(f"likely cause: {report.cause}" if report.cause else "no known mistake does this")

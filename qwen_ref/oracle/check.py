@@ -7,12 +7,12 @@ and scripts call it as it is.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.oracle.compare import Report, compare, times
+from qwen_ref.oracle.compare import Found, Report, compare, join, misspelt, times
 from qwen_ref.oracle.golden import Golden, load
 
 BEFORE, AFTER = 3, 3  # rows of the table around the first tensor that is wrong
@@ -21,25 +21,29 @@ SOME = 6  # names of tensors that were not given
 
 def check(
     golden: Golden | str | os.PathLike[str],
-    found: Mapping[str, Any],
+    found: Found,
     allow: str = "float32",
     names: Sequence[str] = (),
 ) -> Report:
-    """What compare returns, if `allow` explains all that the engine found.
+    """What compare returns, if `allow` explains all that the engine found, be it one tensor: the report's
+    verdict is "right", or "partly judged" where no logits were given.
 
     golden   or the path of one
-    found    tensors of NumPy, PyTorch, JAX or DLPack under the golden's names (docs/golden.md)
+    found    tensors of NumPy, PyTorch, JAX or DLPack under the golden's names (docs/golden.md); or such a
+             mapping of the prompt, and one of each of the golden's tokens after it (compare.join)
     allow    float64, float32, float16, bfloat16 or int8: the arithmetic that the engine may err by
     names    patterns (fnmatch) of tensors that have to be among them; all that was found is compared
 
-    Raises AssertionError with the first tensor that is beyond the budget, its likely cause and its
-    neighbours, with token ids, positions or greedy tokens that are others, or with the tensors that had to be
-    found and were not. Raises QwenRefError if the golden, or
-    what was found, cannot be used.
+    Warns (UserWarning) of names that no golden has. Raises AssertionError with the first tensor
+    that is beyond the budget, its likely cause and its neighbours, with a tensor of another shape, with token
+    ids, positions or greedy tokens that are others, or with the tensors that had to be found and were not.
+    Raises QwenRefError if the golden, or what was found, cannot be used.
     """
     __tracebackhide__ = True  # pytest then shows the line that called this
     if not isinstance(golden, Golden):
         golden = load(golden)
+    if not isinstance(found, Mapping):
+        found = join(golden, found)
     wanted = [n for n in golden.entries if any(fnmatchcase(n, pattern) for pattern in names)]
     if names and not wanted:
         raise QwenRefError(f"names: no tensor of the golden fits {', '.join(names)}")
@@ -48,6 +52,8 @@ def check(
     report = compare(golden, found, allow)
     if report.complaint:
         raise AssertionError(message(golden, report))
+    if never := misspelt(report.unknown):
+        warnings.warn(f"not compared, since no golden has such names: {some(never)}", stacklevel=2)
     return report
 
 
@@ -55,7 +61,7 @@ def message(golden: Golden, report: Report) -> str:
     """Of a report with a complaint: that, what is around the tensor that is wrong, and what is unknown."""
     first = report.first
     if first is None:
-        return verdict(report)
+        return "\n".join([verdict(report), *scope(report)])
     at = report.differences.index(first)
     lines = [
         verdict(report),
@@ -71,9 +77,7 @@ def message(golden: Golden, report: Report) -> str:
     before = order.index(report.differences[at - 1].name) if at else -1
     if unseen := order[before + 1 : order.index(first.name)]:
         lines += ["", f"not given, and computed right before {first.name}: {some(unseen)}"]
-    lines += ["", f"{len(report.differences)} of {len(order)} tensors were compared"]
-    if report.missing:
-        lines[-1] += f"; not given: {some(report.missing)}"
+    lines += ["", *scope(report)]
     if "file" in golden.about:
         lines.append(f"the golden is of {golden.about['file']}")
     return "\n".join(lines)
@@ -81,10 +85,34 @@ def message(golden: Golden, report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """One line."""
-    all_right = (
-        f"All {len(report.differences)} tensors that were compared are within what {report.allowed} explains"
-    )
-    return report.complaint or all_right
+    if report.complaint:
+        return report.complaint
+    if report.verdict == "right":
+        count = len(report.differences)
+        return f"All {count} tensors that were compared are within what {report.allowed} explains"
+    return f"Partly judged: {report.part}, no logits; these are within what {report.allowed} explains"
+
+
+def scope(report: Report) -> list[str]:
+    """What was judged and what was not, a line for each."""
+    lines = [f"{report.part} were compared"]
+    if report.missing:
+        lines[0] += f"; not given: {some(report.missing)}"
+    lines.append(f"logits: {f'of {report.scope}' if report.scope else 'not judged'}")
+    if report.decoding:
+        lines.append(f"decoding: {report.decoding}")
+    if report.greedy:
+        lines.append(f"greedy tokens: {report.greedy}")
+    lines += list(report.shapes.values())
+    if report.unknown:
+        lines.append(f"not compared, since the golden does not have them: {some(unknown_of(report))}")
+    return lines
+
+
+def unknown_of(report: Report) -> list[str]:
+    """Names that the golden does not have; those that none has come first."""
+    first = misspelt(report.unknown)
+    return first + [name for name in report.unknown if name not in first]
 
 
 def some(names: Sequence[str]) -> str:

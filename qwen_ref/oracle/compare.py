@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, as_numpy
-from qwen_ref.oracle.logits import agreement
+from qwen_ref.oracle.logits import agreement, divergence
+from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, VISION, VISION_BLOCK
 from qwen_ref.oracle.record import grouped_heads
 
 # The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
@@ -23,10 +25,13 @@ UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 
 # solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
 SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
 
-BESIDE = ("token_ids", "positions", "generated")  # what may be found beside tensors
+BESIDE = ("token_ids", "positions", "generated", "steps")  # what may be found beside tensors
 MEDIA = ("images.", "videos.")
 ALL_TOKENS = re.compile(r"\.state$|\.weights\.")  # rows are no tokens, or columns are tokens
 
+BETWEEN_STEPS = (
+    "the prompt's rows are right: what is kept from step to step (state, convolution, cache, position) is not"
+)
 ONLY_THE_SUM = "the values that were given are right, and the sum of all is not: the others are wrong"
 
 
@@ -72,7 +77,8 @@ class Difference:
     relative   rms of the error / rms of the tensor
     cosine     between the two
     explained  the strictest arithmetic that explains the error, None if none does
-    share      of each arithmetic's budget: above 1 it does not explain the error
+    share      of each arithmetic's budget: above 1 it does not explain the error. That of the decoded rows by
+               themselves, if it is more
     """
 
     name: str
@@ -97,6 +103,10 @@ class Report:
                together), how often the best token is the same, and how many of the best five are
     greedy     the engine's greedy tokens beside the golden's: a sentence; None if it gave none
     complaint  what is wrong, in one sentence (other tokens or positions come before `first`), or None
+    unknown    names that the golden does not have: they were not compared. See `misspelt`
+    shapes     of tensors of a wrong shape: name -> a sentence
+    scope      of which tokens logits were compared, in words; empty if of none
+    decoding   "8 steps", or "not judged"; None if the golden has no tokens after its prompt
     """
 
     allowed: str
@@ -107,16 +117,47 @@ class Report:
     logits: dict[str, float]
     greedy: str | None = None
     complaint: str | None = None
+    unknown: list[str] = field(default_factory=list)
+    shapes: dict[str, str] = field(default_factory=dict)
+    scope: str = ""
+    decoding: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "wrong", "right" if logits are, or "partly judged"."""
+        return "wrong" if self.complaint else "right" if self.scope else "partly judged"
+
+    @property
+    def part(self) -> str:
+        """3 of 47 tensors"""
+        count = len(self.differences)
+        return f"{count} of {count + len(self.missing) + len(self.shapes)} tensors"
 
 
-def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") -> Report:
+def misspelt(names: Iterable[str]) -> list[str]:
+    """Those that no golden has: others may only not have been kept."""
+    local = {name.ours for name in (*ENDS, *LAYER, *ATTENTION, *DELTANET, *VISION, *VISION_BLOCK, *MERGER)}
+    prefix = re.compile(r"^(layers\.\d+\.|(images|videos)\.\d+\.(blocks\.\d+\.)?)")
+    return [
+        name for name in names if re.sub(r"weights\.\d+$", "weights.N", prefix.sub("", name)) not in local
+    ]
+
+
+Found = Mapping[str, Any] | Iterable[Mapping[str, Any]]
+
+
+def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
     """`found` has tensors under the golden's names, of all tokens or of the prompt's alone.
 
     They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Beside them may be the engine's
-    own `token_ids`, `positions` [3, T], and `generated`: its greedy tokens after the prompt.
-    Raises QwenRefError if none has a name of the golden's, or one has another shape, or what is no number.
+    own `token_ids`, `positions` [3, T], `generated`: its greedy tokens after the prompt, and `steps`: how
+    many tokens after the prompt went in one at a time (all, or 0). Then logits may be of the prompt's last
+    token and the steps alone. Or `found` is one such mapping of the prompt and one of each step (see `join`).
+    Raises QwenRefError if none has a name of the golden's, or one is no number.
     """
     check_allowed(allowed)
+    if not isinstance(found, Mapping):
+        found = join(golden, found)
     unknown = unknown_layer(golden, found)
     if not unknown and not any(name in golden.entries or name in BESIDE for name in found):
         some = ", ".join(list(found)[:3]) or "nothing"
@@ -124,72 +165,204 @@ def compare(golden: Golden, found: Mapping[str, Any], allowed: str = "float32") 
             f"no tensor has a name of the golden's ({', '.join(list(golden.entries)[:3])}, …), but: {some}"
         )
     beside = {name: as_numpy(name, found[name]) for name in BESIDE if name in found}
-    tensors = shaped(golden, {name: x for name, x in found.items() if name in golden.entries})
+    steps = steps_of(golden, beside)
+    tensors, shapes = shaped(golden, found, steps)
+    unlikely = greedy = None
     with np.errstate(all="ignore"):  # what an engine gives may be anything
-        report = compare_samples(golden, {n: sample_of(golden, n, x) for n, x in tensors.items()}, allowed)
-        unlikely = greedy = None
+        samples = {name: sample_of(golden, name, x, steps) for name, x in tensors.items()}
+        report = compare_samples(golden, samples, allowed, steps or 0)
         if isinstance(logits := tensors.get("logits"), np.ndarray):
-            report.logits = agreement(golden.inputs, logits)
+            start = start_of(golden, logits, steps)
+            report.scope = scope_of(golden, start, len(logits))
+            report.logits = agreement(golden.inputs, logits, start)
             unlikely = too_far(golden, report.logits["kl"], allowed)
-    if "generated" in beside:
+            if steps and start + len(logits) == len(golden.inputs["token_ids"]):
+                report.decoding = f"{steps} steps"
+                kl = divergence(golden.inputs, logits, start)[-steps:]
+                report.logits["kl of steps"] = float(kl.mean())
+                unlikely = steps_too_far(golden, kl, allowed) or unlikely
+    if "generated" in beside and beside["generated"].size:
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
-    report.complaint = wrong_inputs(golden, beside) or unknown or report.complaint or unlikely or greedy
+    report.unknown = [name for name in found if name not in golden.entries and name not in BESIDE]
+    report.shapes = shapes
+    report.missing = [name for name in report.missing if name not in shapes]
+    report.complaint = (
+        wrong_inputs(golden, beside)
+        or unknown
+        or next(iter(shapes.values()), None)
+        or report.complaint
+        or unlikely
+        or greedy
+    )
     return report
 
 
-def from_tiled(golden: Golden, found: Mapping[str, Any]) -> dict[str, Any]:
+def join(golden: Golden, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What an engine gave of the prompt, and then of each of the golden's tokens after it, as one mapping.
+
+    Each part is read when it comes, so an engine may fill the same arrays again. Of tensors the rows are put
+    together; of a state the last is taken. Of the prompt's logits the last row is enough. With the prompt's
+    part alone `steps` is 0. Raises QwenRefError if the parts are neither one nor one more than there are
+    tokens after the prompt, or one is no mapping of names to tensors.
+    """
+    T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
+    if not isinstance(parts, Iterable) or isinstance(parts, str | bytes):
+        raise QwenRefError(
+            f"{type(parts).__name__}: is neither a mapping of names to tensors nor some of them"
+        )
+    rows: dict[str, list[np.ndarray]] = {}
+    others: dict[str, Any] = {}  # what is not put together, and what does not fit
+    count = 0
+    for part in islice(parts, T - P + 2):
+        if not isinstance(part, Mapping):
+            what = "the prompt" if count == 0 else f"step {count - 1}"
+            raise QwenRefError(f"{what}: {type(part).__name__} is no mapping of names to tensors")
+        for name, x in part.items():
+            if name not in golden.entries and name not in BESIDE:
+                others[name] = x
+                continue
+            x = np.array(as_numpy(name, x))
+            fitting = rows_of(golden, name, x, P if count == 0 else 1)
+            if fitting is None or name.startswith(MEDIA) or name.endswith(".state"):
+                if fitting is not None or name not in others:
+                    others[name] = x
+            else:
+                rows.setdefault(name, []).append(fitting)
+        count += 1
+    if count not in (1, 1 + T - P):
+        many = "more" if count > 1 + T - P else str(count)
+        raise QwenRefError(
+            f"{many} parts were given; the prompt and {T - P} tokens after it are {1 + T - P}, and the "
+            f"prompt alone is 1"
+        )
+    if count == 1 and P < T:  # the state and attention weights after the prompt are others
+        rows = {name: x for name, x in rows.items() if not ALL_TOKENS.search(name)}
+        others = {name: x for name, x in others.items() if not ALL_TOKENS.search(name)}
+    joined = {name: np.concatenate(x, axis=-1 if name in BESIDE else 0) for name, x in rows.items()}
+    return joined | others | {"steps": count - 1}
+
+
+def rows_of(golden: Golden, name: str, x: np.ndarray, count: int) -> np.ndarray | None:
+    """Of a part's tensor its `count` rows, or of logits the last; None if the shape is another.
+
+    Attention weights get columns of 0 for tokens that are still to come.
+    """
+    if name in BESIDE:
+        if name != "positions":
+            return x.ravel()
+        return x.reshape(3, -1) if x.size % 3 == 0 else None
+    shape = golden.entries[name].shape
+    if name.startswith(MEDIA) or name.endswith(".state"):
+        return x
+    if ".self_attn.weights." in name:
+        G, S = shape[1:]
+        if x.ndim < 2 or x.shape[-1] > S or x.size != count * G * x.shape[-1]:
+            return None
+        return np.pad(x.reshape(count, G, -1), ((0, 0), (0, 0), (0, S - x.shape[-1])))
+    size = math.prod(shape[1:])
+    if name == "logits" and x.size == size:
+        count = 1
+    return x.reshape(count, *shape[1:]) if x.size == count * size else None
+
+
+def steps_of(golden: Golden, beside: Mapping[str, np.ndarray]) -> int | None:
+    """How many tokens after the prompt went in one at a time; None if that is not said.
+
+    Raises QwenRefError.
+    """
+    if "steps" not in beside:
+        return None
+    after = len(golden.inputs["token_ids"]) - golden.about["prompt_tokens"]
+    steps = beside["steps"].ravel().tolist()
+    if steps not in ([0], [after]):
+        raise QwenRefError(f"steps: {steps} should be {after}, all tokens after the prompt, or 0")
+    return int(steps[0])
+
+
+def start_of(golden: Golden, x: np.ndarray, steps: int | None) -> int:
+    """The token of a tensor's first row: the first, or of logits the prompt's last."""
+    T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
+    return P - 1 if steps is not None and len(x) == 1 + steps and len(x) < T else 0
+
+
+def scope_of(golden: Golden, start: int, count: int) -> str:
+    T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
+    if start:
+        return "the prompt's last token" + (f" and {count - 1} steps" if count > 1 else " alone")
+    return f"all {T} tokens" if count == T else f"the prompt's {P} tokens alone"
+
+
+def from_tiled(golden: Golden, found: Found) -> dict[str, Any]:
     """The same with V heads in a golden's order, of an engine that has GGUF's. Raises QwenRefError."""
+    if not isinstance(found, Mapping):
+        found = join(golden, found)
     heads = {name: x for name, x in found.items() if name in golden.entries and ".linear_attn." in name}
-    tensors = shaped(golden, heads)
+    steps = {name: as_numpy(name, x) for name, x in found.items() if name == "steps"}
+    tensors, _ = shaped(golden, heads, steps_of(golden, steps))
     return dict(found) | {
         name: x if isinstance(x, Partial) else grouped_heads(name, x, golden.config)
         for name, x in tensors.items()
     }
 
 
-def shaped(golden: Golden, found: Mapping[str, Any]) -> dict[str, np.ndarray | Partial]:
-    """Arrays in the golden's shapes, of all T tokens or of the P of the prompt, if the engine ran it alone.
+def shaped(
+    golden: Golden, found: Mapping[str, Any], steps: int | None = None
+) -> tuple[dict[str, np.ndarray | Partial], dict[str, str]]:
+    """Arrays in the golden's shapes, of all T tokens or of the P of the prompt, if the engine ran it alone;
+    and a sentence on each whose shape is another.
 
     A batch of one, or heads that are not split, are the same tensor: the shape [1, T, H*D] for [T, H, D].
     Of a prompt alone the state, which is another one, and attention weights, which have fewer columns, are
-    left out. Raises QwenRefError if a shape is another.
+    left out. Where `steps` are known, logits may be of the prompt's last token and these. Raises QwenRefError
+    if something is no tensor of numbers.
     """
     T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
     tensors: dict[str, np.ndarray | Partial] = {}
-    not_shaped = {}
-    for name, x in found.items():
-        shape = golden.entries[name].shape
+    shapes = {}
+    for name, entry in golden.entries.items():
+        if name not in found:
+            continue
+        x, shape = found[name], entry.shape
         if isinstance(x, Partial):
             tensors[name] = x
             continue
         x = as_numpy(name, x)
-        rows = x[0] if x.ndim > 1 and x.shape[0] == 1 != shape[0] else x
-        count = len(rows) if rows.ndim else 0
-        some = count == P and not name.startswith(MEDIA)
-        if (count == shape[0] or some) and rows.size == count * math.prod(shape[1:]):
-            tensors[name] = rows.reshape(count, *shape[1:])
+        counts = [shape[0]]
+        if not name.startswith(MEDIA):
+            counts += [P, 1 + steps] if name == "logits" and steps is not None else [P]
+        for rows in (x, x[0]) if x.ndim > 1 and len(x) == 1 else (x,):
+            count = len(rows) if rows.ndim else 0
+            if count in counts and rows.size == count * math.prod(shape[1:]):
+                tensors[name] = rows.reshape(count, *shape[1:])
+                break
         else:
-            not_shaped[name] = x.shape
+            shapes[name] = f"{name}: shape {x.shape} should be {shape}"
+            if steps:
+                shapes[name] += f", of one step {(1, *shape[1:])}"
     alone = P < T and any(
         isinstance(x, np.ndarray) and len(x) == P
         for name, x in tensors.items()
         if not name.startswith(MEDIA) and not ALL_TOKENS.search(name)
     )
-    for name, theirs in not_shaped.items():
-        if not (alone and ALL_TOKENS.search(name)):
-            raise QwenRefError(f"{name}: shape {theirs} should be {golden.entries[name].shape}")
-    return {name: x for name, x in tensors.items() if not (alone and ALL_TOKENS.search(name))}
+    if alone and not steps:
+        tensors = {name: x for name, x in tensors.items() if not ALL_TOKENS.search(name)}
+        shapes = {name: sentence for name, sentence in shapes.items() if not ALL_TOKENS.search(name)}
+    return tensors, shapes
 
 
-def sample_of(golden: Golden, name: str, x: np.ndarray | Partial) -> np.ndarray | Partial:
-    """What the golden keeps of a tensor, float64 [rows, columns]; of a prompt alone only that is known."""
+def sample_of(
+    golden: Golden, name: str, x: np.ndarray | Partial, steps: int | None = None
+) -> np.ndarray | Partial:
+    """What the golden keeps of a tensor, float64 [rows, columns]; of some tokens only that is known."""
     entry = golden.entries[name]
     if isinstance(x, Partial):
         return x
     if len(x) == entry.shape[0]:
         return entry.sample(x).astype(np.float64)
-    unknown = np.full((entry.shape[0] - len(x), *x.shape[1:]), np.nan)
-    return Partial(entry.sample(np.concatenate([x, unknown])), 0.0)
+    values = np.full(entry.shape, np.nan)
+    start = start_of(golden, x, steps) if name == "logits" else 0
+    values[start : start + len(x)] = np.where(np.isnan(x), np.inf, x)  # NaN says here: not known
+    return Partial(entry.sample(values), 0.0)
 
 
 def check_allowed(allowed: str) -> None:
@@ -198,27 +371,49 @@ def check_allowed(allowed: str) -> None:
 
 
 def compare_samples(
-    golden: Golden, samples: Mapping[str, np.ndarray | Partial], allowed: str = "float32"
+    golden: Golden, samples: Mapping[str, np.ndarray | Partial], allowed: str = "float32", steps: int = 0
 ) -> Report:
-    """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values."""
+    """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values.
+
+    The rows of the last `steps` tokens are judged by themselves too: among all others their error is diluted.
+    """
     check_allowed(allowed)
+    T, P = len(golden.inputs["token_ids"]), golden.about.get("prompt_tokens", 0)
+    unknown = [name for name in samples if name not in golden.entries]
     samples = {name: samples[name] for name in golden.entries if known_of(samples.get(name))}
+    decoded = {name: kept_from(golden.entries[name], name, T - steps) for name in samples} if steps else {}
     differences = [
-        difference(name, golden.entries[name], golden.values[name], x) for name, x in samples.items()
+        difference(name, golden.entries[name], golden.values[name], x, decoded.get(name))
+        for name, x in samples.items()
     ]
     first = next((d for d in differences if d.share[allowed] > 1), None)
-    return Report(
-        allowed,
-        differences,
-        first,
-        cause_of(golden, first, samples[first.name], allowed) if first else None,
-        [name for name in golden.entries if name not in samples],
-        {},
-        complaint=f"{first.name} is the first tensor that {allowed} does not explain: its error is "
-        f"{times(first.share[allowed])} the budget"
-        if first
-        else None,
-    )
+    cause = complaint = None
+    if first:
+        entry, exact, x = golden.entries[first.name], golden.values[first.name], samples[first.name]
+        at = decoded.get(first.name, [])
+        prompt = [i for i in range(len(exact)) if i not in at]
+        in_decoding = bool(at and prompt) and shares_of_rows(entry, exact, x, prompt)[allowed] <= 1
+        cause = BETWEEN_STEPS if in_decoding else cause_of(golden, first, x, allowed)
+        complaint = (
+            f"{first.name} is the first tensor that {allowed} does not explain: "
+            f"{'in decoding ' if in_decoding else ''}its error is {times(first.share[allowed])} the budget"
+        )
+    missing = [name for name in golden.entries if name not in samples]
+    report = Report(allowed, differences, first, cause, missing, {}, complaint=complaint, unknown=unknown)
+    if "logits" in samples:
+        count = next(d.count for d in differences if d.name == "logits")
+        report.scope = f"{count} of {golden.values['logits'].size} values"
+    if T > P:
+        shown = any(known_of(x, decoded.get(name, [])) for name, x in samples.items())
+        report.decoding = f"{steps} steps" if shown else "not judged"
+    return report
+
+
+def kept_from(entry: Entry, name: str, start: int) -> list[int]:
+    """Which of the rows that are kept are of tokens from `start` on."""
+    if name.startswith(MEDIA) or name.endswith(".state"):
+        return []
+    return [i for i, row in enumerate(entry.rows) if row >= start]
 
 
 def times(share: float) -> str:
@@ -228,18 +423,58 @@ def times(share: float) -> str:
     return f"{share:.1f} ×" if share < 10 else f"{share:,.0f} ×" if share < 1e6 else f"{share:.0e} ×"
 
 
-def known_of(x: np.ndarray | Partial | None) -> bool:
+def known_of(x: np.ndarray | Partial | None, rows: Sequence[int] | slice = slice(None)) -> bool:
     """Is there anything to compare?"""
-    return x is not None and (x.count() if isinstance(x, Partial) else x.size) > 0
+    return x is not None and bool(x.known()[rows].any() if isinstance(x, Partial) else x[rows].size)
 
 
-def difference(name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | Partial) -> Difference:
+def budgets(entry: Entry, kind: str) -> tuple[float, float]:
+    """What an error may be in rms and in its worst value, over all that the golden keeps."""
+    rms, most = entry.errors.get(kind, (0.0, 0.0))
+    unit, tiny = UNIT[kind], np.finfo(float).tiny
+    return max(SLACK[kind] * rms, unit * entry.rms, tiny), max(2 * SLACK[kind] * most, unit * entry.max, tiny)
+
+
+def shares_of_rows(
+    entry: Entry, exact: np.ndarray, found: np.ndarray | Partial, at: list[int]
+) -> dict[str, float]:
+    """Of each arithmetic's budget what the error of some rows is, judged without the others.
+
+    The golden knows errors over all rows only. Those of a row that is larger are larger; and the rms of a few
+    values scatters: of n it is above 1 + 2.7 / sqrt(n) times what is expected once in 10,000.
+    """
+    x, some, precision = found, exact[at], 0.0
+    if isinstance(x, Partial):
+        known = x.known()[at]
+        x, some, precision = x.values[at][known], some[known], x.precision
+    else:
+        x = x[at]
+    if not x.size:
+        return dict.fromkeys(UNIT, 0.0)
+    if not np.isfinite(x).all():
+        return dict.fromkeys(UNIT, np.inf)
+    rms = float(np.sqrt(np.mean((x - some) ** 2)))
+    most = float(np.abs(x - some).max())
+    everywhere = float(np.mean(exact**2))
+    larger = max(1.0, math.sqrt(float(np.mean(some**2)) / everywhere)) if everywhere else 1.0
+    scatter = 1 + 2.7 / math.sqrt(x.size)
+    share = {}
+    for kind in UNIT:
+        rms_budget, max_budget = (larger * budget for budget in budgets(entry, kind))
+        share[kind] = max(rms / (scatter * rms_budget + precision), most / (max_budget + precision))
+    return share
+
+
+def difference(
+    name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | Partial, decoded: list[int] | None = None
+) -> Difference:
     """Of a Partial: its values' error beside the budget and the precision, and its sum's.
 
     The budgets are of all that the golden keeps, N values. If rms is their error's, that of n among them can
     be sqrt(N / n) * rms, and the sum of n errors can be sqrt(N * n) * rms (both by Cauchy and Schwarz).
     """
     N = exact.size
+    of_decoded = shares_of_rows(entry, exact, found, decoded) if decoded else {}
     if isinstance(found, Partial):
         known, precision, total = found.known(), found.precision, found.sum
         x, exact = found.values[known], exact[known]
@@ -250,17 +485,15 @@ def difference(name: str, entry: Entry, exact: np.ndarray, found: np.ndarray | P
     rms = float(np.sqrt(np.mean(error**2))) if finite else np.inf
     most = float(np.abs(error).max(initial=0)) if finite else np.inf
     lengths = float(np.linalg.norm(x) * np.linalg.norm(exact)) if finite else 0.0
-    tiny = np.finfo(float).tiny
     share = {}
-    for kind, unit in UNIT.items():
-        rms_budget, max_budget = entry.errors.get(kind, (0.0, 0.0))
-        rms_budget = max(SLACK[kind] * rms_budget, unit * entry.rms, tiny)
-        max_budget = max(2 * SLACK[kind] * max_budget, unit * entry.max, tiny)
+    for kind in UNIT:
+        rms_budget, max_budget = budgets(entry, kind)
         spread = math.sqrt(N / error.size)  # 1 for a whole tensor
         share[kind] = max(rms / (spread * rms_budget + precision), most / (max_budget + precision))
         if total:
             sum_budget = math.sqrt(N * total.terms) * rms_budget + total.rounding
             share[kind] = max(share[kind], total.error / sum_budget)
+        share[kind] = max(share[kind], of_decoded.get(kind, 0.0))
     return Difference(
         name,
         error.size,
@@ -286,13 +519,32 @@ def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed
 # ---- tokens and logits
 
 
-def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
-    """A complaint about the mean KL divergence of the logits, which goes with the square of their error."""
+def kl_budget(golden: Golden, allowed: str) -> float:
+    """Of the mean KL divergence of the logits, which goes with the square of their error."""
     rounding = 1e-14  # of the divergence's own sums, in float64
-    budget = SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0) + rounding
+    return SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0) + rounding
+
+
+def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
+    """A complaint about the mean KL divergence of the logits."""
+    budget = kl_budget(golden, allowed)
     if kl <= budget:
         return None
     return f"the logits' KL divergence of {kl:.1e} is {times(kl / budget)} what {allowed} explains"
+
+
+def steps_too_far(golden: Golden, kl: np.ndarray, allowed: str) -> str | None:
+    """A complaint about the steps' [steps], whose mean has that budget too, and each step four times it: its
+    logits may be twice as far off, as the worst value of a tensor may."""
+    budget = kl_budget(golden, allowed)
+    if not kl.mean() <= budget:
+        share = times(kl.mean() / budget)
+        return f"in decoding the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
+    if (kl <= 4 * budget).all():
+        return None
+    at = int((kl > 4 * budget).argmax())
+    share = times(kl[at] / budget / 4)
+    return f"in decoding the KL divergence of step {at}, {kl[at]:.1e}, is {share} what {allowed} explains"
 
 
 def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:
@@ -303,12 +555,17 @@ def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str 
     at = next((i for i in range(count) if found[i] != expected[i]), None)
     if at is None:
         return f"{count} of {len(expected)} tokens, all the same", None
-    best, second = golden.inputs["top_logits"][start - 1 + at, :2]
-    sentence = f"token {at} is {found[at]} and not {expected[at]}, whose logit is {best - second:.1e} higher"
+    best_ids, best = golden.inputs["top_ids"][start - 1 + at], golden.inputs["top_logits"][start - 1 + at]
+    theirs = best[best_ids == found[at]]  # none: it is below the last of the best
+    gap = best[0] - (theirs[0] if theirs.size else best[-1])
+    least = "" if theirs.size else "at least "
+    sentence = f"token {at} is {found[at]} and not {expected[at]}, whose logit is {least}{gap:.1e} higher"
     entry = golden.entries.get("logits")
     error = 2 * SLACK[allowed] * entry.errors.get(allowed, (0, 0))[1] if entry else 0.0
-    if best - second <= 2 * error:  # both logits may be that far off
-        return f"{at} of {len(expected)} tokens, then a near-tie: {sentence}", None
+    if gap <= 2 * error:  # both logits may be that far off
+        after = len(found) - at - 1
+        rest = f"; {after} tokens after it are not judged" if after > 0 else ""
+        return f"{at} of {len(expected)} tokens, then a near-tie: {sentence}{rest}", None
     return sentence, f"generated: {sentence}"
 
 

@@ -6,7 +6,8 @@ a golden for each case. tests/fixtures/kit.py made them. An engine is a function
     def run(case: Case) -> Mapping[str, Any]
 
 that returns tensors under a golden's names, and `token_ids`, `positions` or `generated` if it has its own; or
-a command that writes them to a file. It may raise NotSupported.
+a generator that yields them: of the prompt, then of each token after it (case.steps), so that decoding is
+judged; or a command that writes them to a file. It may raise NotSupported.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ import numpy as np
 from qwen_ref import children
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
-from qwen_ref.oracle.compare import BESIDE, UNIT, Report, compare, from_tiled
+from qwen_ref.oracle.check import some
+from qwen_ref.oracle.compare import BESIDE, UNIT, Found, Report, compare, from_tiled, misspelt
 from qwen_ref.oracle.golden import Golden, load, read_tensors
 
 KIT = Path(__file__).with_name("kit")
@@ -87,6 +89,15 @@ class Case:
         return self.golden.about["prompt_tokens"]
 
     @property
+    def prompt_ids(self) -> list[int]:
+        return self.token_ids[: self.prompt_tokens]
+
+    @property
+    def steps(self) -> list[int]:
+        """The tokens after the prompt, which go in one at a time where decoding is to be judged."""
+        return self.token_ids[self.prompt_tokens :]
+
+    @property
     def text(self) -> str:
         return self.golden.about["text"]
 
@@ -109,7 +120,7 @@ class Case:
         return self.golden.about["allow"]
 
 
-Engine = Callable[[Case], Mapping[str, Any]]
+Engine = Callable[[Case], Found]
 
 
 def with_tiled_heads(engine: Engine) -> Engine:
@@ -135,8 +146,9 @@ def cases(patterns: Sequence[str] = ("*",)) -> list[Case]:
 class Result:
     """What came of one case.
 
-    verdict    "right", "wrong", "not judged" (neither tensors nor greedy tokens were given), "failed" (the
-               engine did not come to an end) or "not supported"
+    verdict    "right", "wrong", "partly judged" (what was given is right, and no logits are among it), "not
+               judged" (neither tensors nor greedy tokens were given), "failed" (the engine did not come to an
+               end) or "not supported"
     note       a sentence on it, perhaps empty
     report     None if there was nothing to compare
     traceback  of an engine that raised something else than a QwenRefError, or empty
@@ -164,14 +176,14 @@ def run_case(engine: Engine, case: Case, allow: str) -> Result:
     started = time.perf_counter()
     report, trace = None, ""
     try:
-        found = engine(case)
-        report = compare(case.golden, found, allow)
-        if report.complaint:
-            verdict, note = "wrong", report.complaint
-        elif report.differences or len(found.get("generated", ())):
-            verdict, note = "right", ""
-        else:
-            verdict, note = "not judged", "neither tensors nor greedy tokens were given"
+        report = compare(case.golden, engine(case), allow)
+        verdict, note = report.verdict, report.complaint or ""
+        if verdict == "partly judged":
+            note = f"{report.part}, no logits"
+            if not report.differences and not report.greedy:
+                verdict, note = "not judged", "neither tensors nor greedy tokens were given"
+        if names := misspelt(report.unknown):
+            note += f"{'; ' if note else ''}not compared, since no golden has such names: {some(names)}"
     except NotSupported as reason:
         verdict, note = "not supported", str(reason)
     except QwenRefError as error:

@@ -32,15 +32,16 @@ def divergence(exact: Mapping[str, np.ndarray], logits: np.ndarray, start: int =
     return np.sum(np.exp(p) * (p - q), axis=1) + np.exp(rest_p) * (rest_p - rest_q)
 
 
-def agreement(exact: Mapping[str, np.ndarray], logits: np.ndarray) -> dict[str, float]:
-    """logits [n, vocab] of the first positions: mean KL divergence, how often the best tokens are the same.
+def agreement(exact: Mapping[str, np.ndarray], logits: np.ndarray, start: int = 0) -> dict[str, float]:
+    """logits [n, vocab] of the positions from `start` on: mean KL divergence, how often the best tokens are
+    the same.
 
     The best five: how many of the exact ones are among the others, on average.
     """
-    best, theirs = exact["top_ids"][: len(logits), :5], best_of(logits)[0][:, :5]
+    best, theirs = exact["top_ids"][start : start + len(logits), :5], best_of(logits)[0][:, :5]
     same = (best[:, :, None] == theirs[:, None, :]).any(2)  # [n, 5]
     return {
-        "kl": float(divergence(exact, logits).mean()),
+        "kl": float(divergence(exact, logits, start).mean()),
         "same best token": float(np.mean(best[:, 0] == theirs[:, 0])),
         "same best five": float(same.mean()),
     }

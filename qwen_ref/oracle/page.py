@@ -12,7 +12,7 @@ from html import escape
 from itertools import groupby
 
 from qwen_ref.files import write_whole
-from qwen_ref.oracle.check import verdict
+from qwen_ref.oracle.check import some, unknown_of, verdict
 from qwen_ref.oracle.compare import SLACK, UNIT, Difference, Report, times
 from qwen_ref.oracle.golden import Entry, Golden
 
@@ -87,7 +87,7 @@ def page(golden: Golden, report: Report, names: tuple[str, str]) -> str:
     title = f"{names[1]} beside {names[0]}"
     bad = report.complaint is not None
     cause = ""
-    if bad:
+    if report.first:
         sentence = (
             f"Likely cause: {report.cause}." if report.cause else "No known mistake does this to a tensor."
         )
@@ -95,7 +95,13 @@ def page(golden: Golden, report: Report, names: tuple[str, str]) -> str:
     notes = [f"{len(report.differences)} of {len(golden.entries)} tensors were given."]
     if report.logits:
         logits = ", ".join(f"{name} {value:.3g}" for name, value in report.logits.items())
-        notes.append(f"Logits: {logits}.")
+        notes.append(f"Logits, of {report.scope}: {logits}.")
+    else:
+        notes.append("No logits were given." if not report.scope else f"Logits: {report.scope}.")
+    if report.decoding:
+        notes.append(f"Decoding: {report.decoding}.")
+    if report.unknown:
+        notes.append(f"Not compared, since the golden does not have them: {some(unknown_of(report))}.")
     about = {key: value for key, value in golden.about.items() if value is not None}
     missing = ""
     if report.missing:

@@ -17,7 +17,7 @@ from qwen_ref.oracle.arithmetic import (
     with_float32_angles,
 )
 from qwen_ref.oracle.check import check
-from qwen_ref.oracle.compare import Partial, Sum, compare, from_tiled, times
+from qwen_ref.oracle.compare import BETWEEN_STEPS, Partial, Sum, compare, from_tiled, join, misspelt, times
 from qwen_ref.oracle.golden import Entry, Golden
 from qwen_ref.oracle.logits import agreement, best_of, divergence
 from qwen_ref.oracle.record import new_entry
@@ -166,8 +166,8 @@ def test_the_prompt_alone_is_of_text_only():
     truth = golden("images.0.norm", "norm", T=6)
     assert compare(truth, {"norm": truth.values["norm"][:4]}).differences[0].count == 4 * 50
     for name, rows in ("images.0.norm", 4), ("norm", 5), ("norm", 0):
-        with pytest.raises(QwenRefError, match=rf"{name}: shape \({rows}, 50\) should be \(6, 50\)"):
-            compare(truth, {name: truth.values[name][:rows]})
+        report = compare(truth, {name: truth.values[name][:rows]})
+        assert report.complaint == f"{name}: shape ({rows}, 50) should be (6, 50)"
 
 
 def test_a_message_around_the_first_tensor_that_is_wrong():
@@ -183,7 +183,7 @@ def test_a_message_around_the_first_tensor_that_is_wrong():
     for count, end in (6, ""), (7, " and 1 more"):
         with pytest.raises(AssertionError) as error:
             check(truth, {n: truth.values[n] + 1 for n in names[count:]})
-        assert str(error.value).endswith(f"not given: {', '.join(names[:6])}{end}")
+        assert str(error.value).endswith(f"not given: {', '.join(names[:6])}{end}\nlogits: not judged")
 
 
 def test_shares_as_they_are_read():
@@ -297,3 +297,160 @@ def test_what_a_golden_keeps():
     x = np.arange(50).reshape(5, 2, 5)
     assert entry.sample(x).tolist() == [[10, 13, 16, 19], [30, 33, 36, 39]]
     assert entry.rows_in(1, 2) == [0] and entry.rows_in(2, 2) == [1]
+
+
+# ---- verdicts
+
+
+def with_logits(*names, T=10, prompt=7):
+    """A golden whose best tokens are those of its logits."""
+    truth = golden(*names, "logits", T=T, prompt=prompt)
+    truth.inputs |= dict(zip(("top_ids", "top_logits", "log_total"), best_of(truth.values["logits"])))
+    return truth
+
+
+def test_right_is_only_what_showed_its_logits():
+    truth = with_logits("norm", T=6, prompt=4)
+    norm, logits = truth.values["norm"], truth.values["logits"]
+    for found, verdict, scope in (
+        ({"logits": logits}, "right", "all 6 tokens"),
+        ({"logits": logits[:4], "norm": norm}, "right", "the prompt's 4 tokens alone"),
+        ({"norm": norm}, "partly judged", ""),
+        ({"norm": norm, "generated": [4, 5]}, "partly judged", ""),
+        ({"norm": norm, "logit": logits}, "partly judged", ""),
+        ({"norm": norm + 1}, "wrong", ""),
+    ):
+        report = compare(truth, found)
+        assert (report.verdict, report.scope) == (verdict, scope)
+        assert report.unknown == [name for name in found if name == "logit"]
+        assert report.decoding == "not judged"  # in one piece
+    assert compare(truth, {"norm": norm}).part == "1 of 2 tensors"
+    with pytest.warns(UserWarning, match="not compared, since no golden has such names: logit"):
+        assert check(truth, {"norm": norm, "logit": logits}).verdict == "partly judged"
+    with pytest.raises(QwenRefError, match="no tensor has a name of the golden's"):
+        compare(truth, {"logit": logits})
+
+
+def test_a_wrong_shape_is_one_finding():
+    truth = with_logits("a", "b", "c")
+    found = truth.values | {"a": np.zeros((3, 3)), "b": truth.values["b"] + 1}
+    report = compare(truth, found)
+    assert report.complaint == "a: shape (3, 3) should be (10, 50)" and report.shapes.keys() == {"a"}
+    assert report.first.name == "b" and [d.name for d in report.differences] == ["b", "c", "logits"]
+    assert report.missing == [] and report.part == "3 of 4 tensors"
+    with pytest.raises(AssertionError, match=r"(?s)a: shape \(3, 3\) should be .*> b "):
+        check(truth, found)
+
+
+# ---- decoding
+
+
+def pieces(found, prompt=7):
+    """One array for all steps, as an engine has it that fills its buffers again."""
+    T = len(next(iter(found.values())))
+    buffer = {name: x[:prompt].copy() for name, x in found.items()}
+    yield buffer
+    buffer |= {name: np.empty((1, *x.shape[1:])) for name, x in found.items()}
+    for t in range(prompt, T):
+        for name, x in found.items():
+            buffer[name][0] = x[t]
+        yield buffer
+
+
+def test_parts_are_put_together():
+    truth = with_logits("norm")
+    whole = join(truth, pieces(truth.values))
+    assert whole["steps"] == 3 and all((whole[name] == x).all() for name, x in truth.values.items())
+    report = compare(truth, pieces(truth.values), "float64")
+    assert (report.verdict, report.scope, report.decoding) == ("right", "all 10 tokens", "3 steps")
+    nothing = compare(truth, {"norm": np.full((7, 50), np.nan)})
+    assert nothing.cause == "some values are not finite"
+    only = compare(truth, [next(pieces(truth.values))])
+    assert (only.verdict, only.scope, only.decoding) == ("right", "the prompt's 7 tokens alone", "not judged")
+    copies = [{name: x.copy() for name, x in part.items()} for part in pieces(truth.values)]
+    last = [part | {"logits": part["logits"][-1], "other": 0} for part in copies]
+    for parts, scope in (
+        (last, "the prompt's last token and 3 steps"),
+        (last[:1], "the prompt's last token alone"),
+    ):
+        report = compare(truth, parts)
+        assert (report.verdict, report.scope, report.unknown) == ("right", scope, ["other"])
+    beside = compare(truth, [{"token_ids": [*range(7)]}, *[{"token_ids": n} for n in (7, 8, 5)]])
+    assert beside.complaint == "token_ids: of token 9: 5 should be 9"
+    bad = compare(truth, [last[0], last[1], {"norm": np.zeros((2, 50))}, last[3]])
+    assert bad.shapes["norm"] == "norm: shape (2, 50) should be (10, 50), of one step (1, 50)"
+
+
+@pytest.mark.parametrize(
+    "found, sentence",
+    [
+        ([], "0 parts were given; the prompt and 3 tokens after it are 4, and the prompt alone is 1"),
+        ([{"norm": np.zeros((7, 50))}, {}], "2 parts were given"),
+        (({} for _ in iter(int, 1)), "more parts were given"),  # without end
+        ([{}, 3], "step 0: int is no mapping of names to tensors"),
+        (None, "NoneType: is neither a mapping of names to tensors nor some of them"),
+        (
+            {"norm": np.zeros((10, 50)), "steps": 2},
+            "steps: \\[2\\] should be 3, all tokens after the prompt, or 0",
+        ),
+    ],
+)
+def test_parts_that_are_none(found, sentence):
+    with pytest.raises(QwenRefError, match=sentence):
+        compare(with_logits("norm"), found)
+
+
+def test_the_error_of_few_steps_is_not_diluted():
+    """One decoded row among a hundred: of all rows it is a tenth of the error."""
+    truth = with_logits("norm", T=100, prompt=99)
+    found = {name: x.copy() for name, x in truth.values.items()}
+    found["norm"][-1] += 6 * RMS * np.sign(found["norm"][-1])  # within what one value may be off by
+    assert compare(truth, found, "float16").complaint is None  # in one piece it is among all others
+    report = compare(truth, found | {"steps": 1}, "float16")
+    assert report.first.name == "norm" and report.cause == BETWEEN_STEPS
+    assert "in decoding its error is 1." in report.complaint
+    assert compare(truth, found | {"steps": 0}, "float16").decoding == "not judged"
+
+
+def test_the_divergence_of_steps_has_a_budget_of_its_own():
+    """All together and each alone, which may be four times as far off."""
+    truth = with_logits("norm", T=60, prompt=50)
+    truth.entries["logits"].errors = dict.fromkeys(TIMES, (9.0, 9.0))
+    found = {"steps": 10, "logits": truth.values["logits"].copy()}
+    found["logits"][50:] += 1e-2 * np.random.default_rng(1).normal(size=(10, 50))
+    kl = divergence(truth.inputs, found["logits"])[50:]
+    for budget, complaint in (
+        (1.01 * max(kl.mean(), kl.max() / 4), None),
+        (0.99 * kl.mean(), "in decoding the logits' KL divergence"),
+    ):
+        truth.kl["float16"] = budget / 16
+        report = compare(truth, found, "float16")
+        assert report.logits["kl of steps"] == pytest.approx(kl.mean())
+        assert (report.complaint or "").startswith(complaint or "") and bool(report.complaint) == bool(
+            complaint
+        )
+    found["logits"][50:] = truth.values["logits"][50:]
+    found["logits"][57] += 1e-2 * np.random.default_rng(1).normal(size=50)
+    truth.kl["float16"] = 0.2 * divergence(truth.inputs, found["logits"])[57] / 16  # a tenth is the mean
+    assert compare(truth, found, "float16").complaint.startswith("in decoding the KL divergence of step 7, ")
+
+
+def test_after_a_near_tie_nothing_is_judged_by_greedy_tokens():
+    truth = golden("logits", T=8, prompt=3, gap=2 * TIMES["int8"] * MOST)
+    report = compare(truth, {"generated": [3, 1, 9, 9, 9]}, "int8")
+    assert report.verdict == "partly judged" and report.greedy.startswith("1 of 5 tokens, then a near-tie: ")
+    assert report.greedy.endswith("whose logit is 2.4e-01 higher; 3 tokens after it are not judged")
+    for token, least in (
+        (2, ""),
+        (40, "at least "),
+    ):  # the third best is twice as far; what is not among the best
+        if token == 2:
+            truth = golden("logits", T=8, prompt=3, gap=2.01 * TIMES["int8"] * MOST)
+        complaint = compare(truth, {"generated": [token]}, "int8").complaint
+        assert f"{token} and not 3, whose logit is {least}" in complaint
+
+
+def test_names_that_no_golden_has():
+    good = ["logits", "layers.3.self_attn.weights.1", "layers.0.mlp.gated", "images.0.blocks.1.attn.qkv"]
+    bad = ["logit", "layer.0.mlp.gated", "layers.0.mlp.gate", "images.0.block.1.attn.qkv", "images.0"]
+    assert misspelt([*good, *bad, "videos.2.merger.norm"]) == bad

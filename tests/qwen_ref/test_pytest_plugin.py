@@ -138,7 +138,7 @@ UNUSABLE = {
         "": "qwen_golden: neither the call nor a marker names a file",
         "'new.safetensors'": "*new.safetensors: there is no such file; record it with: *--golden-update",
         "'bad.safetensors'": "*bad.safetensors: is no whole safetensors or npz file: *",
-        "'hello.safetensors'": "*logits: shape (1, 3) should be (*",
+        "'hello.safetensors'": "*logits: type <U1 is none of numbers",
     },
     "--golden-update": {
         "'new.safetensors'": "*new.safetensors: cannot be recorded: model: neither *",
@@ -153,7 +153,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(project, option):
     test = """
         @pytest.mark.qwen_golden({})
         def test_{}(qwen_golden):
-            qwen_golden().check({{"logits": [[1, 2, 3]]}})
+            qwen_golden().check({{"logits": ["a"]}})
     """
     tests = [test.format(marker, number) for number, marker in enumerate(UNUSABLE[option])]
     project.makepyfile(test_other="\n".join(["        import pytest", *tests]))
@@ -207,3 +207,36 @@ def test_names_have_to_be_there(golden_file):
         check(golden, some, names=[Q, GATE])
     with pytest.raises(QwenRefError, match="names: no tensor of the golden fits x, y"):
         check(golden, some, names=["x", "y"])
+
+
+def test_one_tensor_passes_and_what_was_not_judged_is_said(project):
+    """Also from parts: the prompt's and each step's."""
+    project.makepyfile(
+        test_engine=f"""
+        import numpy as np
+
+        def test_one(qwen_golden):
+            golden = qwen_golden("hello.safetensors")
+            with np.load("dump.npz") as dump:
+                assert golden.check({{{Q!r}: dump[{Q!r}], "misspelt": 0}}).verdict == "partly judged"
+
+        def test_steps(qwen_golden):
+            golden = qwen_golden("hello.safetensors")
+            P = golden.about["prompt_tokens"]
+            with np.load("dump.npz") as dump:
+                x = dump["logits"]
+                report = golden.check([{{"logits": x[:P]}}, *({{"logits": row}} for row in x[P:])])
+            assert (report.verdict, report.decoding) == ("right", "8 steps")
+    """
+    )
+    result = project.runpytest("-rP", "-Wdefault")
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*UserWarning: not compared, since no golden has such names: misspelt",
+            "partly judged",
+            "1 of 90 tensors were compared; not given: *",
+            "logits: not judged",
+            "decoding: not judged",
+        ]
+    )
