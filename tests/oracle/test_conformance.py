@@ -17,7 +17,7 @@ def card(engine, *options):
     """Of a process of its own: what makes transformers compute in float64 cannot be taken back."""
     line = [sys.executable, "-m", "qwen_ref", "conformance", "--engine", HERE / engine, "--json", *options]
     done = subprocess.run(list(map(str, line)), capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode in (0, 1, 3), done.stderr
     return {result["case"]: result for result in json.loads(done.stdout)}
 
 
@@ -55,6 +55,8 @@ def test_llama_cpp():
         # And it scales pictures in another way (mtmd.py).
         "images": ("wrong", results["images"]["note"]),
         "video": ("not supported", "llama-server takes no clips"),
+        # The server shows no token that ends inside a character: no step is left that is surely known.
+        "length-1": ("partly judged", "12 of 14 tensors, no logits"),
     }
     assert results["image"]["note"].startswith("logits is the first tensor that float32 does not explain")
     assert results["images"]["note"].startswith(("generated: ", "logits is the first"))
