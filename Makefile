@@ -65,7 +65,7 @@ fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a n
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,mutants]
 	@touch $@
 
-mutants: .venv/mutants  ## plant SAMPLE=N (all) mistakes in MODULES="FILE ..." (all), and table what TESTS="FILE ..." (all) catch
+mutants: .venv/mutants  ## plant SAMPLE=N (all) small mistakes in each of MODULES="FILE ..." (all); table which TESTS="FILE ..." (all) catch
 	$(PY) tests/mutants.py $(MODULES) $(if $(TESTS),--tests $(TESTS)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 $(MODELS)/0.8B-%.gguf: .venv/oracle

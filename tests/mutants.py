@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.utils.format_utils import get_mutant_name
@@ -36,7 +37,7 @@ SECTION = re.compile(r"^## (\S+\.py)\n\n((?:- .*\n)+)", re.M)
 SURVIVOR = re.compile(r"^(- .* → `[^`]*`)(?:: (.*))?$", re.M)
 HEAD = """# Planted mistakes
 
-What `make mutants MODULES="FILE ..." TESTS="FILE ..." SAMPLE=N` found (mutmut; see tests/mutants.py): of so many
+What `make mutants MODULES="FILE ..." TESTS="FILE ..." SAMPLE=N` found (mutmut; see tests/mutants.py): of all
 mistakes that a module can hold, so many, drawn at random, were planted one at a time, and so many of these
 were caught by these tests; others may catch more. Those that change nothing do not count in the share.
 
@@ -52,14 +53,11 @@ def modules() -> list[str]:
     return [name for name in names if not fnmatch.fnmatch(name, "qwen_ref/kernels/*")]
 
 
-def mutmut(*arguments: str, **options: int) -> str:
+def mutmut(*arguments: str, **options: Any) -> str:
     command = [sys.executable, "-m", "mutmut", *arguments]
-    there = os.environ | {
-        "PYTHONPATH": str(COPY / "mutants")
-    }  # programs that tests start have the mistake too
-    return subprocess.run(
-        command, cwd=COPY, check=True, text=True, encoding="utf-8", env=there, **options
-    ).stdout
+    options = dict(cwd=COPY, check=True, text=True, encoding="utf-8") | options
+    # Programs that tests start hold the mistake too.
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(COPY / "mutants")}, **options).stdout
 
 
 def mistakes(module: str, sample: int | None) -> tuple[list[str], int]:
@@ -75,7 +73,7 @@ def mistakes(module: str, sample: int | None) -> tuple[list[str], int]:
 
 def copy_project(modules: list[str], tests: list[str]) -> None:
     shutil.rmtree(COPY, ignore_errors=True)
-    (COPY / "mutants").mkdir(parents=True)  # Python never looks again into a path that was not there
+    (COPY / "mutants").mkdir(parents=True)  # or Python notes that PYTHONPATH is nowhere, and leaves it out
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
         if (ROOT / name).is_file():
