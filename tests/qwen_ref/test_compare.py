@@ -186,6 +186,41 @@ def test_a_message_around_the_first_tensor_that_is_wrong():
         assert str(error.value).endswith(f"not given: {', '.join(names[:6])}{end}")
 
 
+def test_a_whole_message():
+    truth = golden(*(f"layers.0.{n}" for n in "abcd"))
+    truth.about["file"] = "x.gguf"
+    b, d = truth.values["layers.0.b"], truth.values["layers.0.d"] + 0.9
+    with pytest.raises(AssertionError) as error:
+        check(truth, {"layers.0.b": b, "layers.0.d": d})
+    assert str(error.value).splitlines() == [
+        "layers.0.d is the first tensor that float32 does not explain: its error is 11 × the budget",
+        "no known mistake does this to a tensor",
+        "",
+        f"  tensor{' ' * 33}error/rms   of budget  explained by",
+        f"  layers.0.b{' ' * 31}0.0e+00         0 %  float64",
+        f"> layers.0.d{' ' * 31}9.0e-01        11 ×  -",
+        "",
+        "not given, and computed right before layers.0.d: layers.0.c",
+        "",
+        "2 of 4 tensors were compared; not given: layers.0.a, layers.0.c",
+        "the golden is of x.gguf",
+    ]
+    with pytest.raises(
+        AssertionError, match=r"right before layers\.0\.d: layers\.0\.a, layers\.0\.b, layers\.0\.c\n"
+    ):
+        check(truth, {"layers.0.d": d})
+
+
+def test_tensors_that_have_to_be_found():
+    truth = golden(*(f"layers.0.{n}" for n in "abcd"))
+    found = {"layers.0.b": truth.values["layers.0.b"]}
+    assert len(check(truth, found, names=["*.b"]).differences) == 1
+    with pytest.raises(AssertionError, match=r"^2 of 3 tensors were not given: layers\.0\.a, layers\.0\.c$"):
+        check(truth, found, names=["*.[a-b]", "layers.?.c"])
+    with pytest.raises(QwenRefError, match=r"^names: no tensor of the golden fits B, c$"):
+        check(truth, found, names=["B", "c"])
+
+
 def test_shares_as_they_are_read():
     assert [times(x) for x in (0.25, 1, 1.01, 3.14, 9.96, 10, 31415, 1e6, np.inf)] == [
         *["25 %", "100 %", "1.0 ×", "3.1 ×", "10.0 ×", "10 ×", "31,415 ×", "1e+06 ×", "inf ×"]
