@@ -345,6 +345,71 @@ def test_what_is_recorded_and_allowed_unless_something_is_asked_for(tmp_path, mo
     capsys.readouterr()
 
 
+def test_dumps_by_hand_in_other_types(tmp_path):
+    """bfloat16 is the upper half of float32: 1 is 3f80, -2.5 is c020; float16's 1.5 is 3e00."""
+    tensors = {
+        "a": ("BF16", [2, 1], b"\x80\x3f\x20\xc0"),
+        "b": ("F16", [1, 1], b"\x00\x3e"),
+        "c": ("I64", [1], (7).to_bytes(8, "little")),
+        "d": ("F8_E4M3", [2], b"\x01\x02"),
+    }
+    head, data = {}, b""
+    for name, (kind, shape, part) in tensors.items():
+        head[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    written = json.dumps(head | {"__metadata__": {"x": "y"}}).encode()
+    path = tmp_path / "dump.safetensors"
+    path.write_bytes(len(written).to_bytes(8, "little") + written + data)
+    found, metadata = golden.read_tensors(path, "abc")
+    assert metadata == {"x": "y"} and found["d"].size == 0
+    assert {name: (x.dtype.name, x.tolist()) for name, x in found.items() if name != "d"} == {
+        "a": ("float32", [[1], [-2.5]]),
+        "b": ("float16", [[1.5]]),
+        "c": ("int64", [7]),
+    }
+    with pytest.raises(QwenRefError, match=r"dump\.safetensors: d: type F8_E4M3 cannot be read, only BF16, "):
+        golden.read_tensors(path)
+    np.savez(tmp_path / "dump.npz", a=np.ones((2, 1)), b=np.zeros(3))
+    found, metadata = golden.read_tensors(tmp_path / "dump.npz", ["a"])
+    assert found["a"].tolist() == [[1], [1]] and found["b"].size == 0 and metadata == {}
+
+
+def test_of_torchs_types_those_that_numpy_has_not_become_float32():
+    class Tensor:
+        """What as_numpy asks of one of torch's, of 2 numbers."""
+
+        def __init__(self, floating, size):
+            self.floating, self.size, self.done = floating, size, []
+
+        def __getattr__(self, name):
+            if name not in ("detach", "cpu", "float"):
+                raise AttributeError(name)
+            return lambda: self.done.append(name) or self
+
+        def is_floating_point(self):
+            return self.floating
+
+        def element_size(self):
+            return self.size
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.0, 2.0], np.float32 if "float" in self.done else np.int16)
+
+    for floating, size, steps in (
+        (True, 2, "detach cpu float"),
+        (True, 4, "detach cpu"),
+        (False, 1, "detach cpu"),
+    ):
+        x = Tensor(floating, size)
+        assert golden.as_numpy("x", x).tolist() == [1, 2] and x.done == steps.split()
+    for x, words in (
+        (np.array(["a"]), "x: type <U1 is none of numbers"),
+        ([[1], [1, 2]], "x: cannot be read as"),
+    ):
+        with pytest.raises(QwenRefError, match=words):
+            golden.as_numpy("x", x)
+
+
 def damage(path, drop=None, **replaced):
     tensors, metadata = golden.read_tensors(path)
     replaced = {name.replace("__", "/"): x for name, x in replaced.items()}
