@@ -19,7 +19,7 @@ from qwen_ref.kernels import KERNELS
 from qwen_ref.media.media import Limits
 from qwen_ref.model.layers import NUMPY
 from qwen_ref.model.text import TextModel
-from qwen_ref.prompt import Prompt
+from qwen_ref.prompt import Prompt, Span
 from qwen_ref.sampling import Sampling
 from qwen_ref.tokenizer import StreamDecoder
 
@@ -221,6 +221,47 @@ def test_kernels_where_they_fit(model):
     ):
         with pytest.raises(QwenRefError, match=f"^{words}$"):
             choose(c, backend, dtype)
+
+
+def test_kernels_where_there_is_no_numba(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert engine.choose_layers(model.config, None, np.float32) is NUMPY
+    words = r"^backend: numba is not installed; `pip install numba`, or use numpy$"
+    with pytest.raises(QwenRefError, match=words):
+        engine.choose_layers(model.config, "numba", np.float32)
+    monkeypatch.setattr(engine, "cores", lambda: 7)
+    assert engine.most_threads() == 7
+
+
+def test_a_clip_is_looked_at_some_steps_at_a_time(model, monkeypatch):
+    """Five steps of 32 x 16 patches, two of which are 1024; each has 128 tokens, behind one of text."""
+    told, looked, hidden_size = [], [], model.config.hidden_size
+
+    def encode(patches, grid, progress):
+        looked.append((grid, patches[:, 0].tolist()))
+        progress(1)
+        progress(3)
+        return np.full((len(patches) // 4, hidden_size), 0.1, np.float32) * patches[::4, :1]
+
+    steps = [np.full((512, 6), step, np.float32) for step in range(5)]
+    clip = SimpleNamespace(name="a.mp4", grid_thw=(5, 32, 16), patches=lambda rows: iter(steps))
+    monkeypatch.setitem(
+        vars(model), "vision", SimpleNamespace(config=SimpleNamespace(depth=3), encode=encode)
+    )
+    prompt = Prompt([5] * 642, spans=[Span(1 + 128 * i, 16, 8) for i in range(5)], media=[clip])
+    answer = model.generate(prompt, max_tokens=1, temperature=0, progress=lambda *done: told.append(done))
+    list(answer)
+    halves = [[float(step)] * 512 for step in range(5)]
+    assert looked == [
+        ((2, 32, 16), halves[0] + halves[1]),
+        ((2, 32, 16), halves[2] + halves[3]),
+        ((1, 32, 16), halves[4]),
+    ]
+    assert told[:6] == [("looking at a.mp4", done, 15) for done in (2, 6, 8, 12, 13, 15)]
+    x = model.text.embed(prompt.token_ids)
+    x[1:641] = 0.1 * np.repeat(np.arange(5), 128)[:, None]
+    hidden = model.text.hidden_of(x, model.text.new_state(), prompt.positions)
+    assert answer.token_ids == [model.text.logits(hidden[-1:])[0, : len(model.tokenizer)].argmax()]
 
 
 def test_pictures_beside_a_conversation(model):
