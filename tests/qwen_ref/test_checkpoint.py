@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
 from qwen_ref.checkpoint import INDEX, open_model, open_vision
+from qwen_ref.checkpoint.fields import Fields, fields_if_there, read_fields
 from qwen_ref.checkpoint.safetensors import read_part
 from qwen_ref.cli import main
 from qwen_ref.config import read_config, read_vision_config
@@ -861,3 +862,71 @@ def test_files_of_tensors_that_are_cut_short(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(QwenRefError, match=r"/a\.safetensors: cannot be opened: cannot mmap an empty file"):
         read_part(path)
+
+
+@pytest.mark.parametrize(
+    "ask, values, found",
+    [
+        ("count", [1, 1 << 30], [1, 1 << 30]),
+        ("count", [0, (1 << 30) + 1, True, 1.0, "1"], "is not a whole number from 1 to 1073741824"),
+        ("number", [1, 0.5, 1e-30, 9e29], [1.0, 0.5, 1e-30, 9e29]),
+        ("number", [0, -1, 1e30, np.nan, np.inf, True, "1"], "is not a positive number"),
+        ("text", ["", "a"], ["", "a"]),
+        ("text", [5, ["a"]], "is not text"),
+        ("list", [[], [1]], [[], [1]]),
+        ("list", ["a", {}], "is not a list"),
+        ("dict", [{}, {"a": 1}], [{}, {"a": 1}]),
+        ("dict", ["a", []], "is not an object"),
+    ],
+)
+def test_fields_of_each_kind(ask, values, found):
+    def asked(**values):
+        fields = Fields(Path("a.json"), {"in": values}).inner("in")
+        kinds = {"text": str, "list": list, "dict": dict}
+        return fields.get("x", kinds[ask]) if ask in kinds else getattr(fields, ask)("x")
+
+    for values_of in {}, {"x": None}:
+        with pytest.raises(QwenRefError, match=r"^a\.json: in\.x: is missing$"):
+            asked(**values_of)
+    for i, value in enumerate(values):
+        if isinstance(found, list):
+            assert (got := asked(x=value)) == found[i] and type(got) is type(found[i])
+            continue
+        with pytest.raises(QwenRefError) as error:
+            asked(x=value)
+        assert str(error.value) == f"a.json: in.x: {value!r} {found}"
+
+
+def test_fields_that_are_left(tmp_path):
+    def rest(only=(), passed=None, **values):
+        fields = Fields(Path("a.json"), values)
+        assert fields.count("used", 7) == values.get("used", 7) and fields.number("size", 2) == 2.0
+        fields.check_rest(dict(only), passed)
+
+    rest()
+    rest(x=5)
+    rest({"x": 5}, x=5)
+    rest({"x": 5}, (), used=8, a="", b=[], c={}, d=None, _e=5)
+    rest({}, ("x",), x=5)
+    for only, passed, values, problem in (
+        ({"x": 5}, None, dict(x=6), "x: 6 is not supported, only 5"),
+        ({"used": 8}, (), dict(used=9), "used: 9 is not supported, only 8"),
+        ({"x": 5}, (), dict(x=5, y=0), "y: 0: this field is not known, and may change the network"),
+        ({}, ("x",), dict(x=5, y=False), "y: False: this field is not known, and may change the network"),
+    ):
+        with pytest.raises(QwenRefError, match=rf"^a\.json: {problem}$"):
+            rest(only, passed, **values)
+    path = tmp_path / "b.json"
+    assert fields_if_there(path).values == {}
+    with pytest.raises(
+        QwenRefError, match=r"^f: is a directory without b\.json, so no Hugging Face checkpoint$"
+    ):
+        read_fields(path, Path("f"))
+    for text, values in ('{"a": 1, "b": null}', {"a": 1}), ("[]", None):
+        path.write_text(text)
+        for read in read_fields, fields_if_there:
+            if values is not None:
+                assert read(path).values == values and read(path).name("a") == f"{path}: a"
+                continue
+            with pytest.raises(QwenRefError, match=r"/b\.json: is not a JSON object$"):
+                read(path)
