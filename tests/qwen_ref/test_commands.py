@@ -10,10 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.cli import COMMANDS, generate, main, options
+from qwen_ref.media.media import Limits
+from qwen_ref.media.show import half_blocks
 from qwen_ref.prompt import PromptEncoder
 
 RECORD, CHECK = "golden record --prompt x --out a.safetensors", "golden check a.safetensors b.npz"
@@ -323,3 +326,46 @@ def test_figures_of_an_answer(fixtures):
             "prompt_tokens_per_second": 33.33,
             "decode_tokens_per_second": rate,
         }
+
+
+SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"
+
+
+def test_a_picture_of_the_command_line(fixtures, tmp_path, capsys, same_process):
+    """It is shown by name where there is no terminal, limited, looked at, and drawn on."""
+    model, drawn = fixtures / "tiny.gguf", tmp_path / "drawn.png"
+    line = ["generate", "--model", str(model), "--image", str(SHAPES), "--prompt", "x", "--greedy", "-n", "3"]
+    assert main([*line, "--max-image-tokens", "16", "--show", "--draw", str(drawn)]) == 0
+    told = capsys.readouterr()
+    assert told.err == f"{SHAPES}\n{drawn}: boxes and points of the answer that are drawn: 0\n"
+    looked = dict(images=[SHAPES], limits=Limits(max_image_tokens=16))
+    answer = load(model).generate("x", max_tokens=3, temperature=0, presence_penalty=0, **looked)
+    assert told.out == "".join(answer) + "\n"
+    with Image.open(SHAPES) as shown, Image.open(drawn) as marked:
+        assert marked.size == shown.size
+    assert main([*line, "--raw"]) == 2
+    assert capsys.readouterr().err == "qwen_ref: --raw: pictures need the chat template\n"
+    assert main([*line, "--draw", str(tmp_path / "none" / "a.png")]) == 2  # before anything long begins
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_pictures_in_a_terminal(monkeypatch, capsys):
+    image = Image.new("RGB", (200, 100), "red")
+    media = [SimpleNamespace(image=image, name="a.png"), SimpleNamespace(image=None, name="b.mp4")]
+    for columns, width in (10, 10), (500, 64):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        generate.show_pictures(media, colour=True)
+        assert capsys.readouterr() == (half_blocks(image, width) + "\n", "b.mp4\n")
+    generate.show_pictures(media, colour=False)
+    assert capsys.readouterr() == ("", "a.png\nb.mp4\n")
+
+
+def test_the_boxes_of_an_answer_are_drawn(tmp_path, capsys):
+    """On the first picture: of 1000 x 1000 units, here 100 x 50 pixels."""
+    blank = Image.new("RGB", (100, 50), "white")
+    media = [SimpleNamespace(image=None), SimpleNamespace(image=blank), SimpleNamespace(image=None)]
+    box = '[{"bbox_2d": [100, 200, 500, 800], "label": "x"}, {"point_2d": [900, 500], "label": "y"}]'
+    generate.draw(media, box, str(tmp_path / "a.png"))
+    assert capsys.readouterr().err == f"{tmp_path}/a.png: boxes and points of the answer that are drawn: 2\n"
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert drawn.size == (100, 50) and drawn.convert("RGB").tobytes() != blank.tobytes()
