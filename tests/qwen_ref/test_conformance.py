@@ -1,9 +1,12 @@
 """The kit is whole, and a report card says what an engine does right and wrong."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -278,10 +281,11 @@ else:
 
 
 def command(*args):
-    line = [sys.executable, "-m", "qwen_ref", "conformance", *map(str, args)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
-    return done
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["conformance", *map(str, args)])
+    assert "Traceback" not in err.getvalue()
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def test_a_command_reads_inputs_and_writes_a_dump(tmp_path):
@@ -326,6 +330,46 @@ def test_the_end_of_what_a_program_said(tmp_path):
     (tmp_path / "engine.py").write_text("import sys\nprint('first')\nsys.exit(300 * 'x')\n")
     result = card(conformance.command(f"{sys.executable} {tmp_path / 'engine.py'} {{ids}}"), "mtp")["mtp"]
     assert result.note == f"it ended with status 1, and said last: {200 * 'x'}"
+
+
+def test_heads_in_ggufs_order():
+    """Of 2 K heads and 4 V heads, two of which share one."""
+    name = "layers.0.linear_attn.beta"
+
+    def tiled(case):
+        return {name: engine(case)[name][:, [0, 2, 1, 3]]}
+
+    assert card(tiled, "grouped")["grouped"].verdict == "wrong"
+    assert card(conformance.with_tiled_heads(tiled), "grouped")["grouped"].verdict == "right"
+
+
+ARGUMENTS = """
+import json, sys
+from pathlib import Path
+ids, count, text, messages, model, *media = sys.argv[1:]
+ids, text, messages = (Path(name).read_text() for name in (ids, text, messages))
+got = json.dumps([ids, count, text, messages, model, media])
+Path(__file__).with_name("got").write_text(got)
+"""
+
+
+def test_what_a_program_gets(tmp_path):
+    """Files of its own, which are gone when it is through; pictures only if it asks for them."""
+    (tmp_path / "engine.py").write_text(ARGUMENTS)
+    program = (
+        f"{sys.executable} {tmp_path / 'engine.py'} {{ids}} {{prompt_tokens}} {{text}} {{messages}} {{model}}"
+    )
+    for spec, name in (program, "chat"), (program + " {media}", "images"):
+        case = by_name(name)
+        result = card(conformance.command(spec), name)[name]
+        assert result.verdict == "failed" and result.note.startswith("output.txt: "), result.note
+        ids, count, text, messages, model, media = json.loads((tmp_path / "got").read_text())
+        assert [int(token_id) for token_id in ids.split("\n")[:-1]] == case.token_ids
+        assert (int(count), text, model) == (case.prompt_tokens, case.text, str(case.model))
+        assert json.loads(messages) == {"messages": case.messages, "tools": case.tools}
+        assert media == list(map(str, case.media)) and bool(media) == (name == "images")
+    result = card(conformance.command(program), "image")["image"]
+    assert (result.verdict, result.note) == ("not supported", "the command has neither {media} nor {inputs}")
 
 
 def test_a_card_without_a_judgement_is_no_success(tmp_path, capsys):
