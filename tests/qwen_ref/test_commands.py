@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from qwen_ref import QwenRefError, load, shipped
+from qwen_ref import QwenRefError, engine, load, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.cli import COMMANDS, generate, main, options
 from qwen_ref.media.media import Limits
@@ -161,6 +161,43 @@ def test_what_cannot_be_asked(asked, capsys, line, words):
     assert told.startswith(f"qwen_ref: {words}") and re.search(r"; \S.* --help lists what there is\n$", told)
 
 
+def test_text_is_utf8_in_the_locale_c_too(asked):
+    said = asked("generate --prompt \udcc3\udcb6 --system \udcc3\udcbc --stop \udcc3\udca4")
+    assert (said["prompt"], said["system"], said["stop"]) == ("ö", "ü", ["ä"])
+    assert asked(RECORD.replace("x", "\udcc3\udcb6"))["prompt"] == "ö"
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        *((f"--{name} 1", f"--{name}: there is no --video") for name in generate.OF_VIDEOS),
+        ("--image a --fps 1", "--fps: there is no --video"),
+        ("--draw a --video b", "--draw: there is no --image"),
+        ("--max-image-tokens 1", "--max-image-tokens: there is no --image"),
+        ("--show", "--show: there is no --image or --video"),
+        ("--transparency drop", "--transparency: there is no --image or --video"),
+        *(
+            (
+                f"--video a --frame-times 1 --{name} 1",
+                f"--{name}: does nothing beside --frame-times, which keep",
+            )
+            for name in ("fps", "max-frames", "frame-rate")
+        ),
+        ("--video a --video b --frame-times 1", "--frame-times: they are those of one --video"),
+        *(
+            (f"--greedy --{name} 1", f"--{name}: --greedy takes the likeliest token, whatever this is")
+            for name in generate.SAMPLING
+            if name != "seed"
+        ),
+        ("--special", "--special: it says how to read a --raw prompt"),
+        ("--greedy --seed 1 --special", "--special: it says"),
+    ],
+)
+def test_options_that_would_do_nothing(capsys, line, words):
+    assert main(["generate", *line.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"qwen_ref: {words}")
+
+
 def actions(parser):
     """Of a parser, and of those of its subcommands."""
     for action in parser._actions:
@@ -184,10 +221,10 @@ def test_help_is_phrases(name):
         assert re.fullmatch(r"[a-z0-9-].*[^.X]", action.help), action.help
         if action.option_strings and isinstance(action.default, int) and action.default is not False:
             assert f"({action.default})" in action.help
-        if isinstance(action.metavar, str) and action.option_strings:
+        if action.option_strings and action.nargs != 0 and not action.choices and action.dest != "allow":
             assert action.metavar in (
                 *("FILE", "TEXT", "N", "X", "GIB", "X,X…", "N[,N…]", "FILE.svg"),
-                *("PATTERN", "ENGINE", "ARITHMETIC"),
+                *("PATTERN", "ENGINE"),
             )
 
 
@@ -312,8 +349,8 @@ def test_an_answer_is_the_models(fixtures, capsys, same_process, line, prompt):
 
 def test_figures_of_an_answer(fixtures):
     answer = load(fixtures / "tiny.gguf").generate("Hi", raw=True)
-    answer.prompt_ids, answer.prompt_seconds, answer.decode_seconds = [1] * 10, 0.30001, 1.5
-    for generated, rate in (4, 2.0), (1, None), (0, None):
+    answer.prompt_ids, answer.prompt_seconds, answer.decode_seconds = [1] * 10, 0.3004, 1.5
+    for generated, rate in (4, 2.0), (2, 0.67), (1, None), (0, None):
         answer.token_ids = [1] * generated
         told = generate.statistics(answer, 1.23456)
         assert 10 < told.pop("private_memory_mb") < told.pop("peak_memory_mb") + 1 < 100_000
@@ -323,9 +360,26 @@ def test_figures_of_an_answer(fixtures):
             "load_seconds": 1.235,
             "prompt_seconds": 0.3,
             "decode_seconds": 1.5,
-            "prompt_tokens_per_second": 33.33,
+            "prompt_tokens_per_second": 33.29,
             "decode_tokens_per_second": rate,
         }
+
+
+def test_what_is_looked_at(fixtures, monkeypatch):
+    found, limits = (
+        [],
+        dict(fps=0.5, max_frames=3, max_image_tokens=1, max_video_tokens=2, transparency="drop"),
+    )
+    monkeypatch.setattr(engine, "open_media", lambda *given: found.append(given) or ("messages", ["media"]))
+    args = dict(image=["a"], video=["b", "c"], raw=False, draw=None, mmproj=None, frame_rate=2.5)
+    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0])
+    assert generate.open_media(SimpleNamespace(**limits, **args), "x") == ("messages", ["media"])
+    nothing = SimpleNamespace(**dict.fromkeys(limits), **args | {"video": []})
+    assert generate.open_media(nothing, "y") == ("messages", ["media"])
+    clips = [{"video": name, "frame_rate": 2.5, "times": [1.0, 2.0]} for name in "bc"]
+    assert found[0][:4] == ("x", ["a"], clips, Limits(**limits)) and found[0][4]().depth == 2
+    assert found[1][:4] == ("y", ["a"], [], Limits())
+    assert generate.open_media(SimpleNamespace(**limits, image=[], video=[]), "z") == ("z", [])
 
 
 SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"
