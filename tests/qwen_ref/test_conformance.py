@@ -5,7 +5,7 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numba
@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.cli import conformance as cli
 from qwen_ref.cli import main
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import attention, deltanet, text
 from qwen_ref.model.rope import apply_rope, rope_tables
 from qwen_ref.model.trace import watching
 from qwen_ref.oracle import conformance
-from qwen_ref.oracle.conformance import Case, NotSupported, cases
+from qwen_ref.oracle.compare import Difference, Report
+from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases
 from qwen_ref.oracle.record import canonical, run, sha256
 
 NAMES = [case.name for case in cases()]
@@ -370,6 +372,49 @@ def test_what_a_program_gets(tmp_path):
         assert media == list(map(str, case.media)) and bool(media) == (name == "images")
     result = card(conformance.command(program), "image")["image"]
     assert (result.verdict, result.note) == ("not supported", "the command has neither {media} nor {inputs}")
+
+
+def test_a_card_line_by_line(capsys):
+    """A `|` in a note is no column; a cause is told once, where the note is of its tensor."""
+    norm = Difference("norm", 9, 0.0, 0.0, 0.0, 1.0, "float32", {"float32": 0.25})
+    wrong = replace(norm, name="logits", explained=None, share={"float32": 3.14})
+    right = Report("float32", [norm], None, None, ["a", "b"], {"kl": 0.00123}, "8 of 8")
+    found = Report("float32", [norm, wrong], wrong, "x", [], {}, complaint="logits is wrong")
+    nothing = Report("float32", [], None, None, ["a"], {})
+    case = SimpleNamespace(name="c")
+    results = [
+        Result(case, "right", "", right, "", 0.5),
+        Result(case, "wrong", "logits is wrong", found, "", 0.5),
+        Result(case, "wrong", "token_ids: others", found, "", 0.5),
+        Result(case, "not judged", "", nothing, "", 0.5),
+        Result(case, "failed", "E: a|b", None, "Traceback …", 0.5),
+    ]
+    assert cli.print_card(iter(results)) == results
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [
+        "| case | verdict | tensors | nearest to its budget | KL of the logits | greedy tokens | |",
+        "|---|---|---:|---|---:|---|---|",
+        "| c | right | 1 of 3 | norm: 25 % of float32 | 1.2e-03 | 8 of 8 |  |",
+        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 |  |  | logits is wrong. Likely cause: x |",
+        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 |  |  | token_ids: others |",
+        "| c | not judged | 0 of 1 |  |  |  |  |",
+        r"| c | failed |  |  |  |  | E: a\|b |",
+    ]
+    assert told.err == "\nc: Traceback …\n1 of 5 cases right\n"
+    assert [cli.as_json(result) for result in results[::4]] == [
+        dict(case="c", verdict="right", note="", traceback="", seconds=0.5, report=asdict(right)),
+        dict(case="c", verdict="failed", note="E: a|b", traceback="Traceback …", seconds=0.5, report=None),
+    ]
+
+
+def test_what_the_cases_are(capsys):
+    assert main(["conformance", "--list", "mtp", "image"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["image", by_name("image").model.name],
+        ["mtp", "mtp.gguf"],
+    ]
+    assert lines[1] == f"{'mtp':12} {'mtp.gguf':16} {by_name('mtp').golden.about['tests']}"
 
 
 def test_a_card_without_a_judgement_is_no_success(tmp_path, capsys):
