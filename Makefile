@@ -65,8 +65,8 @@ fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a n
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,mutants]
 	@touch $@
 
-mutants: .venv/mutants  ## plant small mistakes in MODULES="FILE ..." (all), and table which TESTS="FILE ..." (all) catch
-	$(PY) tests/mutants.py $(MODULES) $(if $(TESTS),--tests $(TESTS))
+mutants: .venv/mutants  ## plant SAMPLE=N (all) small mistakes in each of MODULES="FILE ..." (all); table which TESTS="FILE ..." (all) catch
+	$(PY) tests/mutants.py $(MODULES) $(if $(TESTS),--tests $(TESTS)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 $(MODELS)/0.8B-%.gguf: .venv/oracle
 	$(PY) tests/fixtures/make.py model --size 0.8B --out $(MODELS) --quants $*

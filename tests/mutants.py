@@ -1,6 +1,7 @@
 """Plants small mistakes in modules, one at a time, and tables in MUTANTS.md what the core tests catch.
 
 python tests/mutants.py qwen_ref/model/rope.py ...     (all modules unless some are named)
+python tests/mutants.py --sample 40                     (40 of each module's, the same in each run)
 
 mutmut (its settings stand in setup.cfg) changes an operator, a number, a string or an argument of a function,
 and runs the tests that call this function. It leaves alone what is decorated or stands in no function. What
@@ -15,11 +16,16 @@ import datetime
 import fnmatch
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "mutants"  # in which mutmut works, and plants mistakes in these modules alone
@@ -31,12 +37,12 @@ SECTION = re.compile(r"^## (\S+\.py)\n\n((?:- .*\n)+)", re.M)
 SURVIVOR = re.compile(r"^(- .* → `[^`]*`)(?:: (.*))?$", re.M)
 HEAD = """# Planted mistakes
 
-What `make mutants MODULES="FILE ..." TESTS="FILE ..."` found (mutmut; see tests/mutants.py): of so many small
-mistakes in a module, planted one at a time, so many were caught by these tests; others may catch more. Those
-that change nothing do not count in the share.
+What `make mutants MODULES="FILE ..." TESTS="FILE ..." SAMPLE=N` found (mutmut; see tests/mutants.py): of all
+mistakes that a module can hold, so many, drawn at random, were planted one at a time, and so many of these
+were caught by these tests; others may catch more. Those that change nothing do not count in the share.
 
-| module | mistakes | caught | change nothing | share | on | by these tests |
-|---|---:|---:|---:|---:|---|---|
+| module | mistakes | planted | caught | change nothing | share | on | by these tests |
+|---|---:|---:|---:|---:|---:|---|---|
 """
 
 
@@ -47,13 +53,27 @@ def modules() -> list[str]:
     return [name for name in names if not fnmatch.fnmatch(name, "qwen_ref/kernels/*")]
 
 
-def mutmut(*arguments: str, **options: int) -> str:
+def mutmut(*arguments: str, **options: Any) -> str:
     command = [sys.executable, "-m", "mutmut", *arguments]
-    return subprocess.run(command, cwd=COPY, check=True, text=True, encoding="utf-8", **options).stdout
+    options = dict(cwd=COPY, check=True, text=True, encoding="utf-8") | options
+    # Programs that tests start hold the mistake too.
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(COPY / "mutants")}, **options).stdout
+
+
+def mistakes(module: str, sample: int | None) -> tuple[list[str], int]:
+    """mutmut's names of those to plant, and how many there are."""
+    source = (ROOT / module).read_text(encoding="utf-8")
+    names = [
+        get_mutant_name(Path(module), name) for name in mutate_file_contents(module, source).mutant_names
+    ]
+    if sample is None or sample >= len(names):
+        return names, len(names)
+    return random.Random(module).sample(names, sample), len(names)
 
 
 def copy_project(modules: list[str], tests: list[str]) -> None:
     shutil.rmtree(COPY, ignore_errors=True)
+    (COPY / "mutants").mkdir(parents=True)  # or Python notes that PYTHONPATH is nowhere, and leaves it out
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
         if (ROOT / name).is_file():
@@ -82,9 +102,12 @@ def survivor(name: str) -> str:
     return f"- {function}: `{old}` → `{new}`".replace("``", "")
 
 
-def report(module: str, tests: list[str], reasons: dict[str, str]) -> tuple[str, str]:
+def report(
+    module: str, planted: list[str], total: int, tests: list[str], reasons: dict[str, str]
+) -> tuple[str, str]:
     """The row of the table, and the list of what survived."""
-    codes = json.loads((COPY / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
+    found = json.loads((COPY / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
+    codes = {name: found[name] for name in planted}
     killed = sum(code in KILLED for code in codes.values())
     assert None not in codes.values(), f"{module}: mutmut has not come to its end"
     left = sorted({survivor(name) for name, code in codes.items() if code == 0})
@@ -93,7 +116,7 @@ def report(module: str, tests: list[str], reasons: dict[str, str]) -> tuple[str,
     share = killed / (len(codes) - same) if len(codes) > same else 1.0
     today = datetime.date.today()
     by = ", ".join(Path(test).stem.removeprefix("test_") for test in tests) or "all"
-    row = f"| {module} | {len(codes)} | {killed} | {same} | {share:.0%} | {today} | {by} |"
+    row = f"| {module} | {total} | {len(codes)} | {killed} | {same} | {share:.0%} | {today} | {by} |"
     lines = [line + (f": {reasons[line]}" if reasons.get(line) else "") for line in left]
     if untested:
         lines.append(f"- {untested} are in functions that no test calls in its own process")
@@ -107,21 +130,30 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", metavar="FILE", default=modules())
     parser.add_argument("--tests", nargs="+", metavar="FILE", default=[], help="these alone (the core tests)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--sample", type=int, metavar="N", help="plant N in each module (all)")
     parser.add_argument("--table", action="store_true", help="only write the table anew, after the last run")
     args = parser.parse_args()
     if not args.table:
         copy_project(args.modules, args.tests)
-        mutmut("run", "--max-children", str(args.processes))
+    for module in args.modules:
+        planted, total = mistakes(module, args.sample)
+        if not planted:  # there is no function in it
+            continue
+        if not args.table:
+            mutmut("run", "--max-children", str(args.processes), *planted)
+        write(module, planted, total, args.tests)
+
+
+def write(module: str, planted: list[str], total: int, tests: list[str]) -> None:
+    """The page anew, after each module, so that a run that is cut off keeps what it found."""
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     rows = {row[1]: row[0] for row in ROW.finditer(before)}
     lists = {section[1]: section[2].rstrip() for section in SECTION.finditer(before)}
-    for module in args.modules:
-        if (COPY / "mutants" / f"{module}.meta").exists():  # else there is no function in it
-            reasons = {line[1]: line[2] or "" for line in SURVIVOR.finditer(lists.get(module, ""))}
-            rows[module], lists[module] = report(module, args.tests, reasons)
-    there = [module for module in modules() if module in rows]
-    text = HEAD + "".join(rows[module] + "\n" for module in there)
-    text += "".join(f"\n## {module}\n\n{lists[module]}\n" for module in there if lists.get(module))
+    reasons = {line[1]: line[2] or "" for line in SURVIVOR.finditer(lists.get(module, ""))}
+    rows[module], lists[module] = report(module, planted, total, tests, reasons)
+    there = [name for name in modules() if name in rows]
+    text = HEAD + "".join(rows[name] + "\n" for name in there)
+    text += "".join(f"\n## {name}\n\n{lists[name]}\n" for name in there if lists.get(name))
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
+import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tracemalloc
@@ -10,7 +12,7 @@ import pytest
 from fuzz_reader import fuzz
 from handmade import ARRAY, BOOL, F32, I32, STRING, U8, U16, U32, array, gguf, key, scalar, string, tensor
 
-from gguf_io import GGUFError, open_gguf, reader
+from gguf_io import GGUFError, open_gguf, output, reader
 from gguf_io.__main__ import main
 
 ALIGN = "general.alignment"
@@ -355,6 +357,16 @@ def test_what_is_shown(tmp_path, capsys):
     for arguments, shown in (["nested"], [[0, 1], ["ä"]]), (["cut", "--json"], "é" * 99):
         assert main([str(path), "--key", *arguments]) == 0
         assert json.loads(capsys.readouterr().out) == shown
+    assert main([str(path), "--json"]) == 0
+    shown = capsys.readouterr().out
+    told = json.loads(shown)
+    assert shown == json.dumps(told, indent=1) + "\n"
+    assert list(told) == ["path", "version", "metadata", "tensors"]
+    assert (told["path"], told["version"], told["metadata"]["cut"]) == (str(path), 3, "é" * 99)
+    assert told["metadata"]["nine"] == {"count": 9, "first": [*range(8)]}
+    at = path.stat().st_size - (3 << 20)
+    row = {"name": "t", "shape": [3072, 256], "type": "F32", "offset": at, "bytes": 3 << 20}
+    assert told["tensors"] == [row]
     assert main([str(path), "--key", ""]) == 2
     assert capsys.readouterr().err == f"gguf_io: {path}: has no metadata key ''\n"
     assert main([str(write(tmp_path, gguf()))]) == 0
@@ -387,3 +399,47 @@ def test_parts_joined_end_to_end_are_told(fixtures, tmp_path):
     for first in real, made, made + bytes(28):  # padded behind the last tensor or not
         with pytest.raises(GGUFError, match=rf"another GGUF file begins at byte {len(first)}, .*end to end"):
             open_gguf(write(tmp_path, first + other))
+
+
+def test_help_and_its_examples(fixtures, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for words in (
+        "usage: python -m gguf_io [-h] [--json] [--key KEY] file Print the metadata and the tensor table",
+        "file the GGUF file, or any part of a split one",
+        "--json print JSON; long arrays as their count and beginning",
+        "--key KEY print only this metadata value, whole examples: python",
+    ):
+        assert words in " ".join(shown.split())
+    examples = [line for line in shown.splitlines() if line.startswith("  python -m gguf_io ")]
+    assert len(examples) == 3
+    for example in examples:
+        arguments = shlex.split(example.partition(" | ")[0])[3:]
+        assert arguments[0] == "model.gguf"
+        assert main([str(fixtures / "tiny.gguf"), *arguments[1:]]) == 0 and capsys.readouterr().out
+
+
+def test_output_that_goes_nowhere(fixtures, monkeypatch, capsys):
+    """What did not go out is dropped: a second complaint, as the stream is closed, would be Python's."""
+    ends = os.pipe()
+    os.close(ends[0])
+    full = "gguf_io: standard output: No space left on device\n"
+    for file, status, told in ("/dev/full", 2, full), (ends[1], 0, ""):
+        with open(file, "w") as stream:
+            monkeypatch.setattr("sys.stdout", stream)
+            assert (main([str(fixtures / "tiny.gguf")]), capsys.readouterr().err) == (status, told)
+            stream.write("more")
+    monkeypatch.setattr("sys.stdout", None)
+    assert main([str(fixtures / "tiny.gguf")]) == 2
+    assert capsys.readouterr().err == "gguf_io: standard output is closed\n"
+
+
+def test_letters_and_bytes_that_an_encoding_has_not(monkeypatch):
+    streams = [io.TextIOWrapper(io.BytesIO(), "ascii") for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    output.prepare()
+    for stream in streams:
+        print("a\udcff\udc80é×b", end="", file=stream, flush=True)
+        assert stream.buffer.getvalue() == b"a\xff\x80\\xe9\\xd7b"

@@ -292,6 +292,34 @@ def test_of_some_columns_not_all_can_be_told(monkeypatch, mistake, cause):
     assert compare(few, engine(monkeypatch, MISTAKES[mistake][0])).cause.startswith(cause)
 
 
+def test_values_that_stand_elsewhere(truth):
+    """Of 4 query heads, and of 4 V heads, each two of which share a K head."""
+    c, values = truth.config, truth.values
+    q, gate = (values[ATTN + part].reshape(-1, 4, c.head_dim) for part in ("q_proj", "gate"))
+    z = values[GDN + "in_proj_z"].reshape(-1, 4, c.linear_value_head_dim)
+    state = values[GDN + "state"].reshape(4, c.linear_key_head_dim, c.linear_value_head_dim)
+    qk, v = np.split(values[GDN + "in_proj_qkv"], [2 * 2 * c.linear_key_head_dim], axis=1)
+    v = v.reshape(z.shape)[:, [0, 2, 1, 3]].reshape(v.shape)
+    radians = c.rope_theta ** (-2 * np.arange(c.rotary_dim // 2) / c.rotary_dim)
+    time = PROMPT.positions[0][:, None] * radians
+    halves, tiled = "q_proj is split into halves", "V heads stand in GGUF's tiled order"
+    for name, found, cause in (
+        (ATTN + "q_proj", gate, "query and gate are swapped"),
+        (ATTN + "gate", q, "query and gate are swapped"),
+        (ATTN + "q_proj", np.stack([q[:, 0], gate[:, 0], q[:, 1], gate[:, 1]], 1), halves),
+        (ATTN + "gate", np.stack([q[:, 2], gate[:, 2], q[:, 3], gate[:, 3]], 1), halves),
+        (GDN + "in_proj_z", z[:, [0, 2, 1, 3]], tiled),
+        (GDN + "in_proj_qkv", np.concatenate([qk, v], 1), tiled),
+        (GDN + "state", state[[0, 2, 1, 3]], tiled),
+        (GDN + "state", state.transpose(0, 2, 1), "the state is transposed"),
+        ("rope.angle", time, "RoPE knows only one coordinate"),
+        ("rope.cos", np.cos(time), "RoPE knows only one coordinate"),
+        ("rope.sin", np.sin(time), "RoPE knows only one coordinate"),
+    ):
+        told = find_cause(truth, name, found.reshape(values[name].shape))
+        assert told and told.startswith(cause), (name, told)
+
+
 def test_nothing_is_told_from_next_to_nothing(truth):
     """Any factor explains one value, and a factor of 0 explains values that are small."""
     name = GDN + "g"

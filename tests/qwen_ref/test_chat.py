@@ -7,13 +7,14 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.chat import MARKS, ChatTemplate, in_thought, read_answer
 from qwen_ref.media.media import Shape
 from qwen_ref.messages import check_messages
-from qwen_ref.prompt import PromptEncoder
+from qwen_ref.prompt import PromptEncoder, Span, show_media
 from qwen_ref.tokenizer import Tokenizer, any_of
 
 
@@ -476,9 +477,10 @@ class Given:
     "template, rendered",
     [
         (
-            "{{ messages[0].content }}{{ eos_token }}|{{ bos_token }}|{{ pad_token }}",
-            "hi<|im_end|>||<|endoftext|>",
+            "{{ messages[0].content }}{{ eos_token }}|{{ bos_token }}|{{ pad_token }}|{{ unk_token }}",
+            "hi<|im_end|>||<|endoftext|>|<|im_start|>",
         ),
+        ("{% if true %}\n  {% endif %}\nhi{{ strftime_now('%%') }}", "hi%"),
         ("{% generation %}{{ messages[0].content }}!{% endgeneration %}", "hi!"),  # transformers' tag
         ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", "hi"),
     ],
@@ -488,6 +490,7 @@ def test_what_transformers_gives_a_template(chat, fixtures, template, rendered):
     more = {
         "tokenizer.chat_template": template,
         "tokenizer.ggml.padding_token_id": chat._tokenizer.ids["<|endoftext|>"],
+        "tokenizer.ggml.unknown_token_id": chat._tokenizer.ids["<|im_start|>"],
     }
     given = Given(file, **more)
     encoded = ChatTemplate(given, chat._tokenizer).encode(user("hi"))
@@ -560,3 +563,64 @@ def test_each_picture_gets_its_own_number_of_tokens(prompts):
     ids, spans = prompts._widen([5, pad, 6, pad, 7], shapes)
     assert ids == [5, pad, pad, 6, *[pad] * 6, 7]
     assert [(s.start, s.rows, s.columns) for s in spans] == [(1, 1, 2), (4, 2, 3)]
+
+
+PICTURE, CLIP = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
+SHAPES = [Shape("image", (1, 1, 2)), Shape("video", (2, 1, 1), (0.5, 12.04))]
+
+
+def test_a_video_is_shown_as_its_time_steps(prompts):
+    shown = f"a{PICTURE}b<0.5 seconds>{CLIP}<12.0 seconds>{CLIP}c"
+    assert show_media(f"a{PICTURE}b{CLIP}c", SHAPES) == shown
+    content = [{"type": "image"}, {"type": "video"}, {"type": "text", "text": "c"}]
+    prompt = prompts.encode([{"role": "user", "content": content}], shapes=SHAPES)
+    assert PICTURE + shown.partition("b")[2] in prompt.text
+    first, *steps = prompt.spans
+    assert (first.rows, first.columns) == (1, 2) and len(steps) == 2
+    assert prompt.places.tolist() == [first.start, first.start + 1, *(span.start for span in steps)]
+    assert [prompt.token_ids[i] for i in prompt.places] == [
+        prompts.tokenizer.ids[f"<|{kind}_pad|>"] for kind in ("image", "image", "video", "video")
+    ]
+    assert steps[0] == Span(steps[0].start, 1, 1) and prompt.positions.shape == (3, len(prompt.token_ids))
+
+
+@pytest.mark.parametrize(
+    "text, shapes, words",
+    [
+        (PICTURE, [SHAPES[1]], "image: the chat template shows one where the messages hold none"),
+        (CLIP, [SHAPES[0]], "video: the chat template shows one where"),
+        (CLIP, [], "video: the chat template shows one where"),
+        (PICTURE * 2, SHAPES[:1], "image: the chat template shows one where"),
+        (PICTURE, SHAPES, "video: the chat template does not show it"),
+        ("", SHAPES[:1], "image: the chat template does not show it"),
+    ],
+)
+def test_a_template_that_shows_other_media(text, shapes, words):
+    with pytest.raises(QwenRefError, match=f"^the messages: {words}"):
+        show_media(text, shapes)
+
+
+def test_a_raw_prompt_is_its_text(prompts):
+    end = prompts.tokenizer.ids["<|im_end|>"]
+    for special, ids in (False, prompts.tokenizer.encode_text("<|im_end|>")), (True, [end]):
+        prompt = prompts.encode("<|im_end|>", raw=True, special=special)
+        assert prompt.token_ids == ids and prompt.text == "<|im_end|>" and not prompt.thinks
+    assert prompts.encode("<|im_end|>", raw=True).token_ids != [end]
+    for options in dict(system=""), dict(thinking=False), dict(tools=[{"name": "f"}]), dict(prompt=user("x")):
+        with pytest.raises(QwenRefError, match=r"^raw: a raw prompt is one text"):
+            prompts.encode(**{"prompt": "x"} | options, raw=True)
+    with pytest.raises(QwenRefError, match=r"^the prompt: character 1: "):
+        prompts.encode("a\ud800")
+
+
+def test_a_text_that_no_context_could_hold(fixtures, tmp_path):
+    """Four characters may become one, and a token of the vocabulary has so many at most."""
+    path = rewrite(fixtures / "tiny.gguf", tmp_path / "x.gguf", change={"qwen35.context_length": 3})
+    file = open_gguf(path)
+    most = 4 * 3 * max(map(len, file.metadata["tokenizer.ggml.tokens"]))
+    encoder = PromptEncoder(file)
+    assert encoder.encode("x" * most, raw=True).token_ids
+    with pytest.raises(
+        QwenRefError, match=f"^the prompt: {most + 1} characters are more than a context of 3 t"
+    ):
+        encoder.encode("x" * (most + 1), raw=True)

@@ -19,6 +19,8 @@ from safetensors.numpy import save
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
 from qwen_ref.checkpoint import INDEX, open_model, open_vision
+from qwen_ref.checkpoint.fields import Fields, fields_if_there, read_fields
+from qwen_ref.checkpoint.safetensors import read_part
 from qwen_ref.cli import main
 from qwen_ref.config import read_config, read_vision_config
 
@@ -781,3 +783,150 @@ def test_yarn_under_the_converters_keys(folder, tmp_path):
     changed("text_config", rope_parameters=rope | yarn | {"truncate": False})(copy)
     with pytest.raises(QwenRefError, match="truncate: False is not supported"):
         open_model(copy)
+
+
+def by_hand(path, header, data=b"", size=None):
+    """A .safetensors file: the size of its header, the header, and the numbers behind it."""
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(header) if size is None else size).to_bytes(8, "little") + header + data)
+    return 8 + len(header)
+
+
+def entry(kind, shape, first, last):
+    return {"dtype": kind, "shape": shape, "data_offsets": [first, last]}
+
+
+def test_tensors_of_a_file_by_hand(tmp_path):
+    path = tmp_path / "a.safetensors"
+    by_hand(path, b"{}")
+    assert read_part(path) == {}
+    longest = "n" * 255
+    header = {
+        "__metadata__": {"format": "pt"},
+        longest: entry("BF16", [2, 1], 3, 7),
+        "none": entry("F32", [0, 9], 7, 7),
+        "one": entry("F32", [], 0, 4),
+        "eight": entry("I64", [1] * 8, 0, 8),
+        "other": entry("I8", [2**63 - 1], 0, 1),
+    }
+    start = by_hand(path, header, bytes(8))
+    found = {n: (t.type, t.shape, t.offset - start, t.nbytes) for n, t in read_part(path).items()}
+    assert found == {
+        longest: ("BF16", (2, 1), 3, 4),
+        "none": ("F32", (0, 9), 7, 0),
+        "one": ("F32", (), 0, 4),
+        "eight": ("I64", (1,) * 8, 0, 8),
+        "other": ("I8", (2**63 - 1,), 0, 1),
+    }
+
+
+INVALID = "a: {.* has no valid dtype, shape and data_offsets"
+
+
+@pytest.mark.parametrize(
+    "header, size, words",
+    [
+        (b"", None, "header: 0 bytes do not fit in a file of 16, so this is no safetensors file"),
+        (b"{}", 1, "header: 1 bytes do not fit in a file of 18"),
+        (b"{}", 11, "header: 11 bytes do not fit in a file of 18"),
+        (b"{}", 2**64 - 1, f"header: {2**64 - 1} bytes do not fit in a file of 18"),
+        (b"[]", None, "header: is not a JSON object$"),
+        (b"{]", None, "header: is not JSON .Expecting"),
+        ({"a\n": entry("F32", [], 0, 4)}, None, r"header: 'a\\n' is no name of a tensor"),
+        ({"n" * 256: entry("F32", [], 0, 4)}, None, "header: 'n{79} is no name of a tensor"),
+        ({"a": entry("F32", [2], 4, 8)}, None, r"a: 4 bytes do not hold shape \(2,\) of F32$"),
+        ({"a": entry("BF16", [2], 0, 8)}, None, r"a: 8 bytes do not hold shape \(2,\) of BF16$"),
+        ({"a": entry("F32", [2], 1, 9)}, None, r"a: ends at 78, but the file at 77$"),
+        ({"a": entry("F32", [0], 4, 3)}, None, "a: ends at"),
+        ({"a": entry("I8", [2**63], 0, 1)}, None, INVALID),
+        ({"a": entry("I8", [-1], 0, 1)}, None, INVALID),
+        ({"a": entry("I8", [True], 0, 1)}, None, INVALID),
+        ({"a": entry("I8", [1], 0.0, 1)}, None, INVALID),
+        ({"a": entry("I8", [1] * 9, 0, 1)}, None, INVALID),
+        ({"a": entry(5, [1], 0, 1)}, None, INVALID),
+        ({"a": entry("I8", 5, 0, 1)}, None, INVALID),
+        ({"a": {"dtype": "I8", "shape": []}}, None, INVALID),
+    ],
+)
+def test_files_of_tensors_that_are_refused(tmp_path, header, size, words):
+    by_hand(tmp_path / "a.safetensors", header, bytes(8), size)
+    with pytest.raises(QwenRefError, match=rf"/a\.safetensors: {words}"):
+        read_part(tmp_path / "a.safetensors")
+
+
+def test_files_of_tensors_that_are_cut_short(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(bytes(7))
+    with pytest.raises(QwenRefError, match=r"/a\.safetensors: header: 0 bytes do not fit in a file of 7,"):
+        read_part(path)
+    path.write_bytes(b"")
+    with pytest.raises(QwenRefError, match=r"/a\.safetensors: cannot be opened: cannot mmap an empty file"):
+        read_part(path)
+
+
+@pytest.mark.parametrize(
+    "ask, values, found",
+    [
+        ("count", [1, 1 << 30], [1, 1 << 30]),
+        ("count", [0, (1 << 30) + 1, True, 1.0, "1"], "is not a whole number from 1 to 1073741824"),
+        ("number", [1, 0.5, 1e-30, 9e29], [1.0, 0.5, 1e-30, 9e29]),
+        ("number", [0, -1, 1e30, np.nan, np.inf, True, "1"], "is not a positive number"),
+        ("text", ["", "a"], ["", "a"]),
+        ("text", [5, ["a"]], "is not text"),
+        ("list", [[], [1]], [[], [1]]),
+        ("list", ["a", {}], "is not a list"),
+        ("dict", [{}, {"a": 1}], [{}, {"a": 1}]),
+        ("dict", ["a", []], "is not an object"),
+    ],
+)
+def test_fields_of_each_kind(ask, values, found):
+    def asked(**values):
+        fields = Fields(Path("a.json"), {"in": values}).inner("in")
+        kinds = {"text": str, "list": list, "dict": dict}
+        return fields.get("x", kinds[ask]) if ask in kinds else getattr(fields, ask)("x")
+
+    for values_of in {}, {"x": None}:
+        with pytest.raises(QwenRefError, match=r"^a\.json: in\.x: is missing$"):
+            asked(**values_of)
+    for i, value in enumerate(values):
+        if isinstance(found, list):
+            assert (got := asked(x=value)) == found[i] and type(got) is type(found[i])
+            continue
+        with pytest.raises(QwenRefError) as error:
+            asked(x=value)
+        assert str(error.value) == f"a.json: in.x: {value!r} {found}"
+
+
+def test_fields_that_are_left(tmp_path):
+    def rest(only=(), passed=None, **values):
+        fields = Fields(Path("a.json"), values)
+        assert fields.count("used", 7) == values.get("used", 7) and fields.number("size", 2) == 2.0
+        fields.check_rest(dict(only), passed)
+
+    rest()
+    rest(x=5)
+    rest({"x": 5}, x=5)
+    rest({"x": 5}, (), used=8, a="", b=[], c={}, d=None, _e=5)
+    rest({}, ("x",), x=5)
+    for only, passed, values, problem in (
+        ({"x": 5}, None, dict(x=6), "x: 6 is not supported, only 5"),
+        ({"used": 8}, (), dict(used=9), "used: 9 is not supported, only 8"),
+        ({"x": 5}, (), dict(x=5, y=0), "y: 0: this field is not known, and may change the network"),
+        ({}, ("x",), dict(x=5, y=False), "y: False: this field is not known, and may change the network"),
+    ):
+        with pytest.raises(QwenRefError, match=rf"^a\.json: {problem}$"):
+            rest(only, passed, **values)
+    path = tmp_path / "b.json"
+    assert fields_if_there(path).values == {}
+    with pytest.raises(
+        QwenRefError, match=r"^f: is a directory without b\.json, so no Hugging Face checkpoint$"
+    ):
+        read_fields(path, Path("f"))
+    for text, values in ('{"a": 1, "b": null}', {"a": 1}), ("[]", None):
+        path.write_text(text)
+        for read in read_fields, fields_if_there:
+            if values is not None:
+                assert read(path).values == values and read(path).name("a") == f"{path}: a"
+                continue
+            with pytest.raises(QwenRefError, match=r"/b\.json: is not a JSON object$"):
+                read(path)

@@ -8,7 +8,10 @@ import pytest
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
+from qwen_ref.cli import golden as cli
+from qwen_ref.cli import main
 from qwen_ref.config import read_config
+from qwen_ref.oracle import golden as files
 from qwen_ref.oracle.arithmetic import (
     ARITHMETICS,
     to_bfloat16,
@@ -17,7 +20,18 @@ from qwen_ref.oracle.arithmetic import (
     with_float32_angles,
 )
 from qwen_ref.oracle.check import check
-from qwen_ref.oracle.compare import BETWEEN_STEPS, Partial, Sum, compare, from_tiled, join, misspelt, times
+from qwen_ref.oracle.compare import (
+    BETWEEN_STEPS,
+    Difference,
+    Partial,
+    Report,
+    Sum,
+    compare,
+    from_tiled,
+    join,
+    misspelt,
+    times,
+)
 from qwen_ref.oracle.golden import Entry, Golden
 from qwen_ref.oracle.logits import agreement, best_of, divergence
 from qwen_ref.oracle.record import new_entry
@@ -184,6 +198,92 @@ def test_a_message_around_the_first_tensor_that_is_wrong():
         with pytest.raises(AssertionError) as error:
             check(truth, {n: truth.values[n] + 1 for n in names[count:]})
         assert str(error.value).endswith(f"not given: {', '.join(names[:6])}{end}\nlogits: not judged")
+
+
+def test_a_whole_message():
+    truth = golden(*(f"layers.0.{n}" for n in "abcd"))
+    truth.about["file"] = "x.gguf"
+    b, d = truth.values["layers.0.b"], truth.values["layers.0.d"] + 0.9
+    with pytest.raises(AssertionError) as error:
+        check(truth, {"layers.0.b": b, "layers.0.d": d})
+    assert str(error.value).splitlines() == [
+        "layers.0.d is the first tensor that float32 does not explain: its error is 11 × the budget",
+        "no known mistake does this to a tensor",
+        "",
+        f"  tensor{' ' * 33}error/rms   of budget  explained by",
+        f"  layers.0.b{' ' * 31}0.0e+00         0 %  float64",
+        f"> layers.0.d{' ' * 31}9.0e-01        11 ×  -",
+        "",
+        "not given, and computed right before layers.0.d: layers.0.c",
+        "",
+        "2 of 4 tensors were compared; not given: layers.0.a, layers.0.c",
+        "logits: not judged",
+        "the golden is of x.gguf",
+    ]
+    with pytest.raises(
+        AssertionError, match=r"right before layers\.0\.d: layers\.0\.a, layers\.0\.b, layers\.0\.c\n"
+    ):
+        check(truth, {"layers.0.d": d})
+
+
+def test_tensors_that_have_to_be_found():
+    truth = golden(*(f"layers.0.{n}" for n in "abcd"))
+    found = {"layers.0.b": truth.values["layers.0.b"]}
+    assert len(check(truth, found, names=["*.b"]).differences) == 1
+    with pytest.raises(AssertionError, match=r"^2 of 3 tensors were not given: layers\.0\.a, layers\.0\.c$"):
+        check(truth, found, names=["*.[a-b]", "layers.?.c"])
+    with pytest.raises(QwenRefError, match=r"^names: no tensor of the golden fits B, c$"):
+        check(truth, found, names=["B", "c"])
+
+
+def test_a_report_as_it_is_printed(capsys):
+    norm = Difference("norm", 200, 0.02, 0.03, 0.01, 0.99995, "float16", {})
+    logits = Difference("logits", 100, 1.0, 2.0, 0.5, 0.25, None, {})
+    found = {"kl": 0.12345, "same best token": 1.0}
+    cli.print_report(Report("float32", [norm, logits], logits, "x", ["a", "b"], found, "2 of 3", "wrong"))
+    head = "tensor                                   error/rms       max      cosine  explained by"
+    lines = [
+        head,
+        "norm                                       1.0e-02   3.0e-02  0.99995000  float16",
+        "logits                                     5.0e-01   2.0e+00  0.25000000  -  <- first",
+        "300 values were compared",
+        "logits: kl 0.123",
+        "logits: same best token 1",
+        "2 of 4 tensors were compared; not given: a, b",
+        "logits: not judged",
+        "greedy tokens: 2 of 3",
+        "wrong",
+        "likely cause: x",
+    ]
+    assert capsys.readouterr().out.splitlines() == lines
+    cli.print_report(Report("float32", [logits], logits, None, [], {}, None, "wrong"))
+    assert capsys.readouterr().out.splitlines() == [
+        *(head, lines[2], "100 values were compared", "1 of 1 tensors were compared", "logits: not judged"),
+        *("wrong", "no known mistake does this"),
+    ]
+    cli.print_report(Report("int8", [norm], None, None, [], {}, scope="all 4 tokens"))
+    right = "All 1 tensors that were compared are within what int8 explains"
+    assert capsys.readouterr().out.splitlines() == [
+        *(head, lines[1], "200 values were compared", "1 of 1 tensors were compared"),
+        *("logits: of all 4 tokens", right),
+    ]
+
+
+def test_a_golden_as_it_is_shown(monkeypatch, capsys):
+    truth = golden("norm")
+    truth.about |= {"text": "a\nb"}
+    truth.entries["norm"].errors = {"float16": (9.0, 9.0), "float32": (1e-6, 9.0)}
+    truth.entries["norm"].errors |= {"bfloat16": (2e-3, 9.0), "int8": (3e-2, 9.0)}
+    monkeypatch.setattr(files, "load", lambda path: truth)
+    assert main(["golden", "show", "x"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "prompt_tokens  4",
+        r"text           'a\nb'",
+        "token_ids      [0, 1, 2, 3]",
+        "",
+        "tensor                                         rms   float32  bfloat16      int8  shape (rows kept)",
+        "norm                                       1.0e+00   1.0e-06   2.0e-03   3.0e-02  [4, 50] (4)",
+    ]
 
 
 def test_shares_as_they_are_read():

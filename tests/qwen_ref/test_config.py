@@ -11,7 +11,7 @@ from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load
-from qwen_ref.config import read_config, wrong_type
+from qwen_ref.config import contradiction, read_config, wrong_type
 
 FILE = open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny.gguf")
 MERGES, TOKENS = FILE.metadata["tokenizer.ggml.merges"], FILE.metadata["tokenizer.ggml.tokens"]
@@ -330,6 +330,9 @@ def test_sizes_that_a_golden_may_tell(fixtures):
         assert wrong_type(replace(config, **{name: most + 1}))[0] == name
     assert wrong_type(replace(config, num_mtp_layers=0)) is None
     assert wrong_type(replace(config, num_layers=0))[0] == "num_layers"
+    for dims, wrong in (config.head_dim, None), (config.head_dim + 2, "rotary_dim"):
+        found = contradiction(replace(config, rotary_dim=dims, mrope_section=(dims // 2, 0, 0)))
+        assert (found and found[0]) == wrong
 
 
 def test_a_name_without_its_ending_shows_that_ollama_stored_a_file(fixtures, tmp_path):

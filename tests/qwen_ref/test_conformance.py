@@ -1,15 +1,19 @@
 """The kit is whole, and a report card says what an engine does right and wrong."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.cli import conformance as cli
 from qwen_ref.cli import main
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import attention, deltanet, text
@@ -17,8 +21,8 @@ from qwen_ref.model.rope import apply_rope, rope_tables
 from qwen_ref.model.trace import watching
 from qwen_ref.oracle import conformance
 from qwen_ref.oracle.arithmetic import ARITHMETICS
-from qwen_ref.oracle.compare import BETWEEN_STEPS, compare
-from qwen_ref.oracle.conformance import Case, NotSupported, cases
+from qwen_ref.oracle.compare import BETWEEN_STEPS, Difference, Report, compare
+from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases
 from qwen_ref.oracle.record import canonical, embed, run, sha256
 
 NAMES = [case.name for case in cases()]
@@ -276,10 +280,11 @@ else:
 
 
 def command(*args):
-    line = [sys.executable, "-m", "qwen_ref", "conformance", *map(str, args)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
-    return done
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["conformance", *map(str, args)])
+    assert "Traceback" not in err.getvalue()
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def test_a_command_reads_inputs_and_writes_a_dump(tmp_path):
@@ -324,6 +329,90 @@ def test_the_end_of_what_a_program_said(tmp_path):
     (tmp_path / "engine.py").write_text("import sys\nprint('first')\nsys.exit(300 * 'x')\n")
     result = card(conformance.command(f"{sys.executable} {tmp_path / 'engine.py'} {{ids}}"), "mtp")["mtp"]
     assert result.note == f"it ended with status 1, and said last: {200 * 'x'}"
+
+
+def test_heads_in_ggufs_order():
+    """Of 2 K heads and 4 V heads, two of which share one."""
+    name = "layers.0.linear_attn.beta"
+
+    def tiled(case):
+        return {name: engine(case)[name][:, [0, 2, 1, 3]]}
+
+    assert card(tiled, "grouped")["grouped"].verdict == "wrong"
+    assert card(conformance.with_tiled_heads(tiled), "grouped")["grouped"].verdict == "partly judged"
+
+
+ARGUMENTS = """
+import json, sys
+from pathlib import Path
+ids, count, text, messages, model, *media = sys.argv[1:]
+ids, text, messages = (Path(name).read_text() for name in (ids, text, messages))
+got = json.dumps([ids, count, text, messages, model, media])
+Path(__file__).with_name("got").write_text(got)
+"""
+
+
+def test_what_a_program_gets(tmp_path):
+    """Files of its own, which are gone when it is through; pictures only if it asks for them."""
+    (tmp_path / "engine.py").write_text(ARGUMENTS)
+    program = (
+        f"{sys.executable} {tmp_path / 'engine.py'} {{ids}} {{prompt_tokens}} {{text}} {{messages}} {{model}}"
+    )
+    for spec, name in (program, "chat"), (program + " {media}", "images"):
+        case = by_name(name)
+        result = card(conformance.command(spec), name)[name]
+        assert result.verdict == "failed" and result.note.startswith("output.txt: "), result.note
+        ids, count, text, messages, model, media = json.loads((tmp_path / "got").read_text())
+        assert [int(token_id) for token_id in ids.split("\n")[:-1]] == case.token_ids
+        assert (int(count), text, model) == (case.prompt_tokens, case.text, str(case.model))
+        assert json.loads(messages) == {"messages": case.messages, "tools": case.tools}
+        assert media == list(map(str, case.media)) and bool(media) == (name == "images")
+    result = card(conformance.command(program), "image")["image"]
+    assert (result.verdict, result.note) == ("not supported", "the command has neither {media} nor {inputs}")
+
+
+def test_a_card_line_by_line(capsys):
+    """A `|` in a note is no column; a cause is told once, where the note is of its tensor."""
+    norm = Difference("norm", 9, 0.0, 0.0, 0.0, 1.0, "float32", {"float32": 0.25})
+    wrong = replace(norm, name="logits", explained=None, share={"float32": 3.14})
+    right = Report("float32", [norm], None, None, ["a", "b"], {"kl": 0.00123}, "8 of 8")
+    right.scope, right.decoding = "all 9 tokens", "8 steps"
+    found = Report("float32", [norm, wrong], wrong, "x", [], {}, complaint="logits is wrong")
+    nothing = Report("float32", [], None, None, ["a"], {})
+    case = SimpleNamespace(name="c")
+    results = [
+        Result(case, "right", "", right, "", 0.5),
+        Result(case, "wrong", "logits is wrong", found, "", 0.5),
+        Result(case, "wrong", "token_ids: others", found, "", 0.5),
+        Result(case, "not judged", "", nothing, "", 0.5),
+        Result(case, "failed", "E: a|b", None, "Traceback …", 0.5),
+    ]
+    assert cli.print_card(iter(results)) == results
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [
+        "| case | verdict | tensors | nearest to its budget | logits: KL | decoding | greedy tokens | |",
+        "|---|---|---:|---|---|---|---|---|",
+        "| c | right | 1 of 3 | norm: 25 % of float32 | 1.2e-03, of all 9 tokens | 8 steps | 8 of 8 |  |",
+        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 | not judged |  |  | logits is wrong. Likely cause: x |",
+        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 | not judged |  |  | token_ids: others |",
+        "| c | not judged | 0 of 1 |  | not judged |  |  |  |",
+        r"| c | failed |  |  |  |  |  | E: a\|b |",
+    ]
+    assert told.err == "\nc: Traceback …\n1 of 5 cases right\n"
+    assert [cli.as_json(result) for result in results[::4]] == [
+        dict(case="c", verdict="right", note="", traceback="", seconds=0.5, report=asdict(right)),
+        dict(case="c", verdict="failed", note="E: a|b", traceback="Traceback …", seconds=0.5, report=None),
+    ]
+
+
+def test_what_the_cases_are(capsys):
+    assert main(["conformance", "--list", "mtp", "image"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["image", by_name("image").model.name],
+        ["mtp", "mtp.gguf"],
+    ]
+    assert lines[1] == f"{'mtp':12} {'mtp.gguf':16} {by_name('mtp').golden.about['tests']}"
 
 
 def test_a_card_without_a_judgement_is_no_success(tmp_path, capsys):

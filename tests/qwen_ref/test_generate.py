@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
 
-from qwen_ref import QwenRefError, load
+from qwen_ref import QwenRefError, engine, load
+from qwen_ref.kernels import KERNELS
 from qwen_ref.media.media import Limits
+from qwen_ref.model.layers import NUMPY
 from qwen_ref.model.text import TextModel
-from qwen_ref.prompt import Prompt
+from qwen_ref.prompt import Prompt, Span
 from qwen_ref.sampling import Sampling
 from qwen_ref.tokenizer import StreamDecoder
 
@@ -157,6 +161,118 @@ def test_penalties_do_not_count_the_prompt(model, monkeypatch):
     assert greedy.token_ids == [70]  # then 70 was seen, and the end is likelier
 
 
+def test_a_long_prompt_goes_through_in_blocks(model):
+    """Of 512 tokens: what is told of them, and the answer is that of all at once."""
+    told, ids = [], (np.arange(1030) % 1000).tolist()
+    options = dict(max_tokens=2, temperature=0, presence_penalty=0)
+    generation = model.generate(Prompt(ids), progress=lambda *done: told.append(done), **options)
+    list(generation)
+    assert told == [
+        *(("reading the prompt of 1030 tokens", done, 1030) for done in (0, 512, 1024)),
+        ("reading the prompt", 1030, 1030),
+    ]
+    logits = model.text.forward(ids + generation.token_ids, model.text.new_state())
+    assert generation.token_ids == logits[1029:-1, : len(model.tokenizer)].argmax(1).tolist()
+
+
+def test_seconds_of_an_answer_in_the_making(model, monkeypatch):
+    """It starts at 100 s; the first token is there at 103 s, the last one at 109 s."""
+    times = iter([100.0, 103.0, 104.0, 109.0])
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    says(monkeypatch, model, "abc")
+    generation = model.generate("Hi", raw=True, stop="bcd", max_tokens=3)
+    assert (generation.text, generation.token_ids, generation.finish_reason) == ("", [], None)
+    assert next(generation) == "a" and generation.prompt_seconds == 3 and generation.decode_seconds == 0
+    assert list(generation) == ["bc"] and (generation.prompt_seconds, generation.decode_seconds) == (3, 6)
+
+
+def test_an_interrupted_answer_gives_what_was_held_back(model, monkeypatch):
+    rows = iter(np.eye(model.config.vocab_size)[model.tokenizer.encode("ab")])
+
+    def logits(self, hidden):
+        for row in rows:
+            return 99 * row[None]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TextModel, "logits", logits)
+    generation = model.generate("Hi", raw=True, stop="bc")
+    assert next(generation) == "a"
+    with pytest.raises(KeyboardInterrupt):
+        next(generation)
+    assert [generation.flush(), generation.flush(), generation.text] == ["b", "", "ab"]
+
+
+def test_kernels_where_they_fit(model):
+    choose, config = engine.choose_layers, model.config
+    for backend, dtype, layers in (
+        (None, np.float32, KERNELS),
+        ("numba", np.float32, KERNELS),
+        ("numpy", np.float32, NUMPY),
+        (None, np.float64, NUMPY),
+        ("numpy", np.float64, NUMPY),
+    ):
+        assert choose(config, backend, dtype) is layers
+    other = replace(config, hidden_size=48)
+    assert choose(other, None, np.float32) is NUMPY
+    for c, backend, dtype, words in (
+        (other, "numba", np.float32, "backend: numba: the kernels do not fit this model's sizes; use numpy"),
+        (config, "numba", np.float64, "backend: numba computes in float32 only, not in float64"),
+        (config, "cuda", np.float32, "backend: 'cuda' is not one of numba, numpy"),
+    ):
+        with pytest.raises(QwenRefError, match=f"^{words}$"):
+            choose(c, backend, dtype)
+
+
+def test_kernels_where_there_is_no_numba(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert engine.choose_layers(model.config, None, np.float32) is NUMPY
+    words = r"^backend: numba is not installed; `pip install numba`, or use numpy$"
+    with pytest.raises(QwenRefError, match=words):
+        engine.choose_layers(model.config, "numba", np.float32)
+    monkeypatch.setattr(engine, "cores", lambda: 7)
+    assert engine.most_threads() == 7
+
+
+def test_a_clip_is_looked_at_some_steps_at_a_time(model, monkeypatch):
+    """Five steps of 32 x 16 patches, two of which are 1024; each has 128 tokens, behind one of text."""
+    told, looked, hidden_size = [], [], model.config.hidden_size
+
+    def encode(patches, grid, progress):
+        looked.append((grid, patches[:, 0].tolist()))
+        progress(1)
+        progress(3)
+        return np.full((len(patches) // 4, hidden_size), 0.1, np.float32) * patches[::4, :1]
+
+    steps = [np.full((512, 6), step, np.float32) for step in range(5)]
+    clip = SimpleNamespace(name="a.mp4", grid_thw=(5, 32, 16), patches=lambda rows: iter(steps))
+    monkeypatch.setitem(
+        vars(model), "vision", SimpleNamespace(config=SimpleNamespace(depth=3), encode=encode)
+    )
+    prompt = Prompt([5] * 642, spans=[Span(1 + 128 * i, 16, 8) for i in range(5)], media=[clip])
+    answer = model.generate(prompt, max_tokens=1, temperature=0, progress=lambda *done: told.append(done))
+    list(answer)
+    halves = [[float(step)] * 512 for step in range(5)]
+    assert looked == [
+        ((2, 32, 16), halves[0] + halves[1]),
+        ((2, 32, 16), halves[2] + halves[3]),
+        ((1, 32, 16), halves[4]),
+    ]
+    assert told[:6] == [("looking at a.mp4", done, 15) for done in (2, 6, 8, 12, 13, 15)]
+    x = model.text.embed(prompt.token_ids)
+    x[1:641] = 0.1 * np.repeat(np.arange(5), 128)[:, None]
+    hidden = model.text.hidden_of(x, model.text.new_state(), prompt.positions)
+    assert answer.token_ids == [model.text.logits(hidden[-1:])[0, : len(model.tokenizer)].argmax()]
+
+
+def test_pictures_beside_a_conversation(model):
+    conversation = [{"role": "user", "content": "x"}]
+    for options in dict(images=["a.png"]), dict(videos=["a.mp4"]):
+        with pytest.raises(QwenRefError, match="images: with chat messages, give pictures as parts of a"):
+            model.generate(conversation, **options)
+    with pytest.raises(QwenRefError, match="videos: give a list, of one too, not a str"):
+        model.generate("x", videos="a.mp4")
+
+
 @pytest.mark.parametrize("value, words", [(0, "all equal"), (np.nan, "not finite"), (np.inf, "not finite")])
 def test_logits_of_a_broken_file(model, monkeypatch, value, words):
     def logits(self, hidden):
@@ -248,6 +364,17 @@ def test_requests_that_make_no_sense(fixtures, options, words):
 def test_limits_do_not_matter_where_there_is_no_picture(model):
     for raw in True, False:
         assert model.encode_prompt("x", raw=raw, limits=Limits()) == model.encode_prompt("x", raw=raw)
+
+
+def test_the_longest_context_and_no_memory_at_all(fixtures):
+    most = load(fixtures / "tiny.gguf").context
+    assert load(fixtures / "tiny.gguf", context=most, memory_budget=0).context == most
+    assert load(fixtures / "tiny.gguf", context=1).context == 1
+    for context in 0, most + 1:
+        with pytest.raises(
+            QwenRefError, match=rf"tiny.gguf: context: {context} is not in 1 to {most}, which"
+        ):
+            load(fixtures / "tiny.gguf", context=context)
 
 
 def test_a_dtype_that_is_none(fixtures):

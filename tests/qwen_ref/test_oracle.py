@@ -24,12 +24,12 @@ from qwen_ref.cli import golden as cli
 from qwen_ref.cli import main
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.trace import watching
+from qwen_ref.model.trace import tap, watching
 from qwen_ref.oracle import check, golden, names, page
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes import contiguous
 from qwen_ref.oracle.compare import compare, from_tiled
-from qwen_ref.oracle.record import canonical, provenance, record, run
+from qwen_ref.oracle.record import canonical, embed, inputs_of, provenance, record, rms, run
 from qwen_ref.prompt import Prompt, Span
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -343,6 +343,121 @@ def test_what_is_recorded_and_allowed_unless_something_is_asked_for(tmp_path, mo
     entry = golden.load(out).entries["logits"]
     assert (entry.rows, entry.stride) == ([0, entry.shape[0] - 1], 2)
     capsys.readouterr()
+
+
+def test_pictures_by_hand(tmp_path):
+    """Two pictures, a clip between them, and one token a time step."""
+
+    def medium(kind, steps, first):
+        patches = [np.full((1, 2), first + step, np.float32) for step in range(steps)]
+        path = tmp_path / f"{first}.png"
+        path.write_bytes(b"abc")
+        shape = SimpleNamespace(kind=kind, timestamps=[0.5] * steps)
+        return SimpleNamespace(
+            name=str(path), shape=shape, grid_thw=(steps, 1, 1), patches=lambda rows: iter(patches)
+        )
+
+    media = [medium("image", 1, 10), medium("video", 2, 20), medium("image", 1, 30)]
+    prompt = Prompt([5] * 6, spans=[Span(at, 1, 1) for at in (1, 2, 4, 5)], media=media)
+    looked, seen = [], {}
+
+    def encode(patches, grid):
+        looked.append(grid)
+        return tap("merged", patches)
+
+    text = SimpleNamespace(embed=lambda token_ids: np.zeros((len(token_ids), 2), np.float32))
+    with watching(seen.__setitem__):
+        x = embed(SimpleNamespace(text=text, vision=SimpleNamespace(encode=encode)), prompt)
+    assert looked == [(1, 1, 1), (2, 1, 1), (1, 1, 1)]
+    assert {name: found[:, 0].tolist() for name, found in seen.items()} == {
+        "images.0.merged": [10],
+        "videos.0.merged": [20, 21],
+        "images.1.merged": [30],
+    }
+    assert x.tolist() == [[n, n] for n in (0, 10, 20, 0, 21, 30)]
+    inputs = inputs_of(prompt)
+    assert inputs["image_grid_thw"].tolist() == [[1, 1, 1]] * 2 and inputs["video_grid_thw"].tolist() == [
+        [2, 1, 1]
+    ]
+    assert {x.dtype for name, x in inputs.items() if name != "positions"} == {np.dtype(np.int64)}
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
+    about = provenance(Path(media[0].name), prompt, seed=7)
+    assert about | {"qwen_ref": ""} == {
+        "qwen_ref": "",
+        "file": "10.png",
+        "sha256": abc,
+        "media": [
+            {"file": f"{n}.png", "sha256": abc, "timestamps": [0.5] * steps}
+            for n, steps in ((10, 1), (20, 2), (30, 1))
+        ],
+        "seed": 7,
+    }
+    assert rms(np.full(4, 1e30, np.float32)) == np.float32(1e30) and rms(np.empty(0)) == 0
+
+
+def test_dumps_by_hand_in_other_types(tmp_path):
+    """bfloat16 is the upper half of float32: 1 is 3f80, -2.5 is c020; float16's 1.5 is 3e00."""
+    tensors = {
+        "a": ("BF16", [2, 1], b"\x80\x3f\x20\xc0"),
+        "b": ("F16", [1, 1], b"\x00\x3e"),
+        "c": ("I64", [1], (7).to_bytes(8, "little")),
+        "d": ("F8_E4M3", [2], b"\x01\x02"),
+    }
+    head, data = {}, b""
+    for name, (kind, shape, part) in tensors.items():
+        head[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    written = json.dumps(head | {"__metadata__": {"x": "y"}}).encode()
+    path = tmp_path / "dump.safetensors"
+    path.write_bytes(len(written).to_bytes(8, "little") + written + data)
+    found, metadata = golden.read_tensors(path, "abc")
+    assert metadata == {"x": "y"} and found["d"].size == 0
+    assert {name: (x.dtype.name, x.tolist()) for name, x in found.items() if name != "d"} == {
+        "a": ("float32", [[1], [-2.5]]),
+        "b": ("float16", [[1.5]]),
+        "c": ("int64", [7]),
+    }
+    with pytest.raises(QwenRefError, match=r"dump\.safetensors: d: type F8_E4M3 cannot be read, only BF16, "):
+        golden.read_tensors(path)
+    np.savez(tmp_path / "dump.npz", a=np.ones((2, 1)), b=np.zeros(3))
+    found, metadata = golden.read_tensors(tmp_path / "dump.npz", ["a"])
+    assert found["a"].tolist() == [[1], [1]] and found["b"].size == 0 and metadata == {}
+
+
+def test_of_torchs_types_those_that_numpy_has_not_become_float32():
+    class Tensor:
+        """What as_numpy asks of one of torch's, of 2 numbers."""
+
+        def __init__(self, floating, size):
+            self.floating, self.size, self.done = floating, size, []
+
+        def __getattr__(self, name):
+            if name not in ("detach", "cpu", "float"):
+                raise AttributeError(name)
+            return lambda: self.done.append(name) or self
+
+        def is_floating_point(self):
+            return self.floating
+
+        def element_size(self):
+            return self.size
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.0, 2.0], np.float32 if "float" in self.done else np.int16)
+
+    for floating, size, steps in (
+        (True, 2, "detach cpu float"),
+        (True, 4, "detach cpu"),
+        (False, 1, "detach cpu"),
+    ):
+        x = Tensor(floating, size)
+        assert golden.as_numpy("x", x).tolist() == [1, 2] and x.done == steps.split()
+    for x, words in (
+        (np.array(["a"]), "x: type <U1 is none of numbers"),
+        ([[1], [1, 2]], "x: cannot be read as"),
+    ):
+        with pytest.raises(QwenRefError, match=words):
+            golden.as_numpy("x", x)
 
 
 def damage(path, drop=None, **replaced):

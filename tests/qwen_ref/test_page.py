@@ -12,10 +12,10 @@ import pytest
 
 from gguf_io import open_gguf
 from qwen_ref.config import read_config
-from qwen_ref.oracle.compare import compare
+from qwen_ref.oracle.compare import Difference, Report, compare
 from qwen_ref.oracle.golden import Entry, Golden, save
 from qwen_ref.oracle.logits import best_of
-from qwen_ref.oracle.page import page
+from qwen_ref.oracle.page import Axes, bands, budget, first_mark, grid, layer_of, lines, page, table
 
 FILE = open_gguf(Path(__file__).parents[1] / "fixtures" / "tiny-grouped.gguf")
 CONFIG = replace(read_config(FILE), num_layers=12, hidden_size=50, vocab_size=50)
@@ -112,6 +112,95 @@ def test_small_and_large(names):
     svg = svg_of(page(golden, exactly, ("golden", "dump")))
     assert len(dots(svg)) == len(names)
     assert len(list(svg.iter("text"))) < 80  # layers' numbers stand where there is room
+
+
+def places(parts, tag):
+    """Of each element with this name its attributes, and its text."""
+    elements = ElementTree.fromstring(f"<svg>{''.join(parts)}</svg>").iter(tag)
+    return [(element.attrib, "".join(element.itertext())) for element in elements]
+
+
+def test_where_things_stand_in_the_chart():
+    """It is 1120 x 420, of which 64, 78, 34 and 28 are margins: 978 x 358 are left, here for 10 tensors and
+    the decades from 1e-4, where 0 stands, to 1."""
+    at = Axes(10, [1e-3, 0.5, 0.0, np.inf])
+    assert (at.low, at.high, at.step, at.decade) == (-4, 0, 97.8, 89.5)
+    assert [at.x(i) for i in (0, 1, 10)] == pytest.approx([64, 161.8, 1042])
+    assert [at.y(v) for v in (1, 0.1, 1e-4, 0, np.inf, np.nan)] == pytest.approx(
+        [34, 123.5, 392, 392, 34, 34]
+    )
+    assert Axes(1, [1e-3, 20.0]).high == 2
+    drawn = grid(at)
+    heights = ["392.0", "302.5", "213.0", "123.5", "34.0"]
+    assert (
+        [a["y1"] for a, _ in places(drawn, "line")] == [a["y2"] for a, _ in places(drawn, "line")] == heights
+    )
+    assert {(a["x1"], a["x2"], a["class"]) for a, _ in places(drawn, "line")} == {("64", "1042", "grid")}
+    assert [(a["x"], a["y"], text) for a, text in places(drawn, "text")] == [
+        ("56", "396.0", "0"),
+        ("56", "306.5", "1e-3"),
+        ("56", "217.0", "1e-2"),
+        ("56", "127.5", "1e-1"),
+        ("56", "38.0", "1"),
+        ("56", "18", "error"),
+    ]
+    many = [text for _, text in places(grid(Axes(1, [1e-58, 1.0])), "text")]  # 60 decades of 6 pixels
+    assert many == ["0", *(f"1e-{n}" for n in range(57, 0, -3)), "1", "error"]
+
+
+def test_layers_budgets_and_the_first_tensor_in_the_chart():
+    names = ["embed_tokens", "layers.0.a", "layers.0.mlp.b", "layers.1.a", "images.0.blocks.2.norm1", "norm"]
+    assert [layer_of(name) for name in names] == [
+        "",
+        "layers.0",
+        "layers.0",
+        "layers.1",
+        "images.0.blocks.2",
+        "",
+    ]
+    at = Axes(6, [1e-3, 0.5])  # 163 a tensor
+    drawn = bands(names, at)
+    stripes = [(a["x"], a["width"], a["y"], a["height"], text) for a, text in places(drawn, "rect")]
+    assert stripes == [
+        ("227.0", "326.0", "34", "358", "layers.0"),
+        ("716.0", "163.0", "34", "358", "images.0.blocks.2"),
+    ]
+    labels = [(a["x"], a["y"], text) for a, text in places(drawn, "text")]
+    assert labels == [("390.0", "410", "layer 0"), ("634.5", "410", "1"), ("797.5", "410", "block 2")]
+    entry = Entry((4, 50), [0], 1, 2.0, 3.0, {"float32": (1e-3, 9.0), "bfloat16": (0.0, 9.0)})
+    assert budget(entry, "float32") == 8 * 1e-3 / 2 and budget(entry, "bfloat16") == 2.0**-8
+    drawn = lines({"float32": [0.1, 0.01], "int8": [1.0, 0.01]}, "float32", Axes(2, [1e-3, 0.5]))
+    assert [(a["class"], a["d"]) for a, _ in places(drawn, "path")] == [
+        ("line int8", "M64.0 34.0H553.0 L553.0 213.0H1042.0"),
+        ("within", "M64.0 123.5H553.0 L553.0 213.0H1042.0 V392 H64 Z"),
+        ("line float32 allowed", "M64.0 123.5H553.0 L553.0 213.0H1042.0"),
+    ]
+    ends = [
+        (a["class"], a["x"], a["y"], text) for a, text in places(drawn, "text")
+    ]  # at one height: 15 apart
+    assert ends == [("float32 allowed", "1050", "217.0", "float32"), ("int8", "1050", "232.0", "int8")]
+    for x, side, anchor in (560.0, 566.0, "start"), (561.0, 555.0, "end"):
+        drawn = first_mark(Difference("n<m", 1, 1, 1, 0.1, 1, None, {}), x, at)
+        (line,), (ring,), (text,) = (places(drawn, tag) for tag in ("line", "circle", "text"))
+        assert line[0] == {"class": "drop", "x1": f"{x}", "x2": f"{x}", "y1": "26", "y2": "392"}
+        assert ring[0] == {"class": "ring", "cx": f"{x}", "cy": "123.5", "r": "7.5"}
+        assert text == ({"class": "first", "x": f"{side}", "y": "22", "text-anchor": anchor}, "n<m")
+
+
+def test_rows_of_the_table():
+    good = Difference("a", 9, 0.5, 0.25, 0.125, 0.999, "float32", {"float32": 0.5})
+    first = Difference("b<", 9, 0.5, 0.25, 1.0, 0.5, None, {"float32": 2.0})
+    other = replace(first, name="c")
+    shown = table(Report("float32", [good, first, other], first, None, [], {}))
+    rows = ElementTree.fromstring(shown).iter("tr")
+    heads = ["tensor", "error / rms", "largest error", "cosine", "of the budget", "explained by"]
+    wrong = ["1.0e+00", "2.5e-01", "0.50000000", "2.0 ×", "nothing"]
+    assert [(row.get("id"), row.get("class"), [cell.text for cell in row]) for row in rows] == [
+        (None, None, heads),
+        ("a", "", ["a", "1.2e-01", "2.5e-01", "0.99900000", "50 %", "float32"]),
+        ("b<", "bad first", ["b<", *wrong]),
+        ("c", "bad", ["c", *wrong]),
+    ]
 
 
 def test_command(tmp_path):

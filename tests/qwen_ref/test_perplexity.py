@@ -275,3 +275,43 @@ def test_models_of_other_vocabularies(fixtures, text, capsys):
     base = "--base", fixtures.parents[1] / "qwen_ref" / "shipped" / "tiny-Q4_K_M.gguf"
     assert perplexity("-m", fixtures / "tiny.gguf", "-f", text, "-c", 100, *base) == 2
     assert "tokenizer.ggml.tokens: are not those of" in capsys.readouterr().err
+
+
+def test_statistics_as_llama_perplexity_shows_them(capsys):
+    about = dict(chunks=2, chunks_wanted=3, context=512, scored=510)
+    cli.print_statistics(about, {"ppl": (9.107952, 0.06785)})
+    first = "2 of 3 chunks of 512 tokens, 510 predictions scored"
+    assert capsys.readouterr().out == f"{first}\nFinal estimate: PPL = 9.1080 +/- 0.06785\n"
+    found = dict(ppl=(9.1, 0.07), ppl_base=(8.2, 0.06), correlation=0.99904, ln_ratio=(0.03, 0.002))
+    found |= dict(
+        ratio=(1.04, 0.003), difference=(0.9, 0.004), kld=(0.031, 0.0001), delta_p=(-0.00596, 0.00014)
+    )
+    found |= dict(kld_percentiles={"0": 0.0, "50": 0.02, "99.9": 0.5, "100": 1.25}, same_top=(0.92, 0.0012))
+    found |= dict(delta_p_percentiles={"0": -0.5, "5": -0.25, "100": 0.29859}, delta_p_rms=(0.04, 0.0005))
+    cli.print_statistics(about | {"chunks_wanted": 2}, found)
+    assert capsys.readouterr().out.splitlines() == [
+        "2 chunks of 512 tokens, 510 predictions scored",
+        "",
+        "====== Perplexity statistics ======",
+        "Mean PPL(Q)                   :   9.100000 ±   0.070000",
+        "Mean PPL(base)                :   8.200000 ±   0.060000",
+        "Cor(ln(PPL(Q)), ln(PPL(base))):  99.90%",
+        "Mean ln(PPL(Q)/PPL(base))     :   0.030000 ±   0.002000",
+        "Mean PPL(Q)/PPL(base)         :   1.040000 ±   0.003000",
+        "Mean PPL(Q)-PPL(base)         :   0.900000 ±   0.004000",
+        "",
+        "====== KL divergence statistics ======",
+        "Mean    KLD:   0.031000 ±   0.000100",
+        "Maximum KLD:   1.250000",
+        "99.9%   KLD:   0.500000",
+        "Median  KLD:   0.020000",
+        "Minimum KLD:   0.000000",
+        "",
+        "====== Token probability statistics ======",
+        "Mean    Δp: -0.596 ± 0.014 %",
+        "Maximum Δp: 29.859%",
+        " 5.0%   Δp: -25.000%",
+        "Minimum Δp: -50.000%",
+        "RMS Δp    :  4.000 ± 0.050 %",
+        "Same top p: 92.000 ± 0.120 %",
+    ]

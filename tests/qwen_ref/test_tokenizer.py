@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rewrite import rewrite
+from tokenizers.pre_tokenizers import ByteLevel
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
-from qwen_ref.tokenizer import StreamDecoder, Tokenizer, any_of, collector_paused
+from qwen_ref.tokenizer import StreamDecoder, Tokenizer, _byte_letters, any_of, collector_paused
 
 HARD = [
     "",
@@ -80,7 +81,7 @@ def test_what_a_file_says_of_its_tokens(fixtures, tmp_path):
     tokens = file.metadata["tokenizer.ggml.tokens"]
     types = file.metadata["tokenizer.ggml.token_type"].tolist()
     unused = tokens.index("<|vision_pad|>")
-    tokens[unused], types[unused] = tokens[300], 5
+    tokens[unused], types[unused], types[301] = tokens[300], 5, 6  # GGUF's last type
     ends = {f"tokenizer.ggml.{key}_token_id": n for n, key in enumerate(["eos", "eot", "eom"])}
     changes = {"tokenizer.ggml.token_type": types, "tokenizer.ggml.tokens": tokens}
     changes |= ends | {"tokenizer.ggml.eos_token_ids": [3, 4]}
@@ -90,6 +91,13 @@ def test_what_a_file_says_of_its_tokens(fixtures, tmp_path):
     }
     text = changed.decode([300])
     assert changed.encode(text) == [300] and changed.decode([unused]) == ""
+
+
+def test_bytes_are_written_with_the_letters_of_the_library():
+    letters, cut = _byte_letters(), ByteLevel(add_prefix_space=False, use_regex=False)
+    assert letters.keys() == {*ByteLevel.alphabet()} and sorted(letters.values()) == [*range(256)]
+    for n in [*range(0x800), 0xFFFD, 0x1F642]:
+        assert bytes(letters[letter] for letter in cut.pre_tokenize_str(chr(n))[0][0]) == chr(n).encode()
 
 
 def test_the_collector_is_as_it_was():
