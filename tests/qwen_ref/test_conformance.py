@@ -295,6 +295,12 @@ def test_a_command_reads_inputs_and_writes_a_dump(tmp_path):
     assert mtp["verdict"] == "failed" and mtp["note"] == "it ended with status 1, and said last: no pictures"
 
 
+def test_a_command_gets_an_argument_for_each_picture():
+    says = "import os, sys; sys.exit(' '.join(map(os.path.basename, sys.argv[1:])))"
+    engine = conformance.command(f'{sys.executable} -c "{says}" {{media}}')
+    assert card(engine, "images")["images"].note.endswith("said last: wide.png odd.png")
+
+
 def test_a_card(tmp_path):
     (tmp_path / "engine.py").write_text("def run(case):\n    return {'generated': case.token_ids[-8:]}\n")
     done = command("--engine", tmp_path / "engine.py", "mtp", "length-?")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
+from qwen_ref.cli.generate import statistics
 from qwen_ref.media.media import Limits
 from qwen_ref.model.text import TextModel
 from qwen_ref.prompt import Prompt
@@ -45,6 +46,19 @@ def test_greedy_is_the_likeliest_token_each_time(model, fixtures):
     assert generation.token_ids == logits[len(generation.prompt_ids) - 1 : -1].argmax(axis=1).tolist()
     assert text == generation.text == model.tokenizer.decode(generation.token_ids)
     assert generation.finish_reason == "length"
+
+
+def test_speeds_that_are_told(model):
+    """Decoding is timed from the first token on, which is the prompt's."""
+    generation = model.generate("Once upon a time", raw=True, max_tokens=5, temperature=0)
+    "".join(generation)
+    assert len(generation.token_ids) == 5
+    generation.prompt_seconds, generation.decode_seconds = 0.5, 2.0
+    told = statistics(generation, 0)
+    assert told["prompt_tokens_per_second"] == 2 * len(generation.prompt_ids)
+    assert told["decode_tokens_per_second"] == 2.0
+    generation.decode_seconds = 0.0  # of one token, which is no speed
+    assert statistics(generation, 0)["decode_tokens_per_second"] is None
 
 
 def test_a_seed_repeats_and_another_differs(model):
