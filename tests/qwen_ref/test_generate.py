@@ -66,6 +66,17 @@ def test_a_seed_repeats_and_another_differs(model):
     assert first == again != other
 
 
+def test_what_is_held_back_is_shown_once(model):
+    """Here each piece's last character is, as it may begin a stop string."""
+    full = "".join(model.generate("Hi", max_tokens=20, seed=3))
+    stop = [character + "\0" for character in sorted({*full})]
+    generation, shown, held = model.generate("Hi", max_tokens=20, seed=3, stop=stop), "", ""
+    for piece in generation:
+        last = generation.flush()
+        shown, held = shown + piece + last, held + last
+    assert held and shown == generation.text == full and generation.flush() == ""
+
+
 def test_a_stop_string_ends_the_text_before_it(model):
     full = "".join(model.generate("Hi", max_tokens=40, seed=3))
     for start in 3, 10:
