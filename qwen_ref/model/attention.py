@@ -24,13 +24,13 @@ def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     """
     T, H, D = q.shape
     S, H_kv, _ = k.shape
-    past = np.arange(S) <= np.arange(S - T, S)[:, None]  # [T, S]: may t see s?
+    visible = np.arange(S) <= np.arange(S - T, S)[:, None]  # [T, S]: may t see s?
     out = np.empty_like(q)
     for kv_head in range(H_kv):  # one at a time: [G, T, S] scores are the largest array of the model
         group = slice(kv_head * H // H_kv, (kv_head + 1) * H // H_kv)  # its G query heads
         queries = q[:, group].transpose(1, 0, 2)  # [T, G, D] -> [G, T, D]
         scores = queries @ k[:, kv_head].T / math.sqrt(D)  # [G, T, D] @ [D, S] -> [G, T, S]
-        attn_weights = tap(f"weights.{kv_head}", softmax(np.where(past, scores, -np.inf)))  # [G, T, S]
+        attn_weights = tap(f"weights.{kv_head}", softmax(np.where(visible, scores, -np.inf)))  # [G, T, S]
         out[:, group] = (attn_weights @ v[:, kv_head]).transpose(1, 0, 2)  # [G, T, S] @ [S, D] -> [T, G, D]
     return out
 

@@ -50,14 +50,15 @@ def gated_delta_chunked(
     """The same as `gated_delta_recurrent`, a chunk of tokens at a time.
 
     Within a chunk let γ_t = exp(g_1 + … + g_t) be the decay from its start to t, Γ_ts = γ_t / γ_s for s <= t
-    that from s to t, and S_0 the state before the chunk. Unrolled, the recurrence is S_t = γ_t S_0 + sum over
-    s <= t of Γ_ts k_s u_s^T. Put into u_t = beta_t (v_t - (exp(g_t) S_{t-1})^T k_t), it gives one triangular
-    system:
+    that from s to t, and S_0 the state before the chunk. Unrolled, with exp(g_t) γ_{t-1} = γ_t at each step,
+    the recurrence is S_t = γ_t S_0 + sum over s <= t of Γ_ts k_s u_s^T. Without its last term that is
+    exp(g_t) S_{t-1}; put into u_t = beta_t (v_t - (exp(g_t) S_{t-1})^T k_t), it gives one triangular system:
 
         u_t + beta_t sum over s < t of Γ_ts (k_t . k_s) u_s = beta_t (v_t - γ_t S_0^T k_t)
 
-    After solving it for all u, outputs and the next state are matrix products. The system can be
-    ill-conditioned and small outputs are normalized right after, so all this is done in float64.
+    Solved for all u, it gives o_t = S_t^T q_t = γ_t S_0^T q_t + sum over s <= t of Γ_ts (q_t . k_s) u_s, and
+    the next state, both as matrix products. The system can be ill-conditioned and small outputs are
+    normalized right after, so all this is done in float64.
     """
     o, dtype = np.empty_like(v), state.dtype
     q, k, v, g, beta, state = (x.astype(np.float64) for x in (q, k, v, g, beta, state))
@@ -93,8 +94,8 @@ def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Co
     q = tap("q_norm", l2_norm(q.reshape(T, H_k, K))) / math.sqrt(K)  # [T, H_k*K] -> [T, H_k, K]
     k = tap("k_norm", l2_norm(k.reshape(T, H_k, K)))
     v = v.reshape(T, H_v, V)  # [T, H_v*V] -> [T, H_v, V]
-    # 4B and 9B have two V heads for each K head. A GGUF file stores V heads tiled: V head h reads K head
-    # h % H_k (transformers orders them so that it is h // (H_v / H_k)).
+    # The 4B, the 9B and the small model have two V heads for each K head. A GGUF file stores V heads tiled:
+    # V head h reads K head h % H_k (transformers orders them so that it is h // (H_v / H_k)).
     q, k = (np.tile(heads, (1, H_v // H_k, 1)) for heads in (q, k))  # [T, H_k, K] -> [T, H_v, K]
 
     beta = tap("beta", sigmoid(tap("in_proj_b", linear(x, w.b_proj))))  # [T, H_v], the share written back

@@ -197,6 +197,15 @@ def test_a_real_file_as_the_gguf_package_reads_it(fixtures):
         assert not mine.data.flags.owndata
 
 
+def test_rows_of_a_quantized_matrix_as_a_tensor_of_their_own(tmp_path):
+    row = bytes(range(1, 19))  # a block of Q4_0: 32 weights in 18 bytes
+    other = bytes(18)
+    whole = open_gguf(write(tmp_path, gguf([], [tensor("t", [32, 3], 2)], other + row + other))).tensors["t"]
+    part = whole.part(1, 2)
+    assert (part.name, part.shape, part.nbytes) == ("t", (1, 32), 18)
+    assert part.data.tobytes() == row
+
+
 def test_a_split_file_equals_the_whole_one(fixtures):
     whole = open_gguf(fixtures / "tiny.gguf")
     for part in 1, 2:

@@ -22,6 +22,7 @@ def test_profile_is_a_table_and_a_picture(fixtures, tmp_path, capsys):
     assert main([*ONCE, "-m", str(fixtures / "tiny.gguf"), "--profile", str(picture)]) == 0
     prefill, decode, profile = json.loads(capsys.readouterr().out)
     assert (prefill["test"], decode["test"]) == ("pp5", "tg5")
+    assert len(prefill["rates"]) == len(decode["rates"]) == 1  # the run that warms up does not count
     parts = profile["profile"]["parts"]
     assert sum(part["seconds"] for name, part in parts.items() if name != "total") == pytest.approx(
         parts["total"]["seconds"]

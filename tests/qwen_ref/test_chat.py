@@ -283,6 +283,7 @@ SELF.append(SELF)
         (called({"x": SELF}), "message 2: tool_calls: number 1: is nested too deeply"),
         (called({}, name=None), "message 2: tool_calls: number 1: name: is missing"),
         (called({}, name=7), "message 2: tool_calls: number 1: name: is no text"),
+        (called({}, name=""), "message 2: tool_calls: number 1: name: is no text"),
         (called({}, strict=True), "number 1: function: 'strict' is no field of a call's function"),
         (answered(content="", tool_calls={"name": "f"}), "tool_calls: a dict is no"),
         (answered(content="", tool_calls=["f"]), "number 1: is a str, not a dict"),

@@ -70,6 +70,19 @@ def test_a_program_is_run_as_by_subprocess(tmp_path):
     assert done.returncode == 1 and done.stderr.endswith(b"none: No such file or directory\n")
 
 
+def test_what_cannot_be_started_leaves_no_pipe_open(tmp_path):
+    def next_files():
+        files = os.pipe()  # it takes the lowest numbers that are free
+        for file in files:
+            os.close(file)
+        return files
+
+    before = next_files()
+    with pytest.raises(FileNotFoundError):
+        children.run(["true"], cwd=tmp_path / "none")
+    assert next_files() == before
+
+
 def test_a_pipe_ends_though_something_was_left_behind(tmp_path):
     with open(tmp_path / "output", "wb") as file:
         assert children.run(["sh", "-c", "sleep 600 & exit 0"], stdout=file).returncode == 0

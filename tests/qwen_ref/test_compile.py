@@ -1,5 +1,7 @@
 """Where compiled kernels are kept, and what is told where they cannot be."""
 
+import os
+
 import pytest
 
 from qwen_ref import QwenRefError
@@ -64,3 +66,13 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(compile.Path, "home", nobody)
     assert compile._cache_directory() is None and "there is no home folder, so kernels" in caplog.text
+
+
+def test_of_other_versions_the_two_newest_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = tmp_path / "qwen_ref"
+    for age, name in enumerate(["kernels-b", "kernels-d", "kernels-a", "kernels-c"]):
+        (root / name).mkdir(parents=True)
+        os.utime(root / name, (1e9 - age, 1e9 - age))
+    ours = compile._cache_directory()
+    assert {*root.iterdir()} == {ours, root / "kernels-b", root / "kernels-d"}

@@ -297,6 +297,12 @@ def test_a_command_reads_inputs_and_writes_a_dump(tmp_path):
     assert mtp["verdict"] == "failed" and mtp["note"] == "it ended with status 1, and said last: no pictures"
 
 
+def test_a_command_gets_an_argument_for_each_picture():
+    says = "import os, sys; sys.exit(' '.join(map(os.path.basename, sys.argv[1:])))"
+    engine = conformance.command(f'{sys.executable} -c "{says}" {{media}}')
+    assert card(engine, "images")["images"].note.endswith("said last: wide.png odd.png")
+
+
 def test_a_card(tmp_path):
     (tmp_path / "engine.py").write_text("def run(case):\n    return {'generated': case.token_ids[-8:]}\n")
     done = command("--engine", tmp_path / "engine.py", "mtp", "length-?")
@@ -393,7 +399,8 @@ def test_a_card_line_by_line(capsys):
         "| case | verdict | tensors | nearest to its budget | logits: KL | decoding | greedy tokens | |",
         "|---|---|---:|---|---|---|---|---|",
         "| c | right | 1 of 3 | norm: 25 % of float32 | 1.2e-03, of all 9 tokens | 8 steps | 8 of 8 |  |",
-        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 | not judged |  |  | logits is wrong. Likely cause: x |",
+        "| c | wrong | 2 of 2 | logits: 3.1 × of float32 | not judged |  |  "
+        "| logits is wrong. Likely cause: x |",
         "| c | wrong | 2 of 2 | logits: 3.1 × of float32 | not judged |  |  | token_ids: others |",
         "| c | not judged | 0 of 1 |  | not judged |  |  |  |",
         r"| c | failed |  |  |  |  |  | E: a\|b |",

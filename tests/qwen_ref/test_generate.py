@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, engine, load
+from qwen_ref.cli.generate import statistics
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media.media import Limits
 from qwen_ref.model.layers import NUMPY
@@ -51,9 +52,33 @@ def test_greedy_is_the_likeliest_token_each_time(model, fixtures):
     assert generation.finish_reason == "length"
 
 
+def test_speeds_that_are_told(model):
+    """Decoding is timed from the first token on, which is the prompt's."""
+    generation = model.generate("Once upon a time", raw=True, max_tokens=5, temperature=0)
+    "".join(generation)
+    assert len(generation.token_ids) == 5
+    generation.prompt_seconds, generation.decode_seconds = 0.5, 2.0
+    told = statistics(generation, 0)
+    assert told["prompt_tokens_per_second"] == 2 * len(generation.prompt_ids)
+    assert told["decode_tokens_per_second"] == 2.0
+    generation.decode_seconds = 0.0  # of one token, which is no speed
+    assert statistics(generation, 0)["decode_tokens_per_second"] is None
+
+
 def test_a_seed_repeats_and_another_differs(model):
     first, again, other = ("".join(model.generate("Hi", max_tokens=20, seed=s)) for s in (1, 1, 2))
     assert first == again != other
+
+
+def test_what_is_held_back_is_shown_once(model):
+    """Here each piece's last character is, as it may begin a stop string."""
+    full = "".join(model.generate("Hi", max_tokens=20, seed=3))
+    stop = [character + "\0" for character in sorted({*full})]
+    generation, shown, held = model.generate("Hi", max_tokens=20, seed=3, stop=stop), "", ""
+    for piece in generation:
+        last = generation.flush()
+        shown, held = shown + piece + last, held + last
+    assert held and shown == generation.text == full and generation.flush() == ""
 
 
 def test_a_stop_string_ends_the_text_before_it(model):

@@ -75,6 +75,7 @@ def test_causal_conv_is_numpys_convolution():
         joined = np.concatenate([past[:, c], x[:, c]])
         np.testing.assert_allclose(y[:, c], np.convolve(joined, weight[::-1, c], "valid"), atol=1e-12)
     assert (new_past == x[-3:]).all()
+    assert new_past.base is None  # a state that is a part of the input would keep all of it in memory
 
 
 def test_who_watches_and_under_which_names():

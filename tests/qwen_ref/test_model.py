@@ -97,6 +97,13 @@ def test_a_copied_state_goes_its_own_way(case, layers, dtype):
             assert (logits_of(model, ways[way][part], fresh) == logits[way]).all()
 
 
+def test_text_goes_on_behind_a_picture_that_ends_the_input(fixtures):
+    model = TextModel(open_gguf(fixtures / "tiny.gguf"))
+    state = model.new_state()
+    model.forward([1] * 5, state, mrope_positions(5, [Span(1, 1, 4)]))  # time 1, columns 1 to 4
+    assert (state.num_tokens, state.next_position) == (5, 5)
+
+
 def test_what_is_neither_ids_nor_embeddings_is_refused(case):
     """A batch, embeddings of another width, and those of another type."""
     file, token_ids, _ = case

@@ -72,6 +72,7 @@ def test_sums_and_loops_within_loops(number):
     counts = np.zeros((23, 41), np.int64)
     twice_nested(counts)
     assert (counts == 1).all()
+    assert word(threads.IN_USE) == 0  # or no later loop would be shared
 
 
 def test_callers_at_once():

@@ -84,9 +84,9 @@ def test_what_a_file_says_of_its_tokens(fixtures, tmp_path):
     tokens[unused], types[unused], types[301] = tokens[300], 5, 6  # GGUF's last type
     ends = {f"tokenizer.ggml.{key}_token_id": n for n, key in enumerate(["eos", "eot", "eom"])}
     changes = {"tokenizer.ggml.token_type": types, "tokenizer.ggml.tokens": tokens}
-    changes |= ends | {"tokenizer.ggml.eos_token_ids": [3, 4]}
+    changes |= ends | {"tokenizer.ggml.eos_token_ids": [3, 1023]}  # 1023 is the last
     changed = Tokenizer(open_gguf(rewrite(fixtures / "tiny.gguf", tmp_path / "x.gguf", change=changes)))
-    assert changed.eos_ids == {0, 1, 2, 3, 4} | {
+    assert changed.eos_ids == {0, 1, 2, 3, 1023} | {
         changed.ids[name] for name in ("<|im_end|>", "<|endoftext|>")
     }
     text = changed.decode([300])
