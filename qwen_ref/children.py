@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 # Run before the program, in the process that becomes it: another one stays behind, which waits until nobody
@@ -30,11 +29,13 @@ except OSError as error:
 """
 
 
-@contextmanager
-def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A command that reads nothing. It ends, with all that it started, when this block does or this process.
+def run(
+    command: Sequence[str], *, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """subprocess.run of a command that reads nothing, and that ends, with all that it started, when this
+    process does, or before; `options` are Popen's.
 
-    `options` are subprocess.Popen's. Raises OSError.
+    Raises subprocess.TimeoutExpired, OSError, and what interrupts it.
     """
     theirs, ours = os.pipe()
     try:
@@ -47,18 +48,7 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         os.close(theirs)
     with process:
         try:
-            yield process
+            out, err = process.communicate(timeout=timeout)
         finally:
             os.close(ours)  # whatever is left of it ends
-
-
-def run(
-    command: Sequence[str], *, timeout: float | None = None, **options: Any
-) -> subprocess.CompletedProcess[Any]:
-    """subprocess.run of a command as in `started`.
-
-    Raises subprocess.TimeoutExpired, OSError, and what interrupts it.
-    """
-    with started(command, **options) as process:
-        out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(command, process.returncode, out, err)

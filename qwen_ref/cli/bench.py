@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, Popen
 from typing import Any
 
 from qwen_ref import children
@@ -68,9 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--profile {args.profile}: is a folder")
     results = []
     for path in args.model or [shipped_model()]:
-        with ExitStack() as others:
-            for _ in range(args.busy):
-                others.enter_context(children.started([sys.executable, "-S", "-c", "while True: pass"]))
+        with busy_processes(args.busy):
             results += measure_model(path, args)
     if args.output == "json":
         print(json.dumps(results, indent=1))
@@ -78,6 +78,33 @@ def run(args: argparse.Namespace) -> int:
         print_table(results)
         print_environment()
     return 0
+
+
+# It ends with the process that started it.
+BUSY = f"""
+import os
+while os.getppid() == {os.getpid()}:
+    for _ in range(100_000):
+        pass
+"""
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Others that compute without end as long as this block lasts.
+
+    In the session of this process: Linux shares cores among sessions first, so that one with a session of its
+    own would count as much as all of this one.
+    """
+    processes: list[Popen[bytes]] = []
+    try:
+        for _ in range(count):
+            processes.append(Popen([sys.executable, "-S", "-c", BUSY]))
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -15,11 +15,10 @@ import os
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 
-from qwen_ref import children
+from qwen_ref.cli.bench import busy_processes
 
 
 def run(command: list[str], **env: str) -> str:
@@ -71,9 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="beside N busy processes (0)")
     args = parser.parse_args()
-    with ExitStack() as others:
-        for _ in range(args.busy):
-            others.enter_context(children.started([sys.executable, "-S", "-c", "while True: pass"]))
+    with busy_processes(args.busy):
         compare(args)
 
 
