@@ -131,6 +131,7 @@ def test_some_greedy_tokens():
     truth = golden("logits", T=6, prompt=3)
     for found, sentence in ([3, 4, 5], "3 of 3"), ([3, 4], "2 of 3"), ([3, 4, 5, 9], "3 of 3"):
         assert compare(truth, {"generated": found}).greedy == f"{sentence} tokens, all the same"
+    truth.inputs["top_ids"] = np.tile([5, 7], (6, 1))
     truth.inputs["top_logits"] = np.array([[9.0, n] for n in range(6)])  # token 5 is told in row 4
     complaint = compare(truth, {"generated": [3, 4, 7]}).complaint
     assert complaint == "generated: token 2 is 7 and not 5, whose logit is 5.0e+00 higher"

@@ -196,7 +196,8 @@ def test_a_long_prompt_goes_through_in_blocks(model):
         *(("reading the prompt of 1030 tokens", done, 1030) for done in (0, 512, 1024)),
         ("reading the prompt", 1030, 1030),
     ]
-    logits = model.text.forward(ids + generation.token_ids, model.text.new_state())
+    hidden = model.text.forward(ids + generation.token_ids, model.text.new_state())
+    logits = model.text.logits(hidden)
     assert generation.token_ids == logits[1029:-1, : len(model.tokenizer)].argmax(1).tolist()
 
 
@@ -285,7 +286,7 @@ def test_a_clip_is_looked_at_some_steps_at_a_time(model, monkeypatch):
     assert told[:6] == [("looking at a.mp4", done, 15) for done in (2, 6, 8, 12, 13, 15)]
     x = model.text.embed(prompt.token_ids)
     x[1:641] = 0.1 * np.repeat(np.arange(5), 128)[:, None]
-    hidden = model.text.hidden_of(x, model.text.new_state(), prompt.positions)
+    hidden = model.text.forward(x, model.text.new_state(), prompt.positions)
     assert answer.token_ids == [model.text.logits(hidden[-1:])[0, : len(model.tokenizer)].argmax()]
 
 
