@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gguf_io import open_gguf
+from gguf_io import Tensor, open_gguf
+from gguf_io.quants import TYPES
 from qwen_ref import QwenRefError
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import matrix
@@ -119,3 +120,16 @@ def test_what_is_neither_ids_nor_embeddings_is_refused(case):
 def test_a_budget_is_taken_from():
     budget = Budget(100)
     assert [budget.take(60), budget.take(60), budget.take(40), budget.take(1)] == [True, False, True, False]
+
+
+def test_panels_of_a_matrix_that_is_not_kept(monkeypatch):
+    """At least a row, however long it is, in the type that is asked for."""
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    float32 = next(t for t in TYPES.values() if t.name == "F32")
+    weight = matrix.Matrix(Tensor("w", (3, 4), float32, 0, memoryview(values.tobytes())), Budget(0))
+    for limit, rows in (10, 1), (40, 2), (1000, 3):
+        monkeypatch.setattr(matrix, "PANEL_BYTES", limit)
+        panels = list(weight.panels(np.dtype(np.float32)))
+        assert [start for start, _ in panels] == list(range(0, 3, rows))
+        assert all(panel.dtype == np.float32 and len(panel) <= rows for _, panel in panels)
+        assert (np.concatenate([panel for _, panel in panels]) == values).all()
