@@ -133,3 +133,15 @@ def test_panels_of_a_matrix_that_is_not_kept(monkeypatch):
         assert [start for start, _ in panels] == list(range(0, 3, rows))
         assert all(panel.dtype == np.float32 and len(panel) <= rows for _, panel in panels)
         assert (np.concatenate([panel for _, panel in panels]) == values).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_state_is_of_the_models_type(fixtures, dtype):
+    model = TextModel(open_gguf(fixtures / "tiny.gguf"), dtype)
+    state = model.new_state()
+    for read in [], [1, 2, 3], [4]:
+        if read:
+            model.forward(read, state)
+        for kept in state, state.copy():
+            arrays = [x for layer in kept.layers for x in vars(layer).values() if isinstance(x, np.ndarray)]
+            assert arrays and {x.dtype for x in arrays} == {np.dtype(dtype)}
