@@ -1,4 +1,5 @@
-"""The fast part: Numba kernels behind the signatures of qwen_ref/model/. Importing this compiles nothing yet.
+"""The fast part: Numba kernels behind the signatures of qwen_ref/model/. Importing this compiles nothing of
+it yet but threads.py.
 
 simd.py         SIMD values for Numba, and the int8 dot product of each processor
 compile.py      how kernels are compiled and cached

@@ -76,22 +76,22 @@ def product(given: Input, weight: Matrix) -> np.ndarray:
 def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
     """The same with floats, x [T, K], bias [N]; weights of types without a kernel become float32 first."""
     kind, (rows, columns) = weight.tensor.type.name, weight.shape
-    bias = np.zeros(rows, np.float32) if bias is None else bias
     if columns % 16:
-        return numpy_matrix.linear(x, weight) + bias
+        return numpy_matrix.linear(x, weight) + (0 if bias is None else bias)
     if kind in FLOAT and weight.scale == 1:
         return product_of_floats(x, weight.data, bias, *FLOAT[kind])
     y = np.empty((len(x), rows), np.float32)
     for start, panel in weight.panels(x.dtype):
         some = slice(start, start + len(panel))
-        y[:, some] = product_of_floats(x, panel.view(np.uint8), bias[some], *FLOAT["F32"])
+        added = None if bias is None else bias[some]
+        y[:, some] = product_of_floats(x, panel.view(np.uint8), added, *FLOAT["F32"])
     return y
 
 
 def product_of_floats(
     x: np.ndarray,
     weight: np.ndarray,
-    bias: np.ndarray,
+    bias: np.ndarray | None,
     by_vector: Callable[..., None],
     by_matrix: Callable[..., None],
 ) -> np.ndarray:
@@ -101,12 +101,14 @@ def product_of_floats(
         packs = np.empty((-(-len(x) // T), x.shape[1] * T), np.float32)
         matmul_float.pack_rows(x, packs)
         y = np.empty((len(packs) * T, -(-len(weight) // R) * R), np.float32)
-        by_matrix(weight, np.pad(bias, (0, y.shape[1] - len(weight))), packs, y)
+        added = np.zeros(y.shape[1], np.float32)
+        added[: len(weight)] = 0 if bias is None else bias
+        by_matrix(weight, added, packs, y)
         return y[: len(x), : len(weight)]
     y = np.empty((len(x), len(weight)), np.float32)
     for t in range(len(x)):
         by_vector(weight, x[t : t + 1], y[t : t + 1])
-    return y + bias
+    return y if bias is None else y + bias
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:

@@ -163,17 +163,14 @@ def now(thread):
 def run_pieces(me, most, sharers, function, arguments, sizes, steps, data, inner, arrays):
     """At most so many pieces: of one's own share, then of what others left. Without sharers: of all."""
     p = shared()
-    # Arguments of one piece, and its sizes. Numba frees an array after its last use by name.
-    room = np.empty(arrays + 1 + inner, np.intp)
+    room = np.empty(arrays + 1 + inner, np.intp)  # for the arguments of one piece, and its sizes
     room[arrays] = 1
     for i in range(1, inner + 1):
         room[arrays + i] = load(sizes + 8 * i)
     for k in range(max(sharers, 1)):
         share = p + THREAD + LINE * ((me + k) % max(sharers, 1))
         piece, end = -1, load(share + END) if sharers else load(sizes)
-        while True:
-            if most == 0:
-                break
+        while most:
             piece = add(share + NEXT, 1) if sharers else piece + 1
             if piece >= end:
                 break
@@ -181,7 +178,16 @@ def run_pieces(me, most, sharers, function, arguments, sizes, steps, data, inner
             for i in range(arrays):
                 room[i] = load(arguments + 8 * i) + piece * load(steps + 8 * i)
             call(function, room.ctypes.data, room[arrays:].ctypes.data, steps, data)
-    room[0] = 0
+    room[0] = 0  # Numba frees an array after its last use by name, which is to be here
+
+
+@kernel()
+def wake_up(condition):
+    """All that sleep until then."""
+    p = shared()
+    lock(p + MUTEX)
+    wake(condition)
+    unlock(p + MUTEX)
 
 
 @kernel()
@@ -224,9 +230,7 @@ def work(me):
         if load(p + OPEN) and me < load(p + SHARERS):
             share_in(me, ALL)
         if add(p + INSIDE, -1) == 1 and load(p + AWAITED):
-            lock(p + MUTEX)
-            wake(p + WORK_ENDED)
-            unlock(p + MUTEX)
+            wake_up(p + WORK_ENDED)
     return 0
 
 
@@ -267,9 +271,11 @@ def parallel_for(function, arguments, sizes, steps, data, inner, arrays, number)
     """One loop: `sizes[0]` pieces, for so many threads. A second caller at the same time works alone."""
     p = shared()
     pieces = load(sizes)
-    if pieces <= 1 or number <= 1 or add(p + IN_USE, 1):
-        if pieces > 1 and number > 1:
-            add(p + IN_USE, -1)
+    alone = pieces <= 1 or number <= 1
+    if not alone and add(p + IN_USE, 1):
+        add(p + IN_USE, -1)
+        alone = True
+    if alone:
         run_pieces(0, ALL, 0, function, arguments, sizes, steps, data, inner, arrays)
         return
     number = start_threads(number)
@@ -285,16 +291,16 @@ def parallel_for(function, arguments, sizes, steps, data, inner, arrays, number)
     for i in range(number):
         store(p + THREAD + LINE * i + NEXT, pieces * i // number)
         store(p + THREAD + LINE * i + END, pieces * (i + 1) // number)
-    begun = now(p + THREAD)
+    worth_sharing = True
     if load(p + CROWDED):
+        begun = now(p + THREAD)
         share_in(0, 1)
-    if not load(p + CROWDED) or now(p + THREAD) - begun > WORTH_SHARING:
+        worth_sharing = now(p + THREAD) - begun > WORTH_SHARING
+    if worth_sharing:
         store(p + OPEN, 1)
         add(p + JOBS, 1)
         if load(p + ASLEEP):
-            lock(p + MUTEX)
-            wake(p + WORK_CAME)
-            unlock(p + MUTEX)
+            wake_up(p + WORK_CAME)
     share_in(0, ALL)
     store(p + OPEN, 0)
     inside = load(p + INSIDE)

@@ -6,6 +6,7 @@ Images matter to the last digit more than to the last millisecond, so nothing is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import prange
@@ -158,17 +159,19 @@ def vision_attention(
     return float_product(out, w.out, w.out_bias)
 
 
-def vision_mlp(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
+def gelu_mlp(
+    x: np.ndarray, w: GeluMlpWeights, act: Callable[[np.ndarray], None], twin: Callable[..., np.ndarray]
+) -> np.ndarray:
+    if len(w.up_bias) % 16:
+        return twin(x, w)
     inner = float_product(x, w.up, w.up_bias)
-    if inner.shape[1] % 16:
-        return numpy_block.vision_mlp(x, w)
-    gelu_tanh_many(inner)
+    act(inner)
     return float_product(inner, w.down, w.down_bias)
+
+
+def vision_mlp(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
+    return gelu_mlp(x, w, gelu_tanh_many, numpy_block.vision_mlp)
 
 
 def merger(x: np.ndarray, w: GeluMlpWeights) -> np.ndarray:
-    inner = float_product(x, w.up, w.up_bias)
-    if inner.shape[1] % 16:
-        return numpy_block.merger(x, w)
-    gelu_many(inner)
-    return float_product(inner, w.down, w.down_bias)
+    return gelu_mlp(x, w, gelu_many, numpy_block.merger)
