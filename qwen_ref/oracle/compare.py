@@ -435,6 +435,24 @@ def budgets(entry: Entry, kind: str) -> tuple[float, float]:
     return max(SLACK[kind] * rms, unit * entry.rms, tiny), max(2 * SLACK[kind] * most, unit * entry.max, tiny)
 
 
+def known_values(
+    found: np.ndarray | Partial, exact: np.ndarray, rows: Sequence[int] | slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of these rows what an engine showed, the golden's values there, and the precision of what was shown."""
+    if isinstance(found, Partial):
+        known = found.known()[rows]
+        return found.values[rows][known], exact[rows][known], found.precision
+    return found[rows], exact[rows], 0.0
+
+
+def size_of_error(x: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
+    """rms and the worst; infinite where a value is not finite."""
+    if not np.isfinite(x).all():
+        return np.inf, np.inf
+    error = x - exact
+    return float(np.sqrt(np.mean(error**2))), float(np.abs(error).max(initial=0))
+
+
 def shares_of_rows(
     entry: Entry, exact: np.ndarray, found: np.ndarray | Partial, at: list[int]
 ) -> dict[str, float]:
@@ -443,18 +461,10 @@ def shares_of_rows(
     The golden knows errors over all rows only. Those of a row that is larger are larger; and the rms of a few
     values scatters: of n it is above 1 + 2.7 / sqrt(n) times what is expected once in 10,000.
     """
-    x, some, precision = found, exact[at], 0.0
-    if isinstance(x, Partial):
-        known = x.known()[at]
-        x, some, precision = x.values[at][known], some[known], x.precision
-    else:
-        x = x[at]
+    x, some, precision = known_values(found, exact, at)
     if not x.size:
         return dict.fromkeys(UNIT, 0.0)
-    if not np.isfinite(x).all():
-        return dict.fromkeys(UNIT, np.inf)
-    rms = float(np.sqrt(np.mean((x - some) ** 2)))
-    most = float(np.abs(x - some).max())
+    rms, most = size_of_error(x, some)
     everywhere = float(np.mean(exact**2))
     larger = max(1.0, math.sqrt(float(np.mean(some**2)) / everywhere)) if everywhere else 1.0
     scatter = 1 + 2.7 / math.sqrt(x.size)
@@ -475,20 +485,14 @@ def difference(
     """
     N = exact.size
     of_decoded = shares_of_rows(entry, exact, found, decoded) if decoded else {}
-    if isinstance(found, Partial):
-        known, precision, total = found.known(), found.precision, found.sum
-        x, exact = found.values[known], exact[known]
-    else:
-        x, precision, total = found, 0.0, None
-    error = x - exact
-    finite = bool(np.isfinite(x).all())
-    rms = float(np.sqrt(np.mean(error**2))) if finite else np.inf
-    most = float(np.abs(error).max(initial=0)) if finite else np.inf
-    lengths = float(np.linalg.norm(x) * np.linalg.norm(exact)) if finite else 0.0
+    total = found.sum if isinstance(found, Partial) else None
+    x, exact, precision = known_values(found, exact)
+    rms, most = size_of_error(x, exact)
+    lengths = float(np.linalg.norm(x) * np.linalg.norm(exact)) if np.isfinite(x).all() else 0.0
     share = {}
     for kind in UNIT:
         rms_budget, max_budget = budgets(entry, kind)
-        spread = math.sqrt(N / error.size)  # 1 for a whole tensor
+        spread = math.sqrt(N / x.size)  # 1 for a whole tensor
         share[kind] = max(rms / (spread * rms_budget + precision), most / (max_budget + precision))
         if total:
             sum_budget = math.sqrt(N * total.terms) * rms_budget + total.rounding
@@ -496,7 +500,7 @@ def difference(
         share[kind] = max(share[kind], of_decoded.get(kind, 0.0))
     return Difference(
         name,
-        error.size,
+        x.size,
         rms,
         most,
         rms / entry.rms if entry.rms else rms,

@@ -67,14 +67,14 @@ def tensors(case: Case) -> dict[str, Any]:
 
 def prompt_of(case: Case, ask: Ask) -> dict[str, Any]:
     if not case.media:
-        return {"prompt": case.token_ids[: case.prompt_tokens]}
+        return {"prompt": case.prompt_ids}
     marker = ask("/props", None)["media_marker"]
     pictures = [base64.b64encode(path.read_bytes()).decode() for path in case.media]
     return {"prompt": {"prompt_string": case.text.replace(IMAGE, marker), "multimodal_data": pictures}}
 
 
 def counts(case: Case) -> dict[str, int]:
-    return {"n_predict": len(case.token_ids) - case.prompt_tokens, "n_probs": case.golden.config.vocab_size}
+    return {"n_predict": len(case.steps), "n_probs": case.golden.config.vocab_size}
 
 
 def logits_of(case: Case, answer: dict[str, Any]) -> np.ndarray:

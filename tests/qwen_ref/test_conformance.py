@@ -38,7 +38,7 @@ def engine(case, dtype=np.float32):
     model = load(case.model, dtype=dtype, backend="numpy")
     prompt = model.encode_prompt(conformance.with_media(case), tools=case.tools, thinking=case.thinking) \
         if case.messages else model.encode_prompt(case.text, raw=True)  # fmt: skip
-    prompt.token_ids.extend(case.token_ids[case.prompt_tokens :])
+    prompt.token_ids.extend(case.steps)
     found = {"token_ids": np.array(prompt.token_ids), "positions": prompt.positions}
 
     def watch(name, x):
@@ -241,7 +241,7 @@ def test_a_near_tie_explains_another_token():
     case = by_name("decode")
     start, inputs = case.prompt_tokens - 1, case.golden.inputs
     gaps = inputs["top_logits"][start:-1, 0] - inputs["top_logits"][start:-1, 1]
-    tokens, closest = case.token_ids[case.prompt_tokens :], int(gaps.argmin())
+    tokens, closest = case.steps, int(gaps.argmin())
     tokens[closest] = int(inputs["top_ids"][start + closest, 1])
     for allow, verdict in ("bfloat16", "partly judged"), ("float64", "wrong"):
         result = card(lambda case: {"generated": tokens}, "decode", allow=allow)["decode"]
