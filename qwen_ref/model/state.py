@@ -15,9 +15,8 @@ class KVCache:
 
     def __init__(self, heads: int, head_dim: int, dtype: type):
         self.length = 0
-        self._room: np.ndarray = np.empty(
-            (2, 0, heads, head_dim), dtype
-        )  # keys, values: [2, capacity, H_kv, D]
+        # Keys and values: [2, capacity, H_kv, D]
+        self._room: np.ndarray = np.empty((2, 0, heads, head_dim), dtype)
 
     def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """k, v [T, H_kv, D] are added; all keys and all values, [S, H_kv, D], are returned as views."""

@@ -153,9 +153,8 @@ def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int
         by_ollama = p + "ssm_dt" in file.tensors  # it leaves the ending out
         return DeltaNetWeights(
             qkv_proj=matrix(p + "attn_qkv.weight", c.conv_channels, hidden),
-            z_proj=matrix(
-                p + "attn_gate.weight", c.value_dim, hidden
-            ),  # not attention's gate, which is in attn_q
+            # Not attention's gate, which is a part of attn_q.
+            z_proj=matrix(p + "attn_gate.weight", c.value_dim, hidden),
             b_proj=matrix(p + "ssm_beta.weight", value_heads, hidden),
             a_proj=matrix(p + "ssm_alpha.weight", value_heads, hidden),
             conv=np.ascontiguousarray(array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel).T),
