@@ -7,7 +7,8 @@ a thread that has taken none. What is left is the wait for a thread that loses i
 
 A thread without work looks out for some before it sleeps: waking it takes 50 µs, as long as a loop. Where
 other programs wait for the cores, looking out uses up this process's share of them, so it is kept short
-there. How often the system takes a core away from this process tells which of the two it is.
+there, and loops of microseconds, as a small model has, are not shared at all. How often the system takes a
+core away from this process tells which of the two it is.
 
 Threads are the C library's, and what they run is compiled as kernels are, so nothing else need be installed.
 Numba calls all this by the names that its own threading layers have (numba/np/ufunc/parallel.py).
@@ -43,15 +44,16 @@ PIECES = 2, 8  # of a loop for each thread: more of them share it better, but ea
 LOOK_OUT = 1_000_000, 10_000  # ns that a thread looks out for work before it sleeps
 CHECKED = 20_000_000  # ns between two looks at how often cores were taken away
 TAKEN_AWAY = 300  # times in a second make a crowd: alone it is 30 to 60 times, beside a busy program over 600
-CROWDED_FOR = 300_000_000  # ns after such a look
+CROWDED_FOR = 1_000_000_000  # ns after the last such look
 WORTH_SHARING = 5_000  # ns for a piece, in a crowd: to wake a thread takes as long
+SHORT = 20_000  # ns from one loop to the next, on average: in a crowd one thread does such loops alone
 ALL, MOST_THREADS = 1 << 62, 256
 
 # The memory that the threads share, in bytes from its beginning. What several of them write has a cache line.
 LINE = 64
 JOBS, OPEN, INSIDE, ASLEEP, AWAITED, IN_USE, STARTED, ENDING = (LINE * i for i in range(8))
 FUNCTION, ARGUMENTS, SIZES, STEPS, DATA, INNER, ARRAYS, SHARERS = (LINE * 8 + 8 * i for i in range(8))
-CROWDED, CHECK_TIME, CHECK_COUNT, CROWD_TIME = (LINE * 9 + 8 * i for i in range(4))
+CROWDED, CHECK_TIME, CHECK_COUNT, CROWD_TIME, LOOPS, ALONE = (LINE * 9 + 8 * i for i in range(6))
 ID_KEY, NUMBER_KEY, MOST, WORKER = (LINE * 11 + 8 * i for i in range(4))
 MUTEX, WORK_CAME, WORK_ENDED, USAGE = (LINE * i for i in (12, 14, 16, 18))
 PREEMPTED = USAGE + 136  # ru_nivcsw in struct rusage, on 64-bit systems
@@ -238,6 +240,8 @@ def work(me):
 def check_machine():
     """Do other programs want the cores, or did they a moment ago?"""
     p = shared()
+    loops = load(p + LOOPS) + 1
+    store(p + LOOPS, loops)
     moment = now(p + THREAD)
     passed = moment - load(p + CHECK_TIME)
     if passed < CHECKED:
@@ -249,8 +253,10 @@ def check_machine():
         store(p + CROWD_TIME, moment)
     elif moment - load(p + CROWD_TIME) > CROWDED_FOR:
         store(p + CROWDED, 0)
+    store(p + ALONE, load(p + CROWDED) and passed < SHORT * loops)
     store(p + CHECK_TIME, moment)
     store(p + CHECK_COUNT, count)
+    store(p + LOOPS, 0)
 
 
 @kernel()
@@ -271,15 +277,18 @@ def parallel_for(function, arguments, sizes, steps, data, inner, arrays, number)
     """One loop: `sizes[0]` pieces, for so many threads. A second caller at the same time works alone."""
     p = shared()
     pieces = load(sizes)
-    alone = pieces <= 1 or number <= 1
-    if not alone and add(p + IN_USE, 1):
-        add(p + IN_USE, -1)
-        alone = True
+    alone = number <= 1
+    if not alone:
+        alone = add(p + IN_USE, 1) > 0
+        if not alone:
+            check_machine()
+        if alone or pieces <= 1:
+            add(p + IN_USE, -1)
+            alone = True
     if alone:
         run_pieces(0, ALL, 0, function, arguments, sizes, steps, data, inner, arrays)
         return
     number = start_threads(number)
-    check_machine()
     store(p + FUNCTION, function)
     store(p + ARGUMENTS, arguments)
     store(p + SIZES, sizes)
@@ -321,7 +330,9 @@ def get_sched_size(number, dimensions, starts, ends):
     iterations = 1
     for i in range(dimensions):
         iterations *= load(ends + 8 * i) - load(starts + 8 * i) + 1
-    return max(1, min(iterations, number * PIECES[load(shared() + CROWDED)] if number > 1 else 1))
+    if number <= 1 or load(shared() + ALONE):
+        return 1
+    return max(1, min(iterations, number * PIECES[load(shared() + CROWDED)]))
 
 
 def get_thread_id():

@@ -131,6 +131,32 @@ def test_a_crowd_is_seen_and_forgotten():
     assert check(second, threads.TAKEN_AWAY // 2, 2 * threads.CROWDED_FOR) == 0
 
 
+def test_in_a_crowd_one_thread_does_short_loops_alone():
+    """And looks on whether it is to share them again."""
+
+    def alone(loops, taken_away):
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        count = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        threads._words[threads.CHECK_TIME // 8] = now - 1_000_000_000
+        threads._words[threads.CHECK_COUNT // 8] = count - taken_away
+        threads._words[threads.LOOPS // 8] = loops
+        numba.set_num_threads(2)
+        count_up(np.zeros(64, np.int64), 1)
+        return word(threads.ALONE)
+
+    most = 1_000_000_000 // threads.SHORT
+    assert alone(most * 2, 2 * threads.TAKEN_AWAY) == 1
+    jobs = word(threads.JOBS)
+    for _ in range(10):
+        count_up(np.zeros(64, np.int64), 1)
+    assert (word(threads.JOBS), word(threads.LOOPS)) == (jobs, 10)
+    assert alone(most // 2, 2 * threads.TAKEN_AWAY) == 0
+    threads._words[threads.CROWD_TIME // 8] = threads._words[threads.CROWDED // 8] = 0
+    assert alone(most * 2, 0) == 0
+    count_up(np.zeros(64, np.int64), 1)
+    assert word(threads.JOBS) > jobs
+
+
 def test_loops_are_cut_finer_in_a_crowd():
     starts, ends = np.zeros(2, np.int64), np.array([9, 99])  # the last one counts
     sched_size = numba.njit(threads.get_sched_size)
