@@ -62,11 +62,12 @@ class Prompt:
     spans: list[Span] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)  # what the spans show, in order
     begun: Message | None = None  # the assistant's message that the answer continues
+    first_position: int = 0
 
     @property
     def positions(self) -> np.ndarray:
         """[3, T]: time, row and column of each token."""
-        return mrope_positions(len(self.token_ids), self.spans)
+        return mrope_positions(len(self.token_ids), self.spans) + self.first_position
 
     @property
     def places(self) -> np.ndarray:

@@ -72,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--generate", type=int, default=8, metavar="N", help="greedy tokens after the prompt (8)"
     )
     record.add_argument(
+        "--first-position",
+        type=int,
+        default=0,
+        metavar="N",
+        help="where RoPE begins to count: as far into a text, without the text (0)",
+    )
+    record.add_argument(
         "--names", nargs="+", metavar="PATTERN", help="what to keep: layers.0.*, logits (all)"
     )
     record.add_argument(
@@ -148,9 +155,9 @@ def record_golden(args: argparse.Namespace) -> int:
             raise QwenRefError(f"{option}: a raw prompt is one text, without messages, pictures and clips")
     if args.messages and (args.image or args.video):
         raise QwenRefError("messages: pictures and clips are parts of them; give no --image or --video")
-    for option, least in ("columns", 1), ("generate", 0):
+    for option, least in ("columns", 1), ("generate", 0), ("first_position", 0):
         if (value := getattr(args, option)) is not None and value < least:
-            raise QwenRefError(f"{option}: {value} is less than {least}")
+            raise QwenRefError(f"{option.replace('_', '-')}: {value} is less than {least}")
     if args.rows in (0, []) or (isinstance(args.rows, int) and args.rows < 1):
         raise QwenRefError(f"rows: {args.rows} is less than 1")
     if args.out.suffix != ".safetensors":
@@ -172,11 +179,14 @@ def record_golden(args: argparse.Namespace) -> int:
         prompt = model.encode_prompt(conversation, tools=tools, thinking=args.thinking)
     if not prompt.token_ids:
         raise QwenRefError("the prompt: is empty")
-    if (total := len(prompt.token_ids) + args.generate) > model.context:
+    total = len(prompt.token_ids) + args.generate
+    if args.first_position + total > model.context:
         raise QwenRefError(
-            f"generate: {args.generate} tokens and the prompt's {len(prompt.token_ids)} are more than the "
-            f"{model.context} that the model was made for"
+            f"generate: {args.generate} tokens and the prompt's {len(prompt.token_ids)}"
+            + f", from position {args.first_position} on," * bool(args.first_position)
+            + f" are more than the {model.context} that the model was made for"
         )
+    prompt = dataclasses.replace(prompt, first_position=args.first_position)
     numbers = total * model.config.hidden_size * model.config.num_layers
     small = not prompt.media and numbers <= SMALL
     rows, columns = args.rows or (None if small else ROWS), args.columns or (None if small else COLUMNS)

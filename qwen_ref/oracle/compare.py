@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
-from qwen_ref.oracle.golden import Entry, Golden, as_numpy
+from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, VISION, VISION_BLOCK
 from qwen_ref.oracle.record import grouped_heads
@@ -150,9 +150,10 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
     """`found` has tensors under the golden's names, of all tokens or of the prompt's alone.
 
     They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Beside them may be the engine's
-    own `token_ids`, `positions` [3, T], `generated`: its greedy tokens after the prompt, and `steps`: how
-    many tokens after the prompt went in one at a time (all, or 0). Then logits may be of the prompt's last
-    token and the steps alone. Or `found` is one such mapping of the prompt and one of each step (see `join`).
+    own `token_ids`, `positions` [3, T], `generated`: its greedy tokens after the prompt, and `steps`: in how
+    many pieces the tokens after the prompt went in (one each, or the golden's parts; 0: with the prompt).
+    Then logits may be of the last token of the prompt and of each piece. Or `found` is one such mapping of
+    the prompt and one of each piece (see `join`).
     Raises QwenRefError if none has a name of the golden's, or one is no number.
     """
     check_allowed(allowed)
@@ -172,13 +173,13 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
         samples = {name: sample_of(golden, name, x, steps) for name, x in tensors.items()}
         report = compare_samples(golden, samples, allowed, steps or 0)
         if isinstance(logits := tensors.get("logits"), np.ndarray):
-            start = start_of(golden, logits, steps)
-            report.scope = scope_of(golden, start, len(logits))
-            report.logits = agreement(golden.inputs, logits, start)
+            tokens = tokens_of(golden, len(logits), steps)
+            report.scope = scope_of(golden, tokens)
+            report.logits = agreement(golden.inputs, logits, tokens)
             unlikely = too_far(golden, report.logits["kl"], allowed)
-            if steps and start + len(logits) == len(golden.inputs["token_ids"]):
-                report.decoding = f"{steps} steps"
-                kl = divergence(golden.inputs, logits, start)[-steps:]
+            if steps and tokens[-1] == len(golden.inputs["token_ids"]) - 1:
+                report.decoding = decoding_of(golden, steps)
+                kl = divergence(golden.inputs, logits, tokens)[tokens >= golden.about["prompt_tokens"]]
                 report.logits["kl of steps"] = float(kl.mean())
                 unlikely = steps_too_far(golden, kl, allowed) or unlikely
     if "generated" in beside and beside["generated"].size:
@@ -198,98 +199,122 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
 
 
 def join(golden: Golden, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What an engine gave of the prompt, and then of each of the golden's tokens after it, as one mapping.
+    """What an engine gave of the golden's parts, the prompt and what follows it, as one mapping; or of the
+    prompt and of each token after it.
 
     Each part is read when it comes, so an engine may fill the same arrays again. Of tensors the rows are put
-    together; of a state the last is taken. Of the prompt's logits the last row is enough. With the prompt's
-    part alone `steps` is 0. Raises QwenRefError if the parts are neither one nor one more than there are
-    tokens after the prompt, or one is no mapping of names to tensors.
+    together, without those of rejected tokens; of a state the last is taken. Of logits the last row of each
+    part is enough. With the prompt's part alone `steps` is 0. Raises QwenRefError if there are too many or
+    too few, or one is no mapping of names to tensors.
     """
     T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
     if not isinstance(parts, Iterable) or isinstance(parts, str | bytes):
         raise QwenRefError(
             f"{type(parts).__name__}: is neither a mapping of names to tensors nor some of them"
         )
-    rows: dict[str, list[np.ndarray]] = {}
-    others: dict[str, Any] = {}  # what is not put together, and what does not fit
-    count = 0
+    pieces: list[dict[str, np.ndarray]] = []
+    others: dict[str, Any] = {}  # what is not put together
     for part in islice(parts, T - P + 2):
         if not isinstance(part, Mapping):
-            what = "the prompt" if count == 0 else f"step {count - 1}"
+            what = f"step {len(pieces) - 1}" if pieces else "the prompt"
             raise QwenRefError(f"{what}: {type(part).__name__} is no mapping of names to tensors")
-        for name, x in part.items():
-            if name not in golden.entries and name not in BESIDE:
-                others[name] = x
-                continue
-            x = np.array(as_numpy(name, x))
-            fitting = rows_of(golden, name, x, P if count == 0 else 1)
-            if fitting is None or name.startswith(MEDIA) or name.endswith(".state"):
-                if fitting is not None or name not in others:
-                    others[name] = x
-            else:
-                rows.setdefault(name, []).append(fitting)
-        count += 1
-    if count not in (1, 1 + T - P):
-        many = "more" if count > 1 + T - P else str(count)
+        known = {name for name in part if name in golden.entries or name in BESIDE}
+        others |= {name: x for name, x in part.items() if name not in known}
+        pieces.append({name: np.array(as_numpy(name, part[name])) for name in part if name in known})
+    expected = golden.parts
+    if len(pieces) not in (1, len(expected), 1 + T - P):
+        many = "more" if len(pieces) > 1 + T - P else str(len(pieces))
+        of_parts = f", or {len(expected)} as the golden has them" if "parts" in golden.about else ""
         raise QwenRefError(
-            f"{many} parts were given; the prompt and {T - P} tokens after it are {1 + T - P}, and the "
-            f"prompt alone is 1"
+            f"{many} parts were given; the prompt and {T - P} tokens after it are {1 + T - P}{of_parts}, and "
+            f"the prompt alone is 1"
         )
-    if count == 1 and P < T:  # the state and attention weights after the prompt are others
-        rows = {name: x for name, x in rows.items() if not ALL_TOKENS.search(name)}
-        others = {name: x for name, x in others.items() if not ALL_TOKENS.search(name)}
-    joined = {name: np.concatenate(x, axis=-1 if name in BESIDE else 0) for name, x in rows.items()}
-    return joined | others | {"steps": count - 1}
+    if len(pieces) != len(expected):
+        expected = [Part(part.token_ids, []) for part in expected[:1]] + [Part([0], [])] * (T - P)
+    if len(pieces) == 1 and P < T:  # the state and attention weights after the prompt are others
+        pieces = [{name: x for name, x in pieces[0].items() if not ALL_TOKENS.search(name)}]
+    joined: dict[str, Any] = {}
+    for name in dict.fromkeys(chain.from_iterable(pieces)):
+        given = [(piece[name], part) for piece, part in zip(pieces, expected) if name in piece]
+        rows = [rows_of(golden, name, x, part) for x, part in given]
+        wrong = next((x for (x, _), fitting in zip(given, rows) if fitting is None), None)
+        if wrong is not None:
+            joined[name] = wrong  # to be told from
+        elif name.startswith(MEDIA) or name.endswith(".state"):
+            joined[name] = rows[-1]
+        else:
+            if name == "logits" and any(len(x) < len(part.token_ids) for x, (_, part) in zip(rows, given)):
+                rows = [x[-1:] for x in rows if x is not None]
+            joined[name] = np.concatenate(rows, axis=-1 if name in BESIDE else 0)
+    return joined | others | {"steps": len(pieces) - 1}
 
 
-def rows_of(golden: Golden, name: str, x: np.ndarray, count: int) -> np.ndarray | None:
-    """Of a part's tensor its `count` rows, or of logits the last; None if the shape is another.
+def rows_of(golden: Golden, name: str, x: np.ndarray, part: Part) -> np.ndarray | None:
+    """Of a part's tensor the rows of its tokens, or of logits the last; None if the shape is another.
 
     Attention weights get columns of 0 for tokens that are still to come.
     """
+    kept = len(part.token_ids)
     if name in BESIDE:
         if name != "positions":
-            return x.ravel()
-        return x.reshape(3, -1) if x.size % 3 == 0 else None
+            return x.ravel()[:kept] if name == "token_ids" else x.ravel()
+        return x.reshape(3, -1)[:, :kept] if x.size % 3 == 0 else None
     shape = golden.entries[name].shape
     if name.startswith(MEDIA) or name.endswith(".state"):
         return x
-    if ".self_attn.weights." in name:
-        G, S = shape[1:]
-        if x.ndim < 2 or x.shape[-1] > S or x.size != count * G * x.shape[-1]:
-            return None
-        return np.pad(x.reshape(count, G, -1), ((0, 0), (0, 0), (0, S - x.shape[-1])))
     size = math.prod(shape[1:])
     if name == "logits" and x.size == size:
-        count = 1
-    return x.reshape(count, *shape[1:]) if x.size == count * size else None
+        return x.reshape(1, size)
+    for count in kept, kept + len(part.rejected):
+        if ".self_attn.weights." in name:
+            G, S = shape[1:]
+            columns = x.shape[-1] if x.ndim > 1 else 0
+            if columns and columns <= S + len(part.rejected) and x.size == count * G * columns:
+                x = x.reshape(count, G, columns)[:kept, :, :S]
+                return np.pad(x, ((0, 0), (0, 0), (0, S - x.shape[2])))
+        elif x.size == count * size:
+            return x.reshape(count, *shape[1:])[:kept]
+    return None
 
 
 def steps_of(golden: Golden, beside: Mapping[str, np.ndarray]) -> int | None:
-    """How many tokens after the prompt went in one at a time; None if that is not said.
+    """In how many pieces the tokens after the prompt went in; None if that is not said.
 
     Raises QwenRefError.
     """
     if "steps" not in beside:
         return None
     after = len(golden.inputs["token_ids"]) - golden.about["prompt_tokens"]
+    parts = len(golden.parts) - 1
     steps = beside["steps"].ravel().tolist()
-    if steps not in ([0], [after]):
-        raise QwenRefError(f"steps: {steps} should be {after}, all tokens after the prompt, or 0")
+    if steps not in ([0], [after], [parts]):
+        or_parts = f", {parts}, the golden's parts after it" if parts != after else ""
+        raise QwenRefError(f"steps: {steps} should be {after}, all tokens after the prompt{or_parts}, or 0")
     return int(steps[0])
 
 
-def start_of(golden: Golden, x: np.ndarray, steps: int | None) -> int:
-    """The token of a tensor's first row: the first, or of logits the prompt's last."""
+def tokens_of(golden: Golden, rows: int, steps: int | None) -> np.ndarray:
+    """Of which tokens so many rows of logits are: the first, or the last of the prompt and of each piece."""
     T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
-    return P - 1 if steps is not None and len(x) == 1 + steps and len(x) < T else 0
+    if steps is None or rows != 1 + steps or rows == T:
+        return np.arange(rows)
+    if steps == len(golden.parts) - 1:
+        return np.cumsum([len(part.token_ids) for part in golden.parts]) - 1
+    return np.arange(P - 1, P + steps)
 
 
-def scope_of(golden: Golden, start: int, count: int) -> str:
+def scope_of(golden: Golden, tokens: np.ndarray) -> str:
     T, P = len(golden.inputs["token_ids"]), golden.about["prompt_tokens"]
-    if start:
+    count = len(tokens)
+    if tokens[0]:
         return "the prompt's last token" + (f" and {count - 1} steps" if count > 1 else " alone")
     return f"all {T} tokens" if count == T else f"the prompt's {P} tokens alone"
+
+
+def decoding_of(golden: Golden, steps: int) -> str:
+    """In words, with what of the golden's parts was left out."""
+    drafts = "rejected" in golden.about and steps != len(golden.parts) - 1
+    return f"{steps} steps" + (", without the rejected drafts" if drafts else "")
 
 
 def from_tiled(golden: Golden, found: Found) -> dict[str, Any]:
@@ -360,8 +385,8 @@ def sample_of(
     if len(x) == entry.shape[0]:
         return entry.sample(x).astype(np.float64)
     values = np.full(entry.shape, np.nan)
-    start = start_of(golden, x, steps) if name == "logits" else 0
-    values[start : start + len(x)] = np.where(np.isnan(x), np.inf, x)  # NaN says here: not known
+    tokens = tokens_of(golden, len(x), steps) if name == "logits" else np.arange(len(x))
+    values[tokens] = np.where(np.isnan(x), np.inf, x)  # NaN says here: not known
     return Partial(entry.sample(values), 0.0)
 
 
@@ -375,13 +400,14 @@ def compare_samples(
 ) -> Report:
     """The same for what the golden keeps of each tensor, float64 [rows, columns]: another golden's values.
 
-    The rows of the last `steps` tokens are judged by themselves too: among all others their error is diluted.
+    With `steps` the rows after the prompt are judged by themselves too: among all others their error is
+    diluted.
     """
     check_allowed(allowed)
     T, P = len(golden.inputs["token_ids"]), golden.about.get("prompt_tokens", 0)
     unknown = [name for name in samples if name not in golden.entries]
     samples = {name: samples[name] for name in golden.entries if known_of(samples.get(name))}
-    decoded = {name: kept_from(golden.entries[name], name, T - steps) for name in samples} if steps else {}
+    decoded = {name: kept_from(golden.entries[name], name, P) for name in samples} if steps else {}
     differences = [
         difference(name, golden.entries[name], golden.values[name], x, decoded.get(name))
         for name, x in samples.items()
@@ -389,11 +415,13 @@ def compare_samples(
     first = next((d for d in differences if d.share[allowed] > 1), None)
     cause = complaint = None
     if first:
-        entry, exact, x = golden.entries[first.name], golden.values[first.name], samples[first.name]
-        at = decoded.get(first.name, [])
+        # A state has no rows of the prompt: what comes after it tells where it went wrong.
+        telling = next((d for d in differences if d.share[allowed] > 1 and decoded.get(d.name)), first)
+        entry, exact, x = golden.entries[telling.name], golden.values[telling.name], samples[telling.name]
+        at = decoded.get(telling.name, [])
         prompt = [i for i in range(len(exact)) if i not in at]
         in_decoding = bool(at and prompt) and shares_of_rows(entry, exact, x, prompt)[allowed] <= 1
-        cause = BETWEEN_STEPS if in_decoding else cause_of(golden, first, x, allowed)
+        cause = BETWEEN_STEPS if in_decoding else cause_of(golden, first, samples[first.name], allowed)
         complaint = (
             f"{first.name} is the first tensor that {allowed} does not explain: "
             f"{'in decoding ' if in_decoding else ''}its error is {times(first.share[allowed])} the budget"
@@ -405,7 +433,7 @@ def compare_samples(
         report.scope = f"{count} of {golden.values['logits'].size} values"
     if T > P:
         shown = any(known_of(x, decoded.get(name, [])) for name, x in samples.items())
-        report.decoding = f"{steps} steps" if shown else "not judged"
+        report.decoding = decoding_of(golden, steps) if steps and shown else "not judged"
     return report
 
 
@@ -552,9 +580,15 @@ def steps_too_far(golden: Golden, kl: np.ndarray, allowed: str) -> str | None:
 
 
 def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:
-    """A sentence on the greedy tokens, and the same as a complaint if no near-tie explains a difference."""
+    """A sentence on the greedy tokens, and the same as a complaint if no near-tie explains a difference.
+
+    Expected are the golden's tokens after the prompt, up to one that is not its own best.
+    """
     start = golden.about["prompt_tokens"]
     expected = golden.inputs["token_ids"][start:].tolist()
+    best = golden.inputs["top_ids"][start - 1 : -1, 0].tolist()
+    forced = next((i for i, token_id in enumerate(expected) if token_id != best[i]), len(expected))
+    expected = expected[:forced] + best[forced : forced + 1]
     count = min(len(found), len(expected))
     at = next((i for i in range(count) if found[i] != expected[i]), None)
     if at is None:

@@ -6,8 +6,8 @@ a golden for each case. tests/fixtures/kit.py made them. An engine is a function
     def run(case: Case) -> Mapping[str, Any]
 
 that returns tensors under a golden's names, and `token_ids`, `positions` or `generated` if it has its own; or
-a generator that yields them: of the prompt, then of each token after it (case.steps), so that decoding is
-judged; or a command that writes them to a file. It may raise NotSupported.
+a generator that yields them: of the prompt, then of each piece behind it (case.parts, or the single tokens of
+case.steps), so that decoding is judged; or a command that writes them to a file. It may raise NotSupported.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,11 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
 from qwen_ref.oracle.check import some
 from qwen_ref.oracle.compare import BESIDE, UNIT, Found, Report, compare, from_tiled, misspelt
-from qwen_ref.oracle.golden import Golden, load, read_tensors
+from qwen_ref.oracle.golden import Golden, Part, load, read_tensors
+
+if TYPE_CHECKING:
+    from qwen_ref.engine import Model
+    from qwen_ref.prompt import Prompt
 
 KIT = Path(__file__).with_name("kit")
 SECONDS = 600  # that a command may take for one case
@@ -96,6 +100,17 @@ class Case:
     def steps(self) -> list[int]:
         """The tokens after the prompt, which go in one at a time where decoding is to be judged."""
         return self.token_ids[self.prompt_tokens :]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The prompt and then what follows it, mostly single tokens; a second turn goes in in one piece, and
+        tokens that a draft proposed in vain go in behind others and are taken back."""
+        return self.golden.parts
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[3, T]: time, row and column. The first is not always 0."""
+        return self.golden.inputs["positions"]
 
     @property
     def text(self) -> str:
@@ -229,7 +244,7 @@ def import_file(path: Path) -> Any:
     return module
 
 
-PLACES = ("model", "mmproj", "ids", "prompt_tokens", "text", "messages", "media", "inputs", "dump")
+PLACES = ("model", "mmproj", "ids", "prompt_tokens", "parts", "text", "messages", "media", "inputs", "dump")
 
 
 def command(template: str) -> Engine:
@@ -238,6 +253,8 @@ def command(template: str) -> Engine:
     {model} {mmproj}  GGUF files
     {ids}             a file with the token ids of prompt and continuation, one a line
     {prompt_tokens}   how many of them are the prompt
+    {parts}           a file with the same ids, a line for each piece that goes in at once; behind a | stand
+                      those that are to go in behind them and to be taken back
     {text}            a file with the prompt's text, as the chat template renders it
     {messages}        a JSON file with `messages` and `tools`
     {media}           files of pictures and clips: an argument for each
@@ -274,9 +291,10 @@ def command(template: str) -> Engine:
 
 
 def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any]:
-    files = {name: scratch / name for name in ("ids", "text", "messages.json", "inputs.safetensors")}
+    files = {name: scratch / name for name in ("ids", "parts", "text", "messages.json", "inputs.safetensors")}
     dump, output = scratch / "dump.safetensors", scratch / "output.txt"
     files["ids"].write_text("\n".join(map(str, case.token_ids)) + "\n")
+    files["parts"].write_text("".join(line_of(part) for part in case.parts))
     files["text"].write_bytes(case.text.encode())  # UTF-8, with its line ends as they are
     files["messages.json"].write_text(json.dumps({"messages": case.messages, "tools": case.tools}))
     if any("{inputs}" in word for word in words):
@@ -306,6 +324,11 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
     return read_tensors(dump, [*case.golden.entries, *BESIDE])[0]
 
 
+def line_of(part: Part) -> str:
+    words = [*part.token_ids, *(["|", *part.rejected] if part.rejected else [])]
+    return " ".join(map(str, words)) + "\n"
+
+
 def inputs_of(case: Case) -> dict[str, np.ndarray]:
     """token_ids [T], positions [3, T], and of pictures and clips what transformers' processor makes:
     {image,video}_grid_thw [n, 3], pixel_values(_videos) [patches, C*2*16*16].
@@ -315,14 +338,22 @@ def inputs_of(case: Case) -> dict[str, np.ndarray]:
     golden = case.golden
     inputs = {"token_ids": golden.inputs["token_ids"], "positions": golden.inputs["positions"]}
     if case.media:
-        model = load_model(case.model, backend="numpy")
-        prompt = model.encode_prompt(with_media(case))
+        prompt = encode(load_model(case.model, backend="numpy"), case)
         for kind, name in ("image", "pixel_values"), ("video", "pixel_values_videos"):
             patches = [step for m in prompt.media if m.shape.kind == kind for step in m.patches(None)]
             if patches:
                 inputs[name] = np.concatenate(patches)
                 inputs[f"{kind}_grid_thw"] = golden.inputs[f"{kind}_grid_thw"]
     return {name: np.ascontiguousarray(x) for name, x in inputs.items()}
+
+
+def encode(model: Model, case: Case) -> Prompt:
+    """The prompt as this project has it."""
+    if case.messages is None:
+        prompt = model.encode_prompt(case.text, raw=True)
+    else:
+        prompt = model.encode_prompt(with_media(case), tools=case.tools, thinking=case.thinking)
+    return replace(prompt, first_position=int(case.positions[0, 0]))
 
 
 def with_media(case: Case) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,13 @@ class Entry:
         return as_rows(x)[self.rows, :: self.stride]
 
 
+class Part(NamedTuple):
+    """Tokens that go in at once. `rejected` go in behind them, as a draft does, and are taken back again."""
+
+    token_ids: list[int]
+    rejected: list[int]
+
+
 @dataclass
 class Golden:
     """The entries stand in the order in which the model computes them."""
@@ -75,6 +82,18 @@ class Golden:
     values: dict[str, np.ndarray]  # float64 [rows, columns], the sample of each entry
     row_rms: dict[str, np.ndarray]  # float64 [all rows]
     kl: dict[str, float] = field(default_factory=dict)  # of each arithmetic: mean KL divergence of its logits
+
+    @property
+    def parts(self) -> list[Part]:
+        """The prompt and what follows it, one token at a time unless `about` says otherwise."""
+        token_ids, P = self.inputs["token_ids"].tolist(), self.about["prompt_tokens"]
+        counts = self.about.get("parts") or [P] + [1] * (len(token_ids) - P)
+        rejected = self.about.get("rejected", {})
+        ends = np.cumsum(counts).tolist()
+        return [
+            Part(token_ids[end - count : end], rejected.get(str(i), []))
+            for i, (count, end) in enumerate(zip(counts, ends))
+        ]
 
 
 def as_rows(x: np.ndarray) -> np.ndarray:
@@ -250,6 +269,25 @@ def shape_of(name: str, tokens: int, c: Config) -> tuple[int, ...] | None:
     return tuple(sizes[size] for size in re.split(r", (?!k and)", inside))
 
 
+def wrong_parts(about: dict[str, Any], T: int, vocab: int) -> str | None:
+    """A sentence, if `parts` are not T tokens in all, or `rejected` are none of the vocabulary's."""
+    parts, rejected = about.get("parts", [about["prompt_tokens"]]), about.get("rejected", {})
+    if not isinstance(parts, list) or any(type(n) is not int or n < 1 for n in parts):
+        return f"parts: {parts!r:.80} are no counts of tokens"
+    if "parts" in about and (sum(parts), parts[0]) != (T, about["prompt_tokens"]):
+        return (
+            f"parts: {sum(parts)} tokens in all and {parts[0]} in the first; there are {T}, and "
+            f"{about['prompt_tokens']} of the prompt"
+        )
+    numbers = {str(i) for i in range(len(parts))}
+    if not isinstance(rejected, dict) or not rejected.keys() <= numbers:
+        return f"rejected: {rejected!r:.80} does not name parts"
+    for ids in rejected.values():
+        if not isinstance(ids, list) or any(type(n) is not int or not 0 <= n < vocab for n in ids):
+            return f"rejected: {ids!r:.80} are no token ids"
+    return None
+
+
 def check_tensors(golden: Golden, path: Path) -> None:
     """Are all there, of the right type and shape? Raises QwenRefError."""
 
@@ -272,6 +310,8 @@ def check_tensors(golden: Golden, path: Path) -> None:
         check(f"input/{name}", golden.inputs.get(name), kind, shape)
     if not isinstance(P := golden.about.get("prompt_tokens"), int) or not 0 < P <= T:
         raise QwenRefError(f"{path}: prompt_tokens: {P!r} is not in 1 to {T}, the tokens that there are")
+    if wrong := wrong_parts(golden.about, T, golden.config.vocab_size):
+        raise QwenRefError(f"{path}: {wrong}")
     best_ids, vocab = golden.inputs["top_ids"], golden.config.vocab_size
     if best_ids.shape[1] < 2:
         raise QwenRefError(f"{path}: input/top_ids: shape {best_ids.shape} should be ({T}, 2 or more)")

@@ -17,31 +17,34 @@ def best_of(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return order, np.take_along_axis(logits, order, 1), total
 
 
-def divergence(exact: Mapping[str, np.ndarray], logits: np.ndarray, start: int = 0) -> np.ndarray:
-    """logits [n, vocab] of the positions from `start` on -> KL(exact || theirs) [n], in nats.
+def divergence(
+    exact: Mapping[str, np.ndarray], logits: np.ndarray, tokens: np.ndarray | slice = slice(None)
+) -> np.ndarray:
+    """logits [n, vocab] behind these of the golden's tokens -> KL(exact || theirs) [n], in nats.
 
     Of the best TOP, and all others together: a lower bound of the divergence of all. `exact` are a golden's
     inputs.
     """
-    here = slice(start, start + len(logits))
-    order, total = exact["top_ids"][here], exact["log_total"][here, None]
-    p = exact["top_logits"][here] - total  # [n, TOP]
+    order, total = exact["top_ids"][tokens], exact["log_total"][tokens, None]
+    p = exact["top_logits"][tokens] - total  # [n, TOP]
     _, _, their_total = best_of(logits.astype(np.float64))
     q = np.take_along_axis(logits, order, 1) - their_total[:, None]
     rest_p, rest_q = (np.log(np.maximum(1 - np.exp(x).sum(1), 1e-300)) for x in (p, q))
     return np.sum(np.exp(p) * (p - q), axis=1) + np.exp(rest_p) * (rest_p - rest_q)
 
 
-def agreement(exact: Mapping[str, np.ndarray], logits: np.ndarray, start: int = 0) -> dict[str, float]:
-    """logits [n, vocab] of the positions from `start` on: mean KL divergence, how often the best tokens are
-    the same.
+def agreement(
+    exact: Mapping[str, np.ndarray], logits: np.ndarray, tokens: np.ndarray | slice = slice(None)
+) -> dict[str, float]:
+    """logits [n, vocab] behind these of the golden's tokens: mean KL divergence, how often the best tokens
+    are the same.
 
     The best five: how many of the exact ones are among the others, on average.
     """
-    best, theirs = exact["top_ids"][start : start + len(logits), :5], best_of(logits)[0][:, :5]
+    best, theirs = exact["top_ids"][tokens, :5], best_of(logits)[0][:, :5]
     same = (best[:, :, None] == theirs[:, None, :]).any(2)  # [n, 5]
     return {
-        "kl": float(divergence(exact, logits, start).mean()),
+        "kl": float(divergence(exact, logits, tokens).mean()),
         "same best token": float(np.mean(best[:, 0] == theirs[:, 0])),
         "same best five": float(same.mean()),
     }

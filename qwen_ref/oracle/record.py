@@ -241,7 +241,7 @@ def measure_logits(golden: Golden, kind: str, blocks: Iterator[np.ndarray]) -> N
     sample, kl = [], []
     start = 0
     for logits in blocks:
-        kl.append(divergence(golden.inputs, logits, start))
+        kl.append(divergence(golden.inputs, logits, slice(start, start + len(logits))))
         if entry:
             sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
         start += len(logits)

@@ -22,7 +22,7 @@ from qwen_ref.model.trace import watching
 from qwen_ref.oracle import conformance
 from qwen_ref.oracle.arithmetic import ARITHMETICS
 from qwen_ref.oracle.compare import BETWEEN_STEPS, Difference, Report, compare
-from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases
+from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases, encode
 from qwen_ref.oracle.record import canonical, embed, run, sha256
 
 NAMES = [case.name for case in cases()]
@@ -36,8 +36,7 @@ def by_name(name) -> Case:
 def engine(case, dtype=np.float32):
     """The model itself, all tokens at once."""
     model = load(case.model, dtype=dtype, backend="numpy")
-    prompt = model.encode_prompt(conformance.with_media(case), tools=case.tools, thinking=case.thinking) \
-        if case.messages else model.encode_prompt(case.text, raw=True)  # fmt: skip
+    prompt = encode(model, case)
     prompt.token_ids.extend(case.steps)
     found = {"token_ids": np.array(prompt.token_ids), "positions": prompt.positions}
 
@@ -65,7 +64,7 @@ def test_the_kit_is_whole():
         used |= {case.path.name, case.model.name, *(path.name for path in case.media)}
     others = {path.name for path in conformance.KIT.iterdir()} - used
     assert others == {"mmproj.gguf", *(f"{case.name}.json" for case in cases() if case.messages)}
-    assert sum(path.stat().st_size for path in conformance.KIT.iterdir()) < 15e6
+    assert sum(path.stat().st_size for path in conformance.KIT.iterdir()) < 20e6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,10 +99,7 @@ def test_the_kernels_are_right():
         """Greedy tokens, and then the golden's one at a time."""
         model = load(case.model)
         assert model.text.layers is KERNELS
-        messages = conformance.with_media(case) if case.messages else case.text
-        prompt = model.encode_prompt(
-            messages, tools=case.tools, thinking=case.thinking, raw=not case.messages
-        )
+        prompt = encode(model, case)
         count = len(case.token_ids) - case.prompt_tokens
         answer = model.generate(prompt, max_tokens=count, temperature=0, presence_penalty=0)
         list(answer)
@@ -111,14 +107,19 @@ def test_the_kernels_are_right():
         hidden = model.text.forward(embed(model, prompt), state, prompt.positions)
         logits = model.text.logits(hidden)
         yield {"token_ids": prompt.token_ids, "generated": answer.token_ids, "logits": logits}
-        for token_id in case.steps:
-            logits = model.text.logits(model.text.forward([token_id], state))
-            yield {"token_ids": token_id, "logits": logits}
+        for part in case.parts[1:]:
+            drafted = state.copy()
+            logits = model.text.logits(model.text.forward(part.token_ids + part.rejected, drafted))
+            if part.rejected:
+                model.text.forward(part.token_ids, state)
+            else:
+                state = drafted
+            yield {"token_ids": part.token_ids, "logits": logits}
 
     for case in cases():
         (result,) = conformance.run(kernels, [case], "int8" if case.allow == "int8" else "float16")
         assert (result.verdict, result.note) == ("right", ""), case.name
-        assert result.report.decoding == f"{len(case.steps)} steps"
+        assert result.report.decoding == f"{len(case.parts) - 1} steps"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def test_a_card(tmp_path):
         (["--engine", "nowhere.py"], "engine: nowhere.py: no such file"),
         (["--engine", "run {modell}"], "engine: 'run {modell}' is no command: 'modell'"),
         (["--engine", "no-such-program {ids}"], "engine: 'no-such-program {ids}': there is no such program"),
-        (["--engine", "json:dumps", "mtq"], "case: 'mtq' is none of chat, decode, grouped"),
+        (["--engine", "json:dumps", "mtq"], "case: 'mtq' is none of adjacent, chat, decode"),
         (["--engine", "json:dumps", "--allow", "int4", "mtp"], "allow: 'int4' is not one of float64"),
     ],
 )
@@ -438,7 +439,7 @@ def test_cases_stand_in_the_order_of_their_numbers():
 
 
 def test_unknown_cases():
-    with pytest.raises(QwenRefError, match="case: 'x' is none of chat"):
+    with pytest.raises(QwenRefError, match="case: 'x' is none of adjacent, chat"):
         cases(["x"])
 
 
@@ -450,8 +451,7 @@ def prefilled(case, arithmetic):
     """What notes tensors, those of the prompt, the text model and its state."""
     dtype, rounding = ARITHMETICS[arithmetic]
     model = load(case.model, dtype=dtype, backend="numpy")
-    prompt = model.encode_prompt(conformance.with_media(case), tools=case.tools, thinking=case.thinking) \
-        if case.messages else model.encode_prompt(case.text, raw=True)  # fmt: skip
+    prompt = encode(model, case)
 
     def watch(found, name, x):
         instead = rounding(name, x)
@@ -464,24 +464,32 @@ def prefilled(case, arithmetic):
     return watch, found, model.text, state
 
 
-def stepwise(case, between=lambda state, fresh: None, arithmetic="float32"):
-    """The prompt, and then one token after another. `between` plants a mistake into the state before each."""
+def nothing(state, other):
+    pass
+
+
+def stepwise(case, between=nothing, back=nothing, arithmetic="float32"):
+    """The prompt, and what follows it. `between` plants a mistake into the state before each part, and `back`
+    after a draft that was in vain."""
     watch, found, text, state = prefilled(case, arithmetic)
-    yield found
     state = state.copy()
-    for token_id in case.steps:
-        found = {}
-        between(state, text.new_state())
-        with watching(partial(watch, found)):
-            text.logits(text.forward([token_id], state))
+    for n, part in enumerate(case.parts):
+        if n:
+            found = {}
+            between(state, text.new_state())
+            with watching(partial(watch, found)):
+                text.logits(text.forward(part.token_ids, state))
+        if part.rejected:
+            text.forward(part.rejected, drafted := state.copy())
+            back(state, drafted)
         yield found
 
 
 def lost(kind, *fields):
-    """Nothing of it is kept from one step to the next."""
+    """It becomes another's: of an empty state nothing is kept, of a draft's what was rejected."""
 
-    def between(state, fresh):
-        for layer, new in zip(state.layers, fresh.layers):
+    def between(state, other):
+        for layer, new in zip(state.layers, other.layers):
             if type(layer).__name__ == kind:
                 for name in fields or vars(layer):
                     setattr(layer, name, getattr(new, name))
@@ -500,27 +508,39 @@ DECODE_MISTAKES = {
     "cache": lost("KVCache"),
     "position": counted,
 }
+DRAFT_MISTAKES = {
+    "state": lost("DeltaNetState", "recurrent"),
+    "convolution": lost("DeltaNetState", "conv"),
+    "cache": lost("KVCache"),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mistake_in_decoding_is_seen(name):
-    """In every arithmetic; also by logits alone, but for a position, which changes them too little."""
+    """In every arithmetic; also by logits alone."""
     case = by_name(name)
     parts = list(stepwise(case))
     for allow in "float32", "bfloat16", "int8":
         report = compare(case.golden, parts, allow)
         assert (report.verdict, report.missing) == ("right", []), report.complaint
-        assert report.decoding == f"{len(case.steps)} steps"
-    for mistake, between in DECODE_MISTAKES.items():
-        if mistake == "position" and not case.media:
-            continue
-        parts = list(stepwise(case, between))
+        assert report.decoding == f"{len(case.parts) - 1} steps"
+    planted = {mistake: {"between": between} for mistake, between in DECODE_MISTAKES.items()}
+    if not case.media and not name.startswith("position"):
+        del planted["position"]  # for text it is the number of tokens
+    if name == "forced":
+        del planted["convolution"], planted["cache"]  # each takes seconds
+    if "rejected" in case.golden.about:
+        planted |= {f"draft's {mistake}": {"back": back} for mistake, back in DRAFT_MISTAKES.items()}
+    for mistake, options in planted.items():
+        parts = list(stepwise(case, **options))
         for allow in "float32", "bfloat16", "int8":
             report = compare(case.golden, parts, allow)
-            assert report.verdict == "wrong" and report.cause == BETWEEN_STEPS, (mistake, allow, report.cause)
+            assert report.verdict == "wrong", (mistake, allow)
+            # No tensor of its own may be beyond the budget, and the logits' divergence all the same.
+            assert report.cause == (BETWEEN_STEPS if report.first else None), (mistake, allow, report.cause)
             logits = compare(case.golden, [{"logits": part["logits"][-1]} for part in parts], allow)
-            if mistake != "position" or allow == "float32":
-                assert logits.verdict == "wrong" and logits.complaint.startswith(("logits", "in decoding"))
+            assert logits.verdict == "wrong", (mistake, allow)
+            assert logits.complaint.startswith(("logits", "in decoding"))
 
 
 @pytest.mark.parametrize("name", ["length-3", "image", "quants-256"])
