@@ -26,7 +26,7 @@ from qwen_ref.model.trace import Watch, part, watching
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
 from qwen_ref.oracle.golden import Entry, Golden, as_rows
-from qwen_ref.oracle.logits import best_of, divergence
+from qwen_ref.oracle.logits import TOP, best_of, divergence
 from qwen_ref.prompt import Prompt
 
 LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
@@ -167,6 +167,7 @@ def record(
     names: Sequence[str] | None = None,
     rows: Rows = None,
     columns: int | None = None,
+    top: int = TOP,
     progress: Progress = lambda what: None,
 ) -> Golden:
     """What the model computes for a prompt and its greedy continuation, exactly.
@@ -175,6 +176,7 @@ def record(
     generate     greedy tokens, at most, that follow the prompt: a golden holds all T tokens alike
     names        patterns (fnmatch) of what is kept; None keeps all that has a name
     rows, columns  how much of each tensor is kept (see new_entry); None keeps all
+    top          best tokens that are kept of each position
 
     Raises QwenRefError if nothing fits the names, or a value is not finite.
     """
@@ -201,7 +203,7 @@ def record(
     hidden = run(network, prompt, keep)
     shape = len(hidden), network.text.config.vocab_size
     entry = new_entry(shape, rows, columns) if chosen(names, "logits") else None
-    keep_logits(golden, logits_in_blocks(network.text, hidden), entry)
+    keep_logits(golden, logits_in_blocks(network.text, hidden), entry, top)
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
     for kind, (dtype, rounding) in ARITHMETICS.items():
@@ -215,12 +217,12 @@ def record(
     return golden
 
 
-def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None) -> None:
-    """Of each position the best tokens and the sum of all exponentials; and what `entry` keeps."""
+def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None, top: int) -> None:
+    """Of each position the `top` best tokens and the sum of all exponentials; and what `entry` keeps."""
     best, largest, row_rms, sample = [], [], [], []
     start = 0
     for logits in blocks:
-        best.append(best_of(logits))
+        best.append(best_of(logits, top))
         if entry:
             sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
             row_rms.append(np.sqrt(np.mean(logits**2, axis=1)))

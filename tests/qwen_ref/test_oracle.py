@@ -513,7 +513,7 @@ def of_logits(**changes):
         (of_logits(errors={}), "damaged: .*errors of float32 are missing"),
         (lambda p: rewrite(p, lambda head: head.update(entries={})), "entries: there are none"),
         (
-            lambda p: damage(p, input__top_ids=np.full((70, 20), 1024)),
+            lambda p: damage(p, input__top_ids=np.full((70, 64), 1024)),
             "input/top_ids: 1024 to 1024 are not in 0 to 1023",
         ),
         (lambda p: damage(p, input__top_ids=np.zeros((70, 0), int)), r"shape \(70, 0\) should be"),
