@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
         fields >> name >> rows >> columns >> stride >> rms_budget >> max_budget;  // then the rows that are kept
         const auto exact = read<double>(golden + "/tensors/" + name + ".f64");
         const auto found = read<float>(dump + "/" + name + ".f32");
-        if (found.empty()) continue;
+        if (found.empty() || exact.empty()) continue;
         ++given, logits += name == "logits";
         const long missing = rows - long(found.size()) / columns;  // before the first row of the file
         if (found.size() % columns == 0 && missing >= 0) {

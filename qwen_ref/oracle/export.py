@@ -23,7 +23,7 @@ import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import read_bytes, write_folder
+from qwen_ref.files import read_bytes, regular_file, write_folder
 from qwen_ref.oracle.compare import BESIDE, UNIT, budgets, kl_budget
 from qwen_ref.oracle.golden import FORMAT, LIMIT, NOT_READ, Entry, Golden
 
@@ -153,7 +153,7 @@ def read_raw(folder: Path, golden: Golden) -> dict[str, np.ndarray]:
         if kind is None or (name not in golden.entries and name not in BESIDE):
             dump[name if kind else file.name] = NOT_READ
             continue
-        if (size := file.stat().st_size) > LIMIT or size % np.dtype(kind).itemsize:
+        if (size := regular_file(file).stat().st_size) > LIMIT or size % np.dtype(kind).itemsize:
             raise QwenRefError(f"{file}: {size} bytes are not those of {np.dtype(kind)} numbers of a dump")
         x = np.frombuffer(read_bytes(file), kind)
         if name in golden.entries:
