@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -71,12 +72,40 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             try:
                 yield file
                 file.flush()
-                mask = os.umask(0)  # temporary files are private; this one is to be like any other
-                os.umask(mask)
-                os.chmod(file.name, 0o666 & ~mask)
+                os.chmod(file.name, usual(0o666))
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
                 raise
     except OSError as error:
         raise QwenRefError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `path` when the block ends well, and else is gone.
+
+    Raises QwenRefError if anything is there but an empty folder, or if it cannot be written.
+    """
+    path = Path(path)
+    try:
+        if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+            what = "the folder is not empty" if path.is_dir() else "it is not a folder"
+            raise QwenRefError(f"{path}: cannot be written: {what}")
+        folder = Path(tempfile.mkdtemp(dir=path.parent))
+        try:
+            yield folder
+            os.chmod(folder, usual(0o777))
+            os.replace(folder, path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def usual(mode: int) -> int:
+    """What temporary files, which are private, are to have in the end: the mode of any other file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mode & ~mask

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from qwen_ref.oracle.golden import Golden
 
 MARKER = (
-    "qwen_golden(file, allow='float32', **options): the golden that the fixture qwen_golden opens, the "
-    "arithmetic that may explain a difference, and the options of `golden record` with which "
-    "--golden-update records it: model='model.gguf', prompt='Why?', raw=True …"
+    "qwen_golden(file, allow='float32', tiled=False, **options): the golden that the fixture qwen_golden "
+    "opens, the arithmetic that may explain a difference, whether V heads stand in GGUF's order, and the "
+    "options of `golden record` with which --golden-update records it: model='model.gguf', prompt='Why?' …"
 )
 RECORDED = pytest.StashKey[dict[Path, dict[str, Any]]]()
 
@@ -38,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("qwen_golden_dir", "the folder of the goldens (goldens/ beside each test file)")
     parser.addini(
-        "qwen_golden_model", "the model file that --golden-update records from, if a test names none"
+        "qwen_golden_model",
+        "the model file that --golden-update records from, if a test names none (the small one that ships)",
     )
 
 
@@ -55,14 +56,16 @@ class OpenGolden:
     config  the model's hyper-parameters, under transformers' names
     """
 
-    def __init__(self, golden: Golden, allow: str, node: pytest.Item):
-        self.golden, self.allow, self.node = golden, allow, node
+    def __init__(self, golden: Golden, allow: str, tiled: bool, node: pytest.Item):
+        self.golden, self.allow, self.tiled, self.node = golden, allow, tiled, node
         self.about: dict[str, Any] = golden.about
         self.inputs: dict[str, np.ndarray] = golden.inputs
         self.config: Config = golden.config
 
-    def check(self, found: Found, allow: str | None = None, names: Sequence[str] = ()) -> Report:
-        """qwen_ref.oracle.check.check with this golden; `allow` is the marker's, if not given.
+    def check(
+        self, found: Found, allow: str | None = None, names: Sequence[str] = (), tiled: bool | None = None
+    ) -> Report:
+        """qwen_ref.oracle.check.check with this golden; `allow` and `tiled` are the marker's, if not given.
 
         pytest -rP says of a test that passes what was judged.
         """
@@ -71,7 +74,8 @@ class OpenGolden:
         from qwen_ref.oracle.check import check, scope
 
         try:
-            report = check(self.golden, found, allow or self.allow, names)
+            tiled = self.tiled if tiled is None else tiled
+            report = check(self.golden, found, allow or self.allow, names, tiled)
         except QwenRefError as error:
             pytest.fail(str(error))
         self.node.add_report_section("call", "qwen_golden", "\n".join([report.verdict, *scope(report)]))
@@ -95,13 +99,13 @@ class Opener:
             pytest.fail("qwen_golden: neither the call nor a marker names a file")
         path = self.find(file or self.marker.args[0])
         options = {**self.marker.kwargs, **options}
-        allow = options.pop("allow", "float32")
+        allow, tiled = options.pop("allow", "float32"), options.pop("tiled", False)
         if self.config.getoption("golden_update"):
             self.record(path, options)
         elif not path.exists():
             pytest.fail(f"{path}: there is no such file; record it with: pytest --golden-update")
         try:
-            return OpenGolden(load(path), allow, self.node)
+            return OpenGolden(load(path), allow, tiled, self.node)
         except QwenRefError as error:
             pytest.fail(str(error))
 
@@ -114,10 +118,6 @@ class Opener:
         __tracebackhide__ = True
         if "model" not in options and (model := self.config.getini("qwen_golden_model")):
             options = {**options, "model": str(self.config.rootpath / model)}
-        if "model" not in options:
-            pytest.fail(
-                f"{path}: cannot be recorded: model: neither the marker nor qwen_golden_model names one"
-            )
         recorded = self.config.stash[RECORDED]
         if path in recorded:
             if recorded[path] != options:

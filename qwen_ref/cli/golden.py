@@ -8,12 +8,14 @@ examples:
   python -m qwen_ref golden check why.safetensors dump.safetensors --allow bfloat16
   python -m qwen_ref golden check why.safetensors dump.npz --json
   python -m qwen_ref golden compare why.safetensors other.safetensors
+  python -m qwen_ref golden export why.safetensors --out why
 
 `record` runs the model in float64 with NumPy and writes inputs, intermediate tensors, logits, a greedy
 continuation, and how far correct float32, bfloat16, float16 and 8-bit arithmetic lands from them. A dump has
-tensors under the golden's names; `show` lists them. Exit status of `check` and `compare`: 0 right (logits and
-all else that was given are within what the arithmetic explains), 1 wrong, 2 cannot be used, 3 partly judged:
-what was given is right, and no logits are among it.
+tensors under the golden's names; `show` lists them. `export` writes a folder of JSON and raw numbers, for
+engines in any language; a dump may be a folder of such numbers. Exit status of `check` and `compare`: 0 right
+(logits and all else that was given are within what the arithmetic explains), 1 wrong, 2 cannot be used, 3
+partly judged: what was given is right, and no logits are among it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from qwen_ref.cli.options import (
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_json
 from qwen_ref.media import parts
+from qwen_ref.oracle.logits import TOP
 
 if TYPE_CHECKING:
     from qwen_ref.engine import Model
@@ -94,13 +97,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns to keep, at most, or all (all of a small model, else 256)",
     )
     record.add_argument(
+        "--top", type=int, default=TOP, metavar="N", help=f"best tokens to keep of each position ({TOP})"
+    )
+    record.add_argument(
         "--memory", type=float, metavar="GIB", help="for weights as floats (half of what is free)"
     )
     record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the golden, .safetensors")
     show = commands.add_parser("show", help="say what is in a golden")
     show.add_argument("golden_file", metavar="GOLDEN", type=Path)
     for name, other, text in (
-        ("check", "dump", "a dump (.safetensors, .npz, or .txt of llama-eval-callback) of another engine"),
+        (
+            "check",
+            "dump",
+            "a dump (.safetensors, .npz, a folder, or .txt of llama-eval-callback) of another engine",
+        ),
         ("compare", "other", "another golden"),
     ):
         command = commands.add_parser(name, help=f"compare a golden with {text}")
@@ -113,10 +123,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--html", type=Path, metavar="FILE", help="write a page, with a chart, as well")
         if name == "check":
             command.add_argument("--tiled", action="store_true", help=TILED_HELP)
+    export = commands.add_parser("export", help="write a golden as JSON and raw numbers")
+    export.add_argument("golden_file", metavar="GOLDEN", type=Path)
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="a new one, or an empty one"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"record": record_golden, "show": show}.get(args.golden, check)(args)
+    return {"record": record_golden, "show": show, "export": export_golden}.get(args.golden, check)(args)
 
 
 def count_of(text: str) -> int:
@@ -155,7 +170,7 @@ def record_golden(args: argparse.Namespace) -> int:
             raise QwenRefError(f"{option}: a raw prompt is one text, without messages, pictures and clips")
     if args.messages and (args.image or args.video):
         raise QwenRefError("messages: pictures and clips are parts of them; give no --image or --video")
-    for option, least in ("columns", 1), ("generate", 0), ("first_position", 0):
+    for option, least in ("columns", 1), ("generate", 0), ("first_position", 0), ("top", 2):
         if (value := getattr(args, option)) is not None and value < least:
             raise QwenRefError(f"{option.replace('_', '-')}: {value} is less than {least}")
     if args.rows in (0, []) or (isinstance(args.rows, int) and args.rows < 1):
@@ -213,6 +228,7 @@ def record_golden(args: argparse.Namespace) -> int:
         names=args.names,
         rows=rows,
         columns=columns,
+        top=args.top,
         progress=progress,
     )
     golden.save(made, args.out)
@@ -233,6 +249,16 @@ def show(args: argparse.Namespace) -> int:
     for name, entry in found.entries.items():
         errors = " ".join(f"{entry.errors[kind][0]:9.1e}" for kind in ("float32", "bfloat16", "int8"))
         print(f"{name:40} {entry.rms:9.1e} {errors}  {list(entry.shape)} ({len(entry.rows)})")
+    return 0
+
+
+def export_golden(args: argparse.Namespace) -> int:
+    from qwen_ref.oracle import export, golden
+
+    made = golden.load(args.golden_file)
+    export.export(made, args.out)
+    size = sum(file.stat().st_size for file in args.out.rglob("*") if file.is_file())
+    print(f"{args.out}: {len(made.entries)} tensors, {size / 1e6:.1f} MB")
     return 0
 
 
@@ -262,8 +288,10 @@ def check(args: argparse.Namespace) -> int:
 
 def read_dump(path: Path, truth: Golden) -> dict[str, np.ndarray]:
     """What an engine dumped; of what cannot be compared the names alone. Raises QwenRefError."""
-    from qwen_ref.oracle import compare, golden
+    from qwen_ref.oracle import compare, export, golden
 
+    if path.is_dir():
+        return export.read_raw(path, truth)
     return golden.read_tensors(path, [*truth.entries, *compare.BESIDE])[0]
 
 

@@ -11,5 +11,6 @@
 - callback.py    reads what llama.cpp's llama-eval-callback prints
 - check.py       a comparison as an assertion, for tests
 - page.py        a comparison as an HTML page
+- export.py      a golden as JSON and raw numbers, for engines in any language; raw dumps of theirs
 - conformance.py the kit (kit/), and engines that are run over it
 """

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.oracle.compare import Found, Report, compare, join, misspelt, times
+from qwen_ref.oracle.compare import Found, Report, compare, from_tiled, join, misspelt, times
 from qwen_ref.oracle.golden import Golden, load
 
 BEFORE, AFTER = 3, 3  # rows of the table around the first tensor that is wrong
-SOME = 6  # names of tensors that were not given
+SOME = 6  # names, or sentences, of a list: a failure is to fit on a screen
+LONG = 60  # of a name
 
 
 def check(
@@ -24,6 +25,7 @@ def check(
     found: Found,
     allow: str = "float32",
     names: Sequence[str] = (),
+    tiled: bool = False,
 ) -> Report:
     """What compare returns, if `allow` explains all that the engine found, be it one tensor: the report's
     verdict is "right", or "partly judged" where no logits were given.
@@ -33,6 +35,7 @@ def check(
              mapping of the prompt, and one of each of the golden's tokens after it (compare.join)
     allow    float64, float32, float16, bfloat16 or int8: the arithmetic that the engine may err by
     names    patterns (fnmatch) of tensors that have to be among them; all that was found is compared
+    tiled    the engine has V heads in GGUF's order
 
     Warns (UserWarning) of names that no golden has. Raises AssertionError with the first tensor
     that is beyond the budget, its likely cause and its neighbours, with a tensor of another shape, with token
@@ -42,7 +45,9 @@ def check(
     __tracebackhide__ = True  # pytest then shows the line that called this
     if not isinstance(golden, Golden):
         golden = load(golden)
-    if not isinstance(found, Mapping):
+    if tiled:
+        found = from_tiled(golden, found)
+    elif not isinstance(found, Mapping):
         found = join(golden, found)
     wanted = [n for n in golden.entries if any(fnmatchcase(n, pattern) for pattern in names)]
     if names and not wanted:
@@ -103,7 +108,9 @@ def scope(report: Report) -> list[str]:
         lines.append(f"decoding: {report.decoding}")
     if report.greedy:
         lines.append(f"greedy tokens: {report.greedy}")
-    lines += list(report.shapes.values())
+    lines += list(report.shapes.values())[:SOME]
+    if len(report.shapes) > SOME:
+        lines.append(f"{len(report.shapes) - SOME} more are of a wrong shape")
     if report.unknown:
         lines.append(f"not compared, since the golden does not have them: {some(unknown_of(report))}")
     return lines
@@ -116,4 +123,5 @@ def unknown_of(report: Report) -> list[str]:
 
 
 def some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SOME]) + (f" and {len(names) - SOME} more" if len(names) > SOME else "")
+    shown = (name if len(name) <= LONG else f"{name[:LONG]}…" for name in names[:SOME])
+    return ", ".join(shown) + (f" and {len(names) - SOME} more" if len(names) > SOME else "")

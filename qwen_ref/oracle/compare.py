@@ -99,8 +99,8 @@ class Report:
     first      the first tensor beyond that, None if there is none
     cause      what is known to do this to a tensor, None if nothing is
     missing    tensors of the golden that the engine did not give
-    logits     of the logits, if they were given: mean KL divergence (nats, of the best 20 and all others
-               together), how often the best token is the same, and how many of the best five are
+    logits     of the logits, if they were given: mean KL divergence (nats, of the golden's best and all
+               others together), how often the best token is the same, and how many of the best five are
     greedy     the engine's greedy tokens beside the golden's: a sentence; None if it gave none
     complaint  what is wrong, in one sentence (other tokens or positions come before `first`), or None
     unknown    names that the golden does not have: they were not compared. See `misspelt`

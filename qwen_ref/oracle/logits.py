@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-TOP = 20  # tokens of each position
+TOP = 64  # tokens of each position, unless told otherwise
+ROUNDING = 1e-15  # what is left of 1 where nothing should be: below it two shares of the others are the same
 
 
-def best_of(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """logits [T, vocab] -> the best TOP tokens, their logits [T, TOP], log of the exponentials' sum [T]."""
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+def best_of(logits: np.ndarray, top: int = TOP) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """logits [T, vocab] -> the `top` best tokens, their logits [T, top], log of the exponentials' sum [T]."""
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
     highest = logits.max(1, keepdims=True)
     total = highest[:, 0] + np.log(np.exp(logits - highest).sum(1))
     return order, np.take_along_axis(logits, order, 1), total
@@ -22,14 +23,14 @@ def divergence(
 ) -> np.ndarray:
     """logits [n, vocab] behind these of the golden's tokens -> KL(exact || theirs) [n], in nats.
 
-    Of the best TOP, and all others together: a lower bound of the divergence of all. `exact` are a golden's
-    inputs.
+    Of the best that the golden keeps, and all others together: a lower bound of the divergence of all.
+    `exact` are a golden's inputs.
     """
     order, total = exact["top_ids"][tokens], exact["log_total"][tokens, None]
-    p = exact["top_logits"][tokens] - total  # [n, TOP]
+    p = exact["top_logits"][tokens] - total  # [n, top]
     _, _, their_total = best_of(logits.astype(np.float64))
     q = np.take_along_axis(logits, order, 1) - their_total[:, None]
-    rest_p, rest_q = (np.log(np.maximum(1 - np.exp(x).sum(1), 1e-300)) for x in (p, q))
+    rest_p, rest_q = (np.log(np.maximum(1 - np.exp(x).sum(1), ROUNDING)) for x in (p, q))
     return np.sum(np.exp(p) * (p - q), axis=1) + np.exp(rest_p) * (rest_p - rest_q)
 
 

@@ -25,8 +25,8 @@ from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import Watch, part, watching
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
-from qwen_ref.oracle.golden import Entry, Golden, as_rows
-from qwen_ref.oracle.logits import best_of, divergence
+from qwen_ref.oracle.golden import Entry, Golden, as_numpy, as_rows
+from qwen_ref.oracle.logits import TOP, best_of, divergence
 from qwen_ref.prompt import Prompt
 
 LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
@@ -46,23 +46,46 @@ class Network(Protocol):
     def vision(self) -> VisionModel: ...
 
 
-def canonical(name: str, x: np.ndarray, config: Config) -> np.ndarray:
-    """As a golden has it: rows are tokens (of a state V heads), and V heads stand in transformers' order."""
+def canonical(name: str, x: Any, config: Config) -> np.ndarray:
+    """A tensor as a golden has it, from the layout of this model, which is that of a GGUF file.
+
+    x       NumPy's, or what NumPy or DLPack can read; T are any tokens, so a step's tensors are well too
+    config  a golden's, or of the model file (qwen_ref.config.read_config)
+
+    `layers.N.` stands before the names. All others come back as they are.
+
+        self_attn.weights.N                       [H / H_kv, T, S] -> [T, H / H_kv, S]
+        linear_attn.in_proj_b, in_proj_a, beta, g [T, H_v]          V head v * H_k + k goes to
+        linear_attn.o, in_proj_z, norm            [T, H_v, V]       k * (H_v / H_k) + v: those that share
+        linear_attn.state                         [H_v, K, V]       K head k then lie together
+        linear_attn.in_proj_qkv, conv1d           [T, 2 * H_k*K + H_v*V], V heads are at the end
+
+    Raises QwenRefError if the shape is another.
+    """
+    x = as_numpy(name, x)
     if ".self_attn.weights." in name:
-        return x.transpose(1, 0, 2)  # [G, T, S] -> [T, G, S]
+        if x.ndim != 3:
+            raise QwenRefError(f"{name}: shape {x.shape} should be (H / H_kv, T, S)")
+        return x.transpose(1, 0, 2)
     return grouped_heads(name, x, config)
 
 
 def grouped_heads(name: str, x: np.ndarray, config: Config) -> np.ndarray:
-    """V heads from GGUF's order to transformers', if the tensor has any."""
+    """V heads from GGUF's order to transformers', if the tensor has any. Raises QwenRefError."""
     place, _, last = name.rpartition(".")
     if not place.endswith("linear_attn"):
         return x
+    H_v = config.linear_num_value_heads
+    axis = 0 if last == "state" else 1
     if last in V_HEADS:
-        return untiled(x, 0 if last == "state" else 1, config)
+        if x.ndim <= axis or x.shape[axis] != H_v:
+            raise QwenRefError(f"{name}: shape {x.shape} should have {H_v} V heads in dimension {axis}")
+        return untiled(x, axis, config)
     if last in WITH_V_HEADS:
+        if x.shape[1:] != (config.conv_channels,):
+            raise QwenRefError(f"{name}: shape {x.shape} should be (T, {config.conv_channels})")
         qk, v = np.split(x, [2 * config.key_dim], axis=1)
-        v = v.reshape(len(x), config.linear_num_value_heads, -1)  # [T, H_v*V] -> [T, H_v, V]
+        v = v.reshape(len(x), H_v, -1)  # [T, H_v*V] -> [T, H_v, V]
         return np.concatenate([qk, untiled(v, 1, config).reshape(len(x), -1)], axis=1)
     return x
 
@@ -167,6 +190,7 @@ def record(
     names: Sequence[str] | None = None,
     rows: Rows = None,
     columns: int | None = None,
+    top: int = TOP,
     progress: Progress = lambda what: None,
 ) -> Golden:
     """What the model computes for a prompt and its greedy continuation, exactly.
@@ -175,6 +199,7 @@ def record(
     generate     greedy tokens, at most, that follow the prompt: a golden holds all T tokens alike
     names        patterns (fnmatch) of what is kept; None keeps all that has a name
     rows, columns  how much of each tensor is kept (see new_entry); None keeps all
+    top          best tokens that are kept of each position
 
     Raises QwenRefError if nothing fits the names, or a value is not finite.
     """
@@ -201,7 +226,7 @@ def record(
     hidden = run(network, prompt, keep)
     shape = len(hidden), network.text.config.vocab_size
     entry = new_entry(shape, rows, columns) if chosen(names, "logits") else None
-    keep_logits(golden, logits_in_blocks(network.text, hidden), entry)
+    keep_logits(golden, logits_in_blocks(network.text, hidden), entry, top)
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
     for kind, (dtype, rounding) in ARITHMETICS.items():
@@ -215,12 +240,12 @@ def record(
     return golden
 
 
-def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None) -> None:
-    """Of each position the best tokens and the sum of all exponentials; and what `entry` keeps."""
+def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None, top: int) -> None:
+    """Of each position the `top` best tokens and the sum of all exponentials; and what `entry` keeps."""
     best, largest, row_rms, sample = [], [], [], []
     start = 0
     for logits in blocks:
-        best.append(best_of(logits))
+        best.append(best_of(logits, top))
         if entry:
             sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
             row_rms.append(np.sqrt(np.mean(logits**2, axis=1)))

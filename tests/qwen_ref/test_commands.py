@@ -44,7 +44,7 @@ def asked(monkeypatch):
         ("bench", dict(r=5, output="md", busy=0)),
         ("perplexity", dict(dtype="float32")),
         ("conformance --list", dict(cases=["*"], list=True)),
-        (RECORD, dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8)),
+        (RECORD, dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8, top=64)),
         ("golden show a.b", dict(golden="show", golden_file=Path("a.b"))),
         *(
             (
@@ -100,21 +100,24 @@ def test_what_is_asked_with_nothing_said(asked, line, defaults):
         ),
         (
             "golden record --model a --mmproj b --messages c --image d --video e --raw --no-thinking"
-            " --generate 1 --names f g* --rows 0,-1 --columns 2 --memory 0.5 --out h",
+            " --generate 1 --names f g* --rows 0,-1 --columns 2 --top 7 --memory 0.5 --out h",
             dict(golden="record", model="a", mmproj="b", messages=Path("c"), image=["d"], video=["e"])
-            | dict(
-                raw=True, generate=1, names=["f", "g*"], rows=[0, -1], columns=2, memory=0.5, out=Path("h")
-            ),
+            | dict(raw=True, generate=1, names=["f", "g*"], rows=[0, -1], columns=2, top=7, memory=0.5)
+            | dict(out=Path("h")),
         ),
         (
             f"{RECORD} --rows 3 --columns all",
             dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8, rows=3)
-            | dict(columns=2**63 - 1),
+            | dict(columns=2**63 - 1, top=64),
         ),
         (
             f"{CHECK} --allow int8 --json --html c --tiled",
             dict(golden="check", golden_file=Path("a.safetensors"), other=Path("b.npz"), allow="int8")
             | dict(json=True, html=Path("c"), tiled=True),
+        ),
+        (
+            "golden export a --out b",
+            dict(golden="export", golden_file=Path("a"), out=Path("b")),
         ),
     ],
 )
@@ -223,7 +226,7 @@ def test_help_is_phrases(name):
             assert f"({action.default})" in action.help
         if action.option_strings and action.nargs != 0 and not action.choices and action.dest != "allow":
             assert action.metavar in (
-                *("FILE", "TEXT", "N", "X", "GIB", "X,X…", "N[,N…]", "FILE.svg"),
+                *("FILE", "TEXT", "N", "X", "GIB", "X,X…", "N[,N…]", "FILE.svg", "FOLDER"),
                 *("PATTERN", "ENGINE"),
             )
 

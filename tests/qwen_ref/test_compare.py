@@ -319,7 +319,7 @@ def test_the_figures_of_a_difference():
 
 def test_the_best_tokens_of_logits():
     ties = np.tile([3.0, 5.0, 4.0], 1000)  # of equal ones the first
-    order, best, total = best_of(np.stack([ties, ties - 5000]))
+    order, best, total = best_of(np.stack([ties, ties - 5000]), 20)
     assert order.tolist() == [list(range(1, 60, 3))] * 2 and best.tolist() == [[5] * 20, [-4995] * 20]
     exact = 5 + np.log(1000 * (1 + np.exp(-1) + np.exp(-2)))
     assert total == pytest.approx([exact, exact - 5000])
@@ -338,7 +338,7 @@ def test_the_best_tokens_of_logits():
 
 def test_divergence_is_that_of_the_best_and_of_all_others():
     exact, found = np.random.default_rng(0).normal(size=(2, 3, 50)) * 3
-    inputs = dict(zip(("top_ids", "top_logits", "log_total"), best_of(exact)))
+    inputs = dict(zip(("top_ids", "top_logits", "log_total"), best_of(exact, 20)))
     for t in range(3):
         p, q = (np.exp(x[t]) / np.exp(x[t]).sum() for x in (exact, found))
         best = inputs["top_ids"][t]
@@ -346,6 +346,8 @@ def test_divergence_is_that_of_the_best_and_of_all_others():
         rest_p, rest_q = 1 - p[best].sum(), 1 - q[best].sum()
         expected = terms + rest_p * np.log(rest_p / rest_q)
         assert divergence(inputs, found[t : t + 1], slice(t, t + 1)) == pytest.approx([expected])
+    inputs = dict(zip(("top_ids", "top_logits", "log_total"), best_of(exact, 50)))  # no others are left
+    assert (abs(divergence(inputs, exact)) < 1e-14).all()
 
 
 def test_roundings():

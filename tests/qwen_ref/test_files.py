@@ -81,14 +81,31 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"new"
 
 
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder"
+    for error in RuntimeError, KeyboardInterrupt, OSError(28, "No space left"):
+        with (
+            pytest.raises((RuntimeError, KeyboardInterrupt, QwenRefError)),
+            files.write_folder(path) as folder,
+        ):
+            (folder / "half").mkdir()
+            raise error
+        assert list(tmp_path.iterdir()) == []
+    with files.write_folder(path) as folder:
+        (folder / "file").write_bytes(b"new")
+        assert not path.exists()
+    assert (path / "file").read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0])
 def test_a_file_is_readable_as_any_other(tmp_path, mask):
     path = tmp_path / "file"
     before = os.umask(mask)
     try:
-        with files.write_whole(path):
+        with files.write_whole(path), files.write_folder(tmp_path / "folder"):
             pass
         assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+        assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~mask
         assert os.umask(mask) == mask  # it is as it was
     finally:
         os.umask(before)

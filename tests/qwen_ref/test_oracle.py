@@ -22,6 +22,7 @@ from gguf_io import open_gguf
 from qwen_ref import QwenRefError
 from qwen_ref.cli import golden as cli
 from qwen_ref.cli import main
+from qwen_ref.config import read_config
 from qwen_ref.model import attention, deltanet, rope
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import tap, watching
@@ -200,6 +201,38 @@ def test_heads_in_ggufs_order_are_converted(truth, monkeypatch):
     assert compare(truth, found).first is not None
     converted = from_tiled(truth, found)
     assert compare(truth, converted).complaint is None and converted.keys() == found.keys()
+
+
+def test_canonical_as_its_docstring_and_the_page_have_it():
+    """Head by head, in both directions; anything that NumPy or DLPack can read; what cannot be is refused."""
+    c = read_config(FILE)
+    H_k, H_v, K, V = 2, 4, c.linear_key_head_dim, c.linear_value_head_dim
+    assert (c.linear_num_key_heads, c.linear_num_value_heads) == (H_k, H_v)
+    G = H_v // H_k
+    for tiled_head in range(H_v):
+        grouped = (tiled_head % H_k) * G + tiled_head // H_k
+        assert tiled_head == (grouped % G) * H_k + grouped // G
+        for last, shape, axis in (("g", (5, H_v), 1), ("o", (5, H_v, V), 1), ("state", (H_v, K, V), 0)):
+            x = np.random.default_rng(0).normal(size=shape)
+            found = canonical(f"layers.0.linear_attn.{last}", x, c)
+            assert (found.take(grouped, axis) == x.take(tiled_head, axis)).all()
+        x = np.random.default_rng(0).normal(size=(5, 2 * H_k * K + H_v * V))
+        found = canonical("layers.0.linear_attn.conv1d", x, c)
+        start = 2 * H_k * K
+        ours, theirs = start + grouped * V, start + tiled_head * V
+        assert (found[:, ours : ours + V] == x[:, theirs : theirs + V]).all()
+        assert (found[:, :start] == x[:, :start]).all()
+    x = np.random.default_rng(0).normal(size=(2, 5, 6))  # [H / H_kv, T, S]
+    assert (canonical("layers.3.self_attn.weights.1", x, c) == x.transpose(1, 0, 2)).all()
+    assert canonical("layers.3.self_attn.q_proj", [[1.0]], c).tolist() == [[1.0]]
+    for name, shape, sentence in (
+        ("layers.3.self_attn.weights.1", (2, 5), "should be (H / H_kv, T, S)"),
+        ("layers.0.linear_attn.o", (5, H_v * V), "should have 4 V heads in dimension 1"),
+        ("layers.0.linear_attn.state", (), "should have 4 V heads in dimension 0"),
+        ("layers.0.linear_attn.in_proj_qkv", (5, 7), f"should be (T, {c.conv_channels})"),
+    ):
+        with pytest.raises(QwenRefError, match=re.escape(f"{name}: shape {shape} {sentence}")):
+            canonical(name, np.zeros(shape), c)
 
 
 # ---- names
@@ -513,7 +546,7 @@ def of_logits(**changes):
         (of_logits(errors={}), "damaged: .*errors of float32 are missing"),
         (lambda p: rewrite(p, lambda head: head.update(entries={})), "entries: there are none"),
         (
-            lambda p: damage(p, input__top_ids=np.full((70, 20), 1024)),
+            lambda p: damage(p, input__top_ids=np.full((70, 64), 1024)),
             "input/top_ids: 1024 to 1024 are not in 0 to 1023",
         ),
         (lambda p: damage(p, input__top_ids=np.zeros((70, 0), int)), r"shape \(70, 0\) should be"),

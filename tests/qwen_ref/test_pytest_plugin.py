@@ -11,6 +11,7 @@ import pytest
 from qwen_ref import QwenRefError
 from qwen_ref.oracle.check import check
 from qwen_ref.oracle.golden import load
+from qwen_ref.oracle.record import untiled
 from qwen_ref.pytest_plugin import arguments
 
 pytest_plugins = "pytester"
@@ -104,6 +105,46 @@ def test_update_records_the_truth_and_not_the_engine(project, golden_file):
     assert recorded.read_bytes() == golden_file.read_bytes()
 
 
+def test_heads_in_ggufs_order(project, golden_file):
+    """Said by the marker, or at the check, which goes before it; they are converted back for this test."""
+    golden, found = load(golden_file), exact(golden_file)
+    back = np.argsort(untiled(np.arange(golden.config.linear_num_value_heads), 0, golden.config))
+    tensor = "layers.0.linear_attn.o"
+    np.savez("dump.npz", **{tensor: found[tensor][:, back], "logits": found["logits"]})
+    project.makepyfile(
+        test_engine=TEST,
+        test_marked=TEST.replace("raw=True", "raw=True, tiled=True"),
+        test_asked=TEST.replace("dict(dump)", "dict(dump), tiled=True"),
+        test_both=TEST.replace("raw=True", "raw=True, tiled=True").replace("(dump)", "(dump), tiled=False"),
+    )
+    project.runpytest("--golden-update").assert_outcomes(passed=2, failed=2)
+
+
+def test_a_failure_is_one_screen(project, golden_file):
+    """Of an engine that does all wrong: 30 lines of ours, of what a terminal shows at once."""
+    found = exact(golden_file)
+    wrong = {name: x[..., :-1] for name, x in found.items() if "mlp" in name} | {Q: found[GATE]}
+    odd = {f"layers.3.{'x' * 500}{number}": [0.0] for number in range(50)}
+    np.savez("dump.npz", **(found | wrong | odd))
+    result = project.runpytest()
+    lines = [line for line in result.outlines if line.startswith("E ")]
+    assert len(lines) <= 30 and max(map(len, lines)) < 600
+    result.stdout.fnmatch_lines(["E *mlp.gate_proj: shape *", "E *10 more are of a wrong shape"])
+
+
+def test_without_a_model_it_is_recorded_from_the_one_that_ships(project):
+    project.makepyfile(
+        test_other="""
+        import pytest
+
+        @pytest.mark.qwen_golden("new.safetensors", prompt="Hi", generate=0, names=["logits"])
+        def test_new(qwen_golden):
+            assert qwen_golden().about["file"] == "tiny-Q4_K_M.gguf"
+        """
+    )
+    project.runpytest("--golden-update", "test_other.py").assert_outcomes(passed=1)
+
+
 def test_settings(project):
     """The folder of all goldens, and a call that goes before the marker."""
     project.makeini("[pytest]\nqwen_golden_dir = elsewhere\nqwen_golden_model = nowhere.gguf")
@@ -141,7 +182,6 @@ UNUSABLE = {
         "'hello.safetensors'": "*logits: type <U1 is none of numbers",
     },
     "--golden-update": {
-        "'new.safetensors'": "*new.safetensors: cannot be recorded: model: neither *",
         "'other.safetensors', model='x', prompt='?', colour='red'": "*cannot be recorded: *--colour*",
     },
 }
