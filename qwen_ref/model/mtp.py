@@ -60,6 +60,7 @@ class MTPLayer:
         `state` moves on by T tokens. positions [3, T] are the tokens' own; text counts on from the state.
         """
         w, norm = self.weights, self.text.norm
+        x = tap("embed_tokens", x)
         if positions is None:
             positions = np.tile(np.arange(len(x)) + state.next_position, (3, 1))  # [T] -> [3, T]
         rope = rope_tables(positions, self.config, self.text.dtype)  # cos and sin, [T, R/2] both

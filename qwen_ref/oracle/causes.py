@@ -117,8 +117,8 @@ def consistent(golden: Golden) -> bool:
 
 
 def kind(name: str) -> str:
-    """layers.3.self_attn.gate -> self_attn.gate"""
-    return re.sub(r"^layers\.\d+\.", "", name)
+    """layers.3.self_attn.gate, mtp.self_attn.gate -> self_attn.gate"""
+    return re.sub(r"^(layers\.\d+|mtp)\.", "", name)
 
 
 def beside(name: str, other: str) -> str:

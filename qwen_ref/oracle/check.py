@@ -103,6 +103,8 @@ def scope(report: Report) -> list[str]:
         lines.append(f"decoding: {report.decoding}")
     if report.greedy:
         lines.append(f"greedy tokens: {report.greedy}")
+    if report.acceptance:
+        lines.append(f"acceptance: {report.acceptance}")
     lines += list(report.shapes.values())
     if report.unknown:
         lines.append(f"not compared, since the golden does not have them: {some(unknown_of(report))}")
