@@ -1,8 +1,10 @@
 """The MTP layer against a plain PyTorch statement of it, in float64 and on the same weights.
 
-The statement is written from the description of what vLLM, SGLang and llama.cpp compute, and reads the file with
-the gguf package: nothing of qwen_ref takes part in it.
+The statement is written from the description of what vLLM, SGLang and llama.cpp compute, and reads the file
+with the gguf package: nothing of qwen_ref takes part in it. llama-server's drafts are counted beside ours.
 """
+
+import shutil
 
 import numpy as np
 import pytest
@@ -10,16 +12,19 @@ import torch
 from conftest import made
 from gguf import GGUFReader
 from gguf.quants import dequantize
+from llama_server import serve
 
+from gguf_io import open_gguf
 from qwen_ref import load
 from qwen_ref.model.mtp import MTPLayer, of_the_token_before
+from qwen_ref.oracle.record import record
 from qwen_ref.prompt import Prompt, Span
 
 T, PICTURE, DRAFTS = 40, Span(7, 4, 6), 4
 
 
 class Statement:
-    """x [T, hidden], H of the token before [T, hidden], positions [3, T] -> H' [T, hidden], logits [T, vocab].
+    """x and the H of the token before [T, hidden], positions [3, T] -> H' [T, hidden], logits [T, vocab].
 
     Without a cache: a draft is run again with all that is before it.
     """
@@ -110,3 +115,99 @@ def test_a_plain_statement(size):
     off = np.abs(ours - theirs.numpy()).max(), np.abs(layer.logits(ours) - logits.numpy()).max()
     print(f"\n{size}: hidden states {off[0]:.1e}, logits {off[1]:.1e} (rms {logits.std():.2f})")
     assert max(off) < 1e-12
+
+
+# ---- llama-server
+
+WORDS = 48  # tokens that it answers
+GREEDY = dict(
+    n_predict=WORDS, temperature=0, top_k=1, repeat_penalty=1, cache_prompt=False, return_tokens=True
+)
+
+
+@pytest.fixture(scope="module")
+def guessed(tmp_path_factory):
+    """A model whose layers say little beside the embedding, and an MTP layer that takes that and little else:
+    of random weights alone no draft would be accepted, of these some are."""
+    source = made("mini-grouped", 0, mtp=True, tiny_vocab=True).f32
+    path = tmp_path_factory.mktemp("mtp") / "guessed.gguf"
+    shutil.copyfile(source, path)
+    for name, tensor in open_gguf(path).tensors.items():
+        weights = np.memmap(path, np.float32, "r+", tensor.offset, tensor.shape)
+        if name.split(".")[-2] in ("attn_output", "ssm_out", "ffn_down"):
+            weights *= 0.01
+        if name.endswith("eh_proj.weight"):
+            weights *= 0.03
+            weights[:, : len(weights)] += 0.06 * np.eye(len(weights))
+        if name.endswith(("output_norm.weight", "shared_head_norm.weight")):
+            weights *= np.linspace(
+                0.2, 2, weights.size
+            )  # far from 1, so that it matters where they are taken
+        weights.flush()
+    return path
+
+
+def answer_of(text, prompt_ids):
+    """The prompt and WORDS greedy tokens, and the hidden states of all."""
+    state, tokens = text.new_state(), list(prompt_ids)
+    hidden = [text.forward(prompt_ids, state)]
+    for _ in range(WORDS):
+        tokens.append(int(text.logits(hidden[-1][-1:]).argmax()))
+        hidden.append(text.forward(tokens[-1:], state))
+    return tokens, np.concatenate(hidden)
+
+
+def drafts_of(layer, tokens, hidden, prompt, most):
+    """How many tokens are drafted if so many, at most, are at a time, and how many are accepted each time.
+
+    As llama-server does it: the prompt goes into the layer; then, again and again, a draft behind the last
+    token, after which the state has what was accepted with the model's own hidden states, and nothing else.
+    """
+    x, before, state = layer.embed(tokens), of_the_token_before(hidden), layer.new_state()
+    layer.forward(x[:prompt], before[:prompt], state)
+    at, drafted, accepted = prompt, 0, []
+    while at < len(tokens) - 1:
+        draft, trial, own = [tokens[at]], state.copy(), before[at : at + 1]
+        for _ in range(min(most, len(tokens) - at - 2)):  # the model itself says the last token
+            own = layer.forward(layer.embed(draft[-1:]), own, trial)
+            draft.append(int(layer.logits(own).argmax()))
+        right = [a == b for a, b in zip(draft[1:], tokens[at + 1 :])]
+        count = [*right, False].index(False)
+        drafted, accepted = drafted + len(right), [*accepted, count]
+        layer.forward(x[at : at + count + 1], before[at : at + count + 1], state)
+        at += count + 1
+    return drafted, accepted
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_llama_cpps_acceptance(guessed, most):
+    text = load(guessed, dtype=np.float64, backend="numpy").text
+    layer = MTPLayer(text)
+    options = ["--spec-type", "draft-mtp", "--spec-draft-n-max", most, "-ctkd", "f32", "-ctvd", "f32"]
+    for seed in 0, 2:
+        prompt_ids = np.random.default_rng(seed).integers(0, 900, 12).tolist()
+        tokens, hidden = answer_of(text, prompt_ids)
+        drafted, accepted = drafts_of(layer, tokens, hidden, len(prompt_ids), most)
+        with serve(guessed, "-c", 512, *options) as ask:  # anew: a slot keeps its last hidden state
+            answer = ask("/completion", {"prompt": prompt_ids, **GREEDY})
+        assert answer["tokens"] == tokens[len(prompt_ids) :]
+        theirs = answer["timings"]["draft_n"], answer["timings"]["draft_n_accepted"]
+        print(f"\n{most} at a time: {sum(accepted)} of {drafted} accepted, {accepted}; theirs {theirs}")
+        assert theirs == (drafted, sum(accepted)) and 0 < sum(accepted) < drafted
+        if most == 1:
+            assert accepted == walk(guessed, prompt_ids)
+
+
+def walk(path, prompt_ids):
+    """What a golden says of drafts of one token, without a loop: where the two best tokens agree."""
+
+    def open_model(dtype):
+        return load(path, dtype=dtype, backend="numpy")
+
+    golden = record(open_model, Prompt(prompt_ids), {}, generate=WORDS, names=["mtp.logits"])
+    same = golden.inputs["mtp.top_ids"][:, 0] == golden.inputs["top_ids"][:, 0]
+    at, accepted = len(prompt_ids), []
+    while at < len(same) - 1:
+        accepted.append(int(same[at] and at < len(same) - 2))
+        at += 1 + accepted[-1]
+    return accepted
