@@ -30,6 +30,7 @@ from qwen_ref.model.vision import VisionModel
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding, unrounded
 from qwen_ref.oracle.golden import DRAFTS, Entry, Golden, as_rows
 from qwen_ref.oracle.logits import best_of, divergence
+from qwen_ref.oracle.names import ATTENTION, ENDS, LAYER, MTP
 from qwen_ref.prompt import Prompt
 
 LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
@@ -175,6 +176,12 @@ def chosen(names: Sequence[str] | None, name: str) -> bool:
     return names is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
 
 
+def mtp_is_chosen(names: Sequence[str] | None) -> bool:
+    """Is any of its tensors? Its logits alone are as much work as the model's."""
+    inside = [name.ours for name in (*ENDS, *LAYER, *ATTENTION, *MTP)]
+    return any(chosen(names, f"mtp.{path}{name}") for path in ("", "draft.") for name in inside)
+
+
 Rows = int | Sequence[int] | None
 
 
@@ -252,7 +259,7 @@ def record(
 
     x, hidden = run_text(network, prompt, keep)
     keep_logits(golden, "logits", logits_in_blocks(network.text, hidden), new_logits("logits"))
-    if golden.config.num_mtp_layers == 1:
+    if golden.config.num_mtp_layers == 1 and mtp_is_chosen(names):
         keep_mtp(golden, MTPLayer(network.text), prompt, x, hidden, keep, new_logits("mtp.logits"))
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
@@ -265,7 +272,7 @@ def record(
         x, hidden = run_text(network, prompt, watch)
         with watching(rounding):
             golden.kl[kind] = measure_logits(golden, kind, "logits", logits_in_blocks(network.text, hidden))
-        if golden.config.num_mtp_layers == 1:
+        if "draft_ids" in golden.inputs:
             measure_mtp(golden, kind, MTPLayer(network.text), prompt, x, hidden, watch, rounding)
     return golden
 

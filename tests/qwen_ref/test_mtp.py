@@ -3,6 +3,7 @@
 tests/oracle/test_mtp.py compares it with a plain PyTorch statement and with llama.cpp.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +18,8 @@ from qwen_ref.model.mtp import MTPLayer, of_the_token_before
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
 from qwen_ref.oracle import golden, mtp_causes, record
-from qwen_ref.oracle.arithmetic import ARITHMETICS
-from qwen_ref.oracle.compare import compare
+from qwen_ref.oracle.arithmetic import ARITHMETICS, unrounded
+from qwen_ref.oracle.compare import BETWEEN_STEPS, compare
 
 WITH, WITHOUT = "tiny-grouped.gguf", "tiny.gguf"
 
@@ -30,26 +31,34 @@ def open_model(fixtures):
 
 @pytest.fixture(scope="module")
 def truth(open_model):
-    return record.record(open_model, PROMPT, {}, rows=[0, 1, 2, 30, -1])
+    return record.record(open_model, PROMPT, {}, generate=4, rows=[0, 1, 2, 30, -5, -1])
 
 
-def engine(model, golden, arithmetic="float32", draft_norm=lambda layer, z, hidden: hidden):
-    """What an engine gives that computes so; `draft_norm` is what a draft goes on with."""
+def mtp_tensors(text, prompt, x, hidden, golden, watch, rounding=unrounded, begin=lambda layer, own: own):
+    """Those of a draft, behind what the model computed; `watch` sees the others. `begin` may change H'."""
+    layer = MTPLayer(text)
+    own, state = record.run_mtp(layer, prompt, x, hidden, watch)
+    with watching(watch):
+        layer.logits(own)
+    draft_ids = golden.inputs["draft_ids"].tolist()
+    return record.run_draft(layer, begin(layer, own)[-1:], state, draft_ids, rounding)[1]
+
+
+def engine(model, golden, arithmetic="float32", without_norm=False):
+    """What an engine gives that computes in this arithmetic."""
     found, rounding = {}, ARITHMETICS[arithmetic][1]
+    prompt = replace(PROMPT, token_ids=golden.inputs["token_ids"].tolist())
 
     def watch(name, x):
         instead = rounding(name, x)
         found[name] = record.canonical(name, x if instead is None else instead, model.text.config)
         return instead
 
-    x, hidden = record.run_text(model, PROMPT, watch)
-    layer = MTPLayer(model.text)
-    own, state = record.run_mtp(layer, PROMPT, x, hidden, watch)
+    x, hidden = record.run_text(model, prompt, watch)
     with watching(watch):
-        model.text.logits(hidden), layer.logits(own)
-    start = draft_norm(layer, found["mtp.output"], own)[-1:]
-    _, draft = record.run_draft(layer, start, state, golden.inputs["draft_ids"].tolist(), rounding)
-    return found | draft
+        model.text.logits(hidden)
+    begin = (lambda layer, own: found["mtp.output"]) if without_norm else (lambda layer, own: own)
+    return found | mtp_tensors(model.text, prompt, x, hidden, golden, watch, rounding, begin)
 
 
 def test_shapes_and_a_text_in_pieces(open_model):
@@ -120,7 +129,7 @@ def test_what_a_file_may_have_of_its_own(fixtures, tmp_path, open_model):
 
 def test_a_golden_of_it(truth, tmp_path):
     """A draft is the greedy one, its rows are all kept, and what belongs to it is asked for of a file."""
-    assert truth.entries["mtp.hnorm"].rows == [0, 1, 2, 30, 69]
+    assert truth.entries["mtp.hnorm"].rows == [0, 1, 2, 30, 69, 73]
     best = [truth.inputs["mtp.top_ids"][-1, 0], *truth.values["mtp.draft.logits"].argmax(1)]
     assert truth.inputs["draft_ids"].tolist() == best[:4] and truth.entries["mtp.draft.norm"].rows == [
         0,
@@ -128,17 +137,23 @@ def test_a_golden_of_it(truth, tmp_path):
         2,
         3,
     ]
-    assert truth.values["mtp.draft.rope.angle"][:, 0].tolist() == [
-        int(PROMPT.positions.max()) + n for n in (1, 2, 3, 4)
-    ]
+    position = truth.values["mtp.draft.rope.angle"][:, 0] - truth.inputs["positions"][0, -1]
+    assert position.tolist() == [1, 2, 3, 4]
     same = truth.inputs["mtp.top_ids"][:, 0] == truth.inputs["top_ids"][:, 0]
     assert truth.about["acceptance"] == same.mean()
     golden.save(truth, tmp_path / "a.safetensors")
     assert golden.load(tmp_path / "a.safetensors").entries == truth.entries
-    del truth.inputs["mtp.log_total"]
-    golden.save(truth, tmp_path / "b.safetensors")
+    less = {name: x for name, x in truth.inputs.items() if name != "mtp.log_total"}
+    golden.save(replace(truth, inputs=less), tmp_path / "b.safetensors")
     with pytest.raises(QwenRefError, match=r"b\.safetensors: input/mtp\.log_total: the tensor is missing"):
         golden.load(tmp_path / "b.safetensors")
+
+
+def test_of_names_that_fit_nothing_of_it_nothing_is_recorded(open_model):
+    some = record.record(open_model, PROMPT, {}, names=["layers.0.output", "logits"])
+    assert list(some.entries) == ["layers.0.output", "logits"] and "acceptance" not in some.about
+    some = record.record(open_model, PROMPT, {}, names=["mtp.draft.norm"])
+    assert list(some.entries) == ["mtp.draft.norm"] and some.about["acceptance"] >= 0
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
@@ -146,6 +161,25 @@ def test_an_honest_engine(truth, open_model, arithmetic):
     model = open_model(ARITHMETICS[arithmetic][0])
     report = compare(truth, engine(model, truth, arithmetic), arithmetic)
     assert report.complaint is None and not report.missing and not report.unknown
+
+
+def test_an_engine_that_decodes(truth, open_model):
+    """A row of each tensor at each step; the draft comes after the last one."""
+    found = engine(open_model(np.float32), truth)
+    P, T = truth.about["prompt_tokens"], len(truth.inputs["token_ids"])
+    rows = {name: x for name, x in found.items() if not name.startswith("mtp.draft.") and "state" not in name}
+    parts = [
+        {name: x[a:b] for name, x in rows.items()} for a, b in [(0, P), *((t, t + 1) for t in range(P, T))]
+    ]
+    parts[-1] |= {name: x for name, x in found.items() if name not in rows}
+    report = compare(truth, parts)
+    assert (report.verdict, report.missing, report.decoding) == ("right", [], "4 steps")
+    prompt = compare(truth, parts[:1])
+    assert (
+        prompt.verdict == "right" and "mtp.norm" not in prompt.missing and "mtp.draft.norm" in prompt.missing
+    )
+    parts[-1]["mtp.self_attn.k_rope"] = parts[-1]["mtp.self_attn.k_rope"] * 1.1
+    assert compare(truth, parts).cause == BETWEEN_STEPS
 
 
 def same_token(monkeypatch, model):
@@ -202,15 +236,13 @@ def test_a_known_mistake_is_named(truth, open_model, monkeypatch, mistake, arith
     model = open_model(ARITHMETICS[arithmetic][0])
     if plant:
         plant(monkeypatch, model)
-        found = engine(model, truth, arithmetic)
-    else:
-        found = engine(model, truth, arithmetic, draft_norm=lambda layer, z, hidden: z)
+    found = engine(model, truth, arithmetic, without_norm=plant is None)
     report = compare(truth, found, arithmetic)
     assert (report.first.name, report.cause) == (where, sentence)
 
 
 def test_an_acceptance(truth):
-    exact, T = truth.about["acceptance"], len(PROMPT.token_ids)
+    exact, T = truth.about["acceptance"], len(truth.inputs["token_ids"])
     near = compare(truth, {"acceptance": round(exact, 4)}, "float64")
     assert near.complaint is None and near.acceptance.endswith(f"and {exact:.3g} exactly")
     off = compare(truth, {"acceptance": exact + 2 / T}, "float64")
