@@ -188,7 +188,7 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
                 unlikely = steps_too_far(golden, kl, allowed) or unlikely
     if "generated" in beside and beside["generated"].size:
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
-    if "acceptance" in beside and "mtp.top_ids" in golden.inputs:
+    if "acceptance" in beside and "draft_ids" in golden.inputs:
         report.acceptance, drafts = of_acceptance(golden, beside["acceptance"], allowed)
     report.unknown = [name for name in found if name not in golden.entries and name not in BESIDE]
     report.shapes = shapes

@@ -285,6 +285,9 @@ def check_tensors(golden: Golden, path: Path) -> None:
             check(f"input/{their_logits}", golden.inputs[their_logits], "f8", shape)
     if "draft_ids" in needed:
         ends["draft_ids"] = golden.config.vocab_size
+        share = golden.about.get("acceptance")
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise QwenRefError(f"{path}: acceptance: {share!r:.80} is no share, from 0 to 1")
     for name, end in ends.items():
         x = golden.inputs[name]
         if x.min() < 0 or x.max() >= end:

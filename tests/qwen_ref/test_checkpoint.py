@@ -23,6 +23,8 @@ from qwen_ref.checkpoint.fields import Fields, fields_if_there, read_fields
 from qwen_ref.checkpoint.safetensors import read_part
 from qwen_ref.cli import main
 from qwen_ref.config import read_config, read_vision_config
+from qwen_ref.model.mtp import MTPLayer
+from qwen_ref.model.text import TextModel
 
 LAYERS, H_k, H_v, D = 4, 2, 4, 32  # of tiny-grouped.gguf; D is the width of K and V heads
 LAYER = """input_layernorm post_attention_layernorm mlp.gate_proj mlp.up_proj mlp.down_proj
@@ -641,6 +643,28 @@ def test_a_file_that_is_in_no_checkpoint(folder, tmp_path):
     shutil.copy(folder / "config.json", tmp_path)
     with pytest.raises(QwenRefError, match=r"/golden.safetensors: is not among the weights"):
         open_model(tmp_path / "golden.safetensors")
+
+
+def test_mtp_layers(folder, tensors, text, tmp_path):
+    """One is the GGUF file's; with a tensor that is not known there is none, of several none is chosen."""
+
+    def layer(file):
+        return MTPLayer(TextModel(file, np.float64))
+
+    ours, theirs = layer(open_model(folder)), layer(text)
+    x, before = np.random.default_rng(0).normal(size=(2, 5, 64))
+    hidden = [each.forward(x, before, each.new_state()) for each in (ours, theirs)]
+    np.testing.assert_allclose(*hidden, atol=1e-6)
+    table = {"mtp.embed_tokens.weight": tensors["lm_head.weight"]}
+    own = layer(open_model(write(tmp_path / "own", tensors | table)))
+    np.testing.assert_array_equal(own.embed([7])[0], tensors["lm_head.weight"][7])
+    again = {n.replace("layers.0", "layers.1"): x for n, x in tensors.items() if n.startswith("mtp.layers.0")}
+    for name, more, sentence in (
+        ("two", again, "the file has 2 MTP layers, not one"),
+        ("unknown", {"mtp.gate.weight": np.ones(3)}, "the file has no MTP layers, not one"),
+    ):
+        with pytest.raises(QwenRefError, match=rf"{name}: nextn\.\*: {sentence}"):
+            layer(open_model(write(tmp_path / name, tensors | more)))
 
 
 def test_an_output_stored_beside_a_tied_embedding_counts(folder, tmp_path):

@@ -144,9 +144,18 @@ def test_a_golden_of_it(truth, tmp_path):
     golden.save(truth, tmp_path / "a.safetensors")
     assert golden.load(tmp_path / "a.safetensors").entries == truth.entries
     less = {name: x for name, x in truth.inputs.items() if name != "mtp.log_total"}
-    golden.save(replace(truth, inputs=less), tmp_path / "b.safetensors")
-    with pytest.raises(QwenRefError, match=r"b\.safetensors: input/mtp\.log_total: the tensor is missing"):
-        golden.load(tmp_path / "b.safetensors")
+    for damaged, sentence in (
+        (dict(inputs=less), "input/mtp.log_total: the tensor is missing"),
+        (dict(inputs=truth.inputs | {"draft_ids": np.arange(3)}), r"input/draft_ids: shape \(3,\) should be"),
+        (
+            dict(inputs=truth.inputs | {"draft_ids": np.full(4, 1024)}),
+            "input/draft_ids: 1024 to 1024 are not",
+        ),
+        (dict(about={"prompt_tokens": 70, "acceptance": "x"}), "acceptance: 'x' is no share"),
+    ):
+        golden.save(replace(truth, **damaged), tmp_path / "b.safetensors")
+        with pytest.raises(QwenRefError, match=rf"b\.safetensors: {sentence}"):
+            golden.load(tmp_path / "b.safetensors")
 
 
 def test_of_names_that_fit_nothing_of_it_nothing_is_recorded(open_model):
