@@ -42,7 +42,7 @@ class Config:
     hidden_size: int
     intermediate_size: int
     num_layers: int  # without MTP layers
-    num_mtp_layers: int  # multi-token-prediction layers behind them, not used yet
+    num_mtp_layers: int  # multi-token-prediction layers behind them: model/mtp.py
     full_attention_interval: int  # every so many layers one is full attention, the others Gated DeltaNet
     rms_norm_eps: float
     # full attention

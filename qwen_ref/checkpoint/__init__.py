@@ -4,8 +4,8 @@ All that reads models here knows GGUF's names and layout; `open_model` gives the
 layout and values follow the converter (`conversion/qwen.py` and `qwen3vl.py` in llama.cpp), with one
 difference: 1 + w and -exp(A_log) are not rounded to float32. The weights stay in the mapped file until they
 are asked for. Whatever else a folder holds is refused by name: a tensor that no table names (but those of MTP
-layers, which transformers does not compute either), and a field of config.json that is not known here, or has
-another value than the one that is computed with.
+layers, which the model itself does without: if one of them is not known, all are left out), and a field of
+config.json that is not known here, or has another value than the one that is computed with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qwen_ref.checkpoint.fields import read_fields
 from qwen_ref.checkpoint.known import TEXT_ONLY, TEXT_PASSED, VISION_ONLY, check_not_quantized
 from qwen_ref.checkpoint.metadata import Metadata, text_metadata, vision_metadata
 from qwen_ref.checkpoint.safetensors import INDEX, WEIGHTS, read_weights
-from qwen_ref.checkpoint.tensors import VISUAL, Row, refuse_others, take, text_rows, vision_rows
+from qwen_ref.checkpoint.tensors import VISUAL, Row, mtp_rows, refuse_others, take, text_rows, vision_rows
 from qwen_ref.checkpoint.tokenizer import read_tokenizer
 from qwen_ref.config import read_config, read_vision_config
 from qwen_ref.errors import QwenRefError
@@ -82,8 +82,9 @@ def open_text(folder: Path) -> GGUFFile:
     tied = config.value("tie_word_embeddings", text.value("tie_word_embeddings", False))
     output = [Row("output.weight", "lm_head.weight", shape)]
     output = [] if tied and "lm_head.weight" not in stored else output
-    table = [embedding, *output, *text_rows(read_config(file), prefix)]
-    file.tensors |= take(stored, table[1:], folder)
+    sizes = read_config(file)
+    table = [embedding, *output, *text_rows(sizes, prefix)]
+    file.tensors |= take(stored, [*table[1:], *mtp_rows(sizes, stored)], folder)
     refuse_others(stored, table, passed=(VISUAL, "mtp."))
     for fields in config, text:
         fields.check_rest(TEXT_ONLY, TEXT_PASSED)

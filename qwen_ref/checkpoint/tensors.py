@@ -63,8 +63,7 @@ def tiled(c: Config, before: int, size: int) -> Order | None:
 
 def text_rows(c: Config, prefix: str) -> Iterator[Row]:
     """The table of a text model, less the embedding and what is tied to it."""
-    hidden, inner = c.hidden_size, c.intermediate_size
-    q_dim, kv_dim = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    hidden = c.hidden_size
     key_dim, value_dim, H_v, V = c.key_dim, c.value_dim, c.linear_num_value_heads, c.linear_value_head_dim
     channels, kernel = c.conv_channels, c.conv_kernel
     heads, wide, after_qk = tiled(c, 0, 1), tiled(c, 0, V), tiled(c, 2 * key_dim, V)
@@ -72,33 +71,68 @@ def text_rows(c: Config, prefix: str) -> Iterator[Row]:
     yield Row("output_norm.weight", prefix + "norm.weight", (hidden,), one_plus)
     for i in range(c.num_layers):
         g, h = f"blk.{i}.", f"{prefix}layers.{i}."
-        yield Row(g + "attn_norm.weight", h + "input_layernorm.weight", (hidden,), one_plus)
-        yield Row(
-            g + "post_attention_norm.weight", h + "post_attention_layernorm.weight", (hidden,), one_plus
-        )
-        yield Row(g + "ffn_gate.weight", h + "mlp.gate_proj.weight", (inner, hidden))
-        yield Row(g + "ffn_up.weight", h + "mlp.up_proj.weight", (inner, hidden))
-        yield Row(g + "ffn_down.weight", h + "mlp.down_proj.weight", (hidden, inner))
+        yield from block_rows(c, g, h)
         if c.is_full_attention(i):
-            h += "self_attn."
-            yield Row(g + "attn_q.weight", h + "q_proj.weight", (2 * q_dim, hidden))
-            yield Row(g + "attn_k.weight", h + "k_proj.weight", (kv_dim, hidden))
-            yield Row(g + "attn_v.weight", h + "v_proj.weight", (kv_dim, hidden))
-            yield Row(g + "attn_output.weight", h + "o_proj.weight", (hidden, q_dim))
-            yield Row(g + "attn_q_norm.weight", h + "q_norm.weight", (c.head_dim,), one_plus)
-            yield Row(g + "attn_k_norm.weight", h + "k_norm.weight", (c.head_dim,), one_plus)
-        else:
-            h += "linear_attn."
-            yield Row(g + "attn_qkv.weight", h + "in_proj_qkv.weight", (channels, hidden), rows=after_qk)
-            yield Row(g + "attn_gate.weight", h + "in_proj_z.weight", (value_dim, hidden), rows=wide)
-            yield Row(g + "ssm_beta.weight", h + "in_proj_b.weight", (H_v, hidden), rows=heads)
-            yield Row(g + "ssm_alpha.weight", h + "in_proj_a.weight", (H_v, hidden), rows=heads)
-            conv = (channels, 1, kernel)  # GGUF: [channels, kernel]
-            yield Row(g + "ssm_conv1d.weight", h + "conv1d.weight", conv, None, after_qk, None, conv[::2])
-            yield Row(g + "ssm_a", h + "A_log", (H_v,), decay, columns=heads)
-            yield Row(g + "ssm_dt.bias", h + "dt_bias", (H_v,), columns=heads)
-            yield Row(g + "ssm_norm.weight", h + "norm.weight", (V,))  # the one norm without 1 +
-            yield Row(g + "ssm_out.weight", h + "out_proj.weight", (hidden, value_dim), columns=wide)
+            yield from attention_rows(c, g, h + "self_attn.")
+            continue
+        h += "linear_attn."
+        yield Row(g + "attn_qkv.weight", h + "in_proj_qkv.weight", (channels, hidden), rows=after_qk)
+        yield Row(g + "attn_gate.weight", h + "in_proj_z.weight", (value_dim, hidden), rows=wide)
+        yield Row(g + "ssm_beta.weight", h + "in_proj_b.weight", (H_v, hidden), rows=heads)
+        yield Row(g + "ssm_alpha.weight", h + "in_proj_a.weight", (H_v, hidden), rows=heads)
+        conv = (channels, 1, kernel)  # GGUF: [channels, kernel]
+        yield Row(g + "ssm_conv1d.weight", h + "conv1d.weight", conv, None, after_qk, None, conv[::2])
+        yield Row(g + "ssm_a", h + "A_log", (H_v,), decay, columns=heads)
+        yield Row(g + "ssm_dt.bias", h + "dt_bias", (H_v,), columns=heads)
+        yield Row(g + "ssm_norm.weight", h + "norm.weight", (V,))  # the one norm without 1 +
+        yield Row(g + "ssm_out.weight", h + "out_proj.weight", (hidden, value_dim), columns=wide)
+
+
+def block_rows(c: Config, g: str, h: str) -> Iterator[Row]:
+    """What every layer has; g and h are how its names begin in GGUF and in the checkpoint."""
+    hidden, inner = c.hidden_size, c.intermediate_size
+    yield Row(g + "attn_norm.weight", h + "input_layernorm.weight", (hidden,), one_plus)
+    yield Row(g + "post_attention_norm.weight", h + "post_attention_layernorm.weight", (hidden,), one_plus)
+    yield Row(g + "ffn_gate.weight", h + "mlp.gate_proj.weight", (inner, hidden))
+    yield Row(g + "ffn_up.weight", h + "mlp.up_proj.weight", (inner, hidden))
+    yield Row(g + "ffn_down.weight", h + "mlp.down_proj.weight", (hidden, inner))
+
+
+def attention_rows(c: Config, g: str, h: str) -> Iterator[Row]:
+    hidden, q_dim, kv_dim = (
+        c.hidden_size,
+        c.num_attention_heads * c.head_dim,
+        c.num_key_value_heads * c.head_dim,
+    )
+    yield Row(g + "attn_q.weight", h + "q_proj.weight", (2 * q_dim, hidden))
+    yield Row(g + "attn_k.weight", h + "k_proj.weight", (kv_dim, hidden))
+    yield Row(g + "attn_v.weight", h + "v_proj.weight", (kv_dim, hidden))
+    yield Row(g + "attn_output.weight", h + "o_proj.weight", (hidden, q_dim))
+    yield Row(g + "attn_q_norm.weight", h + "q_norm.weight", (c.head_dim,), one_plus)
+    yield Row(g + "attn_k_norm.weight", h + "k_norm.weight", (c.head_dim,), one_plus)
+
+
+def mtp_rows(c: Config, stored: Iterable[str]) -> list[Row]:
+    """The table of the MTP layers that are stored, if it names all that is stored of them; else nothing.
+
+    What is not of a numbered layer is of each: in GGUF, where each may have its own, under each one's name.
+    """
+    stored = {name for name in stored if name.startswith("mtp.")}
+    count = len({name.split(".")[2] for name in stored if name.startswith("mtp.layers.")})
+    hidden, table = c.hidden_size, list[Row]()
+    for i in range(count):
+        g, h = f"blk.{c.num_layers + i}.", f"mtp.layers.{i}."
+        table += [*block_rows(c, g, h), *attention_rows(c, g, h + "self_attn.")]
+        table += [
+            Row(g + "nextn.eh_proj.weight", "mtp.fc.weight", (hidden, 2 * hidden)),
+            Row(g + "nextn.enorm.weight", "mtp.pre_fc_norm_embedding.weight", (hidden,), one_plus),
+            Row(g + "nextn.hnorm.weight", "mtp.pre_fc_norm_hidden.weight", (hidden,), one_plus),
+            Row(g + "nextn.shared_head_norm.weight", "mtp.norm.weight", (hidden,), one_plus),
+        ]
+    if "mtp.embed_tokens.weight" in stored and count:
+        name = f"blk.{c.num_layers}.nextn.embed_tokens.weight"
+        table.append(Row(name, "mtp.embed_tokens.weight", (c.vocab_size, hidden)))
+    return table if stored == {row.name for row in table} else []
 
 
 def vision_rows(c: VisionConfig, places: int) -> Iterator[Row]:

@@ -10,6 +10,7 @@
     mlp.py           SwiGLU — dense, no experts
     activation.py    functions of one number, and softmax
     matrix.py        x @ W.T for a W that lies quantized in the file — in floats, no activation is rounded
+    mtp.py           the layer that drafts a token more — drafts are neither chosen nor checked here
     state.py         what is remembered between calls — nothing is ever dropped
     trace.py         names for what is computed on the way — kernels have none inside
     vision.py        the vision tower: patches to tokens — pixels become patches in qwen_ref/media

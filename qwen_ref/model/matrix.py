@@ -37,7 +37,7 @@ class Matrix:
 
     def __init__(self, tensor: Tensor, budget: Budget, scale: float = 1.0):
         self.tensor, self.shape, self.scale = tensor, tensor.shape, scale
-        self._budget = budget
+        self.budget = budget
         self._kept: np.ndarray | None = None
 
     @cached_property
@@ -59,7 +59,7 @@ class Matrix:
         row_bytes = columns * dtype.itemsize
         if self._kept is None or self._kept.dtype != dtype:
             step = max(1, PANEL_BYTES // row_bytes)
-            if not self._budget.take(out * row_bytes):
+            if not self.budget.take(out * row_bytes):
                 for start in range(0, out, step):
                     yield start, self._floats(start, start + step, dtype)
                 return

@@ -65,9 +65,20 @@ class TextWeights:
     output: Matrix  # [vocab, hidden]: the embedding itself where the two are tied
 
 
+@dataclass(frozen=True)
+class MTPWeights:
+    embedding: Matrix  # [vocab, hidden]: the model's, unless the file has another for this layer
+    enorm: np.ndarray  # [hidden], of embeddings
+    hnorm: np.ndarray  # [hidden], of hidden states
+    eh_proj: Matrix  # [hidden, 2 * hidden]: columns for the embedding, then for the hidden state
+    layer: LayerWeights  # of full attention
+    norm: np.ndarray  # [hidden], of the output: the model's last norm, unless the file has another
+    output: Matrix  # [vocab, hidden]: the model's, unless the file has another
+
+
 HARMLESS = {  # beginnings and ends of names that nothing here uses, and why
     ".input_scale": "how an engine that computes in 4 bits rounds activations",
-    "mtp.": "MTP layers, as Ollama stores them: drafts are not computed",
+    "mtp.": "MTP layers, as Ollama stores them: these are not computed",
 }
 VISION_PARTS = "v.", "mm."  # of a tower in the text model's file, whose own loading looks at them
 
@@ -75,8 +86,8 @@ VISION_PARTS = "v.", "mm."  # of a tower in the text model's file, whose own loa
 class Finder:
     """Finds, checks and claims tensors. Raises QwenRefError if one is missing or of another shape or type."""
 
-    def __init__(self, file: GGUFFile, dtype: type, memory_budget: int):
-        self.file, self.dtype, self.budget = file, dtype, Budget(memory_budget)
+    def __init__(self, file: GGUFFile, dtype: type, budget: Budget):
+        self.file, self.dtype, self.budget = file, dtype, budget
         self.claimed: set[str] = set()
 
     def tensor(self, name: str, *shape: int) -> Tensor:
@@ -122,73 +133,107 @@ class Finder:
 
 def load_weights(file: GGUFFile, config: Config, dtype: type, memory_budget: int) -> TextWeights:
     """Find and check every tensor. Raises QwenRefError if one is missing, misshapen or used by nothing."""
-    find = Finder(file, dtype, memory_budget)
-    matrix, array = find.matrix, find.array
-
-    c = config
-    hidden, heads, kv_heads = c.hidden_size, c.num_attention_heads, c.num_key_value_heads
-    value_heads = c.linear_num_value_heads
-
-    def q_k_v(p: str) -> list[Matrix]:
-        """Three matrices, or one in which their rows follow one another."""
-        rows = heads * 2 * c.head_dim, kv_heads * c.head_dim, kv_heads * c.head_dim
-        if (name := p + "attn_qkv.weight") not in file.tensors:
-            return [matrix(f"{p}attn_{letter}.weight", n, hidden) for letter, n in zip("qkv", rows)]
-        tensor, scale = find.tensor(name, sum(rows), hidden), find.scale(name)
-        ends = np.cumsum(rows).tolist()
-        return [Matrix(tensor.part(end - n, end), find.budget, scale) for n, end in zip(rows, ends)]
-
-    def attention(p: str) -> AttentionWeights:
-        q_proj, k_proj, v_proj = q_k_v(p)
-        return AttentionWeights(
-            q_proj=q_proj,
-            k_proj=k_proj,
-            v_proj=v_proj,
-            o_proj=matrix(p + "attn_output.weight", hidden, heads * c.head_dim),
-            q_norm=array(p + "attn_q_norm.weight", c.head_dim),
-            k_norm=array(p + "attn_k_norm.weight", c.head_dim),
-        )
-
-    def deltanet(p: str) -> DeltaNetWeights:
-        by_ollama = p + "ssm_dt" in file.tensors  # it leaves the ending out
-        return DeltaNetWeights(
-            qkv_proj=matrix(p + "attn_qkv.weight", c.conv_channels, hidden),
-            # Not attention's gate, which is a part of attn_q.
-            z_proj=matrix(p + "attn_gate.weight", c.value_dim, hidden),
-            b_proj=matrix(p + "ssm_beta.weight", value_heads, hidden),
-            a_proj=matrix(p + "ssm_alpha.weight", value_heads, hidden),
-            conv=np.ascontiguousarray(array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel).T),
-            A=array(p + "ssm_a", value_heads),
-            dt_bias=array(p + ("ssm_dt" if by_ollama else "ssm_dt.bias"), value_heads),
-            norm=array(p + "ssm_norm.weight", c.linear_value_head_dim),
-            out_proj=matrix(p + "ssm_out.weight", hidden, c.value_dim),
-        )
-
-    def layer(i: int) -> LayerWeights:
-        p = f"blk.{i}."
-        return LayerWeights(
-            input_norm=array(p + "attn_norm.weight", hidden),
-            mixer=attention(p) if c.is_full_attention(i) else deltanet(p),
-            post_attention_norm=array(p + "post_attention_norm.weight", hidden),
-            mlp=MlpWeights(
-                gate_proj=matrix(p + "ffn_gate.weight", c.intermediate_size, hidden),
-                up_proj=matrix(p + "ffn_up.weight", c.intermediate_size, hidden),
-                down_proj=matrix(p + "ffn_down.weight", hidden, c.intermediate_size),
-            ),
-        )
-
-    embedding = Matrix(find.tensor("token_embd.weight", c.vocab_size, hidden), find.budget)
+    find, c = Finder(file, dtype, Budget(memory_budget)), config
+    embedding = Matrix(find.tensor("token_embd.weight", c.vocab_size, c.hidden_size), find.budget)
     untied = "output.weight" in file.tensors
     weights = TextWeights(
         embedding=embedding,
-        layers=[layer(i) for i in range(c.num_layers)],
-        final_norm=array("output_norm.weight", hidden),
-        output=matrix("output.weight", c.vocab_size, hidden) if untied else embedding,
+        layers=[layer_weights(find, c, i) for i in range(c.num_layers)],
+        final_norm=find.array("output_norm.weight", c.hidden_size),
+        output=find.matrix("output.weight", c.vocab_size, c.hidden_size) if untied else embedding,
     )
     mtp = range(c.num_layers, c.num_layers + c.num_mtp_layers)
     find.refuse_others((*VISION_PARTS, *(f"blk.{i}." for i in mtp)))
     check_mtp_count(file, c)
     return weights
+
+
+def load_mtp_weights(file: GGUFFile, config: Config, dtype: type, text: TextWeights) -> MTPWeights:
+    """Those of the MTP layer, which `load_weights` leaves alone; the budget for floats is the model's.
+
+    Raises QwenRefError as that does, and if the file has none or several of these layers.
+    """
+    c, hidden = config, config.hidden_size
+    if c.num_mtp_layers != 1:
+        raise QwenRefError(
+            f"{file.path}: nextn.*: the file has {c.num_mtp_layers or 'no'} MTP layers, not one"
+        )
+    find = Finder(file, dtype, text.embedding.budget)
+    p = f"blk.{c.num_layers}."
+    nextn = p + "nextn."
+
+    def own_or(name: str, shared: Matrix) -> Matrix:
+        return find.matrix(name, c.vocab_size, hidden) if name in file.tensors else shared
+
+    own_norm = nextn + "shared_head_norm.weight"
+    weights = MTPWeights(
+        embedding=own_or(nextn + "embed_tokens.weight", text.embedding),
+        enorm=find.array(nextn + "enorm.weight", hidden),
+        hnorm=find.array(nextn + "hnorm.weight", hidden),
+        eh_proj=find.matrix(nextn + "eh_proj.weight", hidden, 2 * hidden),
+        layer=layer_weights(find, c, c.num_layers),
+        norm=find.array(own_norm, hidden) if own_norm in file.tensors else text.final_norm,
+        output=own_or(nextn + "shared_head_head.weight", text.output),
+    )
+    find.claimed |= {name for name in file.tensors if not name.startswith(p)}
+    find.refuse_others()
+    return weights
+
+
+def layer_weights(find: Finder, c: Config, i: int) -> LayerWeights:
+    """Of block i; those behind the last ordinary one are MTP layers, all of full attention."""
+    p, hidden = f"blk.{i}.", c.hidden_size
+    full_attention = c.is_full_attention(i) or i >= c.num_layers
+    return LayerWeights(
+        input_norm=find.array(p + "attn_norm.weight", hidden),
+        mixer=attention_weights(find, c, p) if full_attention else deltanet_weights(find, c, p),
+        post_attention_norm=find.array(p + "post_attention_norm.weight", hidden),
+        mlp=MlpWeights(
+            gate_proj=find.matrix(p + "ffn_gate.weight", c.intermediate_size, hidden),
+            up_proj=find.matrix(p + "ffn_up.weight", c.intermediate_size, hidden),
+            down_proj=find.matrix(p + "ffn_down.weight", hidden, c.intermediate_size),
+        ),
+    )
+
+
+def attention_weights(find: Finder, c: Config, p: str) -> AttentionWeights:
+    q_proj, k_proj, v_proj = q_k_v(find, c, p)
+    return AttentionWeights(
+        q_proj=q_proj,
+        k_proj=k_proj,
+        v_proj=v_proj,
+        o_proj=find.matrix(p + "attn_output.weight", c.hidden_size, c.num_attention_heads * c.head_dim),
+        q_norm=find.array(p + "attn_q_norm.weight", c.head_dim),
+        k_norm=find.array(p + "attn_k_norm.weight", c.head_dim),
+    )
+
+
+def q_k_v(find: Finder, c: Config, p: str) -> list[Matrix]:
+    """Three matrices, or one in which their rows follow one another."""
+    hidden, heads, kv_heads = c.hidden_size, c.num_attention_heads, c.num_key_value_heads
+    rows = heads * 2 * c.head_dim, kv_heads * c.head_dim, kv_heads * c.head_dim
+    if (name := p + "attn_qkv.weight") not in find.file.tensors:
+        return [find.matrix(f"{p}attn_{letter}.weight", n, hidden) for letter, n in zip("qkv", rows)]
+    tensor, scale = find.tensor(name, sum(rows), hidden), find.scale(name)
+    ends = np.cumsum(rows).tolist()
+    return [Matrix(tensor.part(end - n, end), find.budget, scale) for n, end in zip(rows, ends)]
+
+
+def deltanet_weights(find: Finder, c: Config, p: str) -> DeltaNetWeights:
+    hidden, value_heads = c.hidden_size, c.linear_num_value_heads
+    by_ollama = p + "ssm_dt" in find.file.tensors  # it leaves the ending out
+    return DeltaNetWeights(
+        qkv_proj=find.matrix(p + "attn_qkv.weight", c.conv_channels, hidden),
+        # Not attention's gate, which is a part of attn_q.
+        z_proj=find.matrix(p + "attn_gate.weight", c.value_dim, hidden),
+        b_proj=find.matrix(p + "ssm_beta.weight", value_heads, hidden),
+        a_proj=find.matrix(p + "ssm_alpha.weight", value_heads, hidden),
+        conv=np.ascontiguousarray(find.array(p + "ssm_conv1d.weight", c.conv_channels, c.conv_kernel).T),
+        A=find.array(p + "ssm_a", value_heads),
+        dt_bias=find.array(p + ("ssm_dt" if by_ollama else "ssm_dt.bias"), value_heads),
+        norm=find.array(p + "ssm_norm.weight", c.linear_value_head_dim),
+        out_proj=find.matrix(p + "ssm_out.weight", hidden, c.value_dim),
+    )
 
 
 def check_mtp_count(file: GGUFFile, config: Config) -> None:
@@ -243,7 +288,7 @@ def load_vision_weights(
     file: GGUFFile, config: VisionConfig, dtype: type, memory_budget: int
 ) -> VisionWeights:
     """Find and check every tensor of a vision file. Raises QwenRefError as `load_weights` does."""
-    find = Finder(file, dtype, memory_budget)
+    find = Finder(file, dtype, Budget(memory_budget))
     c = config
     hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
 

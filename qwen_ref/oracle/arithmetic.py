@@ -23,6 +23,8 @@ MATRIX_INPUTS = (
     "linear_attn.norm",
     "post_attention_layernorm",
     "mlp.gated",
+    "mtp.enorm",
+    "mtp.hnorm",
     # in the vision tower
     ".norm1",
     ".attn.attended",
@@ -46,7 +48,7 @@ def to_float16(name: str, x: np.ndarray) -> np.ndarray:
 
 def to_int8_inputs(name: str, x: np.ndarray) -> np.ndarray | None:
     """Only what weights are multiplied with, to 255 levels a block."""
-    if not (name.endswith(MATRIX_INPUTS) or name == "norm"):
+    if not (name.endswith(MATRIX_INPUTS) or name in ("norm", "mtp.norm")):
         return None
     rows = x.reshape(len(x), -1)  # [T, ...] -> [T, C]
     blocks = rows.reshape(len(x), -1, 256 if rows.shape[1] % 256 == 0 else 32)
@@ -60,7 +62,7 @@ def unrounded(name: str, x: np.ndarray) -> None:
 
 
 def with_float32_angles(rounding: Rounding) -> Rounding:
-    return lambda name, x: x.astype(np.float32).astype(x.dtype) if name == ANGLE else rounding(name, x)
+    return lambda name, x: x.astype(np.float32).astype(x.dtype) if name.endswith(ANGLE) else rounding(name, x)
 
 
 # name -> the dtype that is computed in, and how names are rounded

@@ -117,8 +117,8 @@ def consistent(golden: Golden) -> bool:
 
 
 def kind(name: str) -> str:
-    """layers.3.self_attn.gate -> self_attn.gate"""
-    return re.sub(r"^layers\.\d+\.", "", name)
+    """layers.3.self_attn.gate, mtp.self_attn.gate -> self_attn.gate"""
+    return re.sub(r"^(layers\.\d+|mtp)\.", "", name)
 
 
 def beside(name: str, other: str) -> str:
@@ -165,6 +165,7 @@ def at_first_tokens(golden: Golden, name: str, x: Array) -> Array:
 L2_NORMS = "linear_attn.q_norm", "linear_attn.k_norm"
 L2_EPS = 1e-6
 EPS_ELSEWHERE = "the l2-norm has its eps in another place: it belongs inside the root, beside the sum"
+OF_MTP = {"mtp.enorm": "mtp.embed_tokens", "mtp.input_layernorm": "mtp.eh_proj", "mtp.norm": "mtp.output"}
 LARGEST_EPS = 1e-3  # that anyone would give to a norm
 
 
@@ -174,6 +175,8 @@ def normalized(golden: Golden, name: str) -> str | None:
         return f"layers.{golden.config.num_layers - 1}.output"
     if found := re.fullmatch(r"layers\.(\d+)\.input_layernorm", name):
         return f"layers.{int(found[1]) - 1}.output" if int(found[1]) else "embed_tokens"
+    if name in OF_MTP:
+        return OF_MTP[name]
     before = {
         "post_attention_layernorm": "mixed",
         "self_attn.q_norm": "q_proj",
@@ -274,7 +277,7 @@ def other_eps(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Ar
 
 def other_weight(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
     """Each column is off by a factor of its own, the same in every row and head."""
-    if normalized(golden, name) is None:
+    if normalized(golden, name) is None and name != "mtp.hnorm":
         return
     exact, found = (vectors(golden, name, x) for x in (golden.values[name], found))
     if (~np.isnan(found)).sum(0).max() < 4:  # too few to tell a factor from any error
@@ -646,6 +649,8 @@ def neighbours(x: Array, cos: Array, sin: Array) -> Array:
     return apply_rope(x[..., order], cos, sin)[..., np.argsort(order)]
 
 
+from qwen_ref.oracle import mtp_causes  # noqa: E402 (it takes what stands above)
+
 # By how many numbers they fit to what was found: none; one; one a column; all from a row on.
 CAUSES: tuple[tuple[Cause, ...], ...] = (
     (
@@ -663,6 +668,10 @@ CAUSES: tuple[tuple[Cause, ...], ...] = (
         other_mask,
         other_attention,
         other_rope,
+        mtp_causes.before_the_norm,
+        mtp_causes.same_token,
+        mtp_causes.swapped_halves,
+        mtp_causes.plus_two,
     ),
     (one_factor, other_eps, other_scale),
     (other_weight,),

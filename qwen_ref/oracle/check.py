@@ -108,6 +108,8 @@ def scope(report: Report) -> list[str]:
         lines.append(f"decoding: {report.decoding}")
     if report.greedy:
         lines.append(f"greedy tokens: {report.greedy}")
+    if report.acceptance:
+        lines.append(f"acceptance: {report.acceptance}")
     lines += list(report.shapes.values())[:SOME]
     if len(report.shapes) > SOME:
         lines.append(f"{len(report.shapes) - SOME} more are of a wrong shape")

@@ -15,7 +15,7 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
-from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, VISION, VISION_BLOCK
+from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, MTP, PATH, VISION, VISION_BLOCK
 from qwen_ref.oracle.record import grouped_heads
 
 # The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
@@ -25,9 +25,9 @@ UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 
 # solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
 SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
 
-BESIDE = ("token_ids", "positions", "generated", "steps")  # what may be found beside tensors
-MEDIA = ("images.", "videos.")
-ALL_TOKENS = re.compile(r"\.state$|\.weights\.")  # rows are no tokens, or columns are tokens
+BESIDE = ("token_ids", "positions", "generated", "steps", "acceptance")  # what may be found beside tensors
+OTHER_ROWS = ("images.", "videos.", "mtp.draft.")  # rows are none of the T tokens
+ALL_TOKENS = re.compile(r"\.state$|\.weights\.|^mtp\.draft\.")  # other after all tokens than after the prompt
 
 BETWEEN_STEPS = (
     "the prompt's rows are right: what is kept from step to step (state, convolution, cache, position) is not"
@@ -107,6 +107,7 @@ class Report:
     shapes     of tensors of a wrong shape: name -> a sentence
     scope      of which tokens logits were compared, in words; empty if of none
     decoding   "8 steps", or "not judged"; None if the golden has no tokens after its prompt
+    acceptance  of the MTP layer's drafts, beside the golden's: a sentence; None if the engine gave none
     """
 
     allowed: str
@@ -121,6 +122,7 @@ class Report:
     shapes: dict[str, str] = field(default_factory=dict)
     scope: str = ""
     decoding: str | None = None
+    acceptance: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -136,10 +138,12 @@ class Report:
 
 def misspelt(names: Iterable[str]) -> list[str]:
     """Those that no golden has: others may only not have been kept."""
-    local = {name.ours for name in (*ENDS, *LAYER, *ATTENTION, *DELTANET, *VISION, *VISION_BLOCK, *MERGER)}
-    prefix = re.compile(r"^(layers\.\d+\.|(images|videos)\.\d+\.(blocks\.\d+\.)?)")
+    text, vision = (*ENDS, *LAYER, *ATTENTION, *DELTANET, *MTP), (*VISION, *VISION_BLOCK, *MERGER)
+    known = {name.ours for name in (*text, *vision)}
+    media = re.compile(r"^(images|videos)\.\d+\.(blocks\.\d+\.)?")
+    local = {name: media.sub("", PATH.sub("", name)) for name in names}
     return [
-        name for name in names if re.sub(r"weights\.\d+$", "weights.N", prefix.sub("", name)) not in local
+        name for name, inside in local.items() if re.sub(r"weights\.\d+$", "weights.N", inside) not in known
     ]
 
 
@@ -150,10 +154,11 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
     """`found` has tensors under the golden's names, of all tokens or of the prompt's alone.
 
     They are NumPy arrays, or whatever NumPy or DLPack can read, or Partial. Beside them may be the engine's
-    own `token_ids`, `positions` [3, T], `generated`: its greedy tokens after the prompt, and `steps`: in how
-    many pieces the tokens after the prompt went in (one each, or the golden's parts; 0: with the prompt).
-    Then logits may be of the last token of the prompt and of each piece. Or `found` is one such mapping of
-    the prompt and one of each piece (see `join`).
+    own `token_ids`, `positions` [3, T], `generated`: its greedy tokens after the prompt, `acceptance`: how
+    often the MTP layer's best token is the model's best one, of all T tokens, and `steps`: in how many pieces
+    the tokens after the prompt went in (one each, or the golden's parts; 0: with the prompt). Then logits may
+    be of the last token of the prompt and of each piece. Or `found` is one such mapping of the prompt and one
+    of each piece (see `join`).
     Raises QwenRefError if none has a name of the golden's, or one is no number.
     """
     check_allowed(allowed)
@@ -168,7 +173,7 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
     beside = {name: as_numpy(name, found[name]) for name in BESIDE if name in found}
     steps = steps_of(golden, beside)
     tensors, shapes = shaped(golden, found, steps)
-    unlikely = greedy = None
+    unlikely = greedy = drafts = None
     with np.errstate(all="ignore"):  # what an engine gives may be anything
         samples = {name: sample_of(golden, name, x, steps) for name, x in tensors.items()}
         report = compare_samples(golden, samples, allowed, steps or 0)
@@ -184,6 +189,8 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
                 unlikely = steps_too_far(golden, kl, allowed) or unlikely
     if "generated" in beside and beside["generated"].size:
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
+    if "acceptance" in beside and "draft_ids" in golden.inputs:
+        report.acceptance, drafts = of_acceptance(golden, beside["acceptance"], allowed)
     report.unknown = [name for name in found if name not in golden.entries and name not in BESIDE]
     report.shapes = shapes
     report.missing = [name for name in report.missing if name not in shapes]
@@ -194,6 +201,7 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
         or report.complaint
         or unlikely
         or greedy
+        or drafts
     )
     return report
 
@@ -236,15 +244,14 @@ def join(golden: Golden, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for name in dict.fromkeys(chain.from_iterable(pieces)):
         given = [(piece[name], part) for piece, part in zip(pieces, expected) if name in piece]
-        rows = [rows_of(golden, name, x, part) for x, part in given]
-        wrong = next((x for (x, _), fitting in zip(given, rows) if fitting is None), None)
-        if wrong is not None:
-            joined[name] = wrong  # to be told from
-        elif name.startswith(MEDIA) or name.endswith(".state"):
+        rows = [fitting for x, part in given if (fitting := rows_of(golden, name, x, part)) is not None]
+        if len(rows) < len(given):  # what does not fit is told from
+            joined[name] = next(x for x, part in given if rows_of(golden, name, x, part) is None)
+        elif name.startswith(OTHER_ROWS) or name.endswith(".state"):
             joined[name] = rows[-1]
         else:
             if name == "logits" and any(len(x) < len(part.token_ids) for x, (_, part) in zip(rows, given)):
-                rows = [x[-1:] for x in rows if x is not None]
+                rows = [x[-1:] for x in rows]
             joined[name] = np.concatenate(rows, axis=-1 if name in BESIDE else 0)
     return joined | others | {"steps": len(pieces) - 1}
 
@@ -260,7 +267,7 @@ def rows_of(golden: Golden, name: str, x: np.ndarray, part: Part) -> np.ndarray 
             return x.ravel()[:kept] if name == "token_ids" else x.ravel()
         return x.reshape(3, -1)[:, :kept] if x.size % 3 == 0 else None
     shape = golden.entries[name].shape
-    if name.startswith(MEDIA) or name.endswith(".state"):
+    if name.startswith(OTHER_ROWS) or name.endswith(".state"):
         return x
     size = math.prod(shape[1:])
     if name == "logits" and x.size == size:
@@ -353,7 +360,7 @@ def shaped(
             continue
         x = as_numpy(name, x)
         counts = [shape[0]]
-        if not name.startswith(MEDIA):
+        if not name.startswith(OTHER_ROWS):
             counts += [P, 1 + steps] if name == "logits" and steps is not None else [P]
         for rows in (x, x[0]) if x.ndim > 1 and len(x) == 1 else (x,):
             count = len(rows) if rows.ndim else 0
@@ -367,7 +374,7 @@ def shaped(
     alone = P < T and any(
         isinstance(x, np.ndarray) and len(x) == P
         for name, x in tensors.items()
-        if not name.startswith(MEDIA) and not ALL_TOKENS.search(name)
+        if not name.startswith(OTHER_ROWS) and not ALL_TOKENS.search(name)
     )
     if alone and not steps:
         tensors = {name: x for name, x in tensors.items() if not ALL_TOKENS.search(name)}
@@ -439,7 +446,7 @@ def compare_samples(
 
 def kept_from(entry: Entry, name: str, start: int) -> list[int]:
     """Which of the rows that are kept are of tokens from `start` on."""
-    if name.startswith(MEDIA) or name.endswith(".state"):
+    if name.startswith(OTHER_ROWS) or name.endswith(".state"):
         return []
     return [i for i, row in enumerate(entry.rows) if row >= start]
 
@@ -607,12 +614,33 @@ def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str 
     return sentence, f"generated: {sentence}"
 
 
+def of_acceptance(golden: Golden, found: np.ndarray, allowed: str) -> tuple[str, str | None]:
+    """A sentence on the share of drafts that are the model's choice, and the same as a complaint if near-ties
+    do not explain it: tokens of which the second best may be the best one, in either logits.
+    """
+    if found.size != 1 or not np.isfinite(found).all():
+        raise QwenRefError(f"acceptance: {found.tolist()!r:.80} should be one number")
+    T, exact, theirs = len(golden.inputs["token_ids"]), golden.about["acceptance"], float(found.ravel()[0])
+    tie = np.zeros(T, bool)
+    for path in "", "mtp.":
+        best, entry = golden.inputs[path + "top_logits"], golden.entries.get(path + "logits")
+        error = 2 * SLACK[allowed] * entry.errors.get(allowed, (0, 0))[1] if entry else 0.0
+        tie |= best[:, 0] - best[:, 1] <= 2 * error
+    most = (int(tie.sum()) + 0.5) / T  # half a token: the number may be rounded
+    if abs(theirs - exact) <= most:
+        return f"{theirs:.3g} of drafts, and {exact:.3g} exactly", None
+    sentence = (
+        f"{theirs:.3g} of drafts are the model's choice, and {exact:.3g} should be; near-ties are {most:.2g}"
+    )
+    return sentence, f"acceptance: {sentence}"
+
+
 def unknown_layer(golden: Golden, found: Mapping[str, Any]) -> str | None:
-    """A complaint about a layer that the model does not have: MTP layers stand after its last one."""
+    """A complaint about a layer that the model does not have: in a file an MTP layer stands behind them."""
     layers = golden.config.num_layers
     for name in found:
         if (layer := re.match(r"layers\.(\d{1,9})\.", name)) and int(layer[1]) >= layers:
-            return f"{name}: the model has {layers} layers, and MTP layers are not among them"
+            return f"{name}: the model has {layers} layers; an MTP layer is none of them, but mtp.…"
     return None
 
 

@@ -258,8 +258,8 @@ def command(template: str) -> Engine:
     {text}            a file with the prompt's text, as the chat template renders it
     {messages}        a JSON file with `messages` and `tools`
     {media}           files of pictures and clips: an argument for each
-    {inputs}          a safetensors file: token_ids, positions, and for the vision tower pixel_values,
-                      image_grid_thw, pixel_values_videos and video_grid_thw
+    {inputs}          a safetensors file: token_ids, positions, draft_ids, and for the vision tower
+                      pixel_values, image_grid_thw, pixel_values_videos and video_grid_thw
     {dump}            where it writes its tensors, .safetensors; without it the output is read as
                       llama-eval-callback's
 
@@ -330,13 +330,15 @@ def line_of(part: Part) -> str:
 
 
 def inputs_of(case: Case) -> dict[str, np.ndarray]:
-    """token_ids [T], positions [3, T], and of pictures and clips what transformers' processor makes:
+    """token_ids [T], positions [3, T], draft_ids [4] of a case with an MTP layer, and of pictures and clips
+    what transformers' processor makes:
     {image,video}_grid_thw [n, 3], pixel_values(_videos) [patches, C*2*16*16].
     """
     from qwen_ref.engine import load as load_model
 
     golden = case.golden
-    inputs = {"token_ids": golden.inputs["token_ids"], "positions": golden.inputs["positions"]}
+    told = "token_ids", "positions", "draft_ids"
+    inputs = {name: golden.inputs[name] for name in told if name in golden.inputs}
     if case.media:
         prompt = encode(load_model(case.model, backend="numpy"), case)
         for kind, name in ("image", "pixel_values"), ("video", "pixel_values_videos"):

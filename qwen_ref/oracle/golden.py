@@ -23,7 +23,7 @@ import numpy as np
 from qwen_ref.config import FLOAT32, Config, Yarn, contradiction, wrong_type
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_bytes, regular_file, write_whole
-from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER
+from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MTP, PATH
 
 FORMAT = 1
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "<i1", "U8": "<u1"}
@@ -31,7 +31,8 @@ NOT_READ = np.empty(0)
 LIMIT = 1 << 32  # bytes of a file that is read at all
 ARITHMETICS = ("float32", "bfloat16", "float16", "int8")  # whose errors a golden has (arithmetic.py)
 LARGEST = float(FLOAT32.max)  # of a value: squares of it are still float64
-SHAPES = {name.ours: name.rows for name in (*ENDS, *LAYER, *ATTENTION, *DELTANET)}
+SHAPES = {name.ours: name.rows for name in (*ENDS, *LAYER, *ATTENTION, *DELTANET, *MTP)}
+DRAFTS = 4  # tokens of the draft behind the last token, of a model with an MTP layer
 
 
 @dataclass
@@ -245,11 +246,11 @@ def size_of(value: Any, low: float = 0) -> float:
 
 def shape_of(name: str, tokens: int, c: Config) -> tuple[int, ...] | None:
     """What a tensor of the text model has to have, as names.py says it; None of one that it does not name."""
-    place = re.sub(r"^layers\.\d+\.", "", re.sub(r"\.weights\.\d+$", ".weights.N", name))
+    place = PATH.sub("", re.sub(r"\.weights\.\d+$", ".weights.N", name))
     if place not in SHAPES:
         return None
     sizes = {
-        "T": tokens,
+        "T": DRAFTS if name.startswith("mtp.draft.") else tokens,
         "S": tokens,
         "R/2": c.rotary_dim // 2,
         "hidden": c.hidden_size,
@@ -305,23 +306,30 @@ def check_tensors(golden: Golden, path: Path) -> None:
     check("input/token_ids", token_ids, "i8", (None,))
     assert token_ids is not None
     T = len(token_ids)
-    best = {"positions": ("i8", (3, T)), "top_ids": ("i8", (T, None)), "top_logits": ("f8", (T, None))}
-    for name, (kind, shape) in (best | {"log_total": ("f8", (T,))}).items():
+    best = {"top_ids": ("i8", (T, None)), "top_logits": ("f8", (T, None)), "log_total": ("f8", (T,))}
+    needed: dict[str, tuple[str, tuple[int | None, ...]]] = {"positions": ("i8", (3, T)), **best}
+    if "draft_ids" in golden.inputs:
+        needed |= {"draft_ids": ("i8", (DRAFTS,))} | {f"mtp.{name}": what for name, what in best.items()}
+    for name, (kind, shape) in needed.items():
         check(f"input/{name}", golden.inputs.get(name), kind, shape)
     if not isinstance(P := golden.about.get("prompt_tokens"), int) or not 0 < P <= T:
         raise QwenRefError(f"{path}: prompt_tokens: {P!r} is not in 1 to {T}, the tokens that there are")
     if wrong := wrong_parts(golden.about, T, golden.config.vocab_size):
         raise QwenRefError(f"{path}: {wrong}")
-    best_ids, vocab = golden.inputs["top_ids"], golden.config.vocab_size
-    if best_ids.shape[1] < 2:
-        raise QwenRefError(f"{path}: input/top_ids: shape {best_ids.shape} should be ({T}, 2 or more)")
-    check("input/top_logits", golden.inputs["top_logits"], "f8", best_ids.shape)
-    positions = golden.inputs["positions"]
-    for name, x, end in (
-        ("token_ids", token_ids, vocab),
-        ("top_ids", best_ids, vocab),
-        ("positions", positions, 1 << 30),
-    ):
+    ends = {"token_ids": golden.config.vocab_size, "positions": 1 << 30}
+    for ids, their_logits in ("top_ids", "top_logits"), ("mtp.top_ids", "mtp.top_logits"):
+        if ids in needed:
+            ends[ids] = golden.config.vocab_size
+            if (shape := golden.inputs[ids].shape)[1] < 2:
+                raise QwenRefError(f"{path}: input/{ids}: shape {shape} should be ({T}, 2 or more)")
+            check(f"input/{their_logits}", golden.inputs[their_logits], "f8", shape)
+    if "draft_ids" in needed:
+        ends["draft_ids"] = golden.config.vocab_size
+        share = golden.about.get("acceptance")
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise QwenRefError(f"{path}: acceptance: {share!r:.80} is no share, from 0 to 1")
+    for name, end in ends.items():
+        x = golden.inputs[name]
         if x.min() < 0 or x.max() >= end:
             raise QwenRefError(f"{path}: input/{name}: {x.min()} to {x.max()} are not in 0 to {end - 1}")
     if not golden.entries:

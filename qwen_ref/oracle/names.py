@@ -8,6 +8,7 @@ node stands behind it: Kcur (ROPE). Where two names hold the tensor, the first m
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -69,6 +70,18 @@ DELTANET = [
     Name("linear_attn.norm", "linear_attn.norm", "final_output", "[T, H_v, V]"),
     Name("linear_attn.out_proj", "linear_attn.out_proj", "linear_attn_out", "[T, hidden]"),
 ]
+
+# Of the MTP layer, which transformers does not compute. `mtp.` stands before them, before those of a layer of
+# attention, and before rope.*; and `mtp.draft.` before the same of a draft, whose tokens are the rows.
+MTP = [
+    Name("embed_tokens", "-", "mtp_tok_embd", "[T, hidden]"),
+    Name("enorm", "-", "mtp_enorm", "[T, hidden]"),
+    Name("hnorm", "-", "mtp_hnorm", "[T, hidden]"),
+    Name("eh_proj", "-", "mtp_eh_proj", "[T, hidden]"),
+    Name("norm", "-", "h_nextn", "[T, hidden]"),
+    Name("logits", "-", "result_output", "[T, vocab]"),
+]
+PATH = re.compile(r"^(layers\.\d+|mtp\.draft|mtp)\.")  # of a tensor of the text model, before its name here
 
 # Of the vision tower. `images.N.` or `videos.N.` stands before them; N counts the pictures, or clips, of a
 # prompt. Rows are patches, four of which become a token. ggml's names are of the graph of llama.cpp's mtmd.

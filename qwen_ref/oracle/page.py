@@ -150,8 +150,8 @@ def table(report: Report) -> str:
 
 
 def layer_of(name: str) -> str:
-    """layers.3.mlp.gated -> layers.3; of what belongs to no layer nothing."""
-    match = re.match(r"(?:.*\.)?(?:layers|blocks)\.\d+(?=\.)", name)
+    """layers.3.mlp.gated -> layers.3, mtp.norm -> mtp; of what belongs to no layer nothing."""
+    match = re.match(r"(?:.*\.)?(?:layers|blocks)\.\d+(?=\.)|mtp(?=\.)", name)
     return match.group() if match else ""
 
 

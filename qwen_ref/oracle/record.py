@@ -21,12 +21,16 @@ from threadpoolctl import threadpool_limits
 
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.matrix import linear
+from qwen_ref.model.mtp import MTPLayer, of_the_token_before
+from qwen_ref.model.state import State
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import Watch, part, watching
 from qwen_ref.model.vision import VisionModel
-from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding
-from qwen_ref.oracle.golden import Entry, Golden, as_numpy, as_rows
+from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding, unrounded
+from qwen_ref.oracle.golden import DRAFTS, Entry, Golden, as_numpy, as_rows
 from qwen_ref.oracle.logits import TOP, best_of, divergence
+from qwen_ref.oracle.names import ATTENTION, ENDS, LAYER, MTP
 from qwen_ref.prompt import Prompt
 
 LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
@@ -118,12 +122,55 @@ def embed(network: Network, prompt: Prompt) -> np.ndarray:
 
 def run(network: Network, prompt: Prompt, watch: Watch) -> np.ndarray:
     """Final hidden states [T, hidden]; `watch` sees and may change all that has a name."""
+    return run_text(network, prompt, watch)[1]
+
+
+def run_text(network: Network, prompt: Prompt, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and final hidden states, [T, hidden] both."""
     with watching(watch):
-        text = network.text
-        return text.forward(embed(network, prompt), text.new_state(), prompt.positions)
+        text, x = network.text, embed(network, prompt)
+        return x, text.forward(x, text.new_state(), prompt.positions)
 
 
-def logits_in_blocks(text: TextModel, hidden: np.ndarray) -> Iterator[np.ndarray]:
+def run_mtp(
+    layer: MTPLayer, prompt: Prompt, x: np.ndarray, hidden: np.ndarray, watch: Watch
+) -> tuple[np.ndarray, State]:
+    """H' [T, hidden] and the layer's state, of what `run_text` returned; `watch` as there."""
+    own, state = layer.embed(prompt.token_ids), layer.new_state()
+    own[prompt.places] = x[prompt.places]
+    with watching(watch):
+        return layer.forward(own, of_the_token_before(hidden), state, prompt.positions), state
+
+
+def run_draft(
+    layer: MTPLayer, hidden: np.ndarray, state: State, draft_ids: Sequence[int], rounding: Rounding
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """A draft behind the last token, of which H' is hidden [1, hidden]: these tokens, or greedy ones.
+
+    The tensors have a row for each of DRAFTS tokens; attention weights, a column longer each time, are left
+    out. Logits that stand beside a token choose the next one.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    tokens: list[int] = []
+
+    def collect(name: str, x: np.ndarray) -> np.ndarray | None:
+        instead = rounding(name, x)
+        if ".weights." not in name:
+            rows.setdefault(f"mtp.draft.{name.removeprefix('mtp.')}", []).append(
+                x if instead is None else instead
+            )
+        return instead
+
+    logits = layer.logits(hidden)
+    with watching(collect):
+        for n in range(DRAFTS):
+            tokens.append(draft_ids[n] if len(draft_ids) else int(logits[0].argmax()))
+            hidden = layer.forward(layer.embed(tokens[-1:]), hidden, state)
+            logits = layer.logits(hidden)
+    return tokens, {name: np.concatenate(x) for name, x in rows.items()}
+
+
+def logits_in_blocks(text: TextModel | MTPLayer, hidden: np.ndarray) -> Iterator[np.ndarray]:
     """Logits of hidden [T, hidden], some rows at a time: of a long prompt all together are gigabytes."""
     step = max(1, LOGITS // text.config.vocab_size)
     for start in range(0, len(hidden), step):
@@ -150,6 +197,12 @@ def continued(network: Network, prompt: Prompt, tokens: int, eos_ids: frozenset[
 
 def chosen(names: Sequence[str] | None, name: str) -> bool:
     return names is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
+
+
+def mtp_is_chosen(names: Sequence[str] | None) -> bool:
+    """Is any of its tensors? Its logits alone are as much work as the model's."""
+    inside = [name.ours for name in (*ENDS, *LAYER, *ATTENTION, *MTP)]
+    return any(chosen(names, f"mtp.{path}{name}") for path in ("", "draft.") for name in inside)
 
 
 Rows = int | Sequence[int] | None
@@ -209,7 +262,8 @@ def record(
             raise QwenRefError(f"{about.get('file', 'the model')}: {name}: has values that are not finite")
         if chosen(names, name):
             x = canonical(name, x, network.text.config)
-            entry = golden.entries[name] = new_entry(x.shape, rows, columns)
+            all_rows = name.startswith("mtp.draft.")  # there are few
+            entry = golden.entries[name] = new_entry(x.shape, None if all_rows else rows, columns)
             entry.rms, entry.max = rms(x), most(x)
             golden.values[name] = entry.sample(x).copy()
             golden.row_rms[name] = np.sqrt(np.mean(as_rows(x) ** 2, axis=1))
@@ -223,10 +277,15 @@ def record(
         raise QwenRefError(f"rows: there are {T} tokens, and none is number {' or '.join(map(str, rows))}")
     about = about | {"prompt_tokens": prompt_tokens, "text": prompt.text}
     golden = Golden(about, network.text.config, {}, inputs_of(prompt), {}, {})
-    hidden = run(network, prompt, keep)
-    shape = len(hidden), network.text.config.vocab_size
-    entry = new_entry(shape, rows, columns) if chosen(names, "logits") else None
-    keep_logits(golden, logits_in_blocks(network.text, hidden), entry, top)
+
+    def new_logits(name: str) -> Entry | None:
+        shape = T, network.text.config.vocab_size
+        return new_entry(shape, rows, columns) if chosen(names, name) else None
+
+    x, hidden = run_text(network, prompt, keep)
+    keep_logits(golden, "logits", logits_in_blocks(network.text, hidden), new_logits("logits"), top)
+    if golden.config.num_mtp_layers == 1 and mtp_is_chosen(names):
+        keep_mtp(golden, MTPLayer(network.text), prompt, x, hidden, keep, new_logits("mtp.logits"), top)
     if not golden.entries:
         raise QwenRefError(f"names: nothing that the model computes fits {', '.join(names or ())}")
     for kind, (dtype, rounding) in ARITHMETICS.items():
@@ -234,14 +293,70 @@ def record(
         if dtype is not network.text.dtype:
             del network  # before the other is opened: both may keep gigabytes of weights
             network = open_model(dtype)
-        hidden = run(network, prompt, functools.partial(measure, golden, kind, rounding))
+        watch = functools.partial(measure, golden, kind, rounding)
+        x, hidden = run_text(network, prompt, watch)
         with watching(rounding):
-            measure_logits(golden, kind, logits_in_blocks(network.text, hidden))
+            golden.kl[kind] = measure_logits(golden, kind, "logits", logits_in_blocks(network.text, hidden))
+        if "draft_ids" in golden.inputs:
+            measure_mtp(golden, kind, MTPLayer(network.text), prompt, x, hidden, watch, rounding)
     return golden
 
 
-def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | None, top: int) -> None:
+def keep_mtp(
+    golden: Golden,
+    layer: MTPLayer,
+    prompt: Prompt,
+    x: np.ndarray,
+    hidden: np.ndarray,
+    keep: Callable[[str, np.ndarray], None],
+    entry: Entry | None,
+    top: int,
+) -> None:
+    """The layer's tensors, logits as the model's, a draft, and how often its best token is the model's."""
+    halves: dict[str, np.ndarray] = {}
+
+    def watch(name: str, x: np.ndarray) -> None:
+        keep(name, x)
+        if name in ("mtp.enorm", "mtp.hnorm"):
+            halves[name] = x
+
+    own, state = run_mtp(layer, prompt, x, hidden, watch)
+    keep_logits(golden, "mtp.logits", logits_in_blocks(layer, own), entry, top)
+    if eh_proj := golden.entries.get("mtp.eh_proj"):  # for the mistake that a golden could not tell without
+        swapped = np.concatenate([halves["mtp.hnorm"], halves["mtp.enorm"]], axis=1)
+        golden.inputs["mtp.swapped"] = eh_proj.sample(linear(swapped, layer.weights.eh_proj)).copy()
+    draft_ids, draft = run_draft(layer, own[-1:], state, (), unrounded)
+    golden.inputs["draft_ids"] = np.array(draft_ids, np.int64)
+    for name, rows in draft.items():
+        keep(name, rows)
+    same = golden.inputs["mtp.top_ids"][:, 0] == golden.inputs["top_ids"][:, 0]
+    golden.about["acceptance"] = float(np.mean(same))
+
+
+def measure_mtp(
+    golden: Golden,
+    kind: str,
+    layer: MTPLayer,
+    prompt: Prompt,
+    x: np.ndarray,
+    hidden: np.ndarray,
+    watch: Watch,
+    rounding: Rounding,
+) -> None:
+    own, state = run_mtp(layer, prompt, x, hidden, watch)
+    with watching(rounding):
+        measure_logits(golden, kind, "mtp.logits", logits_in_blocks(layer, own))
+    _, draft = run_draft(layer, own[-1:], state, golden.inputs["draft_ids"].tolist(), rounding)
+    for name, rows in draft.items():
+        if entry := golden.entries.get(name):
+            note_error(golden, kind, name, entry.sample(rows))
+
+
+def keep_logits(
+    golden: Golden, name: str, blocks: Iterator[np.ndarray], entry: Entry | None, top: int
+) -> None:
     """Of each position the `top` best tokens and the sum of all exponentials; and what `entry` keeps."""
+    path = name.removesuffix("logits")
     best, largest, row_rms, sample = [], [], [], []
     start = 0
     for logits in blocks:
@@ -251,28 +366,29 @@ def keep_logits(golden: Golden, blocks: Iterator[np.ndarray], entry: Entry | Non
             row_rms.append(np.sqrt(np.mean(logits**2, axis=1)))
             largest.append(most(logits))
         start += len(logits)
-    for name, parts in zip(("top_ids", "top_logits", "log_total"), zip(*best)):
-        golden.inputs[name] = np.concatenate(parts)
+    for place, parts in zip(("top_ids", "top_logits", "log_total"), zip(*best)):
+        golden.inputs[path + place] = np.concatenate(parts)
     if entry:
-        golden.row_rms["logits"] = np.concatenate(row_rms)
-        golden.values["logits"] = np.concatenate(sample)
-        entry.rms, entry.max = rms(golden.row_rms["logits"]), max(largest)
-        golden.entries["logits"] = entry
+        golden.row_rms[name] = np.concatenate(row_rms)
+        golden.values[name] = np.concatenate(sample)
+        entry.rms, entry.max = rms(golden.row_rms[name]), max(largest)
+        golden.entries[name] = entry
 
 
-def measure_logits(golden: Golden, kind: str, blocks: Iterator[np.ndarray]) -> None:
-    """How far one arithmetic's logits are from the exact ones."""
-    entry = golden.entries.get("logits")
+def measure_logits(golden: Golden, kind: str, name: str, blocks: Iterator[np.ndarray]) -> float:
+    """How far one arithmetic's logits are from the exact ones; their mean KL divergence."""
+    entry, path = golden.entries.get(name), name.removesuffix("logits")
+    exact = {place: golden.inputs[path + place] for place in ("top_ids", "top_logits", "log_total")}
     sample, kl = [], []
     start = 0
     for logits in blocks:
-        kl.append(divergence(golden.inputs, logits, slice(start, start + len(logits))))
+        kl.append(divergence(exact, logits, slice(start, start + len(logits))))
         if entry:
             sample.append(logits[entry.rows_in(start, len(logits)), :: entry.stride])
         start += len(logits)
-    golden.kl[kind] = float(np.concatenate(kl).mean())
     if entry:
-        note_error(golden, kind, "logits", np.concatenate(sample))
+        note_error(golden, kind, name, np.concatenate(sample))
+    return float(np.concatenate(kl).mean())
 
 
 def measure(golden: Golden, kind: str, rounding: Rounding, name: str, x: np.ndarray) -> np.ndarray | None:

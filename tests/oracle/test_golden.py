@@ -73,8 +73,9 @@ def test_transformers(case, model, request, tmp_path, dtype):
     print(
         f"\n{model.name} {dtype}: {worst.name} {worst.relative:.1e}, {worst.share[dtype]:.2f} of the budget"
     )
-    inside = {"rope.angle"} | {name for name in report.missing if name.endswith("self_attn.attended")}
-    assert set(report.missing) == inside  # of functions of theirs
+    missing = {name for name in report.missing if not name.startswith("mtp.")}  # which they do not compute
+    inside = {"rope.angle"} | {name for name in missing if name.endswith("self_attn.attended")}
+    assert missing == inside  # of functions of theirs
     assert report.first is None
     if dtype == "float64":
         assert max(d.relative for d in report.differences) < 1e-9

@@ -17,6 +17,11 @@ from qwen_ref.prompt import Prompt
 NOT_THERE = {"rope.angle", "rope.cos", "rope.sin"}  # in llama.cpp's graph
 
 
+def missing(report):
+    """But for the MTP layer, which llama-eval-callback does not run."""
+    return {name for name in report.missing if not name.startswith("mtp.")}
+
+
 @pytest.fixture(scope="module")
 def model(fixtures):
     def open_model(dtype):
@@ -49,7 +54,7 @@ def check(truth, tmp_path):
 
 def test_every_tensor_of_the_golden_is_found_and_right(check, truth, printed):
     report = check(printed)
-    assert set(report.missing) <= NOT_THERE and report.first is None
+    assert missing(report) <= NOT_THERE and report.first is None
     count = {d.name: d.count for d in report.differences}
     assert count["layers.0.linear_attn.in_proj_z"] == 6 * 4 * 6  # of tokens, heads and their columns
     assert report.differences.pop().count == 6  # logits, of the last token alone
@@ -62,7 +67,7 @@ def test_of_a_golden_with_a_continuation_the_prompt_is_compared(check, model, tr
     continued = record(*model, {}, generate=4)
     assert len(continued.inputs["token_ids"]) == len(truth.inputs["token_ids"]) + 4
     report, whole = check(printed, continued), check(printed)
-    others = set(report.missing) - NOT_THERE
+    others = missing(report) - NOT_THERE
     assert {name.split(".")[3] for name in others} == {"state", "weights"}
     assert report.first is None
     counts = {d.name: d.count for d in whole.differences}
@@ -123,7 +128,7 @@ def test_a_golden_that_keeps_a_sample(check, model, printed):
     """The last token is in it, so all tensors are compared; sums only where all columns are kept."""
     sampled = record(*model, {}, rows=3, columns=40)
     report = check(printed, sampled)
-    assert set(report.missing) <= NOT_THERE and report.first is None
+    assert missing(report) <= NOT_THERE and report.first is None
     up = next(d for d in report.differences if d.name == "layers.2.mlp.up_proj")
     assert up.count == 2 * 1  # of the rows the first and the last, of every fourth column the first
 

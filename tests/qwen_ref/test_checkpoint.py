@@ -23,12 +23,20 @@ from qwen_ref.checkpoint.fields import Fields, fields_if_there, read_fields
 from qwen_ref.checkpoint.safetensors import read_part
 from qwen_ref.cli import main
 from qwen_ref.config import read_config, read_vision_config
+from qwen_ref.model.mtp import MTPLayer
+from qwen_ref.model.text import TextModel
 
 LAYERS, H_k, H_v, D = 4, 2, 4, 32  # of tiny-grouped.gguf; D is the width of K and V heads
 LAYER = """input_layernorm post_attention_layernorm mlp.gate_proj mlp.up_proj mlp.down_proj
     self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj self_attn.q_norm self_attn.k_norm
     linear_attn.in_proj_qkv linear_attn.in_proj_z linear_attn.in_proj_b linear_attn.in_proj_a
     linear_attn.conv1d linear_attn.A_log linear_attn.dt_bias linear_attn.norm linear_attn.out_proj""".split()
+MTP = {
+    "eh_proj": "fc",
+    "enorm": "pre_fc_norm_embedding",
+    "hnorm": "pre_fc_norm_hidden",
+    "shared_head_norm": "norm",
+}
 BLOCK = "norm1 norm2 attn.qkv attn.proj mlp.linear_fc1 mlp.linear_fc2".split()
 MERGER = {"norm": "v.post_ln", "linear_fc1": "mm.0", "linear_fc2": "mm.2"}
 
@@ -78,7 +86,8 @@ def grouped(x, before, size):
 def undone(name, x):
     """A GGUF tensor as transformers has it under this name."""
     part = name.split(".linear_attn.")[-1].removesuffix(".weight")
-    if name.endswith("norm.weight") and "linear_attn" not in name and "visual" not in name:
+    norm = name.endswith("norm.weight") or "pre_fc_norm" in name
+    if norm and "linear_attn" not in name and "visual" not in name:
         return x - 1
     if part == "A_log":
         return np.log(-grouped(x, 0, 1))
@@ -105,7 +114,7 @@ def tensors_of(text, vision):
         if tensor := file.tensors.get(gguf_name):
             found[name] = tensor
 
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, LAYERS)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, LAYERS + 1)
     for name in "embed_tokens", "norm":
         take(text, names.get_name("model." + name), "model.language_model." + name)
     take(text, "output", "lm_head")
@@ -113,6 +122,10 @@ def tensors_of(text, vision):
         for name in LAYER:
             known = names.get_name(f"model.layers.{i}.{name.replace('dt_bias', 'dt_proj')}")
             take(text, known, f"model.language_model.layers.{i}.{name}")
+    for name in LAYER[:11]:  # of the MTP layer
+        take(text, names.get_name(f"model.layers.{LAYERS}.{name}"), f"mtp.layers.0.{name}")
+    for known, name in MTP.items():
+        take(text, f"blk.{LAYERS}.nextn.{known}", f"mtp.{name}")
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 2)
     for i in range(2):
         for name in BLOCK:
@@ -212,8 +225,7 @@ def folder(tensors, text, tmp_path_factory):
 
 def test_every_tensor_is_the_converters(folder, text, vision):
     """Bytes too, which kernels read; but A is the exact one, and the file's its neighbour in float32."""
-    own = {name: t for name, t in text.tensors.items() if not name.startswith(f"blk.{LAYERS}.")}  # less MTP
-    for ours, theirs in (open_model(folder), own), (open_vision(folder), vision.tensors):
+    for ours, theirs in (open_model(folder), text.tensors), (open_vision(folder), vision.tensors):
         assert ours.tensors.keys() == theirs.keys()
         for name, expected in theirs.items():
             tensor = ours.tensors[name]
@@ -232,7 +244,7 @@ def test_every_tensor_is_the_converters(folder, text, vision):
 
 def test_configuration_and_vocabulary_are_the_files(folder, text, vision):
     ours, theirs = read_config(open_model(folder)), read_config(text)
-    assert vars(ours) | {"name": "", "num_mtp_layers": 1} == vars(theirs) | {"name": ""}
+    assert vars(ours) | {"name": ""} == vars(theirs) | {"name": ""}
     assert ours.name == "Qwen3.5-0.1B"
     assert read_vision_config(open_vision(folder)) == read_vision_config(vision)
     ours = open_model(folder).metadata
@@ -255,9 +267,7 @@ def test_parts_names_and_types(tensors, text, tmp_path):
     folder = write(tmp_path / "text", only, config, "F32", parts=3)
     write_tokenizer(folder, text.metadata, pairs=False)
     file = open_model(folder / "model-00002-of-00003.safetensors")
-    assert vars(read_config(file)) | {"num_mtp_layers": 1, "name": ""} == vars(read_config(text)) | {
-        "name": ""
-    }
+    assert vars(read_config(file)) | {"name": ""} == vars(read_config(text)) | {"name": ""}
     assert file.metadata["tokenizer.ggml.merges"] == text.metadata["tokenizer.ggml.merges"]
     np.testing.assert_array_equal(
         file.tensors["blk.1.ssm_out.weight"].dequantize(), text.tensors["blk.1.ssm_out.weight"].dequantize()
@@ -635,13 +645,35 @@ def test_a_file_that_is_in_no_checkpoint(folder, tmp_path):
         open_model(tmp_path / "golden.safetensors")
 
 
+def test_mtp_layers(folder, tensors, text, tmp_path):
+    """One is the GGUF file's; with a tensor that is not known there is none, of several none is chosen."""
+
+    def layer(file):
+        return MTPLayer(TextModel(file, np.float64))
+
+    ours, theirs = layer(open_model(folder)), layer(text)
+    x, before = np.random.default_rng(0).normal(size=(2, 5, 64))
+    hidden = [each.forward(x, before, each.new_state()) for each in (ours, theirs)]
+    np.testing.assert_allclose(*hidden, atol=1e-6)
+    table = {"mtp.embed_tokens.weight": tensors["lm_head.weight"]}
+    own = layer(open_model(write(tmp_path / "own", tensors | table)))
+    np.testing.assert_array_equal(own.embed([7])[0], tensors["lm_head.weight"][7])
+    again = {n.replace("layers.0", "layers.1"): x for n, x in tensors.items() if n.startswith("mtp.layers.0")}
+    for name, more, sentence in (
+        ("two", again, "the file has 2 MTP layers, not one"),
+        ("unknown", {"mtp.gate.weight": np.ones(3)}, "the file has no MTP layers, not one"),
+    ):
+        with pytest.raises(QwenRefError, match=rf"{name}: nextn\.\*: {sentence}"):
+            layer(open_model(write(tmp_path / name, tensors | more)))
+
+
 def test_an_output_stored_beside_a_tied_embedding_counts(folder, tmp_path):
     """transformers 5 does not tie what differs (tests/oracle shows it)."""
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     changed(None, tie_word_embeddings=True)(copy)
     output = open_model(folder).tensors["output.weight"].dequantize()
     np.testing.assert_array_equal(open_model(copy).tensors["output.weight"].dequantize(), output)
-    rewritten(WEIGHTS, b"lm_head.weight", b"mtp.norm.weight")(copy)
+    rewritten(WEIGHTS, b"lm_head.weight", b"mtp.nor.weight")(copy)
     assert "output.weight" not in open_model(copy).tensors
 
 

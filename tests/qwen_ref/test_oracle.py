@@ -79,7 +79,8 @@ def test_no_false_alarm(truth, monkeypatch, allowed):
     found = dump(open_model(np.float32))
     report = compare(truth, found, allowed)
     assert report.first is None and report.cause is None
-    assert report.missing == ["rope.angle", "rope.cos", "rope.sin"]
+    missing = [name for name in report.missing if not name.startswith("mtp.")]
+    assert missing == ["rope.angle", "rope.cos", "rope.sin"]
     assert report.logits["same best token"] > 0.9
     stricter = compare(truth, found, "float64")
     assert stricter.first is not None and stricter.cause is None
@@ -242,14 +243,19 @@ def test_the_page_lists_all_names(truth):
     lists = names.ENDS, names.LAYER, names.ATTENTION, names.DELTANET
     vision = names.VISION, names.VISION_BLOCK, names.MERGER
     page = (FIXTURES.parents[1] / "docs" / "golden.md").read_text(encoding="utf-8")
-    for name in chain(*lists, *vision):
+    for name in chain(*lists, names.MTP, *vision):
         theirs = name.transformers or "the module itself", name.ggml or "-"
         assert f"| `{name.ours}` | {theirs[0]} | {theirs[1]} | {name.rows} |" in page
     known = {name.ours for name in chain(*lists)}
-    found = {
-        re.sub(r"^layers\.\d+\.", "", re.sub(r"weights\.\d+", "weights.N", name)) for name in truth.entries
+    inside = {re.sub(r"weights\.\d+", "weights.N", name) for name in truth.entries}
+    assert {names.PATH.sub("", name) for name in inside if not name.startswith("mtp.")} == known
+    of_mtp = {name.ours for name in (*names.LAYER, *names.ATTENTION, *names.MTP)}
+    assert {name for name in inside if name.startswith("mtp.")} == {
+        f"mtp.{path}{name}"
+        for path in ("", "draft.")
+        for name in {*of_mtp, "rope.angle", "rope.cos", "rope.sin"}
+        if path + name != "draft.self_attn.weights.N"
     }
-    assert found == known
 
 
 # ---- files
@@ -322,7 +328,7 @@ def test_commands(tmp_path):
     """Recorded, checked against a dump, and against one with a mistake."""
     file, dumped = tmp_path / "hello.safetensors", tmp_path / "dump.safetensors"
     done = command("record", "--model", FILE.path, "--raw", "--prompt", "Hello there, hello", "--out", file)
-    assert done.returncode == 0 and "90 tensors" in done.stdout
+    assert done.returncode == 0 and "148 tensors" in done.stdout
     truth = golden.load(file)
     tensors = {
         name: x.reshape(truth.entries[name].shape).astype(np.float32) for name, x in truth.values.items()

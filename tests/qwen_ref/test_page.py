@@ -158,6 +158,9 @@ def test_layers_budgets_and_the_first_tensor_in_the_chart():
         "images.0.blocks.2",
         "",
     ]
+    assert layer_of("mtp.enorm") == layer_of("mtp.draft.norm") == "mtp"
+    of_mtp = bands(["layers.3.a", "mtp.enorm", "mtp.draft.norm"], Axes(3, [1.0]))
+    assert [text for _, text in places(of_mtp, "text")] == ["layer 3", "mtp"]
     at = Axes(6, [1e-3, 0.5])  # 163 a tensor
     drawn = bands(names, at)
     stripes = [(a["x"], a["width"], a["y"], a["height"], text) for a, text in places(drawn, "rect")]
