@@ -31,7 +31,7 @@ def test_example(tmp_path, name, status, complaint):
         shutil.copy(FIXTURES / file, tmp_path)
     ran = run(name, tmp_path, "--model", "tiny.gguf")
     assert (ran.returncode, ran.stderr.startswith(complaint)) == (status, True), ran.stderr
-    assert (len(ran.stdout) > 50) == (status == 0)
+    assert bool(ran.stdout) == (status == 0)  # however little it says: tokens are drawn
     missing = run(name, tmp_path, "--model", "missing.gguf")
     assert missing.returncode == 2
     assert missing.stderr.endswith("missing.gguf: cannot be opened: No such file or directory\n")

@@ -17,7 +17,8 @@ from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, VISI
 if TYPE_CHECKING:
     import torch
 
-DELTA_RULE, ROTATE = "torch_chunk_gated_delta_rule", "apply_rotary_pos_emb"
+DELTA_RULE, ONE_TOKEN = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
+ROTATE = "apply_rotary_pos_emb"
 ROTATE_VISION = "apply_rotary_pos_emb_vision"
 
 
@@ -25,14 +26,14 @@ ROTATE_VISION = "apply_rotary_pos_emb_vision"
 def observe(model: torch.nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     """A dict that fills while the model (Qwen3_5ForConditionalGeneration or …ForCausalLM) runs a prompt.
 
-    One prompt, in one call: a later call overwrites. The state is known if the call uses a cache, as it does
-    unless it is told not to.
+    One prompt, or one piece of it: a later call overwrites. The state is known if the call uses a cache, as
+    it does unless it is told not to.
     """
     from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
     observer = Observer(modeling)
     replaced = {
-        DELTA_RULE: observer.delta_rule,
+        **{name: functools.partial(observer.delta_rule, name) for name in (DELTA_RULE, ONE_TOKEN)},
         ROTATE: observer.rotate,
         ROTATE_VISION: observer.rotate_vision,
     }
@@ -70,7 +71,7 @@ class Observer:
     def __init__(self, modeling: Any):
         self.torch = modeling.torch
         self.l2norm = modeling.l2norm
-        self.real = {name: getattr(modeling, name) for name in (DELTA_RULE, ROTATE, ROTATE_VISION)}
+        self.real = {name: getattr(modeling, name) for name in (DELTA_RULE, ONE_TOKEN, ROTATE, ROTATE_VISION)}
         self.found: dict[str, Any] = {}
         self.handles: list[Any] = []
         self.path = ""
@@ -144,8 +145,8 @@ class Observer:
                 layer.linear_attn.norm, lambda out: keep("linear_attn.norm", out.unflatten(0, (-1, heads)))
             )
 
-    def delta_rule(self, q: Any, k: Any, v: Any, *args: Any, **options: Any) -> Any:
-        o, state = self.real[DELTA_RULE](q, k, v, *args, **options)
+    def delta_rule(self, name: str, q: Any, k: Any, v: Any, *args: Any, **options: Any) -> Any:
+        o, state = self.real[name](q, k, v, *args, **options)
         seen = {
             "conv1d": self.torch.cat([x.flatten(2) for x in (q, k, v)], -1),
             "q_norm": self.l2norm(q),

@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "fixtures"))
 import make
 from llama_server import Ask, serve
 
+from gguf_io import open_gguf
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
 from qwen_ref.oracle.compare import Partial
@@ -35,6 +36,8 @@ GREEDY = dict(temperature=0, top_k=1, repeat_penalty=1, cache_prompt=False, retu
 def run(case: Case) -> Mapping[str, Any]:
     if any(path.suffix == ".gif" for path in case.media):
         raise NotSupported("llama-server takes no clips")
+    if case.positions[0, 0]:
+        raise NotSupported("llama-server counts positions from 0")
     found: dict[str, Any] = {} if case.media else tensors(case)
     options = ["--mmproj", case.mmproj] if case.media else []
     with serve(case.model, "-c", 4096, *options) as ask:
@@ -46,10 +49,36 @@ def run(case: Case) -> Mapping[str, Any]:
             tokenized = {"content": rendered, "add_special": True, "parse_special": True}
             found["token_ids"] = np.array(ask("/tokenize", tokenized)["tokens"])
         answer = ask("/completion", {**GREEDY, **prompt_of(case, ask), **counts(case)})
+        logits = logits_of(case, answer) if case.media else forced(case, ask)
     found["generated"] = np.array(answer["tokens"])
+    if logits is None:
+        raise QwenRefError("llama-server read more than one token in a step")
+    if not case.media:
+        found["steps"] = np.array(len(case.steps))
     entry = case.golden.entries["logits"]
-    found["logits"] = Partial(entry.sample(logits_of(case, answer)), 0.0)
+    found["logits"] = Partial(entry.sample(logits), 0.0)
     return found
+
+
+def forced(case: Case, ask: Ask) -> np.ndarray | None:
+    """[T, vocab] of the prompt's last token and of each after it, each read in a request of its own, which
+    goes on from the state of the one before. None: it did not go on.
+
+    It tells no logits where the token that it chooses ends inside a character: a bias, which logits do not
+    have in them, makes it choose an "a" each time.
+    """
+    logits = np.full(case.golden.entries["logits"].shape, np.nan)
+    a = list(open_gguf(case.model).metadata["tokenizer.ggml.tokens"]).index("a")
+    asked = {**GREEDY, "cache_prompt": True, "n_predict": 1, "n_probs": case.golden.config.vocab_size}
+    asked["logit_bias"] = [[a, 1e6]]
+    for row in range(case.prompt_tokens - 1, len(case.token_ids)):
+        answer = ask("/completion", {**asked, "prompt": case.token_ids[: row + 1]})
+        if row >= case.prompt_tokens and answer["timings"]["prompt_n"] != 1:
+            return None
+        for step in answer["completion_probabilities"]:
+            for token in step["top_logprobs"]:
+                logits[row, token["id"]] = token["logprob"] + case.golden.inputs["log_total"][row]
+    return logits
 
 
 def tensors(case: Case) -> dict[str, Any]:
@@ -74,7 +103,8 @@ def prompt_of(case: Case, ask: Ask) -> dict[str, Any]:
 
 
 def counts(case: Case) -> dict[str, int]:
-    return {"n_predict": len(case.steps), "n_probs": case.golden.config.vocab_size}
+    """Probabilities only where they are read from the whole answer."""
+    return {"n_predict": len(case.steps)} | ({"n_probs": case.golden.config.vocab_size} if case.media else {})
 
 
 def logits_of(case: Case, answer: dict[str, Any]) -> np.ndarray:

@@ -9,6 +9,8 @@ transformers' own processors. What makes it compute in float64 cannot be taken b
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -99,7 +101,8 @@ def pad_id(case: Case, kind: str) -> int:
     return list(open_gguf(case.model).metadata["tokenizer.ggml.tokens"]).index(f"<|{kind}_pad|>")
 
 
-def run(dtype: str, case: Case) -> dict[str, torch.Tensor]:
+def run(dtype: str, case: Case) -> Iterator[dict[str, torch.Tensor]]:
+    """Of the prompt, and then of each part after it."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     config = make_config(case)
@@ -113,19 +116,33 @@ def run(dtype: str, case: Case) -> dict[str, torch.Tensor]:
     if dtype == "bfloat16":
         make_bfloat16(model)
     inputs = make_inputs(case)
-    P, count = case.prompt_tokens, len(case.token_ids) - case.prompt_tokens
+    P = case.prompt_tokens
+    tokens = inputs.keys() & {"input_ids", "mm_token_type_ids"}
+    prompt = inputs | {name: inputs[name][:, :P] for name in tokens}
+    elsewhere = case.positions[0, 0] > 0  # it has no way to begin there but positions that are given
+    first: dict[str, torch.Tensor] = {}  # what it says of the prompt beside tensors
     with torch.inference_mode():
-        with observe(model) as found:
-            model(**inputs)
-        tokens = inputs.keys() & {"input_ids", "mm_token_type_ids"}
-        prompt = inputs | {name: inputs[name][:, :P] for name in tokens}
-        answer = model.generate(**prompt, max_new_tokens=count, do_sample=False, eos_token_id=None)
+        if not elsewhere:
+            count = len(case.token_ids) - P
+            answer = model.generate(**prompt, max_new_tokens=count, do_sample=False, eos_token_id=None)
+            first["generated"] = answer[0, P:]
         if case.media:
             grids = {name: x for name, x in inputs.items() if name.endswith("grid_thw")}
-            kinds = inputs["mm_token_type_ids"]
-            found["positions"], _ = model.model.get_rope_index(inputs["input_ids"], kinds, **grids)
-    found["generated"] = answer[0, P:]
-    return found
+            kinds = prompt["mm_token_type_ids"]
+            first["positions"], _ = model.model.get_rope_index(prompt["input_ids"], kinds, **grids)
+        cache, start = None, 0
+        with observe(model) as found:
+            for part in case.parts:
+                given = {"input_ids": torch.tensor(part.token_ids)[None]} if start else prompt
+                if elsewhere:
+                    positions = case.positions[:, start : start + len(part.token_ids)]
+                    given = given | {"position_ids": torch.tensor(positions)[:, None]}
+                cache = model(**given, past_key_values=cache, use_cache=True).past_key_values
+                yield found if start else found | first
+                start += len(part.token_ids)
+                if part.rejected:  # it cannot take tokens back: a copy goes on
+                    drafted = {"input_ids": torch.tensor(part.rejected)[None]}
+                    model(**drafted, past_key_values=copy.deepcopy(cache))
 
 
 float32, float64, bfloat16 = (partial(run, dtype) for dtype in ("float32", "float64", "bfloat16"))

@@ -44,7 +44,11 @@ def asked(monkeypatch):
         ("bench", dict(r=5, output="md", busy=0)),
         ("perplexity", dict(dtype="float32")),
         ("conformance --list", dict(cases=["*"], list=True)),
-        (RECORD, dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8, top=64)),
+        (
+            RECORD,
+            dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8, top=64)
+            | dict(first_position=0),
+        ),
         ("golden show a.b", dict(golden="show", golden_file=Path("a.b"))),
         *(
             (
@@ -100,15 +104,16 @@ def test_what_is_asked_with_nothing_said(asked, line, defaults):
         ),
         (
             "golden record --model a --mmproj b --messages c --image d --video e --raw --no-thinking"
-            " --generate 1 --names f g* --rows 0,-1 --columns 2 --top 7 --memory 0.5 --out h",
+            " --generate 1 --first-position 9 --names f g* --rows 0,-1 --columns 2 --top 7 --memory 0.5"
+            " --out h",
             dict(golden="record", model="a", mmproj="b", messages=Path("c"), image=["d"], video=["e"])
             | dict(raw=True, generate=1, names=["f", "g*"], rows=[0, -1], columns=2, top=7, memory=0.5)
-            | dict(out=Path("h")),
+            | dict(out=Path("h"), first_position=9),
         ),
         (
             f"{RECORD} --rows 3 --columns all",
             dict(golden="record", prompt="x", out=Path("a.safetensors"), generate=8, rows=3)
-            | dict(columns=2**63 - 1, top=64),
+            | dict(columns=2**63 - 1, top=64, first_position=0),
         ),
         (
             f"{CHECK} --allow int8 --json --html c --tiled",

@@ -129,7 +129,7 @@ def test_a_failure_is_one_screen(project, golden_file):
     result = project.runpytest()
     lines = [line for line in result.outlines if line.startswith("E ")]
     assert len(lines) <= 30 and max(map(len, lines)) < 600
-    result.stdout.fnmatch_lines(["E *mlp.gate_proj: shape *", "E *10 more are of a wrong shape"])
+    result.stdout.fnmatch_lines(["E *mlp.gate_proj: shape *", "E *18 more are of a wrong shape"])
 
 
 def test_without_a_model_it_is_recorded_from_the_one_that_ships(project):
