@@ -1,6 +1,7 @@
 """The comparison's own rules, on goldens made by hand: what is still right, and what is no longer."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from qwen_ref.oracle.compare import (
     misspelt,
     times,
 )
-from qwen_ref.oracle.golden import Entry, Golden
+from qwen_ref.oracle.golden import Entry, Golden, wrong_parts
 from qwen_ref.oracle.logits import agreement, best_of, divergence
 from qwen_ref.oracle.record import new_entry
 
@@ -504,6 +505,91 @@ def test_parts_are_put_together():
 def test_parts_that_are_none(found, sentence):
     with pytest.raises(QwenRefError, match=sentence):
         compare(with_logits("norm"), found)
+
+
+def in_parts():
+    """3 tokens, 2 and behind them 2 that are rejected, 4, 1; and each piece's rows, and a state."""
+    truth = with_logits("norm", "x.state", T=10, prompt=3)
+    truth.about |= {"parts": [3, 2, 4, 1], "rejected": {"1": [7, 8]}}
+    ends = [0, 3, 5, 9, 10]
+    rows = {name: truth.values[name] for name in ("norm", "logits")}
+    pieces = [{name: x[a:b].copy() for name, x in rows.items()} for a, b in pairwise(ends)]
+    for piece in pieces:
+        piece["x.state"] = truth.values["x.state"]
+    return truth, pieces
+
+
+def test_a_golden_in_parts():
+    truth, pieces = in_parts()
+    assert truth.parts == [([0, 1, 2], []), ([3, 4], [7, 8]), ([5, 6, 7, 8], []), ([9], [])]
+    drafted = [dict(piece) for piece in pieces]
+    for name in "norm", "logits":  # rows of rejected tokens are not looked at
+        drafted[1][name] = np.concatenate([pieces[1][name], np.full((2, 50), 9.0)])
+    last = [piece | {"logits": piece["logits"][-1:]} for piece in pieces]
+    tokens = [{"token_ids": ids + rejected} for ids, rejected in truth.parts]
+    for parts, scope in (
+        (pieces, "all 10 tokens"),
+        (drafted, "all 10 tokens"),
+        (last, "the prompt's last token and 3 steps"),
+        ([a | b for a, b in zip(pieces, tokens)], "all 10 tokens"),
+    ):
+        report = compare(truth, parts, "float64")
+        assert (report.verdict, report.scope, report.decoding) == ("right", scope, "3 steps")
+        assert [d.count for d in report.differences] == [500, 500, 200 if parts is last else 500]
+    late = [*pieces[:2], pieces[2] | {"norm": pieces[2]["norm"] + 1}, pieces[3]]
+    assert compare(truth, late).cause == BETWEEN_STEPS
+    state = [*pieces[:3], pieces[3] | {"x.state": truth.values["x.state"] + 1, "norm": pieces[3]["norm"] + 1}]
+    report = compare(truth, state)
+    assert (report.first.name, report.cause) in [("norm", BETWEEN_STEPS), ("x.state", BETWEEN_STEPS)]
+
+
+def test_a_golden_in_parts_one_token_at_a_time():
+    truth, _ = in_parts()
+    rows = {name: truth.values[name] for name in ("norm", "logits")}
+    report = compare(truth, pieces(rows, 3), "float64")
+    assert (report.verdict, report.decoding) == ("right", "7 steps, without the rejected drafts")
+    for steps, decoding in (7, "7 steps, without the rejected drafts"), (3, "3 steps"), (0, "not judged"):
+        assert compare(truth, {**rows, "steps": steps}, "float64").decoding == decoding
+    ends = truth.values["logits"][[2, 4, 8, 9]]
+    assert compare(truth, {"logits": ends, "steps": 3}, "float64").verdict == "right"
+    assert compare(truth, {"logits": truth.values["logits"][2:], "steps": 7}, "float64").verdict == "right"
+    assert compare(truth, {"logits": ends[::-1], "steps": 3}).verdict == "wrong"
+    with pytest.raises(QwenRefError, match=r"steps: \[5\] should be 7, all tokens after .* 3, the golden's"):
+        compare(truth, {**rows, "steps": 5})
+    with pytest.raises(QwenRefError, match=r"2 parts were given; .* are 8, or 4 as the golden has them, and"):
+        compare(truth, [rows, rows])
+
+
+@pytest.mark.parametrize(
+    "about, sentence",
+    [
+        ({}, None),
+        ({"parts": [4, 6]}, None),
+        ({"parts": [4, 5]}, "parts: 9 tokens in all and 4 in the first; there are 10, and 4 of the prompt"),
+        ({"parts": [5, 5]}, "parts: 10 tokens in all and 5 in the first"),
+        ({"parts": [4, 0, 6]}, "parts: [4, 0, 6] are no counts of tokens"),
+        ({"parts": "x"}, "parts: 'x' are no counts of tokens"),
+        ({"rejected": {"0": [49]}}, None),
+        ({"rejected": {"0": [50]}}, "rejected: [50] are no token ids"),
+        ({"rejected": {"0": [True]}}, "rejected: [True] are no token ids"),
+        ({"rejected": {"1": [3]}}, "rejected: {'1': [3]} does not name parts"),
+        ({"rejected": [3]}, "rejected: [3] does not name parts"),
+    ],
+)
+def test_parts_that_a_golden_cannot_have(about, sentence):
+    told = wrong_parts({"prompt_tokens": 4} | about, 10, 50)
+    assert told is None if sentence is None else told.startswith(sentence)
+
+
+def test_tokens_that_were_forced_are_not_greedy():
+    """The golden's own best token is, as long as what was forced is the same."""
+    truth = golden("logits", T=8, prompt=3)
+    truth.inputs["token_ids"][5] = 30
+    report = compare(truth, {"generated": [3, 4, 5, 6, 7]})
+    assert (report.complaint, report.greedy) == (None, "3 of 3 tokens, all the same")
+    assert compare(truth, {"generated": [3, 4, 30]}).complaint.startswith(
+        "generated: token 2 is 30 and not 5"
+    )
 
 
 def test_the_error_of_few_steps_is_not_diluted():

@@ -301,6 +301,17 @@ def test_a_command_reads_inputs_and_writes_a_dump(tmp_path):
     assert mtp["verdict"] == "failed" and mtp["note"] == "it ended with status 1, and said last: no pictures"
 
 
+def test_a_command_is_told_the_parts():
+    case = by_name("draft")
+    says = "import sys; sys.exit(open(sys.argv[1]).read().replace(chr(10), '/'))"
+    engine = conformance.command(f'{sys.executable} -c "{says}" {{parts}}')
+    told = card(engine, "draft")["draft"].note.partition("said last: ")[2]
+    first, second, *_ = told.split("/")
+    ids, rejected = case.parts[0]
+    assert first == f"{' '.join(map(str, ids))} | {' '.join(map(str, rejected))}" and len(rejected) == 3
+    assert second == str(case.steps[0])
+
+
 def test_a_command_gets_an_argument_for_each_picture():
     says = "import os, sys; sys.exit(' '.join(map(os.path.basename, sys.argv[1:])))"
     engine = conformance.command(f'{sys.executable} -c "{says}" {{media}}')

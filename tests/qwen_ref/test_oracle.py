@@ -629,3 +629,25 @@ def test_dumps_of_other_shapes_and_kinds(truth):
     assert compare(truth, {"logits": logits[None], "layers.3.self_attn.q_proj": q}, "float64").first is None
     broken = compare(truth, {"logits": np.where(logits > 2, np.nan, logits)})
     assert broken.cause == "some values are not finite"
+
+
+def test_positions_from_somewhere_else(tmp_path, capsys):
+    """Seen in RoPE's angles alone: attention knows distances."""
+    line = ["golden", "record", "--model", str(FIXTURES / "tiny.gguf"), "--raw", "--prompt", "Hi there"]
+    line += ["--generate", "2", "--names", "rope.angle", "norm"]
+    for first in 0, 30_000:
+        out = str(tmp_path / f"{first}.safetensors")
+        assert main([*line, "--first-position", str(first), "--out", out]) == 0
+    near, far = (golden.load(tmp_path / f"{first}.safetensors") for first in (0, 30_000))
+    assert (far.inputs["positions"] == near.inputs["positions"] + 30_000).all()
+    assert np.allclose(far.values["norm"], near.values["norm"], atol=1e-9)
+    assert far.values["rope.angle"][0, 0] == 30_000
+    for first, sentence in (
+        ("-1", "first-position: -1 is less than 0"),
+        (
+            "262140",
+            "tokens and the prompt's 4, from position 262140 on, are more than the 262144 that the model was made",
+        ),
+    ):
+        out = ["--first-position", first, "--out", str(tmp_path / "x.safetensors")]
+        assert main([*line, *out]) == 2 and sentence in capsys.readouterr().err
