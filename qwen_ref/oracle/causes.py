@@ -3,7 +3,7 @@
 Each function takes a golden, the name of that tensor and what the engine has there, and yields what mistakes
 would have made of the exact values: a sentence and an array, NaN where it cannot be told. It yields nothing
 for tensors that it knows nothing of, and raises TooLittle where the golden keeps too little to tell. A
-mistake is named if it explains the tensor: if what is left of the error is a small part of it.
+mistake is named if it explains the tensor: if what is left of the error is what the arithmetic leaves.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from dataclasses import replace
 import numpy as np
 
 from qwen_ref.config import Config
-from qwen_ref.model.activation import gelu_tanh, sigmoid, silu, softmax, softplus
+from qwen_ref.model.activation import gelu, gelu_tanh, sigmoid, silu, softmax, softplus
 from qwen_ref.model.deltanet import CHUNK
 from qwen_ref.model.rope import apply_rope, cos_sin, frequencies
 from qwen_ref.oracle.golden import Golden
 
 LEFT = 0.3  # of the error, at most, if a mistake explains it
+INPUTS = 4  # times the budget: an engine computes the tensor of inputs that its arithmetic has rounded
 SEEN = 1e-3  # of the error, at least, lies where it can be told what the mistake does
 FEW = 8  # values, with fewer of which something explains any error
 FIRST = 64  # tokens, at most, for which outputs of the delta rule and of attention are computed anew
+EQUAL = "all values of a row are equal"
 TOO_LITTLE = (
     "unknown; the golden keeps too little of the tensors here to tell (record --columns all --rows all)"
 )
@@ -36,10 +38,13 @@ class TooLittle(Exception):
     """The golden does not keep what it takes to compute what a mistake does."""
 
 
-def find_cause(golden: Golden, name: str, found: Array, known: Array | None = None) -> str | None:
+def find_cause(
+    golden: Golden, name: str, found: Array, known: Array | None = None, budget: float = np.inf
+) -> str | None:
     """A sentence, or None. `found` is the engine's sample of the tensor, as the golden keeps it.
 
-    `known` says which values of it are known, where not all are; the others are NaN.
+    `known` says which values of it are known, where not all are; the others are NaN. `budget` is the rms of
+    an error that the arithmetic may leave, in a tensor as large as the exact one.
     TOO_LITTLE: nothing explains it, and there are mistakes that could not be tried.
     """
     exact = golden.values[name]
@@ -48,6 +53,13 @@ def find_cause(golden: Golden, name: str, found: Array, known: Array | None = No
         return "some values are not finite"
     if exact[known].any() and not found[known].any():
         return "all values are zero"
+    rows = found[known.all(1)]
+    if (
+        len(rows)
+        and rows.shape[1] > 1
+        and np.ptp(rows, axis=1).max(initial=0) == 0 < np.ptp(exact, axis=1).min()
+    ):
+        return EQUAL
     if not consistent(golden):
         return None
     too_little = False
@@ -57,7 +69,7 @@ def find_cause(golden: Golden, name: str, found: Array, known: Array | None = No
             try:
                 with np.errstate(all="ignore"):
                     for sentence, would_be in cause(golden, name, found):
-                        share = unexplained(exact, found, would_be.reshape(exact.shape), known)
+                        share = unexplained(exact, found, would_be.reshape(exact.shape), known, budget)
                         if share <= LEFT:
                             # What fits more numbers to the error explains more of it, be it right or wrong.
                             left[sentence] = min(share * 2**parameters, left.get(sentence, np.inf))
@@ -70,8 +82,9 @@ def find_cause(golden: Golden, name: str, found: Array, known: Array | None = No
     return TOO_LITTLE if too_little else None
 
 
-def unexplained(exact: Array, found: Array, would_be: Array, known: Array) -> float:
-    """The part of the error that is left if the engine made this mistake; 1 where nothing can be told.
+def unexplained(exact: Array, found: Array, would_be: Array, known: Array, budget: float) -> float:
+    """The part of the error that is left if the engine made this mistake; 1 where nothing can be told, or
+    where more is left than the arithmetic leaves.
 
     If what was found is nearly nothing, any other small values would explain the error: so it is the part
     of that as well.
@@ -81,7 +94,11 @@ def unexplained(exact: Array, found: Array, would_be: Array, known: Array) -> fl
     size = min(error, float(np.linalg.norm(found[here])))
     if error <= SEEN * total or np.sum(here) < FEW or size == 0:
         return 1.0
-    return float(np.linalg.norm((found - would_be)[here])) / size
+    left = float(np.linalg.norm((found - would_be)[here]))
+    larger = max(1.0, float(np.linalg.norm(would_be[here]) / np.linalg.norm(exact[here])))
+    if left > INPUTS * larger * budget * np.sqrt(exact.size):
+        return 1.0
+    return left / size
 
 
 def consistent(golden: Golden) -> bool:
@@ -296,7 +313,7 @@ def one_factor(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, A
         return
     exact = golden.values[name]
     factor = factors(exact, found, None)
-    if max(abs(factor), 1 / abs(factor)) > 1.2:  # nearer to 1 it is no scale
+    if factor > 0 and max(factor, 1 / factor) > 1.2:  # nearer to 1 it is no scale
         yield (
             f"all is off by one constant factor, {factor.item():.3g}: a scale is missing, or there twice",
             exact * factor,
@@ -345,6 +362,9 @@ def other_decay(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, 
         raise TooLittle
     yield "softplus is missing in the decay", A * (a + dt_bias)
     yield "dt_bias is missing in the decay", A * softplus(a)
+    yield "dt_bias is subtracted in the decay", A * softplus(a - dt_bias)
+    yield "A is missing in the decay: g = A softplus(…), and not -softplus(…)", -softplus(a + dt_bias)
+    yield "A_log stands where A = -exp(A_log) should", np.log(-A) * softplus(a + dt_bias)
     yield "A is exponentiated again: in GGUF it is -exp(A_log) already", -np.exp(A) * softplus(a + dt_bias)
     yield "A_log is not exponentiated: g = -exp(A_log) softplus(…)", -np.log(-A) * softplus(a + dt_bias)
 
@@ -625,16 +645,26 @@ def other_rope(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, A
     )
     yield "RoPE knows only one coordinate; pictures have time, row and column", turned(positions[0][:, None])
     yield "RoPE counts from 1; the first token has position 0", turned(right + 1)
+    yield "RoPE's positions are one behind", turned(np.maximum(right - 1, 0))
+    if (positions[1] != positions[2]).any():
+        exchanged = positions[[0, 2, 1]][frequencies(config)[0]].T
+        yield "RoPE has rows and columns of pictures exchanged", turned(exchanged)
+    if (first := golden.inputs["positions"].min()) > 0:
+        yield f"RoPE counts from 0; the first token has position {first}", turned(right - first)
     yield "RoPE turns the wrong way: a cos - b sin, b cos + a sin", turned(-right)
     if config.yarn:
         yield "RoPE is not scaled; the file asks for YaRN", turned(right, replace(config, yarn=None))
         no_factor = replace(config, yarn=replace(config.yarn, attention_factor=1.0))
         yield "YaRN's attention factor is missing", turned(right, no_factor)
-    if config.rope_theta != 1e4:
-        yield (
-            f"RoPE's base is 10000; the file says {config.rope_theta:.0f}",
-            turned(right, replace(config, rope_theta=1e4)),
-        )
+    for base in BASES:
+        if config.rope_theta != base:
+            yield (
+                f"RoPE's base is {base:.0f}; the file says {config.rope_theta:.0f}",
+                turned(right, replace(config, rope_theta=base)),
+            )
+
+
+BASES = 1e4, 1e5, 5e5, 1e6, 1e7  # of models that engines know
 
 
 def contiguous(config: Config) -> Array:
@@ -647,6 +677,41 @@ def neighbours(x: Array, cos: Array, sin: Array) -> Array:
     R = 2 * cos.shape[1]
     order = np.concatenate([np.arange(0, R, 2), np.arange(1, R, 2), np.arange(R, x.shape[-1])])
     return apply_rope(x[..., order], cos, sin)[..., np.argsort(order)]
+
+
+# ---- the vision tower
+
+
+def other_pixels(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    if not name.endswith(".pixel_values"):
+        return
+    x = whole_rows(golden, name)
+    x = x.reshape(len(x), 3, -1)  # [rows, C*2*16*16] -> [rows, C, 2*16*16]
+    yield "the colour channels stand in reverse: blue, green, red", x[:, ::-1]
+    yield "pixels are scaled from 0 to 1, and not from -1 to 1", (x + 1) / 2
+
+
+def other_gelu(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """tanh's approximation in the blocks, the exact one in the merger."""
+    if not name.endswith((".mlp.act", ".merger.act")):
+        return
+    (x,) = same_places(golden, name, beside(name, "linear_fc1"))
+    if name.endswith(".mlp.act"):
+        yield "GELU is exact; in the tower's blocks it is approximated with tanh", gelu(x)
+    else:
+        yield "GELU is approximated with tanh; in the merger it is exact", gelu_tanh(x)
+    yield "GELU is missing", x
+    yield "SiLU stands where GELU should", silu(x)
+
+
+def no_patch_bias(golden: Golden, name: str, found: Array) -> Iterator[tuple[str, Array]]:
+    """Each column is off by a number of its own, the same in every row."""
+    if name.endswith(".patch_embed") and (~np.isnan(found)).sum(0).max() >= 4:
+        exact = golden.values[name]
+        yield (
+            "each row is off by the same vector: the patch embedding's bias is missing, or there twice",
+            exact + np.nanmean(found - exact, 0, keepdims=True),
+        )
 
 
 from qwen_ref.oracle import mtp_causes  # noqa: E402 (it takes what stands above)
@@ -668,12 +733,14 @@ CAUSES: tuple[tuple[Cause, ...], ...] = (
         other_mask,
         other_attention,
         other_rope,
+        other_pixels,
+        other_gelu,
         mtp_causes.before_the_norm,
         mtp_causes.same_token,
         mtp_causes.swapped_halves,
         mtp_causes.plus_two,
     ),
     (one_factor, other_eps, other_scale),
-    (other_weight,),
+    (other_weight, no_patch_bias),
     (chunk_boundary,),
 )

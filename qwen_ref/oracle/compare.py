@@ -547,12 +547,13 @@ def difference(
 
 def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed: str) -> str | None:
     """A sentence on the first tensor that is wrong, or None."""
+    budget = budgets(golden.entries[first.name], allowed)[0]
     if not isinstance(x, Partial):
-        return find_cause(golden, first.name, x)
+        return find_cause(golden, first.name, x, budget=budget)
     entry, exact = golden.entries[first.name], golden.values[first.name]
     if x.sum and difference(first.name, entry, exact, replace(x, sum=None)).share[allowed] <= 1:
         return ONLY_THE_SUM
-    return find_cause(golden, first.name, x.values, x.known())
+    return find_cause(golden, first.name, x.values, x.known(), budget + x.precision)
 
 
 # ---- tokens and logits

@@ -11,14 +11,14 @@ from test_oracle import FILE, PROMPT, dump, open_model
 
 from qwen_ref.config import Config, Yarn
 from qwen_ref.model import attention, deltanet, mlp
-from qwen_ref.model.activation import gelu_tanh, sigmoid, silu, softmax
+from qwen_ref.model.activation import gelu, gelu_tanh, sigmoid, silu, softmax
 from qwen_ref.model.norm import rms_norm
 from qwen_ref.model.rope import apply_rope
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import tap
 from qwen_ref.oracle import golden
 from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
-from qwen_ref.oracle.causes import TOO_LITTLE, find_cause
+from qwen_ref.oracle.causes import EQUAL, TOO_LITTLE, find_cause
 from qwen_ref.oracle.compare import compare
 from qwen_ref.oracle.record import provenance, record
 
@@ -151,6 +151,15 @@ MISTAKES = {
     "A_log": (
         weights(lambda w: np.negative(np.log(-w.A), out=w.A)),
         GDN + "g", "A_log is not exponentiated", True,
+    ),
+    "dt_bias negated": (
+        weights(lambda w: np.negative(w.dt_bias, out=w.dt_bias)),
+        GDN + "g", "dt_bias is subtracted", True,
+    ),
+    "A is -1": (weights(lambda w: w.A.fill(-1)), GDN + "g", "A is missing in the decay", True),
+    "A_log for A": (
+        weights(lambda w: np.log(-w.A, out=w.A)),
+        GDN + "g", "A_log stands where A = -exp(A_log) should", True,
     ),
     "no erase": (
         delta("gated_delta_chunked", rule(erases=False)),
@@ -318,6 +327,39 @@ def test_values_that_stand_elsewhere(truth):
     ):
         told = find_cause(truth, name, found.reshape(values[name].shape))
         assert told and told.startswith(cause), (name, told)
+
+
+@pytest.mark.parametrize("allow, known", [("float32", True), ("bfloat16", False)])
+def test_mistakes_of_the_tower(monkeypatch, allow, known):
+    """With bfloat16's noise the two GELUs are one."""
+    case = test_conformance.by_name("images")
+    found = test_conformance.engine(case)
+    act, fc1 = "images.0.blocks.0.mlp.act", "images.0.blocks.0.mlp.linear_fc1"
+    merger, patches = "images.1.merger.act", "images.0.pixel_values"
+    pixels = found[patches].reshape(len(found[patches]), 3, -1)
+    bias = np.random.default_rng(0).normal(size=found["images.1.patch_embed"].shape[1])
+    for name, x, cause in (
+        (act, gelu(found[fc1]), "GELU is exact; in the tower's blocks" if known else None),
+        (act, found[fc1], "GELU is missing"),
+        (merger, silu(found["images.1.merger.linear_fc1"]), "SiLU stands where GELU should"),
+        (patches, pixels[:, ::-1].reshape(found[patches].shape), "the colour channels stand in reverse"),
+        (patches, (found[patches] + 1) / 2, "pixels are scaled from 0 to 1"),
+        ("images.1.patch_embed", found["images.1.patch_embed"] - bias, "each row is off by the same vector"),
+    ):
+        report = compare(case.golden, found | {name: x}, allow)
+        assert (report.cause or "").startswith(cause or "") and bool(report.cause) == bool(cause), name
+
+
+def test_what_is_no_cause(truth):
+    """A mistake that leaves more of the error than the arithmetic does; a negative scale."""
+    name = GDN + "q_norm"
+    exact = truth.values[name]
+    scaled = 0.5 * exact
+    blurred = scaled + 0.01 * np.random.default_rng(0).normal(size=exact.shape) * np.abs(exact).mean()
+    for x, cause in (scaled, "all is off by one constant factor, 0.5"), (blurred, None), (-scaled, None):
+        told = compare(truth, {name: x}).cause
+        assert told is None if cause is None else told.startswith(cause)
+    assert compare(truth, {"logits": np.ones(truth.entries["logits"].shape)}).cause == EQUAL
 
 
 def test_nothing_is_told_from_next_to_nothing(truth):

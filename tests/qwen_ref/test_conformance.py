@@ -132,6 +132,14 @@ def test_the_kernels_are_right():
         ("yarn", lambda p, config: (p, replace(config, yarn=None)), "RoPE is not scaled"),
         ("plain", lambda p, config: (p + 1, config), "RoPE counts from 1"),
         ("images", lambda p, config: (np.tile(p[0], (3, 1)), config), "RoPE knows only one coordinate"),
+        (
+            "images",
+            lambda p, config: (p[[0, 2, 1]], config),
+            "RoPE has rows and columns of pictures exchanged",
+        ),
+        ("grouped", lambda p, config: (np.maximum(p - 1, 0), config), "RoPE's positions are one behind"),
+        ("position-4096", lambda p, config: (p - 4096, config), "RoPE counts from 0; the first token has"),
+        ("plain", lambda p, config: (p, replace(config, rope_theta=1e6)), "RoPE's base is 1000000; the file"),
         ("images", None, "RoPE turns neighbours"),
     ],
 )

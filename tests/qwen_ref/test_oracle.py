@@ -646,7 +646,7 @@ def test_positions_from_somewhere_else(tmp_path, capsys):
         ("-1", "first-position: -1 is less than 0"),
         (
             "262140",
-            "tokens and the prompt's 4, from position 262140 on, are more than the 262144 that the model was made",
+            "tokens and the prompt's 4, from position 262140 on, are more than the 262144 that the model was",
         ),
     ):
         out = ["--first-position", first, "--out", str(tmp_path / "x.safetensors")]
