@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from types import SimpleNamespace
 
+import kernels_engine
 import numpy as np
 import pytest
 from test_mtp import mtp_tensors
@@ -17,7 +18,6 @@ from test_mtp import mtp_tensors
 from qwen_ref import QwenRefError, load
 from qwen_ref.cli import conformance as cli
 from qwen_ref.cli import main
-from qwen_ref.kernels import KERNELS
 from qwen_ref.model import attention, deltanet, text
 from qwen_ref.model.rope import apply_rope, rope_tables
 from qwen_ref.model.trace import watching
@@ -98,30 +98,8 @@ def test_an_eps_in_another_place_shows_with_small_keys(monkeypatch):
 
 def test_the_kernels_are_right():
     """Their cache of keys and values is float16, their activations are 8-bit where weights are quantized."""
-
-    def kernels(case):
-        """Greedy tokens, and then the golden's one at a time."""
-        model = load(case.model)
-        assert model.text.layers is KERNELS
-        prompt = encode(model, case)
-        count = len(case.token_ids) - case.prompt_tokens
-        answer = model.generate(prompt, max_tokens=count, temperature=0, presence_penalty=0)
-        list(answer)
-        state = model.text.new_state()
-        hidden = model.text.forward(embed(model, prompt), state, prompt.positions)
-        logits = model.text.logits(hidden)
-        yield {"token_ids": prompt.token_ids, "generated": answer.token_ids, "logits": logits}
-        for part in case.parts[1:]:
-            drafted = state.copy()
-            logits = model.text.logits(model.text.forward(part.token_ids + part.rejected, drafted))
-            if part.rejected:
-                model.text.forward(part.token_ids, state)
-            else:
-                state = drafted
-            yield {"token_ids": part.token_ids, "logits": logits}
-
     for case in cases():
-        (result,) = conformance.run(kernels, [case], "int8" if case.allow == "int8" else "float16")
+        (result,) = conformance.run(kernels_engine.run, [case], "int8" if case.allow == "int8" else "float16")
         assert (result.verdict, result.note) == ("right", ""), case.name
         assert result.report.decoding == f"{len(case.parts) - 1} steps"
 
