@@ -41,9 +41,15 @@ def test_transformers(dtype):
     differences = {name: result["report"]["differences"] for name, result in results.items()}
     if dtype == "float64":
         assert max(d["max"] for found in differences.values() for d in found) < 1e-9
-        assert all(r["report"]["greedy"].endswith("all the same") for r in results.values())
+        greedy = [r["report"]["greedy"] for n, r in results.items() if not n.startswith("position-")]
+        assert all(sentence.endswith("all the same") for sentence in greedy)
     # What a golden has and transformers does not show: angles, and the inside of its attention.
-    missing = {name.rpartition(".")[2] for r in results.values() for name in r["report"]["missing"]}
+    missing = {
+        name.rpartition(".")[2]
+        for result in results.values()
+        for name in result["report"]["missing"]
+        if not name.startswith("mtp.")  # it knows no such layer
+    }
     assert missing == {"angle", "attended"}
 
 
