@@ -62,13 +62,12 @@ class MTPLayer:
         w, norm = self.weights, self.text.norm
         x = tap("embed_tokens", x)
         if positions is None:
-            positions = np.tile(np.arange(len(x)) + state.next_position, (3, 1))  # [T] -> [3, T]
+            positions = state.text_positions(len(x))
         rope = rope_tables(positions, self.config, self.text.dtype)  # cos and sin, [T, R/2] both
         both = np.concatenate([norm(x, w.enorm, "enorm"), norm(before, w.hnorm, "hnorm")], axis=1)
         z = tap("eh_proj", linear(both, w.eh_proj))  # [T, 2 * hidden] -> [T, hidden]
         z = self.text.block(z, w.layer, state.layers[0], rope)
-        state.num_tokens += len(x)
-        state.next_position = int(positions.max()) + 1
+        state.advance(len(x), positions)
         return norm(z, w.norm, "norm")
 
     @part("mtp")

@@ -55,6 +55,15 @@ class State:
     num_tokens: int = 0
     next_position: int = 0  # of the next text token; images advance it by less than their tokens
 
+    def text_positions(self, tokens: int) -> np.ndarray:
+        """[3, T] of so many tokens of text that go on here: one count in all three coordinates."""
+        return np.tile(np.arange(tokens) + self.next_position, (3, 1))  # [T] -> [3, T]
+
+    def advance(self, tokens: int, positions: np.ndarray) -> None:
+        """By T tokens, which stand at these positions [3, T]."""
+        self.num_tokens += tokens
+        self.next_position = int(positions.max()) + 1
+
     def copy(self) -> State:
         return State([layer.copy() for layer in self.layers], self.num_tokens, self.next_position)
 

@@ -56,14 +56,13 @@ class TextModel:
                 f"inputs: {x.dtype} {x.shape}: neither token ids [T] nor embeddings [T, hidden]"
             )
         if positions is None:
-            positions = np.tile(np.arange(len(x)) + state.next_position, (3, 1))  # [T] -> [3, T]
+            positions = state.text_positions(len(x))
         rope = rope_tables(positions, self.config, self.dtype)  # cos and sin, [T, R/2] both
         x = tap("embed_tokens", x)
         for i, (w, layer_state) in enumerate(zip(self.weights.layers, state.layers, strict=True)):
             with part(f"layers.{i}"):
                 x = self.block(x, w, layer_state, rope)
-        state.num_tokens += len(x)
-        state.next_position = int(positions.max()) + 1
+        state.advance(len(x), positions)
         return self.norm(x, self.weights.final_norm, "norm")
 
     def block(self, x: Array, w: LayerWeights, layer_state: Any, rope: tuple[Array, Array]) -> Array:
