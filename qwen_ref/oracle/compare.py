@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.oracle.causes import find_cause
+from qwen_ref.oracle.find_cause import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, MTP, PATH, VISION, VISION_BLOCK
@@ -24,6 +24,8 @@ UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 
 # many times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is
 # solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
 SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
+# And of the budget of a mean divergence that of one position: its logits may be twice as far off as well.
+OF_ONE = 4
 
 BESIDE = ("token_ids", "positions", "generated", "steps", "acceptance")  # what may be found beside tensors
 OTHER_ROWS = ("images.", "videos.", "mtp.draft.")  # rows are none of the T tokens
@@ -238,7 +240,8 @@ def join(golden: Golden, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             f"the prompt alone is 1"
         )
     if len(pieces) != len(expected):
-        expected = [Part(part.token_ids, []) for part in expected[:1]] + [Part([0], [])] * (T - P)
+        ids = golden.inputs["token_ids"].tolist()
+        expected = [Part(ids[:P], []), *(Part([token_id], []) for token_id in ids[P:])]
     if len(pieces) == 1 and P < T:  # the state and attention weights after the prompt are others
         pieces = [{name: x for name, x in pieces[0].items() if not ALL_TOKENS.search(name)}]
     joined: dict[str, Any] = {}
@@ -440,7 +443,7 @@ def compare_samples(
         report.scope = f"{count} of {golden.values['logits'].size} values"
     if T > P:
         shown = any(known_of(x, decoded.get(name, [])) for name, x in samples.items())
-        report.decoding = decoding_of(golden, steps) if steps and shown else "not judged"
+        report.decoding = decoding_of(golden, steps) if shown else "not judged"
     return report
 
 
@@ -574,16 +577,15 @@ def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
 
 
 def steps_too_far(golden: Golden, kl: np.ndarray, allowed: str) -> str | None:
-    """A complaint about the steps' [steps], whose mean has that budget too, and each step four times it: its
-    logits may be twice as far off, as the worst value of a tensor may."""
+    """A complaint about the steps' [steps], whose mean has that budget too, and each step OF_ONE times it."""
     budget = kl_budget(golden, allowed)
     if not kl.mean() <= budget:
         share = times(kl.mean() / budget)
         return f"in decoding the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
-    if (kl <= 4 * budget).all():
+    if (kl <= OF_ONE * budget).all():
         return None
-    at = int((kl > 4 * budget).argmax())
-    share = times(kl[at] / budget / 4)
+    at = int((kl > OF_ONE * budget).argmax())
+    share = times(kl[at] / budget / OF_ONE)
     return f"in decoding the KL divergence of step {at}, {kl[at]:.1e}, is {share} what {allowed} explains"
 
 

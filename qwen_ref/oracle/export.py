@@ -24,12 +24,11 @@ import numpy as np
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_bytes, regular_file, write_folder
-from qwen_ref.oracle.compare import BESIDE, UNIT, budgets, kl_budget
+from qwen_ref.oracle.compare import BESIDE, OF_ONE, UNIT, budgets, kl_budget
 from qwen_ref.oracle.golden import FORMAT, LIMIT, NOT_READ, Entry, Golden
 
 KINDS = {".f64": "<f8", ".f32": "<f4", ".i64": "<i8", ".i32": "<i4"}
 INPUTS = "token_ids", "positions", "image_grid_thw", "video_grid_thw"
-OF_ONE = 4  # times the budget of the mean divergence is that of a single position
 
 
 def export(golden: Golden, path: str | os.PathLike[str]) -> None:

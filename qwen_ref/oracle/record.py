@@ -120,13 +120,8 @@ def embed(network: Network, prompt: Prompt) -> np.ndarray:
     return x
 
 
-def run(network: Network, prompt: Prompt, watch: Watch) -> np.ndarray:
-    """Final hidden states [T, hidden]; `watch` sees and may change all that has a name."""
-    return run_text(network, prompt, watch)[1]
-
-
-def run_text(network: Network, prompt: Prompt, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and final hidden states, [T, hidden] both."""
+def run(network: Network, prompt: Prompt, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and final hidden states, [T, hidden]; `watch` sees and may change all that has a name."""
     with watching(watch):
         text, x = network.text, embed(network, prompt)
         return x, text.forward(x, text.new_state(), prompt.positions)
@@ -135,7 +130,7 @@ def run_text(network: Network, prompt: Prompt, watch: Watch) -> tuple[np.ndarray
 def run_mtp(
     layer: MTPLayer, prompt: Prompt, x: np.ndarray, hidden: np.ndarray, watch: Watch
 ) -> tuple[np.ndarray, State]:
-    """H' [T, hidden] and the layer's state, of what `run_text` returned; `watch` as there."""
+    """H' [T, hidden] and the layer's state, of what `run` returned; `watch` as there."""
     own, state = layer.embed(prompt.token_ids), layer.new_state()
     own[prompt.places] = x[prompt.places]
     with watching(watch):
@@ -282,7 +277,7 @@ def record(
         shape = T, network.text.config.vocab_size
         return new_entry(shape, rows, columns) if chosen(names, name) else None
 
-    x, hidden = run_text(network, prompt, keep)
+    x, hidden = run(network, prompt, keep)
     keep_logits(golden, "logits", logits_in_blocks(network.text, hidden), new_logits("logits"), top)
     if golden.config.num_mtp_layers == 1 and mtp_is_chosen(names):
         keep_mtp(golden, MTPLayer(network.text), prompt, x, hidden, keep, new_logits("mtp.logits"), top)
@@ -294,7 +289,7 @@ def record(
             del network  # before the other is opened: both may keep gigabytes of weights
             network = open_model(dtype)
         watch = functools.partial(measure, golden, kind, rounding)
-        x, hidden = run_text(network, prompt, watch)
+        x, hidden = run(network, prompt, watch)
         with watching(rounding):
             golden.kl[kind] = measure_logits(golden, kind, "logits", logits_in_blocks(network.text, hidden))
         if "draft_ids" in golden.inputs:

@@ -18,8 +18,8 @@ from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import tap
 from qwen_ref.oracle import golden
 from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
-from qwen_ref.oracle.causes import EQUAL, TOO_LITTLE, find_cause
 from qwen_ref.oracle.compare import compare
+from qwen_ref.oracle.find_cause import EQUAL, TOO_LITTLE, find_cause
 from qwen_ref.oracle.record import provenance, record
 
 ROUNDING = {

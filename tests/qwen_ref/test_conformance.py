@@ -25,7 +25,7 @@ from qwen_ref.oracle import conformance
 from qwen_ref.oracle.arithmetic import ARITHMETICS
 from qwen_ref.oracle.compare import BETWEEN_STEPS, Difference, Report, compare
 from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases, encode
-from qwen_ref.oracle.record import canonical, embed, run_text, sha256
+from qwen_ref.oracle.record import canonical, embed, run, sha256
 
 NAMES = [case.name for case in cases()]
 
@@ -45,7 +45,7 @@ def engine(case, dtype=np.float32):
     def watch(name, x):
         found[name] = canonical(name, x, model.config)
 
-    x, hidden = run_text(model, prompt, watch)
+    x, hidden = run(model, prompt, watch)
     with watching(watch):
         model.text.logits(hidden)
     if "draft_ids" in case.golden.inputs:

@@ -128,7 +128,7 @@ def taps():
     prompt = network.encode_prompt(GROUPED.text, raw=True)
     prompt.token_ids.extend(GROUPED.steps)
     found = {}
-    hidden = run(network, prompt, found.__setitem__)
+    _, hidden = run(network, prompt, found.__setitem__)
     with watching(found.__setitem__):
         network.text.logits(hidden)
     return found

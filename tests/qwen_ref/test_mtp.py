@@ -54,7 +54,7 @@ def engine(model, golden, arithmetic="float32", without_norm=False):
         found[name] = record.canonical(name, x if instead is None else instead, model.text.config)
         return instead
 
-    x, hidden = record.run_text(model, prompt, watch)
+    x, hidden = record.run(model, prompt, watch)
     with watching(watch):
         model.text.logits(hidden)
     begin = (lambda layer, own: found["mtp.output"]) if without_norm else (lambda layer, own: own)

@@ -67,7 +67,7 @@ def dump(model, convert=canonical):
         found[name] = convert(name, x, model.text.config)
         return x
 
-    hidden = run(model, PROMPT, watch)
+    _, hidden = run(model, PROMPT, watch)
     with watching(watch):
         model.text.logits(hidden)
     return {name: x for name, x in found.items() if not name.startswith("rope.")}  # few engines show these

@@ -1,0 +1,147 @@
+"""Which known mistake explains a tensor that is wrong.
+
+A mistake is named if it explains the tensor: if what is left of the error is what the arithmetic leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from qwen_ref.oracle import causes, mtp_causes
+from qwen_ref.oracle.causes import Array, TooLittle, kind
+from qwen_ref.oracle.golden import Golden
+
+LEFT = 0.3  # of the error, at most, if a mistake explains it
+INPUTS = 4  # times the budget: an engine computes the tensor of inputs that its arithmetic has rounded
+SEEN = 1e-3  # of the error, at least, lies where it can be told what the mistake does
+FEW = 8  # values, with fewer of which something explains any error
+EQUAL = "all values of a row are equal"
+TOO_LITTLE = (
+    "unknown; the golden keeps too little of the tensors here to tell (record --columns all --rows all)"
+)
+
+
+Cause = Callable[[Golden, str, Array], Iterator[tuple[str, Array]]]
+
+# By how many numbers they fit to what was found: none; one; one a column; all from a row on.
+CAUSES: tuple[tuple[Cause, ...], ...] = (
+    (
+        causes.swapped,
+        causes.halves,
+        causes.tiled_heads,
+        causes.transposed,
+        causes.not_normalized,
+        causes.other_l2_norm,
+        causes.other_gated_norm,
+        causes.other_activation,
+        causes.other_decay,
+        causes.seen_later,
+        causes.other_delta_rule,
+        causes.other_mask,
+        causes.other_attention,
+        causes.other_rope,
+        causes.other_pixels,
+        causes.other_gelu,
+        mtp_causes.before_the_norm,
+        mtp_causes.same_token,
+        mtp_causes.swapped_halves,
+        mtp_causes.plus_two,
+    ),
+    (causes.one_factor, causes.other_eps, causes.other_scale),
+    (causes.other_weight, causes.no_patch_bias),
+    (causes.chunk_boundary,),
+)
+
+
+def find_cause(
+    golden: Golden, name: str, found: Array, known: Array | None = None, budget: float = np.inf
+) -> str | None:
+    """A sentence, or None. `found` is the engine's sample of the tensor, as the golden keeps it.
+
+    `known` says which values of it are known, where not all are; the others are NaN. `budget` is the rms of
+    an error that the arithmetic may leave, in a tensor as large as the exact one.
+    TOO_LITTLE: nothing explains it, and there are mistakes that could not be tried.
+    """
+    exact = golden.values[name]
+    known = np.ones(exact.shape, bool) if known is None else known
+    if not np.isfinite(found[known]).all():
+        return "some values are not finite"
+    if exact[known].any() and not found[known].any():
+        return "all values are zero"
+    rows = found[known.all(1)]
+    if (
+        len(rows)
+        and rows.shape[1] > 1
+        and np.ptp(rows, axis=1).max(initial=0) == 0 < np.ptp(exact, axis=1).min()
+    ):
+        return EQUAL
+    if not consistent(golden):
+        return None
+    too_little = False
+    left: dict[str, float] = {}
+    for parameters, functions in enumerate(CAUSES):
+        for cause in functions:
+            try:
+                with np.errstate(all="ignore"):
+                    for sentence, would_be in cause(golden, name, found):
+                        share = unexplained(exact, found, would_be.reshape(exact.shape), known, budget)
+                        if share <= LEFT:
+                            # What fits more numbers to the error explains more of it, be it right or wrong.
+                            left[sentence] = min(share * 2**parameters, left.get(sentence, np.inf))
+            except TooLittle:
+                too_little = True
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                continue  # the golden is damaged: rows or numbers of its configuration make no sense
+    if left:
+        return min(left, key=lambda sentence: left[sentence])
+    return TOO_LITTLE if too_little else None
+
+
+def unexplained(exact: Array, found: Array, would_be: Array, known: Array, budget: float) -> float:
+    """The part of the error that is left if the engine made this mistake; 1 where nothing can be told, or
+    where more is left than the arithmetic leaves.
+
+    If what was found is nearly nothing, any other small values would explain the error: so it is the part
+    of that as well.
+    """
+    here = known & np.isfinite(would_be)
+    error, total = (float(np.linalg.norm((found - exact)[where])) for where in (here, known))
+    size = min(error, float(np.linalg.norm(found[here])))
+    if error <= SEEN * total or np.sum(here) < FEW or size == 0:
+        return 1.0
+    left = float(np.linalg.norm((found - would_be)[here]))
+    larger = max(1.0, float(np.linalg.norm(would_be[here]) / np.linalg.norm(exact[here])))
+    if left > INPUTS * larger * budget * np.sqrt(exact.size):
+        return 1.0
+    return left / size
+
+
+def consistent(golden: Golden) -> bool:
+    """Do the shapes follow from the configuration? Then no count in it is beyond what the golden has."""
+    c = golden.config
+    H, H_kv, D, R = c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rotary_dim
+    H_k, H_v = c.linear_num_key_heads, c.linear_num_value_heads
+    K, V = c.linear_key_head_dim, c.linear_value_head_dim
+    if not all(isinstance(n, int) and n > 0 for n in (H, H_kv, D, R, H_k, H_v, K, V)):
+        return False
+    if H % H_kv or H_v % H_k or R > D or R % 2:
+        return False
+    shapes: dict[tuple[int, ...], str] = {
+        (R // 2,): "rope.angle rope.cos rope.sin",
+        (H, D): "self_attn.q_proj self_attn.gate self_attn.q_norm self_attn.q_rope self_attn.attended "
+        "self_attn.gated",
+        (H_kv, D): "self_attn.k_proj self_attn.v_proj self_attn.k_norm self_attn.k_rope",
+        (c.conv_channels,): "linear_attn.in_proj_qkv linear_attn.conv1d",
+        (H_k, K): "linear_attn.q_norm linear_attn.k_norm",
+        (H_v,): "linear_attn.in_proj_b linear_attn.beta linear_attn.in_proj_a linear_attn.g",
+        (H_v, V): "linear_attn.o linear_attn.in_proj_z linear_attn.norm",
+        (K, V): "linear_attn.state",
+    }
+    return all(
+        entry.shape[1:] == shape
+        for shape, kinds in shapes.items()
+        for name, entry in golden.entries.items()
+        if kind(name) in kinds.split()
+    )
