@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def made(size: str, seed: int, *, mtp: bool = False, tiny_vocab: bool | None = N
     return Made(
         name, out / f"{size}-hf", out / f"{size}-f32.gguf", [out / f"{size}-{q}.gguf" for q in QUANTS]
     )
+
+
+def without_mtp(names: Iterable[str]) -> set[str]:
+    """Of tensors that were not shown those of the model itself: nobody runs the MTP layer here."""
+    return {name for name in names if not name.startswith("mtp.")}
 
 
 # Without QWEN_REF_FULL the same layers with a vocabulary of 1,024: a large output matrix takes most of the

@@ -51,8 +51,6 @@ def run(case: Case) -> Mapping[str, Any]:
         answer = ask("/completion", {**GREEDY, **prompt_of(case, ask), **counts(case)})
         logits = logits_of(case, answer) if case.media else forced(case, ask)
     found["generated"] = np.array(answer["tokens"])
-    if logits is None:
-        raise QwenRefError("llama-server read more than one token in a step")
     if not case.media:
         found["steps"] = np.array(len(case.steps))
     entry = case.golden.entries["logits"]
@@ -60,9 +58,9 @@ def run(case: Case) -> Mapping[str, Any]:
     return found
 
 
-def forced(case: Case, ask: Ask) -> np.ndarray | None:
+def forced(case: Case, ask: Ask) -> np.ndarray:
     """[T, vocab] of the prompt's last token and of each after it, each read in a request of its own, which
-    goes on from the state of the one before. None: it did not go on.
+    goes on from the state of the one before. Raises QwenRefError if it did not go on.
 
     It tells no logits where the token that it chooses ends inside a character: a bias, which logits do not
     have in them, makes it choose an "a" each time.
@@ -74,11 +72,16 @@ def forced(case: Case, ask: Ask) -> np.ndarray | None:
     for row in range(case.prompt_tokens - 1, len(case.token_ids)):
         answer = ask("/completion", {**asked, "prompt": case.token_ids[: row + 1]})
         if row >= case.prompt_tokens and answer["timings"]["prompt_n"] != 1:
-            return None
-        for step in answer["completion_probabilities"]:
-            for token in step["top_logprobs"]:
-                logits[row, token["id"]] = token["logprob"] + case.golden.inputs["log_total"][row]
+            raise QwenRefError("llama-server read more than one token in a step")
+        (step,) = answer["completion_probabilities"]
+        keep(logits, row, step, case)
     return logits
+
+
+def keep(logits: np.ndarray, row: int, step: dict[str, Any], case: Case) -> None:
+    """What the server tells of one step."""
+    for token in step["top_logprobs"]:
+        logits[row, token["id"]] = token["logprob"] + case.golden.inputs["log_total"][row]
 
 
 def tensors(case: Case) -> dict[str, Any]:
@@ -121,8 +124,7 @@ def logits_of(case: Case, answer: dict[str, Any]) -> np.ndarray:
     for step, at, also in zip(steps, first, last):
         row = case.prompt_tokens - 1 + at  # these logits chose token number `at` of the answer
         if at == also and tokens[:at] == case.token_ids[case.prompt_tokens : row + 1]:
-            for token in step["top_logprobs"]:
-                logits[row, token["id"]] = token["logprob"] + case.golden.inputs["log_total"][row]
+            keep(logits, row, step, case)
     return logits
 
 

@@ -8,7 +8,7 @@ import shutil
 import make
 import numpy as np
 import pytest
-from conftest import made
+from conftest import made, without_mtp
 from gguf import GGUFReader
 from test_logits import prompt_ids, text_of_prefix
 
@@ -45,8 +45,7 @@ def test_every_tensor(model, fixtures, tmp_path, length):
         f"\n{model.name}, {length} tokens: {len(report.differences)} tensors, {values} values, "
         f"largest difference {most:.1e}, at most {share:.3f} of a budget"
     )
-    missing = {name for name in report.missing if not name.startswith("mtp.")}  # it runs no MTP layer here
-    assert report.first is None and missing <= NOT_THERE
+    assert report.first is None and without_mtp(report.missing) <= NOT_THERE
 
 
 @pytest.fixture(scope="module")
@@ -114,5 +113,4 @@ def test_small_keys_show_where_the_eps_is(grouped, fixtures, tmp_path):
     lengths = np.linalg.norm(keys, axis=1)
     assert 0.1 < np.median(lengths) < 0.9
     report = report_on(golden, path, text, tmp_path / "dump.txt")
-    missing = {name for name in report.missing if not name.startswith("mtp.")}  # it runs no MTP layer here
-    assert report.first is None and missing <= NOT_THERE
+    assert report.first is None and without_mtp(report.missing) <= NOT_THERE

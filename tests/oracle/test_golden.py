@@ -11,6 +11,7 @@ from pathlib import Path
 import make
 import numpy as np
 import pytest
+from conftest import without_mtp
 from PIL import Image
 from test_logits import prompt_ids
 
@@ -73,7 +74,7 @@ def test_transformers(case, model, request, tmp_path, dtype):
     print(
         f"\n{model.name} {dtype}: {worst.name} {worst.relative:.1e}, {worst.share[dtype]:.2f} of the budget"
     )
-    missing = {name for name in report.missing if not name.startswith("mtp.")}  # which they do not compute
+    missing = without_mtp(report.missing)
     inside = {"rope.angle"} | {name for name in missing if name.endswith("self_attn.attended")}
     assert missing == inside  # of functions of theirs
     assert report.first is None
