@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qwen_ref.engine import PREFILL_BLOCK
+from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file
 from qwen_ref.model.text import TextModel

@@ -110,7 +110,8 @@ def busy_processes(count: int) -> Iterator[None]:
 def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import numpy as np
 
-    from qwen_ref.engine import PREFILL_BLOCK, load
+    from qwen_ref.engine import load
+    from qwen_ref.engine.sequence import PREFILL_BLOCK
 
     model = load(path, backend=args.backend, threads=args.threads)
     network = model.text

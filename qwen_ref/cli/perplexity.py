@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from qwen_ref import engine, files
+from qwen_ref import engine, files, machine
 from qwen_ref.cli.generate import announce_compilation
 from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, to_json
 from qwen_ref.errors import QwenRefError
@@ -83,7 +83,7 @@ def read_text(path: str) -> str:
 
 
 def load(args: argparse.Namespace, path: str, context: int, models: int) -> engine.Model:
-    free = engine.available_memory() // 2 // models
+    free = machine.available_memory() // 2 // models
     return engine.load(
         path,
         dtype=getattr(np, args.dtype),

@@ -24,6 +24,7 @@ from qwen_ref.model.layers import Layers
 
 class Kernels:
     name = "numba"
+    batches = True
     new_state = staticmethod(layers.new_state)
     rms_norm = staticmethod(layers.rms_norm)
     attention = staticmethod(layers.attention)

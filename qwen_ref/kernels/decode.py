@@ -98,7 +98,7 @@ def deltanet_layer(
         past[i] = past[i + 1]
     past[-1] = raw[0]
     o = np.empty_like(z)
-    recurrence(qkv, a, b, A, dt_bias, k_heads, S, o)
+    recurrence(qkv, a, b, A, dt_bias, k_heads, S, 1, o)
     q, d, sums, sums4 = new_quantized(o.shape[1])
     gated_norm_one(o, z, norm_w, eps, q, d, sums, sums4)
     return product(out_kind, out_w, o, q, d, sums, sums4)

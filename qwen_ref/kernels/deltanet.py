@@ -99,9 +99,10 @@ def slice_step(S, k_row, k_at, q_at, v_at, K, decay, beta, o_row, o_at):
 
 
 @kernel(parallel=True)
-def recurrence(qkv, a, b, A, dt_bias, k_heads, S, o):
-    """qkv [T, C] as prepared, a, b [T, H], A, dt_bias [H], S [H, V/32, K, 32] -> o [T, H*V]; S moves on.
+def recurrence(qkv, a, b, A, dt_bias, k_heads, S, sure, o):
+    """qkv [T, C] as prepared, a, b [T, H], A, dt_bias [H], S [H, V/32, K, 32] -> o [T, H*V].
 
+    S moves on by the first `sure` tokens; the others go on in a copy of it, a slice at a time.
     V head h reads K head h % k_heads, as a GGUF file orders them.
     """
     heads, slices, K = S.shape[0], S.shape[1], S.shape[2]
@@ -111,7 +112,10 @@ def recurrence(qkv, a, b, A, dt_bias, k_heads, S, o):
         q_at = h % k_heads * K
         k_at = (k_heads + h % k_heads) * K
         v_at = 2 * k_heads * K + h * V + s * SLICE
+        state = S[h, s]
         for t in range(qkv.shape[0]):
+            if t == sure:
+                state = S[h, s].copy()
             decay = np.float32(math.exp(A[h] * softplus_of(a[t, h] + dt_bias[h])))
             beta = np.float32(sigmoid_of(b[t, h]))
-            slice_step(S[h, s], qkv[t], k_at, q_at, v_at, K, decay, beta, o[t], h * V + s * SLICE)
+            slice_step(state, qkv[t], k_at, q_at, v_at, K, decay, beta, o[t], h * V + s * SLICE)

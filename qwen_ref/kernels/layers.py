@@ -6,9 +6,10 @@ vectors do not divide go through these twins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +22,7 @@ from qwen_ref.kernels import deltanet as delta
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import matrix as numpy_matrix
 from qwen_ref.model.matrix import Matrix
-from qwen_ref.model.state import State
+from qwen_ref.model.state import LayerBatch, State
 from qwen_ref.model.trace import watched
 from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights
 
@@ -178,7 +179,7 @@ class KVCache:
     has on GPUs only, as its bits in uint16; room grows by half."""
 
     def __init__(self, heads: int, head_dim: int):
-        self.length = 0
+        self.length = self.marked = 0
         self.keys = np.zeros((heads, 0, head_dim, 16), np.uint16)
         self.values = np.zeros((heads, 0, head_dim), np.uint16)
 
@@ -202,23 +203,76 @@ class KVCache:
 
     def copy(self) -> KVCache:
         other = KVCache(len(self.values), self.values.shape[2])
-        other.length, other.keys, other.values = self.length, self.keys.copy(), self.values.copy()
+        other.length, other.marked = self.length, self.marked
+        other.keys, other.values = self.keys.copy(), self.values.copy()
         return other
 
+    def mark(self) -> None:
+        self.marked = self.length
 
-@dataclass
+    def keep(self, tokens: int) -> None:
+        self.length = self.marked + tokens
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+
+class Written(NamedTuple):
+    """What T tokens do to a DeltaNet layer's memory."""
+
+    raw: np.ndarray  # [T, C]: the convolution's inputs
+    qkv: np.ndarray  # [T, C]: its outputs, prepared
+    a: np.ndarray  # [T, H_v]
+    b: np.ndarray  # [T, H_v]
+
+
 class DeltaNetState:
-    """The convolution's last inputs [k-1, C] and the state in slices of 32 columns, [H_v, V/32, K, 32]."""
+    """The convolution's last inputs [k-1, C] and S in slices of 32 columns, [H_v, V/32, K, 32].
 
-    conv: np.ndarray
-    sliced: np.ndarray
+    In a step after a mark, S does not move. What its tokens write is kept instead, which is hundreds of times
+    smaller, and goes into S with the next step, when it is known how many of them stay.
+    """
+
+    def __init__(self, conv: np.ndarray, sliced: np.ndarray):
+        self.conv, self.sliced = conv, sliced
+        self.marked = False  # is the next step's, or the last step's, to be taken back?
+        self.before = conv  # as it was before that step
+        self.written: Written | None = None  # by that step, as far as it stays
 
     def copy(self) -> DeltaNetState:
-        return DeltaNetState(self.conv.copy(), self.sliced.copy())
+        other = copy.copy(self)  # `before` and `written` are replaced and never changed
+        other.conv, other.sliced = self.conv.copy(), self.sliced.copy()
+        return other
+
+    def mark(self) -> None:
+        self.marked = True
+
+    def keep(self, tokens: int) -> None:
+        if self.written is not None:
+            self.written = Written(*(part[:tokens] for part in self.written))
+            self.conv = last_rows(self.before, self.written.raw)
+
+    @property
+    def nbytes(self) -> int:
+        return self.conv.nbytes + self.sliced.nbytes + sum(part.nbytes for part in self.written or ())
 
     @property
     def recurrent(self) -> np.ndarray:
         raise other_state("deltanet")
+
+
+def last_rows(past: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """As many as `past` has, of both, one after the other; a copy."""
+    return np.concatenate([past, new[-len(past) :]])[-len(past) :]
+
+
+def each(state: Any, tokens: int) -> Iterator[tuple[Any, slice]]:
+    """The states in a LayerBatch, or the only one, with the rows of their tokens in a step."""
+    start = 0
+    batch = state if isinstance(state, LayerBatch) else LayerBatch([state], [tokens])
+    for one, length in zip(batch.states, batch.lengths, strict=True):
+        yield one, slice(start, start := start + length)
 
 
 def new_state(config: Config, dtype: type) -> State:
@@ -233,57 +287,73 @@ def new_state(config: Config, dtype: type) -> State:
             np.zeros((c.conv_kernel - 1, c.conv_channels), np.float32), np.zeros(shape, np.float32)
         )
 
-    return State([layer(i) for i in range(c.num_layers)])
+    return State([layer(i) for i in range(c.num_layers)], whole=False)
 
 
 def attention(
-    x: np.ndarray, w: AttentionWeights, cache: KVCache, cos: np.ndarray, sin: np.ndarray, config: Config
+    x: np.ndarray,
+    w: AttentionWeights,
+    cache: KVCache | LayerBatch,
+    cos: np.ndarray,
+    sin: np.ndarray,
+    config: Config,
 ) -> np.ndarray:
     shows_nothing("self_attn")
-    start = cache.reserve(len(x))
-    if len(x) == 1 and (matrices := typed(w)):
+    if len(x) == 1 and isinstance(cache, KVCache) and (matrices := typed(w)):
+        start = cache.reserve(1)
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
         return decode.attention_layer(x, *matrices, *rest)
     given = quantize(x)
     q_and_gate, k, v = (product(given, m) for m in (w.q_proj, w.k_proj, w.v_proj))
     q = np.empty((len(x), config.num_attention_heads * config.head_dim), np.float32)
-    attend.append(
-        q_and_gate,
-        k,
-        v,
-        w.q_norm,
-        w.k_norm,
-        config.rms_norm_eps,
-        cos,
-        sin,
-        cache.keys,
-        cache.values,
-        start,
-        q,
-    )
-    out = np.empty_like(q)
-    (attend.attend_one if len(x) == 1 else attend.attend_many)(q, cache.keys, cache.values, start, out)
+    out, norms = np.empty_like(q), (w.q_norm, w.k_norm, config.rms_norm_eps)
+    for one, t in each(cache, len(x)):
+        start = one.reserve(len(q[t]))
+        attend.append(q_and_gate[t], k[t], v[t], *norms, cos[t], sin[t], one.keys, one.values, start, q[t])
+        attend_some = attend.attend_one if len(q[t]) == 1 else attend.attend_many
+        attend_some(q[t], one.keys, one.values, start, out[t])
     gated = new_quantized(*out.shape)
     elementwise.gate_output(out, q_and_gate, config.head_dim, *gated)
     return product(Input(out, gated), w.o_proj)
 
 
-def deltanet(x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config) -> np.ndarray:
+def deltanet(
+    x: np.ndarray, w: DeltaNetWeights, state: DeltaNetState | LayerBatch, config: Config
+) -> np.ndarray:
     shows_nothing("linear_attn")
-    if len(x) == 1 and (matrices := typed(w)):
+    plain = isinstance(state, DeltaNetState) and not state.marked and state.written is None
+    if len(x) == 1 and plain and (matrices := typed(w)):
+        assert isinstance(state, DeltaNetState)
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
         rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.sliced
         return decode.deltanet_layer(x, *matrices, *rest)
     given = quantize(x)
     raw, z = product(given, w.qkv_proj), product(given, w.z_proj)
     a, b = product(given, w.a_proj), product(given, w.b_proj)
-    qkv = np.empty_like(raw)
-    prepare = delta.prepare_one if len(x) == 1 else delta.prepare_many
-    prepare(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
-    state.conv = np.concatenate([state.conv, raw[-len(state.conv) :]])[-len(state.conv) :]
     o = np.empty((len(x), config.value_dim), np.float32)
-    delta.recurrence(qkv, a, b, w.A, w.dt_bias, config.linear_num_key_heads, state.sliced, o)
+    for one, t in each(state, len(x)):
+        o[t] = delta_rule(raw[t], a[t], b[t], w, one, config)
     gated = new_quantized(*o.shape)
     gate = elementwise.gated_norm_one if len(x) == 1 else elementwise.gated_norm_many
     gate(o, z, w.norm, config.rms_norm_eps, *gated)
     return product(Input(o, gated), w.out_proj)
+
+
+def delta_rule(
+    raw: np.ndarray, a: np.ndarray, b: np.ndarray, w: DeltaNetWeights, state: DeltaNetState, config: Config
+) -> np.ndarray:
+    """Convolution and recurrence of one sequence: raw [T, C], a and b [T, H_v] -> [T, H_v*V]."""
+    tokens, qkv = len(raw), np.empty_like(raw)
+    prepare = delta.prepare_one if tokens == 1 else delta.prepare_many
+    prepare(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
+    new = Written(raw, qkv, a, b)
+    rows = new
+    if state.written is not None:
+        rows = Written(*map(np.concatenate, zip(state.written, new, strict=True)))
+    sure = len(rows.raw) - (tokens if state.marked else 0)
+    o = np.empty((len(rows.raw), config.value_dim), np.float32)
+    heads = config.linear_num_key_heads
+    delta.recurrence(rows.qkv, rows.a, rows.b, w.A, w.dt_bias, heads, state.sliced, sure, o)
+    state.before, state.written = state.conv, new if state.marked else None
+    state.conv, state.marked = last_rows(state.conv, raw), False
+    return o[-tokens:]

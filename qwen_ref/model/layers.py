@@ -22,6 +22,7 @@ class Layers(Protocol):
     """
 
     name: str
+    batches: bool  # may `cache` and `state` be a LayerBatch, and `x` its sequences' tokens one after another?
 
     def new_state(self, config: Config, dtype: type) -> state.State: ...
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...  # of the residual stream
@@ -42,6 +43,7 @@ class Layers(Protocol):
 
 class Numpy:
     name = "numpy"
+    batches = False
     new_state = staticmethod(state.new_state)
     rms_norm = staticmethod(norm.rms_norm)
     attention = staticmethod(attention.attention)
@@ -69,4 +71,6 @@ def replaced(layers: Layers, **functions: Any) -> Layers:
             raise QwenRefError(f"layers: {name}: no model calls it, but {', '.join(called)}")
     changed = copy.copy(layers)
     vars(changed).update(functions)
+    if functions.keys() & {"new_state", "attention", "deltanet"}:
+        changed.batches = False  # others know nothing of it
     return changed

@@ -14,7 +14,7 @@ class KVCache:
     """Keys and values of a full-attention layer, [S, H_kv, D] each; S grows, room doubles."""
 
     def __init__(self, heads: int, head_dim: int, dtype: type):
-        self.length = 0
+        self.length = self.marked = 0
         # Keys and values: [2, capacity, H_kv, D]
         self._room: np.ndarray = np.empty((2, 0, heads, head_dim), dtype)
 
@@ -32,8 +32,19 @@ class KVCache:
 
     def copy(self) -> KVCache:
         other = KVCache(self._room.shape[2], self._room.shape[3], self._room.dtype.type)
-        other.length, other._room = self.length, self._room[:, : self.length].copy()
+        other.length, other.marked = self.length, self.marked
+        other._room = self._room[:, : self.length].copy()
         return other
+
+    def mark(self) -> None:
+        self.marked = self.length
+
+    def keep(self, tokens: int) -> None:
+        self.length = self.marked + tokens
+
+    @property
+    def nbytes(self) -> int:
+        return self._room.nbytes
 
 
 @dataclass
@@ -42,18 +53,34 @@ class DeltaNetState:
 
     conv: np.ndarray  # [kernel - 1, channels]: the last inputs of the causal convolution
     recurrent: np.ndarray  # [H_v, K, V]: S, which maps keys to values
+    marked: tuple[np.ndarray, np.ndarray] | None = None  # both, as they were
 
     def copy(self) -> DeltaNetState:
-        return DeltaNetState(self.conv.copy(), self.recurrent.copy())
+        return DeltaNetState(self.conv.copy(), self.recurrent.copy(), self.marked)
+
+    def mark(self) -> None:
+        self.marked = self.conv, self.recurrent  # a step replaces them and changes neither
+
+    def keep(self, tokens: int) -> None:
+        """None of the tokens since the mark: what S was between them is not known."""
+        assert self.marked and tokens == 0
+        self.conv, self.recurrent = self.marked
+
+    @property
+    def nbytes(self) -> int:
+        return self.conv.nbytes + self.recurrent.nbytes
 
 
 @dataclass
 class State:
-    """Everything after some tokens. `copy()` it to try two continuations of one beginning."""
+    """Everything after some tokens. `copy()` it to try two continuations of one beginning; `mark()` it before
+    tokens that may have to be taken back, and `cut` it then."""
 
-    layers: list[Any]  # one a layer, each with copy(); the kernels keep theirs in another form
+    layers: list[Any]  # one a layer, each with copy, mark, keep and nbytes; the kernels' have another form
     num_tokens: int = 0
     next_position: int = 0  # of the next text token; images advance it by less than their tokens
+    whole: bool = True  # of the tokens since a mark all can be taken back or none; else any number
+    marked: tuple[int, int] | None = None  # num_tokens and next_position, as they were
 
     def text_positions(self, tokens: int) -> np.ndarray:
         """[3, T] of so many tokens of text that go on here: one count in all three coordinates."""
@@ -61,11 +88,62 @@ class State:
 
     def advance(self, tokens: int, positions: np.ndarray) -> None:
         """By T tokens, which stand at these positions [3, T]."""
+        if self.marked and self.num_tokens > self.marked[0]:
+            self.marked = None
         self.num_tokens += tokens
         self.next_position = int(positions.max()) + 1
 
     def copy(self) -> State:
-        return State([layer.copy() for layer in self.layers], self.num_tokens, self.next_position)
+        layers = [layer.copy() for layer in self.layers]
+        return State(layers, self.num_tokens, self.next_position, self.whole, self.marked)
+
+    def mark(self) -> None:
+        """The next step's tokens, of text, can be taken back by `cut`, until the step after it."""
+        self.marked = self.num_tokens, self.next_position
+        for layer in self.layers:
+            layer.mark()
+
+    def cut(self, num_tokens: int) -> bool:
+        """Back to so many tokens, or, where the layers cannot tell between them, to fewer: to those at the
+        mark. False, and nothing is changed, if that lies before the mark."""
+        if num_tokens == self.num_tokens:
+            return True
+        if self.marked is None or not self.marked[0] <= num_tokens < self.num_tokens:
+            return False
+        kept = 0 if self.whole else num_tokens - self.marked[0]
+        for layer in self.layers:
+            layer.keep(kept)
+        self.num_tokens, self.next_position = (before + kept for before in self.marked)
+        self.marked = None
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers)
+
+
+class Batch(State):
+    """The states of several sequences, whose tokens go through the layers in one step, one sequence after
+    another: it stands where one State does, for layers that take it (`Layers.batches`)."""
+
+    def __init__(self, states: list[State], lengths: list[int]):
+        layers = zip(*(s.layers for s in states), strict=True)
+        super().__init__([LayerBatch(list(of_each), lengths) for of_each in layers])
+        self.states, self.lengths = states, lengths
+
+    def advance(self, tokens: int, positions: np.ndarray) -> None:
+        """Each by its own tokens; all together stand at these positions [3, T]."""
+        of_each = np.split(positions, np.cumsum(self.lengths)[:-1], axis=1)
+        for state, length, some in zip(self.states, self.lengths, of_each, strict=True):
+            state.advance(length, some)
+
+
+@dataclass
+class LayerBatch:
+    """One layer's states of several sequences, and how many tokens of each are in a step."""
+
+    states: list[Any]
+    lengths: list[int]
 
 
 def new_state(config: Config, dtype: type) -> State:

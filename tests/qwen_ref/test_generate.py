@@ -204,7 +204,7 @@ def test_a_long_prompt_goes_through_in_blocks(model):
 def test_seconds_of_an_answer_in_the_making(model, monkeypatch):
     """It starts at 100 s; the first token is there at 103 s, the last one at 109 s."""
     times = iter([100.0, 103.0, 104.0, 109.0])
-    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(engine.generation, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     says(monkeypatch, model, "abc")
     generation = model.generate("Hi", raw=True, stop="bcd", max_tokens=3)
     assert (generation.text, generation.token_ids, generation.finish_reason) == ("", [], None)
@@ -229,7 +229,7 @@ def test_an_interrupted_answer_gives_what_was_held_back(model, monkeypatch):
 
 
 def test_kernels_where_they_fit(model):
-    choose, config = engine.choose_layers, model.config
+    choose, config = engine.backend.choose_layers, model.config
     for backend, dtype, layers in (
         (None, np.float32, KERNELS),
         ("numba", np.float32, KERNELS),
@@ -251,12 +251,12 @@ def test_kernels_where_they_fit(model):
 
 def test_kernels_where_there_is_no_numba(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert engine.choose_layers(model.config, None, np.float32) is NUMPY
+    assert engine.backend.choose_layers(model.config, None, np.float32) is NUMPY
     words = r"^backend: numba is not installed; `pip install numba`, or use numpy$"
     with pytest.raises(QwenRefError, match=words):
-        engine.choose_layers(model.config, "numba", np.float32)
-    monkeypatch.setattr(engine, "cores", lambda: 7)
-    assert engine.most_threads() == 7
+        engine.backend.choose_layers(model.config, "numba", np.float32)
+    monkeypatch.setattr(engine.backend, "cores", lambda: 7)
+    assert engine.backend.most_threads() == 7
 
 
 def test_a_clip_is_looked_at_some_steps_at_a_time(model, monkeypatch):

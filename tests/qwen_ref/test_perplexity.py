@@ -169,7 +169,7 @@ def test_what_is_saved_is_read_again(fixtures, text, tmp_path, capsys):
 def test_a_chunk_is_read_in_pieces_and_has_512_tokens(fixtures, tmp_path, monkeypatch, capsys):
     """Half of the memory that is free is for weights; the first of two models takes half of that."""
     asked, real = [], cli.engine.load
-    monkeypatch.setattr(cli.engine, "available_memory", lambda: 8 << 20)
+    monkeypatch.setattr(cli.machine, "available_memory", lambda: 8 << 20)
     monkeypatch.setattr(cli.engine, "load", lambda *a, **o: asked.append(o["memory_budget"]) or real(*a, **o))
     model, path = ("--model", fixtures / "tiny.gguf", "--backend", "numpy", "--json"), tmp_path / "text"
     path.write_text("12345 78.0" * 103)

@@ -37,7 +37,7 @@ class Clock:
 def test_seconds_until_an_answer(fixtures, monkeypatch):
     """A second for the piece of work that is tried makes so many for all."""
     model = load(fixtures / "tiny.gguf", backend="numpy")
-    monkeypatch.setattr(engine, "time", Clock())
+    monkeypatch.setattr(engine.model, "time", Clock())
     short, long = (model.encode_prompt("x" * n, raw=True) for n in (20, 200))
     assert len(short.token_ids) == 20 and len(long.token_ids) == 200
     assert model.seconds_until_answer(short) == pytest.approx(1)

@@ -95,8 +95,8 @@ def test_the_answer_is_transformers(
     fixtures, golden, monkeypatch, dtype, backend, tokens, bound, prefill_block, patches
 ):
     """Also where the prompt is cut inside the picture, and each time step of the clip is seen alone."""
-    monkeypatch.setattr(engine, "PREFILL_BLOCK", prefill_block)
-    monkeypatch.setattr(engine, "PATCHES", patches)
+    monkeypatch.setattr(engine.sequence, "PREFILL_BLOCK", prefill_block)
+    monkeypatch.setattr(engine.generation, "PATCHES", patches)
     model = load(fixtures / "tiny.gguf", dtype=dtype, backend=backend)
     generation, logits = answer(model, in_one_message(golden["image"], golden["clip"]), tokens)
     assert generation.prompt_ids == golden["token_ids"].tolist()

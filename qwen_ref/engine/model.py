@@ -1,93 +1,38 @@
-"""From a prompt to text: load a file, prefill, decode, stop."""
+"""A loaded model: which layers compute it, and what can be asked of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 import reprlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qwen_ref import shipped
-from qwen_ref.chat import in_thought, read_answer
 from qwen_ref.checkpoint import open_model
-from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config
+from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
+from qwen_ref.engine.backend import choose_layers, is_count, most_threads, use_threads
+from qwen_ref.engine.draft import new_drafts
+from qwen_ref.engine.generation import Generation, Progress
 from qwen_ref.errors import QwenRefError
 from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages, check_tools
-from qwen_ref.model.layers import NUMPY, Layers
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt, PromptEncoder
 from qwen_ref.sampling import Sampler, defaults, override, stored
-from qwen_ref.tokenizer import StreamDecoder
 from qwen_ref.vision_file import find_vision_file
 
 if TYPE_CHECKING:  # qwen_ref.media takes 0.2 s to import, and most prompts are text
     from qwen_ref.media.media import Limits, Media
 
-PREFILL_BLOCK = (
-    512  # prompt tokens that go through the model together: bounds the memory for attention scores
-)
 MAX_TOKENS = 32_768  # the answer length that the model cards advise for most questions
 
-PATCHES = 1024  # of a video's time steps are encoded together: at least so many, to use each weight often
-
-Progress = Callable[[str, int, int], None]  # called with (what is being read, how much is done, of how much)
-
-
-BACKENDS = ("numba", "numpy")
 DTYPES = (np.float32, np.float64)
-
-
-def most_threads() -> int:
-    try:
-        import numba
-    except ImportError:
-        return cores()
-    return numba.config.NUMBA_NUM_THREADS
-
-
-def is_count(value: Any, least: int = 1) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
-
-
-def use_threads(threads: int) -> None:
-    """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
-    from threadpoolctl import threadpool_limits
-
-    most = most_threads()
-    if not is_count(threads) or threads > most:
-        raise QwenRefError(f"threads: {threads!r:.80} is not a whole number in 1 to {most}")
-    threadpool_limits(threads, user_api="blas")
-
-
-def choose_layers(config: Config, backend: str | None, dtype: type) -> Layers:
-    """The one place where kernels or NumPy are chosen. None: kernels, if Numba is here and they fit."""
-    if not isinstance(backend, str | None) or backend not in (None, *BACKENDS):
-        raise QwenRefError(f"backend: {reprlib.repr(backend)} is not one of {', '.join(BACKENDS)}")
-    if backend == "numpy" or (backend is None and dtype != np.float32):
-        return NUMPY
-    if dtype != np.float32:
-        raise QwenRefError(f"backend: numba computes in float32 only, not in {dtype.__name__}")
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        if backend == "numba":
-            raise QwenRefError("backend: numba is not installed; `pip install numba`, or use numpy") from None
-        return NUMPY
-    from qwen_ref import kernels
-
-    if kernels.supports(config):
-        return kernels.KERNELS
-    if backend == "numba":
-        raise QwenRefError("backend: numba: the kernels do not fit this model's sizes; use numpy")
-    return NUMPY
 
 
 class Model:
@@ -218,6 +163,7 @@ class Model:
         videos: Sequence[Any] = (),
         limits: Limits | None = None,
         progress: Progress | None = None,
+        draft: str = "auto",
         **sampling: float | None,
     ) -> Generation:
         """Answer a prompt: an iterator over pieces of text as they are produced.
@@ -235,7 +181,9 @@ class Model:
         end token, at a `stop` string or one of several (which is not part of the text), after `max_tokens`
         (32,768 unless given), or when the context is full. Sampling options are the fields of
         `qwen_ref.sampling.Sampling`; those not given are the file's (`general.sampling.*`), or else the model
-        card's for the mode in use.
+        card's for the mode in use. `draft` says where guesses of the next tokens come from, which make it
+        faster and change nothing else: "lookup" (the text so far), "mtp" (the file's layer for it), "auto"
+        (both, as far as they help) or "off".
 
         Raises QwenRefError if the prompt is empty or does not fit, or an option makes no sense.
         """
@@ -270,9 +218,8 @@ class Model:
         limit = min(max_tokens or MAX_TOKENS, self.context - len(token_ids))
         settings = defaults(prompt.thinks, prompt.thinks_unasked)
         settings = override(settings, **stored(self.text.file.metadata, self.path))
-        return Generation(
-            self, prompt, Sampler(override(settings, **sampling)), limit, tuple(stops), progress
-        )
+        sampler, drafts = Sampler(override(settings, **sampling)), new_drafts(self.text, draft)
+        return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts)
 
 
 def listed(name: str, given: Sequence[Any] | None) -> list[Any]:
@@ -305,167 +252,6 @@ def open_media(
     messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
     opened = media.open_all(messages, limits, vision, numbered=messages is prompt)
     return parts.without_sources(messages) if opened or messages is prompt else prompt, opened
-
-
-def batched(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    """Lists of `size` items, the last perhaps shorter: itertools.batched, which Python 3.11 has not."""
-    while batch := list(itertools.islice(items, size)):
-        yield batch
-
-
-class Generation(Iterator[str]):
-    """An answer in the making. Iterate for its pieces; what is known so far stands in the attributes.
-
-    prompt_ids      token ids of the prompt
-    token_ids       token ids generated so far, without the end token
-    text            all pieces so far
-    finish_reason   None while it runs, then "stop" (end token or stop string), "length", or
-                    "length_in_thought" where a thought was still open
-    message         the assistant's message for the next turn, thought and tool calls apart
-    prompt_seconds  from the start to the first token
-    decode_seconds  from the first token to the last one so far
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        prompt: Prompt,
-        sampler: Sampler,
-        limit: int,
-        stop: tuple[str, ...],
-        progress: Progress | None,
-    ):
-        self.prompt_ids, self.token_ids = prompt.token_ids, list[int]()
-        self.text = ""
-        self.finish_reason: str | None = None
-        self.prompt_seconds = self.decode_seconds = 0.0
-        self._model, self._prompt, self._sampler, self._limit, self._stop = (
-            model,
-            prompt,
-            sampler,
-            limit,
-            stop,
-        )
-        self._progress = progress or (lambda what, done, total: None)
-        self._held = ""  # text that may be the beginning of a stop string
-        self._pieces = self._run()
-
-    def __next__(self) -> str:
-        self._model.enter_thread()
-        piece = next(self._pieces)
-        self.text += piece
-        return piece
-
-    @property
-    def message(self) -> Message:
-        """What the conversation goes on with: {"role": "assistant", "content": …} of the text so far, with
-        "reasoning_content" if there is a thought, and "tool_calls" if tools are called. If the prompt's last
-        message was continued, this is the whole of it and takes its place.
-        """
-        tokenizer, prompt = self._model.tokenizer, self._prompt
-        thinks = in_thought(tokenizer, prompt.token_ids)
-        return read_answer(tokenizer, thinks, self.token_ids, self.text, prompt.begun)
-
-    def flush(self) -> str:
-        """After an interruption: the text that was held back because a stop string might have followed."""
-        held, self._held = self._held, ""
-        self.text += held
-        return held
-
-    def _run(self) -> Iterator[str]:
-        decoder = StreamDecoder(self._model.tokenizer)
-        started = time.perf_counter()
-        for token_id in self._tokens():
-            now = time.perf_counter()
-            if not self.token_ids:
-                self.prompt_seconds, started = now - started, now
-            self.decode_seconds = now - started
-            self.token_ids.append(token_id)
-            piece, stopped = self._until_stop(decoder.push(token_id))
-            if piece:
-                yield piece
-            if stopped:
-                self.finish_reason = "stop"
-                return
-        piece, stopped = self._until_stop(decoder.flush())
-        self.finish_reason = "stop" if stopped else self.finish_reason
-        if piece or self._held:
-            held, self._held = self._held, ""
-            yield piece + held
-
-    def _tokens(self) -> Iterator[int]:
-        """The model's tokens up to its end token or the limit."""
-        network, vocab = self._model.text, len(self._model.tokenizer)
-        state = network.new_state()
-        total, positions, places = len(self.prompt_ids), self._prompt.positions, self._prompt.places
-        visible = self._look() if len(places) else np.empty((0, self._model.config.hidden_size))
-        hidden = visible
-        for start in range(0, total, PREFILL_BLOCK):
-            self._progress(f"reading the prompt of {total} tokens", start, total)
-            stop = min(start + PREFILL_BLOCK, total)
-            x = network.embed(self.prompt_ids[start:stop])  # [T, hidden]
-            here = (start <= places) & (places < stop)
-            x[places[here] - start] = visible[here]
-            hidden = network.forward(x, state, positions[:, start:stop])
-        self._progress("reading the prompt", total, total)
-        del visible
-        tokens = np.concatenate([self.prompt_ids, np.empty(self._limit, int)])
-        for n in range(total, len(tokens)):
-            logits = network.logits(hidden[-1:])[0, :vocab]  # [1, hidden] -> [vocab]
-            self._check_logits(logits, n)
-            tokens[n] = token_id = self._sampler.choose(logits, tokens[:n], total)
-            if token_id in self._model.tokenizer.eos_ids:
-                self.finish_reason = "stop"
-                return
-            yield token_id
-            if n + 1 < len(tokens):
-                hidden = network.forward([token_id], state)
-        thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
-        self.finish_reason = "length_in_thought" if thinking else "length"
-
-    def _check_logits(self, logits: np.ndarray, token: int) -> None:
-        """Raises QwenRefError for what can come from a broken file only, and would be nonsense in silence."""
-        low, high = logits.min(), logits.max()  # NaN if one is
-        if not np.isfinite(low) or not np.isfinite(high):
-            raise QwenRefError(f"{self._model.path}: the logits of token {token} are not finite numbers")
-        if low == high:
-            raise QwenRefError(f"{self._model.path}: the logits of token {token} are all equal")
-
-    def _look(self) -> np.ndarray:
-        """What the vision tower makes of all pictures and clips, one after another: [tokens, hidden]."""
-        vision, tokens = self._model.vision, []
-        depth = vision.config.depth
-
-        def show(name: str, before: int, n: int, steps: int, block: int) -> None:
-            self._progress(f"looking at {name}", before * depth + n * block, steps * depth)
-
-        for media in self._prompt.media:
-            steps, h, w = media.grid_thw
-            done = 0
-            for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
-                progress = functools.partial(show, media.name, done, len(batch), steps)
-                tokens.append(vision.encode(np.concatenate(batch), (len(batch), h, w), progress))
-                done += len(batch)
-        return np.concatenate(tokens)
-
-    def _until_stop(self, piece: str) -> tuple[str, bool]:
-        """The text to show now, and whether a stop string ended it; a possible beginning of one is held."""
-        text = self._held + piece
-        found = [text.index(s) for s in self._stop if s in text]
-        if found:
-            self._held = ""
-            return text[: min(found)], True
-        longest = max(map(len, self._stop), default=1)
-        keep = next(
-            (
-                n
-                for n in range(min(longest - 1, len(text)), 0, -1)
-                if any(s.startswith(text[-n:]) for s in self._stop)
-            ),
-            0,
-        )
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], False
 
 
 def load(
