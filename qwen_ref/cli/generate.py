@@ -141,6 +141,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
     )
     other.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
+    other.add_argument(
+        "--draft",
+        choices=["auto", "mtp", "lookup", "off"],
+        default="auto",
+        help="guess the next tokens and only check them, which changes the speed and not the text: by the "
+        "file's MTP layer, from the text so far, or whatever helps (auto)",
+    )
     other.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     other.add_argument(
         "--memory",
@@ -375,6 +382,7 @@ def run(args: argparse.Namespace) -> int:
         max_tokens=args.max_tokens,
         stop=args.stop,
         progress=show_progress if sys.stderr.isatty() else None,
+        draft=args.draft,
         **options,
     )
     load_seconds = time.perf_counter() - started
@@ -401,9 +409,14 @@ def run(args: argparse.Namespace) -> int:
         report(generation, load_seconds)
     elif sys.stderr.isatty():
         numbers = statistics(generation, load_seconds)
+        drafted, accepted = (
+            sum(sum(counts[what]) for counts in generation.drafted.values())
+            for what in ("drafted", "accepted")
+        )
+        drafts = f" ({accepted} of {drafted} drafted ones were right)" if drafted else ""
         print(
             f"[{numbers['prompt_tokens']} prompt tokens at {numbers['prompt_tokens_per_second']} t/s, "
-            f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s, "
+            f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s{drafts}, "
             f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
             f"{generation.finish_reason}]",
             file=sys.stderr,
@@ -453,6 +466,7 @@ def report(generation: object, load_seconds: float) -> None:
                 "finish_reason": generation.finish_reason,
                 "prompt_token_ids": generation.prompt_ids,
                 "token_ids": generation.token_ids,
+                "drafts": generation.drafted,
             }
             | statistics(generation, load_seconds)
         )

@@ -230,11 +230,25 @@ class Drafts:
             luck.drafted[:drafted] += 1
             luck.accepted[: len(tokens) - 1] += 1
 
+    def counts(self) -> dict[str, dict[str, list[int]]]:
+        """Of each source that was used, by place in the draft: how many tokens were drafted, and accepted."""
+        return {
+            name: {
+                "drafted": [n for n in luck.drafted.tolist() if n],
+                "accepted": luck.accepted[: np.count_nonzero(luck.drafted)].tolist(),
+            }
+            for name, luck in self.luck.items()
+            if luck.drafted.any()
+        }
+
 
 def new_drafts(text: TextModel, kind: str) -> Drafts:
-    """`kind` is one of KINDS. Raises QwenRefError if it is not, or the file has no layer for it."""
+    """`kind` is one of KINDS; "auto" is all that the file has, with kernels: NumPy's steps do not get cheaper.
+    Raises QwenRefError if it is no such kind, or the file has no layer for it."""
     if kind not in KINDS:
         raise QwenRefError(f"draft: {reprlib.repr(kind)} is not one of {', '.join(KINDS)}")
+    if kind == "auto" and not text.layers.batches:
+        kind = "off"
     sources: list[Source] = []
     if kind == "mtp" or (kind == "auto" and text.config.num_mtp_layers):
         sources.append(MTP(text))

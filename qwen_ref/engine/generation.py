@@ -45,6 +45,7 @@ class Generation(Iterator[str]):
     message         the assistant's message for the next turn, thought and tool calls apart
     prompt_seconds  from the start to the first token
     decode_seconds  from the first token to the last one so far
+    drafted         of each source of drafts, by place in the draft: how many tokens were drafted, and accepted
     """
 
     def __init__(
@@ -88,6 +89,10 @@ class Generation(Iterator[str]):
         tokenizer, prompt = self._model.tokenizer, self._prompt
         thinks = in_thought(tokenizer, prompt.token_ids)
         return read_answer(tokenizer, thinks, self.token_ids, self.text, prompt.begun)
+
+    @property
+    def drafted(self) -> dict[str, dict[str, list[int]]]:
+        return self._drafts.counts()
 
     def flush(self) -> str:
         """After an interruption: the text that was held back because a stop string might have followed."""

@@ -20,7 +20,6 @@ from dataclasses import replace
 import numpy as np
 
 from qwen_ref.model.layers import Array
-from qwen_ref.model.matrix import linear
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.state import State
 from qwen_ref.model.text import TextModel
@@ -65,6 +64,7 @@ class MTPLayer:
             positions = state.text_positions(len(x))
         rope = rope_tables(positions, self.config, self.text.dtype)  # cos and sin, [T, R/2] both
         both = np.concatenate([norm(x, w.enorm, "enorm"), norm(before, w.hnorm, "hnorm")], axis=1)
+        linear = self.text.layers.lm_head  # like a head: a product that is no part of another layer
         z = tap("eh_proj", linear(both, w.eh_proj))  # [T, 2 * hidden] -> [T, hidden]
         z = self.text.block(z, w.layer, state.layers[0], rope)
         state.advance(len(x), positions)
