@@ -15,12 +15,14 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from gguf_io import Tensor
 from qwen_ref.model.layers import replaced
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.weights import AttentionWeights
 
 READ_BYTES = 1 << 28
+GAP = 1 << 16  # bytes between two matrices of a file that may be read with them
 BAR = 30
 ORDER = ("lm_head", "mlp", "deltanet", "attention", "rms_norm", "the rest", "total")
 LABELS = {"lm_head": "output matrix", "rms_norm": "norms", "total": "a token"}
@@ -40,8 +42,40 @@ def read_bandwidth() -> float:
     return READ_BYTES / min(seconds)
 
 
-def part_bytes(network: TextModel) -> dict[str, int]:
-    """Bytes that one token reads, and for DeltaNet's state also writes, by part."""
+def reading(network: TextModel) -> Callable[[], float] | None:
+    """A function that reads all the matrices that a token reads, as they lie in the file's pages or in a
+    cache, by all threads: bytes a second. None where they are no parts of a GGUF file."""
+    from qwen_ref.kernels.bandwidth import PART, sum_all
+
+    tensors = {m.tensor.offset: m.tensor for m in matrices_of(network) if isinstance(m.tensor, Tensor)}
+    runs: list[tuple[Any, int, int]] = []  # file, from byte, to byte: neighbours are one piece
+    for offset, tensor in sorted(tensors.items(), key=lambda item: (id(item[1].buffer), item[0])):
+        if runs and runs[-1][0] is tensor.buffer and offset - runs[-1][2] < GAP:
+            runs[-1] = (tensor.buffer, runs[-1][1], offset + tensor.nbytes)
+        else:
+            runs.append((tensor.buffer, offset, offset + tensor.nbytes))
+    whole = [(buffer, start, (stop - start) // 4 // PART * PART) for buffer, start, stop in runs]
+    pieces = [np.frombuffer(buffer, np.float32, count, start) for buffer, start, count in whole if count]
+    if not pieces:
+        return None
+
+    def read() -> float:
+        started = time.perf_counter()
+        for piece in pieces:
+            sum_all(piece)
+        return sum(piece.nbytes for piece in pieces) / (time.perf_counter() - started)
+
+    return read
+
+
+def matrices_of(network: TextModel) -> list[Matrix]:
+    """Those that a token is multiplied with."""
+    groups = [group for layer in network.weights.layers for group in (layer.mixer, layer.mlp)]
+    return [network.weights.output, *(m for g in groups for m in vars(g).values() if isinstance(m, Matrix))]
+
+
+def part_bytes(network: TextModel, sequences: int = 1) -> dict[str, int]:
+    """Bytes that one token of each sequence reads, and for DeltaNet's state also writes, by part."""
     config, weights = network.config, network.weights
 
     def matrices(group: Any) -> int:
@@ -55,7 +89,7 @@ def part_bytes(network: TextModel) -> dict[str, int]:
         if isinstance(layer.mixer, AttentionWeights):
             parts["attention"] += matrices(layer.mixer)
         else:
-            parts["deltanet"] += matrices(layer.mixer) + 2 * state
+            parts["deltanet"] += matrices(layer.mixer) + 2 * state * sequences
     return parts
 
 

@@ -2,13 +2,16 @@
 
 A test is named as llama-bench names it: pp512 is a prompt of 512 tokens, tg128 the generation of 128, and
 @ d4096 means that 4,096 tokens came before. Each is run once to warm up and then -r times, of which the
-median is shown.
+median is shown. Tokens of all sequences together count. Beside generation stands what it reads of weights
+and states a second, and how much that is of what all threads reach that only read the same weights, in turn
+with it.
 "start" is a process of its own, from its beginning to the first token of a short prompt.
 
 examples:
   python -m qwen_ref bench                                  # the small model that ships with qwen_ref
   python -m qwen_ref bench --model model.gguf
   python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
+  python -m qwen_ref bench --model model.gguf -p 0 --parallel 1 --parallel 4    # four answers at once
   python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
   python -m qwen_ref bench --model model.gguf --busy 1    # how fast is it while another program computes?
 """
@@ -42,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", type=int, action="append", metavar="N", help="tokens to generate (128; 0: none)"
     )
     parser.add_argument("-d", type=int, action="append", metavar="N", help="tokens that came before (0)")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        action="append",
+        metavar="N",
+        help="sequences that generate at once (1); repeatable",
+    )
     parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     parser.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (5)")
     parser.add_argument("-o", "--output", choices=["md", "json"], default="md")
@@ -60,8 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.r < 1 or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or []), args.busy]):
-        raise QwenRefError("-r must be at least 1, and -p, -n, -d and --busy not negative")
+    if (
+        args.r < 1
+        or any(n < 1 for n in args.parallel or [])
+        or any(n < 0 for n in [*(args.p or []), *(args.n or []), *(args.d or []), args.busy])
+    ):
+        raise QwenRefError("-r and --parallel must be at least 1, and -p, -n, -d and --busy not negative")
     if args.profile and len(args.model or []) > 1:
         raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
     if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
@@ -110,45 +124,69 @@ def busy_processes(count: int) -> Iterator[None]:
 def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import numpy as np
 
-    from qwen_ref.engine import load
-    from qwen_ref.engine.sequence import PREFILL_BLOCK
+    from qwen_ref.engine import Sequence, load, step
+    from qwen_ref.profile import part_bytes, reading
+    from qwen_ref.prompt import Prompt
 
     model = load(path, backend=args.backend, threads=args.threads)
     network = model.text
     size = sum(t.nbytes for t in network.file.tensors.values())
     weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())
     token_ids = np.random.default_rng(0).integers(0, len(model.tokenizer), 1 << 18).tolist()
-    base = {"model": Path(path).name, "size": size, "params": weights, "backend": network.layers.name}
+    base: dict[str, Any] = {
+        "model": Path(path).name,
+        "size": size,
+        "params": weights,
+        "backend": network.layers.name,
+    }
 
-    def prefill(state: Any, count: int) -> None:
-        for start in range(0, count, PREFILL_BLOCK):
-            hidden = network.forward(token_ids[start : min(start + PREFILL_BLOCK, count)], state)
-        network.logits(hidden[-1:])
+    read = reading(network) if network.layers.name == "numba" else None
 
-    def decode(state: Any, count: int) -> None:
+    def prefill(sequences: list[Sequence], count: int) -> None:
+        for sequence in sequences:
+            sequence.extend(token_ids[:count])
+        while any(sequence.unread for sequence in sequences):
+            hidden = step(network, sequences)
+        network.logits(np.concatenate([h[-1:] for h in hidden]))
+
+    def decode(sequences: list[Sequence], count: int) -> None:
         for i in range(count):
-            network.logits(network.forward([token_ids[i]], state))
+            for sequence in sequences:
+                sequence.extend(token_ids[i : i + 1])
+            network.logits(np.concatenate(step(network, sequences)))
 
     results = []
     for depth in args.d or [0]:
-        before = network.new_state()
+        before = Sequence(network, Prompt(token_ids[:depth]))
         if depth:
             show(f"{base['model']}: reading {depth} tokens")
-            prefill(before, depth)
-        for name, work, counts in ("pp", prefill, args.p or [512]), ("tg", decode, args.n or [128]):
-            for count in filter(None, counts):
-                seconds = []
-                for repetition in range(args.r + 1):  # the first one warms up (and compiles)
-                    test = f"{name}{count}" + (f" @ d{depth}" if depth else "")
-                    show(f"{base['model']}: {test}, {repetition} of {args.r}")
-                    state = before.copy()
-                    started = time.perf_counter()
-                    work(state, count)
-                    seconds.append(time.perf_counter() - started)
-                rates = [count / s for s in seconds[1:]]
-                results.append(
-                    base | {"test": test, "tokens_per_second": statistics.median(rates), "rates": rates}
-                )
+            while before.unread:
+                step(network, [before])
+        tests = [("pp", prefill, count, 1) for count in args.p or [512]]
+        tests += [("tg", decode, count, n) for count in args.n or [128] for n in args.parallel or [1]]
+        for name, work, count, parallel in tests:
+            if not count:
+                continue
+            result = base | {
+                "test": f"{name}{count}" + (f" @ d{depth}" if depth else ""),
+                "parallel": parallel,
+            }
+            seconds, bandwidths = list[float](), list[float]()
+            for repetition in range(args.r + 1):  # the first one warms up (and compiles)
+                show(f"{base['model']}: {result['test']}, {repetition} of {args.r}")
+                sequences = [before.copy() for _ in range(parallel)]
+                started = time.perf_counter()
+                work(sequences, count)
+                seconds.append(time.perf_counter() - started)
+                if read and name == "tg":
+                    bandwidths.append(read())
+            rates = [parallel * count / s for s in seconds[1:]]
+            result |= {"tokens_per_second": statistics.median(rates), "rates": rates}
+            if bandwidths:
+                step_bytes = sum(part_bytes(network, parallel).values())
+                result["bytes_per_second"] = step_bytes * result["tokens_per_second"] / parallel
+                result["reading_bytes_per_second"] = statistics.median(bandwidths[1:])
+            results.append(result)
     show("")
     if not args.no_start:
         results.append(base | measure_start(path, args))
@@ -206,8 +244,12 @@ def print_table(results: list[dict[str, Any]]) -> None:
         else:
             spread = statistics.pstdev(r["rates"])
             value = f"{r['tokens_per_second']:.2f} ± {spread:.2f}"
+            if "bytes_per_second" in r:
+                share = r["bytes_per_second"] / r["reading_bytes_per_second"]
+                value += f" ({r['bytes_per_second'] / 1e9:.1f} GB/s, {share:.0%} of plain reading)"
         size, params = f"{r['size'] / 2**20:.2f} MiB", f"{r['params'] / 1e6:.2f} M"
-        print(f"| {r['model']} | {size} | {params} | {r['backend']} | {r['test']} | {value} |")
+        test = r["test"] + (f", {r['parallel']} at once" if r.get("parallel", 1) > 1 else "")
+        print(f"| {r['model']} | {size} | {params} | {r['backend']} | {test} | {value} |")
     for r in results:
         if r["test"] == "profile":
             print(f"\nwhere the time of a token goes, {r['model']}:\n\n{r['profile']['table']}")

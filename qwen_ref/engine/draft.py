@@ -243,8 +243,8 @@ class Drafts:
 
 
 def new_drafts(text: TextModel, kind: str) -> Drafts:
-    """`kind` is one of KINDS; "auto" is all that the file has, with kernels: NumPy's steps do not get cheaper.
-    Raises QwenRefError if it is no such kind, or the file has no layer for it."""
+    """`kind` is one of KINDS; "auto" is all that the file has, and nothing with NumPy, whose steps take as
+    much longer as they have tokens. Raises QwenRefError if it is no such kind, or the file has no layer."""
     if kind not in KINDS:
         raise QwenRefError(f"draft: {reprlib.repr(kind)} is not one of {', '.join(KINDS)}")
     if kind == "auto" and not text.layers.batches:

@@ -45,7 +45,7 @@ class Generation(Iterator[str]):
     message         the assistant's message for the next turn, thought and tool calls apart
     prompt_seconds  from the start to the first token
     decode_seconds  from the first token to the last one so far
-    drafted         of each source of drafts, by place in the draft: how many tokens were drafted, and accepted
+    drafted         of each source of drafts, by place in the draft: tokens "drafted" and "accepted"
     """
 
     def __init__(

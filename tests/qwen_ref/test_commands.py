@@ -40,7 +40,7 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     "line, defaults",
     [
-        ("generate", dict(dtype="float32")),
+        ("generate", dict(dtype="float32", draft="auto")),
         ("bench", dict(r=5, output="md", busy=0)),
         ("perplexity", dict(dtype="float32")),
         ("conformance --list", dict(cases=["*"], list=True)),
@@ -70,12 +70,13 @@ def test_what_is_asked_with_nothing_said(asked, line, defaults):
             "generate --model m --prompt x --system y --raw --special --thinking --image a --image b"
             " --video c --mmproj d --max-image-tokens 1 --max-video-tokens 2 --fps 0.5 --max-frames 3"
             " --frame-rate 2.5 --frame-times 0.9,4.5 --transparency drop --show --draw e -n 4 --stop f"
-            " --stop g --context 5 --json --dtype float64 --backend numpy -t 6 --memory 0.25",
+            " --stop g --context 5 --json --dtype float64 --backend numpy -t 6 --memory 0.25"
+            " --draft lookup",
             dict(model="m", prompt="x", system="y", raw=True, special=True, thinking=True, image=["a", "b"])
             | dict(video=["c"], mmproj="d", max_image_tokens=1, max_video_tokens=2, fps=0.5, max_frames=3)
             | dict(frame_rate=2.5, frame_times=[0.9, 4.5], transparency="drop", show=True, draw="e")
             | dict(max_tokens=4, stop=["f", "g"], context=5, json=True, dtype="float64", backend="numpy")
-            | dict(threads=6, memory=0.25),
+            | dict(threads=6, memory=0.25, draft="lookup"),
         ),
         (
             "generate --prompt-file p --greedy --temperature 0.5 --top-k 1 --top-p 0.25 --min-p 0.125"
@@ -83,13 +84,13 @@ def test_what_is_asked_with_nothing_said(asked, line, defaults):
             " --seed 2 --max-tokens 3 --threads 4",
             dict(prompt_file="p", greedy=True, temperature=0.5, top_k=1, top_p=0.25, min_p=0.125)
             | dict(repetition_penalty=1.5, presence_penalty=2.5, frequency_penalty=3.5, penalty_last_n=-1)
-            | dict(seed=2, max_tokens=3, threads=4, dtype="float32"),
+            | dict(seed=2, max_tokens=3, threads=4, dtype="float32", draft="auto"),
         ),
         (
             "bench -m a --model b -p 1 -p 2 -n 3 -d 4 -t 5 -r 6 -o json --backend numba --no-start --busy 7"
-            " --profile",
+            " --profile --parallel 1 --parallel 8",
             dict(model=["a", "b"], p=[1, 2], n=[3], d=[4], threads=5, r=6, output="json", backend="numba")
-            | dict(no_start=True, busy=7, profile=""),
+            | dict(no_start=True, busy=7, profile="", parallel=[1, 8]),
         ),
         ("bench --profile a.svg", dict(profile="a.svg", r=5, output="md", busy=0)),
         (

@@ -198,7 +198,11 @@ def rows(capsys, *options):
 
 
 def test_what_is_measured_unless_something_is_asked_for(fixtures, capsys, monkeypatch):
-    monkeypatch.setattr(TextModel, "forward", lambda self, ids, state: np.zeros((len(ids), 64), np.float32))
+    def forward(self, x, state, positions):
+        state.advance(len(x), positions)
+        return np.zeros((len(x), 64), np.float32)
+
+    monkeypatch.setattr(TextModel, "forward", forward)
     monkeypatch.setattr(TextModel, "logits", lambda self, hidden: hidden)
     prefill, decode = rows(capsys, "-m", fixtures / "tiny.gguf")
     assert (prefill["test"], decode["test"], prefill["backend"]) == ("pp512", "tg128", "numba")
@@ -211,7 +215,7 @@ def test_each_repetition_begins_where_the_depth_ends(fixtures, capsys, monkeypat
     monkeypatch.setattr(
         TextModel,
         "forward",
-        lambda self, ids, state: begun.append((len(ids), state.num_tokens)) or real(self, ids, state),
+        lambda self, x, state, *p: begun.append((len(x), state.num_tokens)) or real(self, x, state, *p),
     )
     options = "-p", 3, "-n", 2, "-r", 2, "-d", 0, "-d", 7, "--backend", "numpy"
     found = rows(capsys, "-m", fixtures / "tiny.gguf", *options)
@@ -219,3 +223,32 @@ def test_each_repetition_begins_where_the_depth_ends(fixtures, capsys, monkeypat
     assert all(len(row["rates"]) == 2 for row in found)  # the first one warms up
     nothing, deep = ([(3, d)] * 3 + [(1, d), (1, d + 1)] * 3 for d in (0, 7))
     assert begun == [*nothing, (7, 0), *deep]
+
+
+def test_several_sequences_at_once(fixtures, capsys, monkeypatch):
+    """Each begins where the depth ends, the tokens of all count, and so do the states that a step moves."""
+    steps, real = [], engine.step
+
+    def step(text, some):
+        steps.append([one.state.num_tokens for one in some])
+        return real(text, some)
+
+    monkeypatch.setattr(engine, "step", step)
+    options = "-p", 0, "-n", 2, "-r", 1, "-d", 7, "--parallel", 1, "--parallel", 3
+    alone, three = rows(capsys, "-m", fixtures / "tiny.gguf", *options)
+    assert (alone["test"], alone["parallel"]) == ("tg2 @ d7", 1) and (three["test"], three["parallel"]) == (
+        "tg2 @ d7",
+        3,
+    )
+    assert steps == [[0], *[[7], [8]] * 2, *[[7] * 3, [8] * 3] * 2]
+    text = TextModel(open_gguf(fixtures / "tiny.gguf"))
+    for row, n in (alone, 1), (three, 3):
+        step_bytes = sum(profile.part_bytes(text, n).values())
+        assert row["bytes_per_second"] == pytest.approx(step_bytes * row["tokens_per_second"] / n)
+        assert row["reading_bytes_per_second"] > 0
+    one, several = (profile.part_bytes(text, n) for n in (1, 3))
+    state = 4 * text.config.linear_key_head_dim * text.config.value_dim
+    assert several.pop("deltanet") - one.pop("deltanet") == 2 * 2 * 3 * state and several == one
+    assert (
+        main(["bench", "--parallel", "0"]) == 2 and "--parallel must be at least 1" in capsys.readouterr().err
+    )

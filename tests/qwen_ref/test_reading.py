@@ -92,7 +92,7 @@ def test_the_reading_order_is_complete():
 def test_kernels_have_the_signatures_of_their_twins():
     """The names of the parameters, too; mypy sees to their types."""
     for name in vars(layers.Numpy):
-        if not name.startswith("_") and name != "name":
+        if not name.startswith("_") and callable(getattr(NUMPY, name)):
             ours, theirs = (inspect.signature(getattr(use, name)).parameters for use in (NUMPY, KERNELS))
             assert list(ours) == list(theirs), name
 
