@@ -7,8 +7,8 @@ draft.py       guesses of what comes next, which the model has only to check
 generation.py  an answer in the making: sampling, drafts, stop strings
 """
 
-from qwen_ref.engine.generation import Generation
+from qwen_ref.engine.generation import Generation, advance
 from qwen_ref.engine.model import Model, load, open_media
 from qwen_ref.engine.sequence import Sequence, step
 
-__all__ = ["Generation", "Model", "Sequence", "load", "open_media", "step"]
+__all__ = ["Generation", "Model", "Sequence", "advance", "load", "open_media", "step"]

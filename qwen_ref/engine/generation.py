@@ -6,6 +6,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as List
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,8 @@ class Generation(Iterator[str]):
     prompt_seconds  from the start to the first token
     decode_seconds  from the first token to the last one so far
     drafted         of each source of drafts, by place in the draft: tokens "drafted" and "accepted"
+
+    Several go on together with `advance`.
     """
 
     def __init__(
@@ -62,23 +65,27 @@ class Generation(Iterator[str]):
         self.text = ""
         self.finish_reason: str | None = None
         self.prompt_seconds = self.decode_seconds = 0.0
-        self._model, self._prompt, self._sampler, self._limit, self._stop = (
-            model,
-            prompt,
-            sampler,
-            limit,
-            stop,
-        )
+        self._model, self._prompt, self._sampler, self._stop = model, prompt, sampler, stop
         self._progress = progress or (lambda what, done, total: None)
         self._drafts = drafts
+        self._guess = list[int]()  # the sequence's last tokens: drafted, not chosen yet
+        self._decoder = StreamDecoder(model.tokenizer)
         self._held = ""  # text that may be the beginning of a stop string
-        self._pieces = self._run()
+        self._tokens = np.concatenate([self.prompt_ids, np.empty(limit, int)])  # what was chosen, and room
+        self._started, self._over = 0.0, False
+
+    @functools.cached_property
+    def _sequence(self) -> Sequence:
+        """Made with the first step: pictures may take long to look at."""
+        self._started = time.perf_counter()
+        return Sequence(self._model.text, self._prompt, self._look() if self._prompt.spans else None)
 
     def __next__(self) -> str:
-        self._model.enter_thread()
-        piece = next(self._pieces)
-        self.text += piece
-        return piece
+        while not self._over:
+            ((_, piece),) = advance([self])
+            if piece:
+                return piece
+        raise StopIteration
 
     @property
     def message(self) -> Message:
@@ -100,75 +107,80 @@ class Generation(Iterator[str]):
         self.text += held
         return held
 
-    def _run(self) -> Iterator[str]:
-        decoder = StreamDecoder(self._model.tokenizer)
-        started = time.perf_counter()
-        for token_id in self._tokens():
-            now = time.perf_counter()
-            if not self.token_ids:
-                self.prompt_seconds, started = now - started, now
-            self.decode_seconds = now - started
-            self.token_ids.append(token_id)
-            piece, stopped = self._until_stop(decoder.push(token_id))
-            if piece:
-                yield piece
-            if stopped:
-                self.finish_reason = "stop"
-                return
-        piece, stopped = self._until_stop(decoder.flush())
-        self.finish_reason = "stop" if stopped else self.finish_reason
-        if piece or self._held:
-            held, self._held = self._held, ""
-            yield piece + held
-
-    def _tokens(self) -> Iterator[int]:
-        """The model's tokens up to its end token or the limit."""
-        network, ends = self._model.text, self._model.tokenizer.eos_ids
-        sequence = Sequence(network, self._prompt, self._look() if self._prompt.spans else None)
-        total = len(sequence)
-        hidden = np.empty(0)
-        while sequence.unread:
-            self._progress(f"reading the prompt of {total} tokens", sequence.state.num_tokens, total)
-            (hidden,) = step(network, [sequence])
-            self._drafts.read(sequence, hidden, sequence.state.num_tokens)
-        self._progress("reading the prompt", total, total)
-        guess = list[int]()  # the sequence's last tokens: read, but not chosen yet
-        tokens = np.concatenate([self.prompt_ids, np.empty(self._limit, int)])  # what was chosen
-        while True:
-            sure = len(sequence) - len(guess)
-            chosen = self._choose(hidden[-1 - len(guess) :], tokens, sure, guess)
-            self._drafts.judge(len(guess), chosen)
-            right = len(chosen) - 1
-            self._drafts.read(sequence, hidden[: len(hidden) - len(guess) + right], sure + right)
-            sequence.cut(sure + right)
-            sequence.extend(chosen[-1:])
-            for token_id in chosen:
-                if token_id in ends:
-                    self.finish_reason = "stop"
-                    return
-                yield token_id
-            if len(sequence) == len(tokens):
-                break
-            guess = self._drafts.draft(sequence, len(tokens) - len(sequence) - 1)
-            if guess:
+    def _before_step(self) -> Sequence:
+        """The sequence, with what it reads next: of the prompt, or the last token and a draft behind it."""
+        sequence, prompt = self._sequence, len(self.prompt_ids)
+        if len(sequence) == prompt:
+            self._progress(f"reading the prompt of {prompt} tokens", sequence.state.num_tokens, prompt)
+        else:
+            self._guess = self._drafts.draft(sequence, len(self._tokens) - len(sequence) - 1)
+            if self._guess:
                 sequence.state.mark()
-                sequence.extend(guess)
-            (hidden,) = step(network, [sequence])
-        thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
-        self.finish_reason = "length_in_thought" if thinking else "length"
+                sequence.extend(self._guess)
+        return sequence
 
-    def _choose(self, hidden: Array, tokens: Array, sure: int, guess: list[int]) -> list[int]:
-        """The tokens that come next, of which all but the last were guessed; they are put into `tokens`, of
-        which the first `sure` are known. hidden [1 + len(guess), hidden]: after these, and after the guess's.
-        """
-        vocab, ends = len(self._model.tokenizer), self._model.tokenizer.eos_ids
-        logits = self._model.text.logits(hidden)[:, :vocab]  # [T, hidden] -> [T, vocab]
-        for n, row in enumerate(logits, sure):
+    def _deciding(self, hidden: Array) -> Array:
+        """Of hidden [T, hidden], the states of what was read, those that tokens are chosen from."""
+        return hidden[:0] if self._sequence.unread else hidden[-1 - len(self._guess) :]
+
+    def _after_step(self, hidden: Array, logits: Array) -> str:
+        """The text that comes of hidden [T, hidden]; logits [1 + len(guess), vocab] are of the deciding ones,
+        after the token before the guess and after its own."""
+        sequence, guess, prompt = self._sequence, self._guess, len(self.prompt_ids)
+        if sequence.unread:
+            self._drafts.read(sequence, hidden, sequence.state.num_tokens)
+            return ""
+        if len(sequence) == prompt:
+            self._progress("reading the prompt", prompt, prompt)
+        sure = len(sequence) - len(guess)
+        chosen = self._choose(logits, sure)
+        self._drafts.judge(len(guess), chosen)
+        right = len(chosen) - 1
+        self._drafts.read(sequence, hidden[: len(hidden) - len(guess) + right], sure + right)
+        sequence.cut(sure + right)
+        sequence.extend(chosen[-1:])
+        self._note_time()
+        return self._show(chosen)
+
+    def _note_time(self) -> None:
+        now = time.perf_counter()
+        if not self.token_ids:
+            self.prompt_seconds, self._started = now - self._started, now
+        self.decode_seconds = now - self._started
+
+    def _choose(self, logits: Array, sure: int) -> list[int]:
+        """The tokens that come next, of which all but the last were guessed; they are put into `_tokens`, of
+        which the first `sure` are known."""
+        ends = self._model.tokenizer.eos_ids
+        for n, (row, guess) in enumerate(zip(logits, [*self._guess, None], strict=True), sure):
             self._check_logits(row, n)
-            tokens[n] = self._sampler.choose(row, tokens[:n], len(self.prompt_ids))
-            if tokens[n] in ends or n - sure == len(guess) or tokens[n] != guess[n - sure]:
+            token_id = self._tokens[n] = self._sampler.choose(row, self._tokens[:n], len(self.prompt_ids))
+            if token_id != guess or token_id in ends:
                 break
-        return tokens[sure : n + 1].tolist()
+        return self._tokens[sure : n + 1].tolist()
+
+    def _show(self, chosen: list[int]) -> str:
+        """The text of these tokens, up to an end; what may be the beginning of a stop string is held back."""
+        text = ""
+        for token_id in chosen:
+            if token_id in self._model.tokenizer.eos_ids:
+                return text + self._end("stop")
+            self.token_ids.append(token_id)
+            piece, stopped = self._until_stop(self._decoder.push(token_id))
+            text += piece
+            if stopped:
+                self.finish_reason, self._over = "stop", True
+                return text
+        if len(self._sequence) == len(self._tokens):
+            thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
+            return text + self._end("length_in_thought" if thinking else "length")
+        return text
+
+    def _end(self, reason: str) -> str:
+        piece, stopped = self._until_stop(self._decoder.flush())
+        held, self._held = self._held, ""
+        self.finish_reason, self._over = "stop" if stopped else reason, True
+        return piece + held
 
     def _check_logits(self, logits: np.ndarray, token: int) -> None:
         """Raises QwenRefError for what can come from a broken file only, and would be nonsense in silence."""
@@ -213,3 +225,32 @@ class Generation(Iterator[str]):
         )
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False
+
+
+def advance(generations: List[Generation]) -> list[tuple[Generation, str]]:
+    """One step of several answers of one model, in one pass over its weights: each of those that are not
+    over, and the piece of text that it has come to, often empty.
+
+    After an error, or Ctrl-C, in the middle of a step none of them can go on.
+    """
+    running = [g for g in generations if not g._over]
+    if not running:
+        return []
+    model = running[0]._model
+    model.enter_thread()
+    pieces = []
+    try:
+        hidden = step(model.text, [g._before_step() for g in running])
+        deciding = [g._deciding(states) for g, states in zip(running, hidden, strict=True)]
+        rows, vocab = np.concatenate(deciding), len(model.tokenizer)
+        logits = model.text.logits(rows)[:, :vocab] if len(rows) else rows  # [T, hidden] -> [T, vocab]
+        of_each = np.split(logits, np.cumsum([len(some) for some in deciding])[:-1])
+        for generation, states, some in zip(running, hidden, of_each, strict=True):
+            piece = generation._after_step(states, some)
+            generation.text += piece
+            pieces.append((generation, piece))
+    except BaseException:
+        for generation in running:
+            generation._over = True
+        raise
+    return pieces

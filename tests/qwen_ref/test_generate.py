@@ -347,10 +347,9 @@ def test_a_character_that_never_became_whole(model, monkeypatch):
 
 
 def test_an_answer_is_as_long_as_the_cards_advise_unless_said(model):
-    assert model.generate("Hi")._limit == min(
-        32_768, model.context - len(model.encode_prompt("Hi").token_ids)
-    )
-    assert model.generate("Hi", max_tokens=5)._limit == 5
+    prompt = len(model.encode_prompt("Hi").token_ids)
+    assert len(model.generate("Hi")._tokens) == min(32_768 + prompt, model.context)
+    assert len(model.generate("Hi", max_tokens=5)._tokens) == 5 + prompt
 
 
 def test_generation_stops_when_the_context_is_full(fixtures):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_io import open_gguf
-from qwen_ref.engine import Sequence, sequence, step
+from qwen_ref import load
+from qwen_ref.engine import Sequence, advance, sequence, step
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model.layers import NUMPY, replaced
 from qwen_ref.model.text import TextModel
@@ -188,3 +189,51 @@ def test_a_step_reads_a_block_at_most(way, monkeypatch):
     one, short = way.new(ids(7, 20)), way.new([5])
     assert [len(hidden) for hidden in step(way.text, [one, short])] == [8, 1]
     assert one.unread == 12
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("draft", ["off", "auto"])
+def test_answers_that_go_on_together(fixtures, backend, draft):
+    """Each is what it would be alone: other prompts, lengths, samplings; one comes later, one ends early."""
+    model = load(fixtures / "tiny-grouped.gguf", backend=backend)
+    asked = [
+        ("Once upon a time", dict(max_tokens=9, temperature=0)),
+        ("x" * 700, dict(max_tokens=20, temperature=1.5, seed=4)),
+        ("a b c a b c a b", dict(max_tokens=12, temperature=0.8, seed=5, stop="e")),
+        ("Hello", dict(max_tokens=1, temperature=0)),
+        ("1 2 3 4 1 2 3 4", dict(max_tokens=15, temperature=0, presence_penalty=0)),
+    ]
+
+    def begin(some):
+        return [model.generate(p, raw=True, draft=draft, **options) for p, options in some]
+
+    alone, together, pieces = begin(asked), begin(asked), {}
+    for generation in alone:
+        list(generation)
+    running, steps = together[:3], 0
+    while shown := advance(running):
+        assert [g for g, _ in shown] == [g for g in running if g in {g for g, _ in shown}]
+        for generation, piece in shown:
+            pieces[generation] = pieces.get(generation, "") + piece
+        steps += 1
+        running = together if steps == 2 else running
+    for one, other in zip(alone, together, strict=True):
+        assert one.token_ids == other.token_ids and one.finish_reason == other.finish_reason
+        assert one.text == other.text == pieces[other]
+    assert advance(together) == [] and list(together[0]) == []
+
+
+def test_after_an_interruption_nothing_goes_on(fixtures, monkeypatch):
+    """The states are in the middle of a step."""
+    model = load(fixtures / "tiny.gguf")
+    both = [model.generate(text, raw=True, max_tokens=9, draft="off") for text in ("Hello", "you")]
+    advance(both)
+
+    def interrupted(hidden):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model.text, "logits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        advance(both)
+    assert advance(both) == [] and list(both[1]) == []
+    assert [g.finish_reason for g in both] == [None, None]
