@@ -230,7 +230,7 @@ class Written(NamedTuple):
 class DeltaNetState:
     """The convolution's last inputs [k-1, C] and S in slices of 32 columns, [H_v, V/32, K, 32].
 
-    In a step after a mark, S does not move. What its tokens write is kept instead, which is hundreds of times
+    In a step after a mark, S does not move. What its tokens write is kept instead, which is some twenty times
     smaller, and goes into S with the next step, when it is known how many of them stay.
     """
 

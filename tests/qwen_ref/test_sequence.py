@@ -3,6 +3,8 @@
 With kernels they are the same bit by bit, in float64 within 1e-12.
 """
 
+import doctest
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -237,3 +239,11 @@ def test_after_an_interruption_nothing_goes_on(fixtures, monkeypatch):
         advance(both)
     assert advance(both) == [] and list(both[1]) == []
     assert [g.finish_reason for g in both] == [None, None]
+
+
+def test_what_the_page_shows_comes_out():
+    page = (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
+    test = doctest.DocTestParser().get_doctest(page.replace("```\n", "\n"), {}, "engine.md", None, 0)
+    assert len(test.examples) > 15
+    failed, _ = doctest.DocTestRunner().run(test)
+    assert failed == 0
