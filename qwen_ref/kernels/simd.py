@@ -256,6 +256,11 @@ def local(typing, count, dtype):
 # ---- 16 rows at once: 16 bytes of each are loaded and turned, so that a lane is a row
 
 
+def _opaque(b: Any, value: Any) -> Any:
+    """The same value, of which LLVM does not know where it comes from."""
+    return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
 def _turn(ctx: Any, b: Any, sig: Any, args: Any) -> list[Any]:
     """w[row : row + 16, at : at + 16] -> 4 vectors of 16 words: the first words of all rows, and so on."""
     array = ctx.make_array(sig.args[0])(ctx, b, args[0])
@@ -263,9 +268,13 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any) -> list[Any]:
     stride = b.extract_value(array.strides, 0)
     first = b.gep(b.bitcast(array.data, ir.IntType(8).as_pointer()), [b.add(b.mul(row, stride), at)])
     four = ir.VectorType(I32, 4)
+    # 16 places in 4 registers and the stride: what LLVM knows of each, it would put into a register of its own
+    places = [
+        _opaque(b, b.gep(first, [b.mul(stride, ir.Constant(WORD, 4 * quarter))])) for quarter in range(4)
+    ]
 
     def load(r: int) -> Any:
-        place = b.gep(first, [b.mul(stride, ir.Constant(WORD, r))])
+        place = b.gep(places[r // 4], [b.mul(stride, ir.Constant(WORD, r % 4))])
         value = b.load(b.bitcast(place, four.as_pointer()))
         value.align = 1
         return value
