@@ -50,7 +50,8 @@ from qwen_ref.kernels.simd import (
     sub,
     sub_i32,
     to_f32,
-    turned,
+    turned4,
+    turned8,
     unsigned_byte,
 )  # fmt: skip
 
@@ -164,12 +165,6 @@ def times_tokens(tile, scale, low, offset, per, x, block, count, out):
 
 
 @kernel(forceinline=True)
-def put_pair(tile, at, low, high):
-    store(tile, at, low)
-    store(tile, at + 512, high)
-
-
-@kernel(forceinline=True)
 def put_bytes(scale, at, v, d):
     """scale[at : at + 64] = the 4 bytes of each row in v, times d."""
     store(scale, at, mul(unsigned_byte(v, 0), d))
@@ -181,7 +176,7 @@ def put_bytes(scale, at, v, d):
 @kernel(forceinline=True)
 def unpack_k_scales(w, first, o, scale, low):
     """The first 16 bytes of a block of Q4_K or Q5_K."""
-    v, a, b, c = turned(w, first, o)
+    v, a, b, c = turned4(w, first, o)
     d, minimum = low_f16(v), high_f16(v)
     put_bytes(scale, 0, and_all(a, 0x3F), d)
     put_bytes(scale, 64, or_(and_all(c, 0x0F), and_all(shr(a, 2), 0x30)), d)
@@ -192,13 +187,12 @@ def unpack_k_scales(w, first, o, scale, low):
 @kernel(forceinline=True)
 def unpack_q4_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
-    for i in range(8):
-        at = i // 2 * 1024 + i % 2 * 256
-        v0, v1, v2, v3 = turned(w, first, o + 16 + 16 * i)
-        put_pair(tile, at, and_all(v0, 15), shr(v0, 4))
-        put_pair(tile, at + 64, and_all(v1, 15), shr(v1, 4))
-        put_pair(tile, at + 128, and_all(v2, 15), shr(v2, 4))
-        put_pair(tile, at + 192, and_all(v3, 15), shr(v3, 4))
+    for j in range(4):
+        v = turned8(w, first, o + 16 + 32 * j)
+        for i in range(8):
+            at = 1024 * j + 64 * i
+            store(tile, at, and_all(v[i], 15))
+            store(tile, at + 512, shr(v[i], 4))
 
 
 @kernel(parallel=True)
@@ -218,23 +212,18 @@ def matmul_q4_k(w, q, d, sums, d_sums, y):
 
 
 @kernel(forceinline=True)
-def with_fifth_bit(tile, at, v, h):
-    put_pair(tile, at, or_(and_all(v, 15), shl(and_all(h, 1), 4)), or_(shr(v, 4), shl(and_all(h, 2), 3)))
-
-
-@kernel(forceinline=True)
 def unpack_q5_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
-    for i in range(2):
-        h0, h1, h2, h3 = turned(w, first, o + 16 + 16 * i)
-        for j in range(4):
-            at = j * 1024 + i * 256
-            v0, v1, v2, v3 = turned(w, first, o + 48 + 32 * j + 16 * i)
-            with_fifth_bit(tile, at, v0, h0)
-            with_fifth_bit(tile, at + 64, v1, h1)
-            with_fifth_bit(tile, at + 128, v2, h2)
-            with_fifth_bit(tile, at + 192, v3, h3)
-            h0, h1, h2, h3 = shr(h0, 2), shr(h1, 2), shr(h2, 2), shr(h3, 2)
+    h0, h1, h2, h3, h4, h5, h6, h7 = turned8(w, first, o + 16)
+    for j in range(4):
+        v = turned8(w, first, o + 48 + 32 * j)
+        h = h0, h1, h2, h3, h4, h5, h6, h7
+        for i in range(8):
+            at = 1024 * j + 64 * i
+            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h[i], 1), 4)))
+            store(tile, at + 512, or_(shr(v[i], 4), shl(and_all(h[i], 2), 3)))
+        h0, h1, h2, h3 = shr(h0, 2), shr(h1, 2), shr(h2, 2), shr(h3, 2)
+        h4, h5, h6, h7 = shr(h4, 2), shr(h5, 2), shr(h6, 2), shr(h7, 2)
 
 
 @kernel(parallel=True)
@@ -262,29 +251,22 @@ def put_signed_bytes(scale, at, v, d):
 
 
 @kernel(forceinline=True)
-def with_top_bits(tile, at, v, w, h):
-    """4 columns of each of four runs of 32, whose top two bits are in h."""
-    put_pair(tile, at, or_(and_all(v, 15), shl(and_all(h, 3), 4)), or_(and_all(w, 15), shl(and_all(h, 12), 2)))
-    put_pair(tile, at + 1024, or_(shr(v, 4), and_all(h, 48)), or_(shr(w, 4), and_all(shr(h, 2), 48)))
-
-
-@kernel(forceinline=True)
 def unpack_q6_k(w, first, o, tile, scale):
-    d = high_f16(turned(w, first, o + 194)[3])
-    v0, v1, v2, v3 = turned(w, first, o + 192)
+    d = high_f16(turned4(w, first, o + 194)[3])
+    v0, v1, v2, v3 = turned4(w, first, o + 192)
     put_signed_bytes(scale, 0, v0, d)
     put_signed_bytes(scale, 64, v1, d)
     put_signed_bytes(scale, 128, v2, d)
     put_signed_bytes(scale, 192, v3, d)
-    for i in range(4):
-        at, half = i // 2 * 2048 + i % 2 * 256, o + i // 2 * 64 + i % 2 * 16
-        v0, v1, v2, v3 = turned(w, first, half)
-        w0, w1, w2, w3 = turned(w, first, half + 32)
-        h0, h1, h2, h3 = turned(w, first, o + 128 + 16 * i)
-        with_top_bits(tile, at, v0, w0, h0)
-        with_top_bits(tile, at + 64, v1, w1, h1)
-        with_top_bits(tile, at + 128, v2, w2, h2)
-        with_top_bits(tile, at + 192, v3, w3, h3)
+    for j in range(2):
+        v, u = turned8(w, first, o + 64 * j), turned8(w, first, o + 64 * j + 32)
+        top = turned8(w, first, o + 128 + 32 * j)
+        for i in range(8):
+            at, h = 2048 * j + 64 * i, top[i]
+            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h, 3), 4)))
+            store(tile, at + 512, or_(and_all(u[i], 15), shl(and_all(h, 12), 2)))
+            store(tile, at + 1024, or_(shr(v[i], 4), and_all(h, 48)))
+            store(tile, at + 1536, or_(shr(u[i], 4), and_all(shr(h, 2), 48)))
 
 
 @kernel(parallel=True)
@@ -308,20 +290,22 @@ def matmul_q6_k(w, q, d, sums, d_sums, y):
 
 
 @kernel(forceinline=True)
-def nibble_words(w, first, o):
-    """Two blocks of 18 bytes -> scale and 4 vectors of nibbles of each."""
-    v0, v1, v2, v3 = turned(w, first, o)
-    v4 = turned(w, first, o + 4)[3]
-    w0, w1, w2, w3 = turned(w, first, o + 20)
-    v = between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4)
-    return low_f16(v0), v, high_f16(v4), (w0, w1, w2, w3)
+def two_blocks_of_nibbles(w, first, o, scale):
+    """Two blocks of 18 bytes -> 8 vectors of nibbles; their scales are stored."""
+    v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
+    v8 = turned4(w, first, o + 20)[3]
+    store(scale, 0, low_f16(v0))
+    store(scale, 16, high_f16(v4))
+    return between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4), v5, v6, v7, v8
 
 
 @kernel(forceinline=True)
-def put_nibbles(tile, at, v):
-    for i in range(4):
-        store(tile, at + 64 * i, and_all(v[i], 15))
-        store(tile, at + 256 + 64 * i, shr(v[i], 4))
+def unpack_two_q4_0(w, first, o, tile, scale):
+    v = two_blocks_of_nibbles(w, first, o, scale)
+    for i in range(8):
+        at = i // 4 * 512 + i % 4 * 64
+        store(tile, at, and_all(v[i], 15))
+        store(tile, at + 256, shr(v[i], 4))
 
 
 @kernel(parallel=True)
@@ -334,21 +318,24 @@ def matmul_q4_0(w, q, d, sums, d_sums, y):
             count = min(DEEP, d.shape[1] - b)
             for i in range(0, count, 2):
                 ask_ahead(w, first, 18 * (b + i), 36)
-                d0, v, d1, u = nibble_words(w, first, 18 * (b + i))
-                store(scale, 16 * i, d0)
-                store(scale, 16 * i + 16, d1)
-                put_nibbles(tile, 512 * i, v)
-                put_nibbles(tile, 512 * i + 512, u)
+                unpack_two_q4_0(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
             times_tokens(tile, scale, None, 8, 32, (q, d, sums, d_sums), b, count, out)
         put(y, first, out)
 
 
 @kernel(forceinline=True)
 def put_levels(tile, at, v):
+    """4 bytes of nibbles of each row, which are columns 16 apart."""
     levels = load_i8x16(LEVELS, 0)
-    for i in range(4):
-        store(tile, at + 64 * i, biased(look_up(levels, and_all(v[i], 15))))
-        store(tile, at + 256 + 64 * i, biased(look_up(levels, shr(v[i], 4))))
+    store(tile, at, biased(look_up(levels, and_all(v, 15))))
+    store(tile, at + 256, biased(look_up(levels, shr(v, 4))))
+
+
+@kernel(forceinline=True)
+def unpack_two_iq4_nl(w, first, o, tile, scale):
+    v = two_blocks_of_nibbles(w, first, o, scale)
+    for i in range(8):
+        put_levels(tile, i // 4 * 512 + i % 4 * 64, v[i])
 
 
 @kernel(parallel=True)
@@ -361,24 +348,23 @@ def matmul_iq4_nl(w, q, d, sums, d_sums, y):
             count = min(DEEP, d.shape[1] - b)
             for i in range(0, count, 2):
                 ask_ahead(w, first, 18 * (b + i), 36)
-                d0, v, d1, u = nibble_words(w, first, 18 * (b + i))
-                store(scale, 16 * i, d0)
-                store(scale, 16 * i + 16, d1)
-                put_levels(tile, 512 * i, v)
-                put_levels(tile, 512 * i + 512, u)
+                unpack_two_iq4_nl(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
             times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
         put(y, first, out)
 
 
 @kernel(forceinline=True)
 def unpack_iq4_xs(w, first, o, tile, scale):
-    v, low, _, _ = turned(w, first, o)
-    super_scale, low, top = low_f16(v), as_words(low), shr(as_words(v), 12)
-    for i in range(8):
+    v, low, _, _ = turned4(w, first, o)
+    d, low, top = low_f16(v), as_words(low), shr(as_words(v), 12)
+    for j in range(8):
         number = or_(and_all(low, 15), and_all(top, 48))
-        store(scale, 16 * i, mul(super_scale, sub(to_f32(number), splat(np.float32(32)))))
+        store(scale, 16 * j, mul(d, sub(to_f32(number), splat(np.float32(32)))))
         low, top = shr(low, 4), shr(top, 2)
-        put_levels(tile, 512 * i, turned(w, first, o + 8 + 16 * i))
+    for j in range(4):
+        u = turned8(w, first, o + 8 + 32 * j)
+        for i in range(8):
+            put_levels(tile, 1024 * j + i // 4 * 512 + i % 4 * 64, u[i])
 
 
 @kernel(parallel=True)
@@ -398,9 +384,17 @@ def matmul_iq4_xs(w, q, d, sums, d_sums, y):
 
 
 @kernel(forceinline=True)
-def put_four(tile, at, v):
-    for i in range(4):
-        store(tile, at + 64 * i, biased(v[i]))
+def unpack_two_q8_0(w, first, o, tile, scale):
+    v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
+    v8 = turned4(w, first, o + 20)[3]
+    store(scale, 0, low_f16(v0))
+    store(scale, 16, high_f16(v8))
+    v = (between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4),
+         between(v4, v5), between(v5, v6), between(v6, v7), between(v7, v8))  # fmt: skip
+    u = turned8(w, first, o + 36)
+    for i in range(8):
+        store(tile, 64 * i, biased(v[i]))
+        store(tile, 512 + 64 * i, biased(u[i]))
 
 
 @kernel(parallel=True)
@@ -414,16 +408,6 @@ def matmul_q8_0(w, q, d, sums, d_sums, y):
             for i in range(0, count, 2):
                 o = 34 * (b + i)
                 ask_ahead(w, first, o, 68)
-                v0, v1, v2, v3 = turned(w, first, o)
-                v4, v5, v6, v7 = turned(w, first, o + 16)
-                v8 = turned(w, first, o + 20)[3]
-                store(scale, 16 * i, low_f16(v0))
-                store(scale, 16 * i + 16, high_f16(v8))
-                four = between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4)
-                put_four(tile, 512 * i, four)
-                four = between(v4, v5), between(v5, v6), between(v6, v7), between(v7, v8)
-                put_four(tile, 512 * i + 256, four)
-                put_four(tile, 512 * i + 512, turned(w, first, o + 36))
-                put_four(tile, 512 * i + 768, turned(w, first, o + 52))
+                unpack_two_q8_0(w, first, o, tile[512 * i :], scale[16 * i :])
             times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
         put(y, first, out)

@@ -28,7 +28,7 @@ from qwen_ref.kernels.simd import (
     prefetch,
     splat,
     store,
-    turned,
+    turned4,
 )  # fmt: skip
 
 WIDE = "avx512f" in FEATURES
@@ -142,13 +142,13 @@ def ask_ahead(w, first, at, size):
 
 @kernel(forceinline=True)
 def columns_f32(w, first, at):
-    a, b, c, d = turned(w, first, at)
+    a, b, c, d = turned4(w, first, at)
     return as_floats(a), as_floats(b), as_floats(c), as_floats(d)
 
 
 @kernel(forceinline=True)
 def columns_f16(w, first, at):
-    a, b, c, d = turned(w, first, at)
+    a, b, c, d = turned4(w, first, at)
     low = low_f16(a), low_f16(b), low_f16(c), low_f16(d)
     high = high_f16(a), high_f16(b), high_f16(c), high_f16(d)
     return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]
@@ -156,7 +156,7 @@ def columns_f16(w, first, at):
 
 @kernel(forceinline=True)
 def columns_bf16(w, first, at):
-    a, b, c, d = turned(w, first, at)
+    a, b, c, d = turned4(w, first, at)
     low = low_bf16(a), low_bf16(b), low_bf16(c), low_bf16(d)
     high = high_bf16(a), high_bf16(b), high_bf16(c), high_bf16(d)
     return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]

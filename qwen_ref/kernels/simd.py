@@ -261,13 +261,12 @@ def _opaque(b: Any, value: Any) -> Any:
     return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
 
 
-def _turn(ctx: Any, b: Any, sig: Any, args: Any) -> list[Any]:
-    """w[row : row + 16, at : at + 16] -> 4 vectors of 16 words: the first words of all rows, and so on."""
+def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
+    """w[row : row + 16, at : at + 4 * count] -> `count` vectors: the first 4 bytes of all rows, and so on."""
     array = ctx.make_array(sig.args[0])(ctx, b, args[0])
     row, at = (ctx.cast(b, a, t, types.intp) for a, t in zip(args[1:], sig.args[1:], strict=True))
     stride = b.extract_value(array.strides, 0)
     first = b.gep(b.bitcast(array.data, ir.IntType(8).as_pointer()), [b.add(b.mul(row, stride), at)])
-    four = ir.VectorType(I32, 4)
     # 16 places in 4 registers and the stride: what LLVM knows of each, it would put into a register of its own
     places = [
         _opaque(b, b.gep(first, [b.mul(stride, ir.Constant(WORD, 4 * quarter))])) for quarter in range(4)
@@ -275,7 +274,7 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any) -> list[Any]:
 
     def load(r: int) -> Any:
         place = b.gep(places[r // 4], [b.mul(stride, ir.Constant(WORD, r % 4))])
-        value = b.load(b.bitcast(place, four.as_pointer()))
+        value = b.load(b.bitcast(place, ir.VectorType(I32, count).as_pointer()))
         value.align = 1
         return value
 
@@ -283,20 +282,30 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any) -> list[Any]:
         """In each quarter of four lanes: `order` counts the lanes of v's as 0 to 3, of w's as 4 to 7."""
         return b.shuffle_vector(v, w, _indices([q + i + (i > 3) * 12 for q in (0, 4, 8, 12) for i in order]))
 
-    v = [_join(b, [load(4 * quarter + i) for quarter in range(4)]) for i in range(4)]
-    pairs = [mix(v[i], v[i + 1], order) for order in ([0, 4, 1, 5], [2, 6, 3, 7]) for i in (0, 2)]
-    return [mix(*pairs[i : i + 2], order) for i in (0, 2) for order in ([0, 1, 4, 5], [2, 3, 6, 7])]
+    def turn(v: list[Any]) -> list[Any]:
+        """Each quarter of four vectors."""
+        pairs = [mix(v[i], v[i + 1], order) for order in ([0, 4, 1, 5], [2, 6, 3, 7]) for i in (0, 2)]
+        return [mix(*pairs[i : i + 2], order) for i in (0, 2) for order in ([0, 1, 4, 5], [2, 3, 6, 7])]
+
+    if count == 4:
+        words = turn([_join(b, [load(r + i) for r in (0, 4, 8, 12)]) for i in range(4)])
+    else:
+        low, high = (turn([_join(b, [load(r + i), load(r + i + 4)]) for i in range(4)]) for r in (0, 8))
+        quarters = [[part + q + i for part in (0, 8, 16, 24) for i in range(4)] for q in (0, 4)]
+        words = [b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)]
+    return ctx.make_tuple(b, sig.return_type, [b.bitcast(v, I8x64.llvm) for v in words])
 
 
 @intrinsic
-def turned(typing, w, row, at):
+def turned4(typing, w, row, at):
     """16 bytes of each of 16 rows, from w[row, at] on, as 4 vectors: 4 bytes of every row, the next 4, …"""
+    return types.UniTuple(I8x64, 4)(w, row, at), lambda ctx, b, sig, args: _turn(ctx, b, sig, args, 4)
 
-    def emit(ctx, b, sig, args):
-        words = _turn(ctx, b, sig, args)
-        return ctx.make_tuple(b, sig.return_type, [b.bitcast(v, I8x64.llvm) for v in words])
 
-    return types.UniTuple(I8x64, 4)(w, row, at), emit
+@intrinsic
+def turned8(typing, w, row, at):
+    """32 bytes of each, as 8 vectors."""
+    return types.UniTuple(I8x64, 8)(w, row, at), lambda ctx, b, sig, args: _turn(ctx, b, sig, args, 8)
 
 
 as_words = _operation(lambda v: I32x16, lambda b, v: b.bitcast(v, I32x16.llvm), 1)
