@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwen_ref.kernels import attention, deltanet, elementwise, matvec, quantize
+from qwen_ref.kernels import attention, deltanet, elementwise, matmul, matmul_float, quantize
 from qwen_ref.kernels.compile import kernel
 
 TYPES = {
@@ -25,10 +25,11 @@ TYPES = {
     "IQ4_XS": 9,
 }
 
-matvec_f32, matvec_f16, matvec_bf16 = matvec.matvec_f32, matvec.matvec_f16, matvec.matvec_bf16
-matvec_q8_0, matvec_q4_0, matvec_iq4_nl = matvec.matvec_q8_0, matvec.matvec_q4_0, matvec.matvec_iq4_nl
-matvec_q4_k, matvec_q5_k = matvec.matvec_q4_k, matvec.matvec_q5_k
-matvec_q6_k, matvec_iq4_xs = matvec.matvec_q6_k, matvec.matvec_iq4_xs
+matmul_f32, matmul_f16, matmul_bf16 = matmul_float.matmul_f32, matmul_float.matmul_f16, matmul_float.matmul_bf16
+matmul_q8_0, matmul_q4_0, matmul_iq4_nl = matmul.matmul_q8_0, matmul.matmul_q4_0, matmul.matmul_iq4_nl
+matmul_q4_k, matmul_q5_k = matmul.matmul_q4_k, matmul.matmul_q5_k
+matmul_q6_k, matmul_iq4_xs = matmul.matmul_q6_k, matmul.matmul_iq4_xs
+FLOAT_ROWS = matmul_float.ROWS
 quantize_one, silu_times_one = quantize.quantize_one, elementwise.silu_times_one
 gated_norm_one, gate_output = elementwise.gated_norm_one, elementwise.gate_output
 prepare_one, recurrence = deltanet.prepare_one, deltanet.recurrence
@@ -36,48 +37,58 @@ append, attend_one = attention.append, attention.attend_one
 
 
 @kernel()
-def product(kind, w, x, q, d, sums, sums4):
-    """x [1, K], also quantized, w of type `kind` [N, row bytes] -> [1, N]."""
-    y = np.empty((1, w.shape[0]), np.float32)
+def float_product(kind, w, x):
+    """x [1, K], w [N, row bytes] -> [1, N]."""
+    padded = (w.shape[0] + FLOAT_ROWS - 1) // FLOAT_ROWS * FLOAT_ROWS
+    y, bias = np.empty((1, padded), np.float32), np.zeros(padded, np.float32)
     if kind == 0:
-        matvec_f32(w, x, y)
+        matmul_f32(w, bias, x, y)
     elif kind == 1:
-        matvec_f16(w, x, y)
-    elif kind == 2:
-        matvec_bf16(w, x, y)
-    elif kind == 3:
-        matvec_q8_0(w, q, d, sums, sums4, y)
-    elif kind == 4:
-        matvec_q4_0(w, q, d, sums, sums4, y)
-    elif kind == 5:
-        matvec_iq4_nl(w, q, d, sums, sums4, y)
-    elif kind == 6:
-        matvec_q4_k(w, q, d, sums, sums4, y)
-    elif kind == 7:
-        matvec_q5_k(w, q, d, sums, sums4, y)
-    elif kind == 8:
-        matvec_q6_k(w, q, d, sums, sums4, y)
+        matmul_f16(w, bias, x, y)
     else:
-        matvec_iq4_xs(w, q, d, sums, sums4, y)
+        matmul_bf16(w, bias, x, y)
+    return y if padded == w.shape[0] else y[:, : w.shape[0]].copy()
+
+
+@kernel()
+def product(kind, w, x, q, d, sums, d_sums):
+    """x [1, K], also quantized, w of type `kind` [N, row bytes] -> [1, N]."""
+    if kind < 3:
+        return float_product(kind, w, x)
+    y = np.empty((1, w.shape[0]), np.float32)
+    if kind == 3:
+        matmul_q8_0(w, q, d, sums, d_sums, y)
+    elif kind == 4:
+        matmul_q4_0(w, q, d, sums, d_sums, y)
+    elif kind == 5:
+        matmul_iq4_nl(w, q, d, sums, d_sums, y)
+    elif kind == 6:
+        matmul_q4_k(w, q, d, sums, d_sums, y)
+    elif kind == 7:
+        matmul_q5_k(w, q, d, sums, d_sums, y)
+    elif kind == 8:
+        matmul_q6_k(w, q, d, sums, d_sums, y)
+    else:
+        matmul_iq4_xs(w, q, d, sums, d_sums, y)
     return y
 
 
 @kernel()
 def new_quantized(n):
     """Room for one quantized row."""
-    scales, sums = np.empty((1, n // 32), np.float32), np.empty((1, n // 16), np.int32)
-    return np.empty((1, n), np.int8), scales, sums, np.empty((1, n // 4), np.int32)
+    scales, d_sums = np.empty((1, n // 32), np.float32), np.empty((1, n // 32), np.float32)
+    return np.empty((1, n), np.int8), scales, np.empty((1, n // 16), np.int32), d_sums
 
 
 @kernel()
 def mlp(x, gate_kind, gate_w, up_kind, up_w, down_kind, down_w):
-    q, d, sums, sums4 = new_quantized(x.shape[1])
-    quantize_one(x, q, d, sums, sums4)
-    gate = product(gate_kind, gate_w, x, q, d, sums, sums4)
-    up = product(up_kind, up_w, x, q, d, sums, sums4)
-    q, d, sums, sums4 = new_quantized(gate.shape[1])
-    silu_times_one(gate, up, q, d, sums, sums4)
-    return product(down_kind, down_w, gate, q, d, sums, sums4)
+    q, d, sums, d_sums = new_quantized(x.shape[1])
+    quantize_one(x, q, d, sums, d_sums)
+    gate = product(gate_kind, gate_w, x, q, d, sums, d_sums)
+    up = product(up_kind, up_w, x, q, d, sums, d_sums)
+    q, d, sums, d_sums = new_quantized(gate.shape[1])
+    silu_times_one(gate, up, q, d, sums, d_sums)
+    return product(down_kind, down_w, gate, q, d, sums, d_sums)
 
 
 @kernel()
@@ -86,12 +97,12 @@ def deltanet_layer(
     conv_w, A, dt_bias, norm_w, eps, key_dim, k_heads, past, S,
 ):  # fmt: skip
     """`past` and `S` are the layer's state; both move on."""
-    q, d, sums, sums4 = new_quantized(x.shape[1])
-    quantize_one(x, q, d, sums, sums4)
-    raw = product(qkv_kind, qkv_w, x, q, d, sums, sums4)
-    z = product(z_kind, z_w, x, q, d, sums, sums4)
-    b = product(b_kind, b_w, x, q, d, sums, sums4)
-    a = product(a_kind, a_w, x, q, d, sums, sums4)
+    q, d, sums, d_sums = new_quantized(x.shape[1])
+    quantize_one(x, q, d, sums, d_sums)
+    raw = product(qkv_kind, qkv_w, x, q, d, sums, d_sums)
+    z = product(z_kind, z_w, x, q, d, sums, d_sums)
+    b = product(b_kind, b_w, x, q, d, sums, d_sums)
+    a = product(a_kind, a_w, x, q, d, sums, d_sums)
     qkv = np.empty_like(raw)
     prepare_one(raw, past, conv_w, key_dim, key_dim // k_heads, qkv)
     for i in range(past.shape[0] - 1):
@@ -99,9 +110,9 @@ def deltanet_layer(
     past[-1] = raw[0]
     o = np.empty_like(z)
     recurrence(qkv, a, b, A, dt_bias, k_heads, S, 1, o)
-    q, d, sums, sums4 = new_quantized(o.shape[1])
-    gated_norm_one(o, z, norm_w, eps, q, d, sums, sums4)
-    return product(out_kind, out_w, o, q, d, sums, sums4)
+    q, d, sums, d_sums = new_quantized(o.shape[1])
+    gated_norm_one(o, z, norm_w, eps, q, d, sums, d_sums)
+    return product(out_kind, out_w, o, q, d, sums, d_sums)
 
 
 @kernel()
@@ -110,15 +121,15 @@ def attention_layer(
     q_norm, k_norm, eps, cos, sin, keys, values, start,
 ):  # fmt: skip
     """`keys` and `values` have room for one more token at `start`."""
-    q, d, sums, sums4 = new_quantized(x.shape[1])
-    quantize_one(x, q, d, sums, sums4)
-    q_and_gate = product(q_kind, q_w, x, q, d, sums, sums4)
-    k = product(k_kind, k_w, x, q, d, sums, sums4)
-    v = product(v_kind, v_w, x, q, d, sums, sums4)
+    q, d, sums, d_sums = new_quantized(x.shape[1])
+    quantize_one(x, q, d, sums, d_sums)
+    q_and_gate = product(q_kind, q_w, x, q, d, sums, d_sums)
+    k = product(k_kind, k_w, x, q, d, sums, d_sums)
+    v = product(v_kind, v_w, x, q, d, sums, d_sums)
     query = np.empty((1, q_and_gate.shape[1] // 2), np.float32)
     append(q_and_gate, k, v, q_norm, k_norm, eps, cos, sin, keys, values, start, query)
     out = np.empty_like(query)
     attend_one(query, keys, values, start, out)
-    q, d, sums, sums4 = new_quantized(out.shape[1])
-    gate_output(out, q_and_gate, q_norm.shape[0], q, d, sums, sums4)
-    return product(out_kind, out_w, out, q, d, sums, sums4)
+    q, d, sums, d_sums = new_quantized(out.shape[1])
+    gate_output(out, q_and_gate, q_norm.shape[0], q, d, sums, d_sums)
+    return product(out_kind, out_w, out, q, d, sums, d_sums)

@@ -50,28 +50,28 @@ def rms_norm_many(x, weight, eps, out):
 
 
 @kernel()
-def silu_times_row(gate, up, q, d, sums, sums4):
+def silu_times_row(gate, up, q, d, sums, d_sums):
     """silu(gate) * up, quantized; `gate` is overwritten."""
     for i in range(0, gate.shape[0], 16):
         g = load_f32x16(gate, i)
         store(gate, i, mul(mul(g, sigmoid(g)), load_f32x16(up, i)))
-    quantize_row(gate, q, d, sums, sums4)
+    quantize_row(gate, q, d, sums, d_sums)
 
 
 @kernel()
-def silu_times_one(gate, up, q, d, sums, sums4):
-    silu_times_row(gate[0], up[0], q[0], d[0], sums[0], sums4[0])
+def silu_times_one(gate, up, q, d, sums, d_sums):
+    silu_times_row(gate[0], up[0], q[0], d[0], sums[0], d_sums[0])
 
 
 @kernel(parallel=True)
-def silu_times_many(gate, up, q, d, sums, sums4):
+def silu_times_many(gate, up, q, d, sums, d_sums):
     """gate, up [T, N] -> silu(gate) * up as a Quantized; `gate` is overwritten."""
     for t in prange(gate.shape[0]):
-        silu_times_row(gate[t], up[t], q[t], d[t], sums[t], sums4[t])
+        silu_times_row(gate[t], up[t], q[t], d[t], sums[t], d_sums[t])
 
 
 @kernel()
-def gated_norm_row(o, z, weight, eps, q, d, sums, sums4):
+def gated_norm_row(o, z, weight, eps, q, d, sums, d_sums):
     """Per head: rms_norm(o) * silu(z), quantized; `o` is overwritten."""
     size = weight.shape[0]
     for start in range(0, o.shape[0], size):
@@ -80,35 +80,35 @@ def gated_norm_row(o, z, weight, eps, q, d, sums, sums4):
             gate = load_f32x16(z, start + i)
             normed = mul(mul(load_f32x16(o, start + i), scale), load_f32x16(weight, i))
             store(o, start + i, mul(normed, mul(gate, sigmoid(gate))))
-    quantize_row(o, q, d, sums, sums4)
+    quantize_row(o, q, d, sums, d_sums)
 
 
 @kernel()
-def gated_norm_one(o, z, weight, eps, q, d, sums, sums4):
-    gated_norm_row(o[0], z[0], weight, eps, q[0], d[0], sums[0], sums4[0])
+def gated_norm_one(o, z, weight, eps, q, d, sums, d_sums):
+    gated_norm_row(o[0], z[0], weight, eps, q[0], d[0], sums[0], d_sums[0])
 
 
 @kernel(parallel=True)
-def gated_norm_many(o, z, weight, eps, q, d, sums, sums4):
+def gated_norm_many(o, z, weight, eps, q, d, sums, d_sums):
     """o, z [T, H*V], weight [V] -> rms_norm(o) * silu(z) per head, as a Quantized; `o` is overwritten."""
     for t in prange(o.shape[0]):
-        gated_norm_row(o[t], z[t], weight, eps, q[t], d[t], sums[t], sums4[t])
+        gated_norm_row(o[t], z[t], weight, eps, q[t], d[t], sums[t], d_sums[t])
 
 
 @kernel()
-def gate_output_row(out, q_and_gate, head_dim, q, d, sums, sums4):
+def gate_output_row(out, q_and_gate, head_dim, q, d, sums, d_sums):
     for h in range(out.shape[0] // head_dim):
         for i in range(0, head_dim, 16):
             gate = load_f32x16(q_and_gate, (2 * h + 1) * head_dim + i)
             store(out, h * head_dim + i, mul(load_f32x16(out, h * head_dim + i), sigmoid(gate)))
-    quantize_row(out, q, d, sums, sums4)
+    quantize_row(out, q, d, sums, d_sums)
 
 
 @kernel(parallel=True)
-def gate_output(out, q_and_gate, head_dim, q, d, sums, sums4):
+def gate_output(out, q_and_gate, head_dim, q, d, sums, d_sums):
     """out [T, H*D], q_and_gate [T, H*2D] -> out * sigmoid(gate) as a Quantized; `out` is overwritten."""
     for t in prange(out.shape[0]):
-        gate_output_row(out[t], q_and_gate[t], head_dim, q[t], d[t], sums[t], sums4[t])
+        gate_output_row(out[t], q_and_gate[t], head_dim, q[t], d[t], sums[t], d_sums[t])
 
 
 @kernel()

@@ -17,7 +17,7 @@ import numpy as np
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError, tell
 from qwen_ref.kernels import attention as attend
-from qwen_ref.kernels import decode, elementwise, matmul, matmul_float, matvec
+from qwen_ref.kernels import decode, elementwise, matmul, matmul_float
 from qwen_ref.kernels import deltanet as delta
 from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import matrix as numpy_matrix
@@ -26,21 +26,19 @@ from qwen_ref.model.state import LayerBatch, State
 from qwen_ref.model.trace import watched
 from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights
 
-FEW = 4  # up to so many tokens the matrix-vector product is faster than unpacking tiles
-
-INTEGER = {  # type -> (matrix-vector product, matrix product, columns must be a multiple of this)
-    "Q4_0": (matvec.matvec_q4_0, matmul.matmul_q4_0, 128),
-    "Q8_0": (matvec.matvec_q8_0, matmul.matmul_q8_0, 64),
-    "IQ4_NL": (matvec.matvec_iq4_nl, matmul.matmul_iq4_nl, 64),
-    "Q4_K": (matvec.matvec_q4_k, matmul.matmul_q4_k, 256),
-    "Q5_K": (matvec.matvec_q5_k, matmul.matmul_q5_k, 256),
-    "Q6_K": (matvec.matvec_q6_k, matmul.matmul_q6_k, 256),
-    "IQ4_XS": (matvec.matvec_iq4_xs, matmul.matmul_iq4_xs, 256),
+INTEGER = {  # type -> (its product, columns must be a multiple of this)
+    "Q4_0": (matmul.matmul_q4_0, 64),
+    "Q8_0": (matmul.matmul_q8_0, 64),
+    "IQ4_NL": (matmul.matmul_iq4_nl, 64),
+    "Q4_K": (matmul.matmul_q4_k, 256),
+    "Q5_K": (matmul.matmul_q5_k, 256),
+    "Q6_K": (matmul.matmul_q6_k, 256),
+    "IQ4_XS": (matmul.matmul_iq4_xs, 256),
 }
-FLOAT = {  # type -> (matrix-vector product, matrix product)
-    "F32": (matvec.matvec_f32, matmul_float.matmul_f32),
-    "F16": (matvec.matvec_f16, matmul_float.matmul_f16),
-    "BF16": (matvec.matvec_bf16, matmul_float.matmul_bf16),
+FLOAT = {  # type -> its product
+    "F32": matmul_float.matmul_f32,
+    "F16": matmul_float.matmul_f16,
+    "BF16": matmul_float.matmul_bf16,
 }
 
 
@@ -60,17 +58,11 @@ def quantize(x: np.ndarray) -> Input:
 
 def product(given: Input, weight: Matrix) -> np.ndarray:
     """[T, K], weight [N, K] -> [T, N]."""
-    kind, (rows, columns), tokens = weight.tensor.type.name, weight.shape, len(given.x)
-    if kind not in INTEGER or columns % INTEGER[kind][2] or weight.scale != 1:
+    kind, (rows, columns) = weight.tensor.type.name, weight.shape
+    if kind not in INTEGER or columns % INTEGER[kind][1] or weight.scale != 1:
         return float_product(given.x, weight)
-    by_vector, by_matrix, _ = INTEGER[kind]
-    if tokens > FEW and rows >= matmul.ROWS:
-        y = np.empty((len(given.quantized.q), rows), np.float32)
-        by_matrix(weight.data, *given.quantized, y)
-        return y[:tokens]
-    y = np.empty((tokens, rows), np.float32)
-    for t in range(tokens):
-        by_vector(weight.data, *(part[t : t + 1] for part in given.quantized), y[t : t + 1])
+    y = np.empty((len(given.x), rows), np.float32)
+    INTEGER[kind][0](weight.data, *given.quantized, y)
     return y
 
 
@@ -80,36 +72,25 @@ def float_product(x: np.ndarray, weight: Matrix, bias: np.ndarray | None = None)
     if columns % 16:
         return numpy_matrix.linear(x, weight) + (0 if bias is None else bias)
     if kind in FLOAT and weight.scale == 1:
-        return product_of_floats(x, weight.data, bias, *FLOAT[kind])
+        return product_of_floats(x, weight.data, bias, FLOAT[kind])
     y = np.empty((len(x), rows), np.float32)
     for start, panel in weight.panels(x.dtype):
         some = slice(start, start + len(panel))
         added = None if bias is None else bias[some]
-        y[:, some] = product_of_floats(x, panel.view(np.uint8), added, *FLOAT["F32"])
+        y[:, some] = product_of_floats(x, panel.view(np.uint8), added, FLOAT["F32"])
     return y
 
 
 def product_of_floats(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    by_vector: Callable[..., None],
-    by_matrix: Callable[..., None],
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, by: Callable[..., None]
 ) -> np.ndarray:
     """x [T, K], weight uint8 [N, row bytes], bias [N] -> [T, N]."""
-    if len(x) > FEW:
-        T, R = matmul_float.TOKENS, matmul_float.ROWS
-        packs = np.empty((-(-len(x) // T), x.shape[1] * T), np.float32)
-        matmul_float.pack_rows(x, packs)
-        y = np.empty((len(packs) * T, -(-len(weight) // R) * R), np.float32)
-        added = np.zeros(y.shape[1], np.float32)
-        added[: len(weight)] = 0 if bias is None else bias
-        by_matrix(weight, added, packs, y)
-        return y[: len(x), : len(weight)]
-    y = np.empty((len(x), len(weight)), np.float32)
-    for t in range(len(x)):
-        by_vector(weight, x[t : t + 1], y[t : t + 1])
-    return y if bias is None else y + bias
+    T, R = 1 if len(x) == 1 else matmul_float.TOKENS, matmul_float.ROWS
+    y = np.empty((-(-len(x) // T) * T, -(-len(weight) // R) * R), np.float32)
+    added = np.zeros(y.shape[1], np.float32)
+    added[: len(weight)] = 0 if bias is None else bias
+    by(weight, added, x, y)
+    return y[: len(x), : len(weight)]
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
@@ -147,7 +128,7 @@ def lacks_kernel(weight: Matrix) -> bool:
     kind = weight.tensor.type.name
     if kind not in decode.TYPES or weight.scale != 1:
         return True
-    return bool(weight.shape[1] % (INTEGER[kind][2] if kind in INTEGER else 16))
+    return bool(weight.shape[1] % (INTEGER[kind][1] if kind in INTEGER else 16))
 
 
 def shows_nothing(layer: str) -> None:

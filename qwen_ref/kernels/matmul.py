@@ -1,288 +1,413 @@
-"""Matrix times many vectors, for prefill: 16 rows are unpacked to bytes once and then meet all tokens.
+"""Quantized matrix times the activations of any number of tokens: each weight is read and unpacked once.
 
-A tile holds 16 rows. For each 32 columns it has 512 bytes of integers, ordered so that one 64-byte vector is
-4 columns of all 16 rows: [K/32, 8, 16 rows, 4], and the scale of each row there: [K/32, 16] (Q6_K: [K/16,
-16]). Each lane of a dot product then belongs to one row, and no sum across lanes is ever needed.
+16 rows of a matrix are a tile. DEEP * 32 columns of it are unpacked at a time, into the nearest cache, and
+there meet all tokens. Integers come as bytes, 4 columns of all 16 rows in one 64-byte vector: [DEEP, 8, 16 rows,
+4]; and with them the scales of the rows, [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Each lane of a dot product then belongs to
+one row, and no sum across lanes is ever needed.
 
-w uint8 [N, row bytes], N >= 16; x as in quantize.Quantized, its rows padded to a multiple of 4 tokens;
-y float32 [padded T, N] is written.
+For a row and a token, integers are summed up over 32 (Q6_K: 16) columns, and these sums, scaled, in order of
+columns, in float32. So the same bits come out whatever other tokens there are.
+
+w uint8 [N, row bytes]; x as in quantize.Quantized; y float32 [T, N] is written. The block layouts are drawn
+in gguf_io/quants.py. One function per type, so that only the types that a file holds are compiled.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import float32, prange, uint8
 
+from gguf_io.quants import IQ4_LEVELS
 from qwen_ref.kernels.compile import kernel
-from qwen_ref.kernels.rows import LEVELS, iq4_xs_scale, k_scales
 from qwen_ref.kernels.simd import (
     BIAS,
     and_all,
+    as_words,
+    between,
     biased,
-    broadcast4,
     dot4,
+    each,
     fma,
-    join,
-    load_f16,
+    for_each,
+    high_f16,
     load_f32x16,
     load_i8x16,
-    load_i8x32,
     load_i8x64,
+    load_like,
+    local,
     look_up,
+    low_f16,
     mul,
+    mul_i32,
+    no_sums,
     or_,
-    scatter4,
+    prefetch,
     shl,
     shr,
+    signed_byte,
     splat,
-    splat8,
     store,
+    sub,
+    sub_i32,
     to_f32,
+    turned4,
+    turned8,
+    unsigned_byte,
 )  # fmt: skip
 
 ROWS = 16
+DEEP = 32  # times 32 columns that are unpacked at a time
+TILE, SCALES, TWICE_SCALES = DEEP * 512, DEEP * 16, DEEP * 32
+LEVELS = IQ4_LEVELS.view(np.uint8)
+FEW = 16  # the sums of so many tokens fit on the stack
+FEW_SUMS = FEW * ROWS
 
 
 @kernel()
-def first_row(tile, rows):
+def filled_up(w):
+    """Fewer than 16 rows, and rows of zeros."""
+    whole = np.zeros((ROWS, w.shape[1]), np.uint8)
+    for r in range(w.shape[0]):
+        for i in range(w.shape[1]):
+            whole[r, i] = w[r, i]
+    return whole
+
+
+@kernel(forceinline=True)
+def tiles(w):
+    return (w.shape[0] + ROWS - 1) // ROWS
+
+
+@kernel(forceinline=True)
+def first_row(tile, w):
     """Tiles start every 16 rows; the last one ends with the matrix and may overlap the one before."""
-    return min(tile * ROWS, rows - ROWS)
+    return min(tile * ROWS, w.shape[0] - ROWS)
 
 
-# ---- the product of an unpacked tile with all tokens, 4 at a time
+@kernel(forceinline=True)
+def ask_ahead(w, first, o, size):
+    """While the bytes from o to o + size of each row are unpacked, as much of the next tile is asked for, a line
+    after the other: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing."""
+    start = (first + ROWS) * w.shape[1] + o * ROWS
+    for i in range(start, start + ROWS * size, 64):
+        prefetch(w, i)
 
 
-@kernel()
-def tile_times_tokens(tile, scale, offset, q, d, sums, y, first):
-    """Weights are scale * (integer - offset), one scale per 32 columns."""
-    columns = q.shape[1]
-    blocks = columns // 32
-    for t in range(0, q.shape[0], 4):
-        f0 = f1 = f2 = f3 = splat(np.float32(0))
-        for b in range(blocks):
-            j = t * columns + b * 32
-            a0 = splat(np.int32(offset) * (sums[t, 2 * b] + sums[t, 2 * b + 1]))
-            a1 = splat(np.int32(offset) * (sums[t + 1, 2 * b] + sums[t + 1, 2 * b + 1]))
-            a2 = splat(np.int32(offset) * (sums[t + 2, 2 * b] + sums[t + 2, 2 * b + 1]))
-            a3 = splat(np.int32(offset) * (sums[t + 3, 2 * b] + sums[t + 3, 2 * b + 1]))
-            for g in range(8):
-                w = load_i8x64(tile, b * 512 + g * 64)
-                a0 = dot4(a0, w, broadcast4(q, j + 4 * g))
-                a1 = dot4(a1, w, broadcast4(q, j + columns + 4 * g))
-                a2 = dot4(a2, w, broadcast4(q, j + 2 * columns + 4 * g))
-                a3 = dot4(a3, w, broadcast4(q, j + 3 * columns + 4 * g))
-            s = load_f32x16(scale, b * 16)
-            f0 = fma(to_f32(a0), mul(s, splat(d[t, b])), f0)
-            f1 = fma(to_f32(a1), mul(s, splat(d[t + 1, b])), f1)
-            f2 = fma(to_f32(a2), mul(s, splat(d[t + 2, b])), f2)
-            f3 = fma(to_f32(a3), mul(s, splat(d[t + 3, b])), f3)
-        store(y[t], first, f0)
-        store(y[t + 1], first, f1)
-        store(y[t + 2], first, f2)
-        store(y[t + 3], first, f3)
+@kernel(forceinline=True)
+def put(y, first, sums):
+    """sums [T * 16] -> y[:, first : first + 16]."""
+    for t in range(y.shape[0]):
+        if y.shape[1] >= ROWS:
+            store(y[t], first, load_f32x16(sums, 16 * t))
+        else:
+            for r in range(y.shape[1]):
+                y[t, r] = sums[16 * t + r]
 
 
-@kernel()
-def minus_sum(d, sums, t, b):
-    """Minus the sum of 32 activations."""
-    return splat(d[t, b] * np.float32(sums[t, 2 * b] + sums[t, 2 * b + 1]))
+@kernel(forceinline=True)
+def sums_for(tokens):
+    """Zeros, [tokens * 16]."""
+    sums = local(FEW_SUMS, float32) if tokens <= FEW else np.empty(tokens * ROWS, np.float32)
+    for t in range(tokens):
+        store(sums, ROWS * t, splat(np.float32(0)))
+    return sums
 
 
-@kernel()
-def tile_times_tokens_low(tile, scale, low, q, d, sums, y, first):
-    """Weights are scale * integer - low, one of each per 32 columns."""
-    columns = q.shape[1]
-    for t in range(0, q.shape[0], 4):
-        f0 = f1 = f2 = f3 = splat(np.float32(0))
-        for b in range(columns // 32):
-            j = t * columns + b * 32
-            a0 = a1 = a2 = a3 = splat(np.int32(0))
-            for g in range(8):
-                w = load_i8x64(tile, b * 512 + g * 64)
-                a0 = dot4(a0, w, broadcast4(q, j + 4 * g))
-                a1 = dot4(a1, w, broadcast4(q, j + columns + 4 * g))
-                a2 = dot4(a2, w, broadcast4(q, j + 2 * columns + 4 * g))
-                a3 = dot4(a3, w, broadcast4(q, j + 3 * columns + 4 * g))
-            s, m = load_f32x16(scale, b * 16), load_f32x16(low, b * 16)
-            f0 = fma(m, minus_sum(d, sums, t, b), fma(to_f32(a0), mul(s, splat(d[t, b])), f0))
-            f1 = fma(m, minus_sum(d, sums, t + 1, b), fma(to_f32(a1), mul(s, splat(d[t + 1, b])), f1))
-            f2 = fma(m, minus_sum(d, sums, t + 2, b), fma(to_f32(a2), mul(s, splat(d[t + 2, b])), f2))
-            f3 = fma(m, minus_sum(d, sums, t + 3, b), fma(to_f32(a3), mul(s, splat(d[t + 3, b])), f3))
-        store(y[t], first, f0)
-        store(y[t + 1], first, f1)
-        store(y[t + 2], first, f2)
-        store(y[t + 3], first, f3)
+# ---- an unpacked block times tokens
 
 
-@kernel()
-def tile_times_tokens_16(tile, scale, offset, q, d, sums, y, first):
-    """Weights are scale * (integer - offset), one scale per 16 columns."""
-    columns = q.shape[1]
-    for t in range(0, q.shape[0], 4):
-        f0 = f1 = f2 = f3 = splat(np.float32(0))
-        for h in range(columns // 16):
-            b, j = h // 2, t * columns + h * 16
-            a0 = splat(np.int32(offset) * sums[t, h])
-            a1 = splat(np.int32(offset) * sums[t + 1, h])
-            a2 = splat(np.int32(offset) * sums[t + 2, h])
-            a3 = splat(np.int32(offset) * sums[t + 3, h])
-            for g in range(4):
-                w = load_i8x64(tile, h * 256 + g * 64)
-                a0 = dot4(a0, w, broadcast4(q, j + 4 * g))
-                a1 = dot4(a1, w, broadcast4(q, j + columns + 4 * g))
-                a2 = dot4(a2, w, broadcast4(q, j + 2 * columns + 4 * g))
-                a3 = dot4(a3, w, broadcast4(q, j + 3 * columns + 4 * g))
-            s = load_f32x16(scale, h * 16)
-            f0 = fma(to_f32(a0), mul(s, splat(d[t, b])), f0)
-            f1 = fma(to_f32(a1), mul(s, splat(d[t + 1, b])), f1)
-            f2 = fma(to_f32(a2), mul(s, splat(d[t + 2, b])), f2)
-            f3 = fma(to_f32(a3), mul(s, splat(d[t + 3, b])), f3)
-        store(y[t], first, f0)
-        store(y[t + 1], first, f1)
-        store(y[t + 2], first, f2)
-        store(y[t + 3], first, f3)
+@kernel(forceinline=True)
+def times_group(like, tile, scale, low, offset, per, x, block, count, t, out):
+    """The tokens from t on that `like` has lanes for. See times_tokens."""
+    q, d, sums, d_sums = x
+    columns, blocks = q.shape[1], d.shape[1]
+    f = load_like(out, ROWS * t, like)
+    for i in range(count):
+        at = t * blocks + block + i
+        whole = each(sums, 2 * at + 1, 2 * blocks, like)
+        for part in range(32 // per):
+            h = i * 32 // per + part
+            a = whole
+            if per == 16:
+                a = each(sums, 2 * at, 2 * blocks, like)
+                if part:
+                    a = sub_i32(whole, a)
+            a = mul_i32(a, offset)
+            for g in range(per // 4):
+                here = 32 * at + part * per + 4 * g
+                a = dot4(a, load_i8x64(tile, (h * per // 4 + g) * 64), q, here, columns)
+            s = mul(for_each(load_f32x16(scale, ROWS * h), like), each(d, at, blocks, like))
+            f = fma(to_f32(a), s, f)
+            if low is not None:
+                f = fma(for_each(load_f32x16(low, ROWS * h), like), each(d_sums, at, blocks, like), f)
+    store(out, ROWS * t, f)
 
 
-# ---- one type each: unpack a tile, multiply it
+@kernel(forceinline=True)
+def times_tokens(tile, scale, low, offset, per, x, block, count, out):
+    """out [T * 16] += x's blocks of 32 columns from `block` on, `count` of them, times the tile's.
+
+    Weights are scale * (integer - offset) - low, with one scale, and low, for `per` columns.
+    """
+    t, tokens = 0, x[0].shape[0]
+    while t + 8 <= tokens:
+        times_group(no_sums(8), tile, scale, low, offset, per, x, block, count, t, out)
+        t += 8
+    while t + 4 <= tokens:
+        times_group(no_sums(4), tile, scale, low, offset, per, x, block, count, t, out)
+        t += 4
+    while t < tokens:
+        times_group(no_sums(1), tile, scale, low, offset, per, x, block, count, t, out)
+        t += 1
 
 
-@kernel()
-def unpack_k_scales(row, o, block, r, scale, low):
-    """Scales and minimums of one Q4_K or Q5_K block of row r of a tile."""
-    scales, minimums = k_scales(row, o + 4)
-    eight = np.empty(16, np.float32)
-    store(eight, 0, mul(scales, splat8(load_f16(row, o))))
-    store(eight, 8, mul(minimums, splat8(load_f16(row, o + 2))))
-    for s in range(8):
-        scale[(block * 8 + s) * 16 + r] = eight[s]
-        low[(block * 8 + s) * 16 + r] = eight[8 + s]
+# ---- one type each: unpack a block, multiply it
 
 
-@kernel(parallel=True)
-def matmul_q4_k(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 256
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile = np.empty(blocks * 4096, np.uint8)
-        scale, low = np.empty(blocks * 128, np.float32), np.empty(blocks * 128, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                o = b * 144
-                unpack_k_scales(row, o, b, r, scale, low)
-                for j in range(4):
-                    v = load_i8x32(row, o + 16 + 32 * j)
-                    scatter4(tile, b * 4096 + j * 1024 + r * 4, and_all(v, 15))
-                    scatter4(tile, b * 4096 + j * 1024 + 512 + r * 4, shr(v, 4))
-        tile_times_tokens_low(tile, scale, low, q, d, sums, y, first)
+@kernel(forceinline=True)
+def put_bytes(scale, at, v, d):
+    """scale[at : at + 64] = the 4 bytes of each row in v, times d."""
+    store(scale, at, mul(unsigned_byte(v, 0), d))
+    store(scale, at + 16, mul(unsigned_byte(v, 1), d))
+    store(scale, at + 32, mul(unsigned_byte(v, 2), d))
+    store(scale, at + 48, mul(unsigned_byte(v, 3), d))
+
+
+@kernel(forceinline=True)
+def unpack_k_scales(w, first, o, scale, low):
+    """The first 16 bytes of a block of Q4_K or Q5_K."""
+    v, a, b, c = turned4(w, first, o)
+    d, minimum = low_f16(v), high_f16(v)
+    put_bytes(scale, 0, and_all(a, 0x3F), d)
+    put_bytes(scale, 64, or_(and_all(c, 0x0F), and_all(shr(a, 2), 0x30)), d)
+    put_bytes(low, 0, and_all(b, 0x3F), minimum)
+    put_bytes(low, 64, or_(shr(c, 4), and_all(shr(b, 2), 0x30)), minimum)
+
+
+@kernel(forceinline=True)
+def unpack_q4_k(w, first, o, tile, scale, low):
+    unpack_k_scales(w, first, o, scale, low)
+    for j in range(4):
+        v = turned8(w, first, o + 16 + 32 * j)
+        for i in range(8):
+            at = 1024 * j + 64 * i
+            store(tile, at, and_all(v[i], 15))
+            store(tile, at + 512, shr(v[i], 4))
 
 
 @kernel(parallel=True)
-def matmul_q5_k(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 256
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile = np.empty(blocks * 4096, np.uint8)
-        scale, low = np.empty(blocks * 128, np.float32), np.empty(blocks * 128, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                o = b * 176
-                unpack_k_scales(row, o, b, r, scale, low)
-                h = load_i8x32(row, o + 16)
-                for j in range(4):
-                    v = load_i8x32(row, o + 48 + 32 * j)
-                    at = b * 4096 + j * 1024 + r * 4
-                    scatter4(tile, at, or_(and_all(v, 15), shl(and_all(h, 1), 4)))
-                    scatter4(tile, at + 512, or_(shr(v, 4), shl(and_all(h, 2), 3)))
-                    h = shr(h, 2)
-        tile_times_tokens_low(tile, scale, low, q, d, sums, y, first)
+def matmul_q4_k(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 8):
+                o = 144 * (b + i) // 8
+                ask_ahead(w, first, o, 144)
+                unpack_q4_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
+            times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
+
+
+@kernel(forceinline=True)
+def unpack_q5_k(w, first, o, tile, scale, low):
+    unpack_k_scales(w, first, o, scale, low)
+    h0, h1, h2, h3, h4, h5, h6, h7 = turned8(w, first, o + 16)
+    for j in range(4):
+        v = turned8(w, first, o + 48 + 32 * j)
+        h = h0, h1, h2, h3, h4, h5, h6, h7
+        for i in range(8):
+            at = 1024 * j + 64 * i
+            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h[i], 1), 4)))
+            store(tile, at + 512, or_(shr(v[i], 4), shl(and_all(h[i], 2), 3)))
+        h0, h1, h2, h3 = shr(h0, 2), shr(h1, 2), shr(h2, 2), shr(h3, 2)
+        h4, h5, h6, h7 = shr(h4, 2), shr(h5, 2), shr(h6, 2), shr(h7, 2)
 
 
 @kernel(parallel=True)
-def matmul_q6_k(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 256
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile, scale = np.empty(blocks * 4096, np.uint8), np.empty(blocks * 256, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                o = b * 210
-                super_scale = load_f16(row, o + 208)
-                for s in range(16):
-                    scale[(b * 16 + s) * 16 + r] = super_scale * np.float32(np.int8(row[o + 192 + s]))
-                for half in range(2):
-                    v0, v1 = load_i8x32(row, o + 64 * half), load_i8x32(row, o + 64 * half + 32)
-                    h = load_i8x32(row, o + 128 + 32 * half)
-                    at = b * 4096 + half * 2048 + r * 4
-                    scatter4(tile, at, or_(and_all(v0, 15), shl(and_all(h, 3), 4)))
-                    scatter4(tile, at + 512, or_(and_all(v1, 15), shl(and_all(h, 12), 2)))
-                    scatter4(tile, at + 1024, or_(shr(v0, 4), and_all(h, 48)))
-                    scatter4(tile, at + 1536, or_(shr(v1, 4), and_all(shr(h, 2), 48)))
-        tile_times_tokens_16(tile, scale, 32, q, d, sums, y, first)
+def matmul_q5_k(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 8):
+                o = 176 * (b + i) // 8
+                ask_ahead(w, first, o, 176)
+                unpack_q5_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
+            times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
+
+
+@kernel(forceinline=True)
+def put_signed_bytes(scale, at, v, d):
+    store(scale, at, mul(d, signed_byte(v, 0)))
+    store(scale, at + 16, mul(d, signed_byte(v, 1)))
+    store(scale, at + 32, mul(d, signed_byte(v, 2)))
+    store(scale, at + 48, mul(d, signed_byte(v, 3)))
+
+
+@kernel(forceinline=True)
+def unpack_q6_k(w, first, o, tile, scale):
+    d = high_f16(turned4(w, first, o + 194)[3])
+    v0, v1, v2, v3 = turned4(w, first, o + 192)
+    put_signed_bytes(scale, 0, v0, d)
+    put_signed_bytes(scale, 64, v1, d)
+    put_signed_bytes(scale, 128, v2, d)
+    put_signed_bytes(scale, 192, v3, d)
+    for j in range(2):
+        v, u = turned8(w, first, o + 64 * j), turned8(w, first, o + 64 * j + 32)
+        top = turned8(w, first, o + 128 + 32 * j)
+        for i in range(8):
+            at, h = 2048 * j + 64 * i, top[i]
+            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h, 3), 4)))
+            store(tile, at + 512, or_(and_all(u[i], 15), shl(and_all(h, 12), 2)))
+            store(tile, at + 1024, or_(shr(v[i], 4), and_all(h, 48)))
+            store(tile, at + 1536, or_(shr(u[i], 4), and_all(shr(h, 2), 48)))
 
 
 @kernel(parallel=True)
-def matmul_q4_0(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 32
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile, scale = np.empty(blocks * 512, np.uint8), np.empty(blocks * 16, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                scale[b * 16 + r] = load_f16(row, b * 18)
-                v = load_i8x16(row, b * 18 + 2)
-                scatter4(tile, b * 512 + r * 4, join(and_all(v, 15), shr(v, 4)))
-        tile_times_tokens(tile, scale, 8, q, d, sums, y, first)
+def matmul_q6_k(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale = local(TILE, uint8), local(TWICE_SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 8):
+                o = 210 * (b + i) // 8
+                ask_ahead(w, first, o, 210)
+                unpack_q6_k(w, first, o, tile[512 * i :], scale[32 * i :])
+            times_tokens(tile, scale, None, 32, 16, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
+
+
+# Blocks of 32 begin with their scale, so their weights do not begin where words do. Two blocks do: the first
+# one's words are put together of two each.
+
+
+@kernel(forceinline=True)
+def two_blocks_of_nibbles(w, first, o, scale):
+    """Two blocks of 18 bytes -> 8 vectors of nibbles; their scales are stored."""
+    v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
+    v8 = turned4(w, first, o + 20)[3]
+    store(scale, 0, low_f16(v0))
+    store(scale, 16, high_f16(v4))
+    return between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4), v5, v6, v7, v8
+
+
+@kernel(forceinline=True)
+def unpack_two_q4_0(w, first, o, tile, scale):
+    v = two_blocks_of_nibbles(w, first, o, scale)
+    for i in range(8):
+        at = i // 4 * 512 + i % 4 * 64
+        store(tile, at, and_all(v[i], 15))
+        store(tile, at + 256, shr(v[i], 4))
 
 
 @kernel(parallel=True)
-def matmul_q8_0(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 32
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile, scale = np.empty(blocks * 512, np.uint8), np.empty(blocks * 16, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                scale[b * 16 + r] = load_f16(row, b * 34)
-                scatter4(tile, b * 512 + r * 4, biased(load_i8x32(row, b * 34 + 2)))
-        tile_times_tokens(tile, scale, BIAS, q, d, sums, y, first)
+def matmul_q4_0(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale = local(TILE, uint8), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 2):
+                ask_ahead(w, first, 18 * (b + i), 36)
+                unpack_two_q4_0(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
+            times_tokens(tile, scale, None, 8, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
 
 
-@kernel()
-def levels_of(v):
-    """16 bytes of nibbles -> 32 biased IQ4 levels."""
-    nibbles = join(and_all(v, 15), shr(v, 4))
-    return biased(look_up(load_i8x16(LEVELS, 0), nibbles))
+@kernel(forceinline=True)
+def put_levels(tile, at, v):
+    """4 bytes of nibbles of each row, which are columns 16 apart."""
+    levels = load_i8x16(LEVELS, 0)
+    store(tile, at, biased(look_up(levels, and_all(v, 15))))
+    store(tile, at + 256, biased(look_up(levels, shr(v, 4))))
 
 
-@kernel(parallel=True)
-def matmul_iq4_nl(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 32
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile, scale = np.empty(blocks * 512, np.uint8), np.empty(blocks * 16, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                scale[b * 16 + r] = load_f16(row, b * 18)
-                scatter4(tile, b * 512 + r * 4, levels_of(load_i8x16(row, b * 18 + 2)))
-        tile_times_tokens(tile, scale, BIAS, q, d, sums, y, first)
+@kernel(forceinline=True)
+def unpack_two_iq4_nl(w, first, o, tile, scale):
+    v = two_blocks_of_nibbles(w, first, o, scale)
+    for i in range(8):
+        put_levels(tile, i // 4 * 512 + i % 4 * 64, v[i])
 
 
 @kernel(parallel=True)
-def matmul_iq4_xs(w, q, d, sums, sums4, y):
-    blocks = q.shape[1] // 32
-    for n in prange((w.shape[0] + ROWS - 1) // ROWS):
-        first = first_row(n, w.shape[0])
-        tile, scale = np.empty(blocks * 512, np.uint8), np.empty(blocks * 16, np.float32)
-        for r in range(ROWS):
-            row = w[first + r]
-            for b in range(blocks):
-                o = b // 8 * 136
-                scale[b * 16 + r] = load_f16(row, o) * iq4_xs_scale(row, o, b % 8)
-                scatter4(tile, b * 512 + r * 4, levels_of(load_i8x16(row, o + 8 + 16 * (b % 8))))
-        tile_times_tokens(tile, scale, BIAS, q, d, sums, y, first)
+def matmul_iq4_nl(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale = local(TILE, uint8), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 2):
+                ask_ahead(w, first, 18 * (b + i), 36)
+                unpack_two_iq4_nl(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
+            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
+
+
+@kernel(forceinline=True)
+def unpack_iq4_xs(w, first, o, tile, scale):
+    v, low, _, _ = turned4(w, first, o)
+    d, low, top = low_f16(v), as_words(low), shr(as_words(v), 12)
+    for j in range(8):
+        number = or_(and_all(low, 15), and_all(top, 48))
+        store(scale, 16 * j, mul(d, sub(to_f32(number), splat(np.float32(32)))))
+        low, top = shr(low, 4), shr(top, 2)
+    for j in range(4):
+        u = turned8(w, first, o + 8 + 32 * j)
+        for i in range(8):
+            put_levels(tile, 1024 * j + i // 4 * 512 + i % 4 * 64, u[i])
+
+
+@kernel(parallel=True)
+def matmul_iq4_xs(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale = local(TILE, uint8), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 8):
+                o = 136 * (b + i) // 8
+                ask_ahead(w, first, o, 136)
+                unpack_iq4_xs(w, first, o, tile[512 * i :], scale[16 * i :])
+            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)
+
+
+@kernel(forceinline=True)
+def unpack_two_q8_0(w, first, o, tile, scale):
+    v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
+    v8 = turned4(w, first, o + 20)[3]
+    store(scale, 0, low_f16(v0))
+    store(scale, 16, high_f16(v8))
+    v = (between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4),
+         between(v4, v5), between(v5, v6), between(v6, v7), between(v7, v8))  # fmt: skip
+    u = turned8(w, first, o + 36)
+    for i in range(8):
+        store(tile, 64 * i, biased(v[i]))
+        store(tile, 512 + 64 * i, biased(u[i]))
+
+
+@kernel(parallel=True)
+def matmul_q8_0(w, q, d, sums, d_sums, y):
+    w = w if w.shape[0] >= ROWS else filled_up(w)
+    for n in prange(tiles(w)):
+        first, out = first_row(n, w), sums_for(q.shape[0])
+        tile, scale = local(TILE, uint8), local(SCALES, float32)
+        for b in range(0, d.shape[1], DEEP):
+            count = min(DEEP, d.shape[1] - b)
+            for i in range(0, count, 2):
+                o = 34 * (b + i)
+                ask_ahead(w, first, o, 68)
+                unpack_two_q8_0(w, first, o, tile[512 * i :], scale[16 * i :])
+            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+        put(y, first, out)

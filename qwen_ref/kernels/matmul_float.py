@@ -2,30 +2,39 @@
 
 A tile holds ROWS rows of a matrix, [K, ROWS]: one load is a column of all of them. A pack holds TOKENS rows
 of the other factor, [K, TOKENS]. Their product, TOKENS x ROWS sums, stays in registers: 8 x 32 where there
-are 32 registers of 16 lanes, else 4 x 16.
+are 32 registers of 16 lanes, else 4 x 16. One token alone meets the columns without a tile.
+
+For a row and a token, products are summed up in order of columns, DEEP of them at a time. So the same bits
+come out whatever other tokens there are.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import float32, prange
 
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import (
     FEATURES,
     add,
+    as_floats,
     fma,
-    load_bf16x16,
-    load_f16x16,
+    high_bf16,
+    high_f16,
     load_f32x16,
+    local,
+    low_bf16,
+    low_f16,
+    prefetch,
     splat,
     store,
-    to_f32,
-)
+    turned4,
+)  # fmt: skip
 
 WIDE = "avx512f" in FEATURES
 ROWS, TOKENS = (32, 8) if WIDE else (16, 4)
 DEEP = 384  # columns that are summed up before they are added: this part of a tile stays in the nearest cache
+PART = DEEP * ROWS
 
 
 @kernel()
@@ -35,11 +44,12 @@ def add_to(y, at, v):
 
 @kernel()
 def add_block_wide(tile, pack, start, stop, y, t, first):
-    """y[t : t + 8, first : first + 32] += the product of columns start to stop."""
+    """y[t : t + 8, first : first + 32] += the product of columns start to stop; the tile begins with these."""
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = splat(np.float32(0))
     b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = splat(np.float32(0))
     for k in range(start, stop):
-        w, v = load_f32x16(tile, 32 * k), load_f32x16(tile, 32 * k + 16)
+        at = 32 * (k - start)
+        w, v = load_f32x16(tile, at), load_f32x16(tile, at + 16)
         x = splat(pack[8 * k])
         a0, b0 = fma(w, x, a0), fma(v, x, b0)
         x = splat(pack[8 * k + 1])
@@ -71,7 +81,7 @@ def add_block_narrow(tile, pack, start, stop, y, t, first):
     """y[t : t + 4, first : first + 16] += the product of columns start to stop."""
     a0 = a1 = a2 = a3 = splat(np.float32(0))
     for k in range(start, stop):
-        w = load_f32x16(tile, 16 * k)
+        w = load_f32x16(tile, 16 * (k - start))
         a0, a1 = fma(w, splat(pack[4 * k]), a0), fma(w, splat(pack[4 * k + 1]), a1)
         a2, a3 = fma(w, splat(pack[4 * k + 2]), a2), fma(w, splat(pack[4 * k + 3]), a3)
     add_to(y[t], first, a0), add_to(y[t + 1], first, a1)
@@ -86,8 +96,9 @@ def add_product(tile, packs, y, first):
     """y[:, first:][:, :ROWS] += packs @ tile: tile [K * ROWS], packs [P, K * TOKENS], y [P * TOKENS, N]."""
     columns = packs.shape[1] // TOKENS
     for start in range(0, columns, DEEP):
+        part = tile[start * ROWS :]
         for p in range(packs.shape[0]):
-            add_block(tile, packs[p], start, min(start + DEEP, columns), y, p * TOKENS, first)
+            add_block(part, packs[p], start, min(start + DEEP, columns), y, p * TOKENS, first)
 
 
 @kernel(parallel=True)
@@ -109,50 +120,131 @@ def fill(bias, y, first):
 
 
 @kernel()
-def put_column(values, tile, k, r):
-    """16 columns of row r, from k on, go to their places in a tile."""
-    for i in range(16):
-        tile[(k + i) * ROWS + r] = values[i]
+def filled_up(w, first):
+    """The last rows, and rows of zeros."""
+    whole = np.zeros((ROWS, w.shape[1]), np.uint8)
+    for r in range(first, w.shape[0]):
+        for i in range(w.shape[1]):
+            whole[r - first, i] = w[r, i]
+    return whole
+
+
+@kernel(forceinline=True)
+def ask_ahead(w, first, at, size):
+    """While `size` bytes of each row are read, as much of the next tile is asked for, line after line."""
+    start = (first + ROWS) * w.shape[1] + at * ROWS
+    for i in range(start, start + ROWS * size, 64):
+        prefetch(w, i)
+
+
+# ---- one type each. columns_…: 16 bytes of each of 16 rows, as columns
+
+
+@kernel(forceinline=True)
+def columns_f32(w, first, at):
+    a, b, c, d = turned4(w, first, at)
+    return as_floats(a), as_floats(b), as_floats(c), as_floats(d)
+
+
+@kernel(forceinline=True)
+def columns_f16(w, first, at):
+    a, b, c, d = turned4(w, first, at)
+    low = low_f16(a), low_f16(b), low_f16(c), low_f16(d)
+    high = high_f16(a), high_f16(b), high_f16(c), high_f16(d)
+    return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]
+
+
+@kernel(forceinline=True)
+def columns_bf16(w, first, at):
+    a, b, c, d = turned4(w, first, at)
+    low = low_bf16(a), low_bf16(b), low_bf16(c), low_bf16(d)
+    high = high_bf16(a), high_bf16(b), high_bf16(c), high_bf16(d)
+    return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]
 
 
 @kernel(parallel=True)
-def matmul_f32(w, bias, packs, y):
-    """w uint8 [N, row bytes], bias [N'], packs of x [T, K], K a multiple of 16 -> y [T', N'] = x w^T + bias.
+def matmul_f32(w, bias, x, y):
+    """w uint8 [N, row bytes], bias [N'], x [T, K], K a multiple of 16 -> y [T', N'] = x w^T + bias.
 
-    N' and T' are N and T rounded up to ROWS and TOKENS.
+    N' is N rounded up to ROWS, T' is T rounded up to TOKENS, but 1 for one token.
     """
-    columns = packs.shape[1] // TOKENS
+    tokens, columns = x.shape
+    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
+    pack_rows(x, packs)
     for n in prange(y.shape[1] // ROWS):
-        tile, part = np.zeros(columns * ROWS, np.float32), np.empty(16, np.float32)
-        for k in range(0, columns, 16):
-            for r in range(min(ROWS, w.shape[0] - n * ROWS)):
-                store(part, 0, load_f32x16(w[n * ROWS + r], 4 * k))
-                put_column(part, tile, k, r)
         fill(bias, y, n * ROWS)
-        add_product(tile, packs, y, n * ROWS)
+        whole = (n + 1) * ROWS <= w.shape[0]
+        rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
+        tile = local(PART, float32)
+        for start in range(0, columns, DEEP):
+            stop = min(start + DEEP, columns)
+            ask_ahead(w, n * ROWS, 4 * start, 4 * (stop - start))
+            for half in range(0, ROWS, 16):
+                acc = splat(np.float32(0))
+                for k in range(start, stop, 4):
+                    part = columns_f32(rows, first + half, 4 * k)
+                    for i in range(4):
+                        if tokens == 1:
+                            acc = fma(part[i], splat(x[0, k + i]), acc)
+                        else:
+                            store(tile, (k + i - start) * ROWS + half, part[i])
+                if tokens == 1:
+                    add_to(y[0], n * ROWS + half, acc)
+            for p in range(packs.shape[0]):
+                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
 
 
 @kernel(parallel=True)
-def matmul_f16(w, bias, packs, y):
-    columns = packs.shape[1] // TOKENS
+def matmul_f16(w, bias, x, y):
+    tokens, columns = x.shape
+    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
+    pack_rows(x, packs)
     for n in prange(y.shape[1] // ROWS):
-        tile, part = np.zeros(columns * ROWS, np.float32), np.empty(16, np.float32)
-        for k in range(0, columns, 16):
-            for r in range(min(ROWS, w.shape[0] - n * ROWS)):
-                store(part, 0, to_f32(load_f16x16(w[n * ROWS + r], 2 * k)))
-                put_column(part, tile, k, r)
         fill(bias, y, n * ROWS)
-        add_product(tile, packs, y, n * ROWS)
+        whole = (n + 1) * ROWS <= w.shape[0]
+        rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
+        tile = local(PART, float32)
+        for start in range(0, columns, DEEP):
+            stop = min(start + DEEP, columns)
+            ask_ahead(w, n * ROWS, 2 * start, 2 * (stop - start))
+            for half in range(0, ROWS, 16):
+                acc = splat(np.float32(0))
+                for k in range(start, stop, 8):
+                    part = columns_f16(rows, first + half, 2 * k)
+                    for i in range(8):
+                        if tokens == 1:
+                            acc = fma(part[i], splat(x[0, k + i]), acc)
+                        else:
+                            store(tile, (k + i - start) * ROWS + half, part[i])
+                if tokens == 1:
+                    add_to(y[0], n * ROWS + half, acc)
+            for p in range(packs.shape[0]):
+                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
 
 
 @kernel(parallel=True)
-def matmul_bf16(w, bias, packs, y):
-    columns = packs.shape[1] // TOKENS
+def matmul_bf16(w, bias, x, y):
+    tokens, columns = x.shape
+    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
+    pack_rows(x, packs)
     for n in prange(y.shape[1] // ROWS):
-        tile, part = np.zeros(columns * ROWS, np.float32), np.empty(16, np.float32)
-        for k in range(0, columns, 16):
-            for r in range(min(ROWS, w.shape[0] - n * ROWS)):
-                store(part, 0, load_bf16x16(w[n * ROWS + r], 2 * k))
-                put_column(part, tile, k, r)
         fill(bias, y, n * ROWS)
-        add_product(tile, packs, y, n * ROWS)
+        whole = (n + 1) * ROWS <= w.shape[0]
+        rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
+        tile = local(PART, float32)
+        for start in range(0, columns, DEEP):
+            stop = min(start + DEEP, columns)
+            ask_ahead(w, n * ROWS, 2 * start, 2 * (stop - start))
+            for half in range(0, ROWS, 16):
+                acc = splat(np.float32(0))
+                for k in range(start, stop, 8):
+                    part = columns_bf16(rows, first + half, 2 * k)
+                    for i in range(8):
+                        if tokens == 1:
+                            acc = fma(part[i], splat(x[0, k + i]), acc)
+                        else:
+                            store(tile, (k + i - start) * ROWS + half, part[i])
+                if tokens == 1:
+                    add_to(y[0], n * ROWS + half, acc)
+            for p in range(packs.shape[0]):
+                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)

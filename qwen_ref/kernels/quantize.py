@@ -26,31 +26,28 @@ from qwen_ref.kernels.simd import (
 )  # fmt: skip
 
 BLOCK = 32
-TOKENS = 4  # rows are padded with zeros to a multiple of this, which is what the matrix product takes at once
 
 
 class Quantized(NamedTuple):
-    """T rows of K activations. The sums serve weights that are stored with an offset."""
+    """T rows of K activations. The sums serve weights that are stored with an offset or have a minimum."""
 
     q: np.ndarray  # int8 [T, K]
     d: np.ndarray  # float32 [T, K / 32]: scales
-    sums: np.ndarray  # int32 [T, K / 16]: minus the sum of 16 q
-    sums4: np.ndarray  # int32 [T, K / 4]: minus the sum of 4 q
+    sums: np.ndarray  # int32 [T, K / 32 * 2]: minus the sum of the first 16 of each 32 q, and of all 32
+    d_sums: np.ndarray  # float32 [T, K / 32]: d times minus the sum of 32 q
 
 
 def new_quantized(tokens: int, columns: int) -> Quantized:
-    rows = -(-tokens // TOKENS) * TOKENS if tokens > 1 else 1
-    new = np.empty if rows == tokens else np.zeros
     return Quantized(
-        new((rows, columns), np.int8),
-        new((rows, columns // BLOCK), np.float32),
-        new((rows, columns // 16), np.int32),
-        new((rows, columns // 4), np.int32),
+        np.empty((tokens, columns), np.int8),
+        np.empty((tokens, columns // BLOCK), np.float32),
+        np.empty((tokens, columns // 16), np.int32),
+        np.empty((tokens, columns // BLOCK), np.float32),
     )
 
 
 @kernel()
-def quantize_row(x, q, d, sums, sums4):
+def quantize_row(x, q, d, sums, d_sums):
     """x float32 [K] -> one row of a Quantized."""
     for b in range(d.shape[0]):
         at = b * BLOCK
@@ -59,22 +56,22 @@ def quantize_row(x, q, d, sums, sums4):
         d[b] = largest / np.float32(127)
         inverse = splat(np.float32(127) / largest if largest > 0 else np.float32(0))
         store(q, at, join(round_i8(mul(low, inverse)), round_i8(mul(high, inverse))))
-    for i in range(sums4.shape[0]):
-        sums4[i] = -(
-            np.int32(q[4 * i]) + np.int32(q[4 * i + 1]) + np.int32(q[4 * i + 2]) + np.int32(q[4 * i + 3])
-        )
-    for i in range(sums.shape[0]):
-        sums[i] = sums4[4 * i] + sums4[4 * i + 1] + sums4[4 * i + 2] + sums4[4 * i + 3]
+        first, both = np.int32(0), np.int32(0)
+        for i in range(at, at + 16):
+            first -= np.int32(q[i])
+            both -= np.int32(q[i]) + np.int32(q[i + 16])
+        sums[2 * b], sums[2 * b + 1] = first, both
+        d_sums[b] = d[b] * np.float32(both)
 
 
 @kernel()
-def quantize_one(x, q, d, sums, sums4):
+def quantize_one(x, q, d, sums, d_sums):
     """x float32 [1, K]."""
-    quantize_row(x[0], q[0], d[0], sums[0], sums4[0])
+    quantize_row(x[0], q[0], d[0], sums[0], d_sums[0])
 
 
 @kernel(parallel=True)
-def quantize_many(x, q, d, sums, sums4):
+def quantize_many(x, q, d, sums, d_sums):
     """x float32 [T, K]."""
     for t in prange(x.shape[0]):
-        quantize_row(x[t], q[t], d[t], sums[t], sums4[t])
+        quantize_row(x[t], q[t], d[t], sums[t], d_sums[t])

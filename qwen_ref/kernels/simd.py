@@ -23,8 +23,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
-I32, FLOAT = ir.IntType(32), ir.FloatType()
+I32, WORD, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 # f16 is kept as its bits: not every processor has instructions for it
 ELEMENTS = {"i8": ir.IntType(8), "i32": I32, "f16": ir.IntType(16), "f32": FLOAT}
 
@@ -88,8 +89,9 @@ class VecModel(models.PrimitiveModel):
         return value
 
 
-I8x16, I8x32, I8x64 = Vec("i8", 16), Vec("i8", 32), Vec("i8", 64)
-I32x16, F16x16, F32x8, F32x16 = Vec("i32", 16), Vec("f16", 16), Vec("f32", 8), Vec("f32", 16)
+I8x16, I8x64, I32x16, F16x16, F32x16 = (
+    Vec("i8", 16), Vec("i8", 64), Vec("i32", 16), Vec("f16", 16), Vec("f32", 16)
+)  # fmt: skip
 
 
 # ---- helpers that emit IR
@@ -163,8 +165,8 @@ def _loader(vector: Vec) -> Any:
     return load
 
 
-load_i8x16, load_i8x32, load_i8x64 = _loader(I8x16), _loader(I8x32), _loader(I8x64)
-load_i32x16, load_f16x16, load_f32x8, load_f32x16 = map(_loader, (I32x16, F16x16, F32x8, F32x16))
+load_i8x16, load_i8x64 = _loader(I8x16), _loader(I8x64)
+load_f16x16, load_f32x16 = map(_loader, (F16x16, F32x16))
 
 
 @intrinsic
@@ -177,27 +179,6 @@ def store(typing, array, index, vector):
         return ctx.get_dummy_value()
 
     return types.void(array, index, vector), emit
-
-
-@intrinsic
-def load_f16(typing, array, index):
-    """The float16 at array[index:] as float32."""
-
-    def emit(ctx, b, sig, args):
-        return b.extract_element(
-            _f16_to_f32(b, [_read(ctx, b, sig, args, ir.IntType(16))]), ir.Constant(I32, 0)
-        )
-
-    return types.float32(array, index), emit
-
-
-def _f16_to_f32(b: Any, bits: list[Any]) -> Any:
-    """Up to 4 float16 as F32x4. They are put into a zero vector: into an undefined one, x86 code would insert
-    them into whatever register is at hand and so wait for it, which cost two thirds of the speed of Q4_0."""
-    vector = _fill(ir.VectorType(ir.IntType(16), 4), 0)
-    for i, value in enumerate(bits):
-        vector = b.insert_element(vector, value, ir.Constant(I32, i))
-    return _from_f16(b, vector)
 
 
 def _from_f16(b: Any, bits: Any) -> Any:
@@ -240,108 +221,197 @@ def _to_f16(b: Any, v: Any) -> Any:
 
 
 @intrinsic
-def block_scales(typing, row, first, second, d, index):
-    """Lanes 0 to 7: the float16 at row[first:] times d[index]; above: at row[second:] times d[index + 1]."""
-
-    def emit(ctx, b, sig, args):
-        half = ir.IntType(16)
-        bits = []
-        for i in (1, 2):
-            place = _address(ctx, b, row, args[0], sig.args[i], args[i], half)
-            bits.append(b.load(place))
-            bits[-1].align = 1
-        pair = ir.VectorType(FLOAT, 2)
-        given = b.load(_address(ctx, b, d, args[3], index, args[4], pair))
-        given.align = 4
-        both = b.fmul(
-            b.shuffle_vector(_f16_to_f32(b, bits), _fill(ir.VectorType(FLOAT, 4), 0), _indices([0, 1])), given
-        )
-        return b.shuffle_vector(both, both, _indices([0] * 8 + [1] * 8))
-
-    return F32x16(row, first, second, d, index), emit
-
-
-@intrinsic(prefer_literal=True)
-def block_scales4(typing, row, at, stride, d, index):
-    """The float16 at row[at:], row[at + stride:], … times d[index : index + 4], 4 lanes each."""
-    step = stride.literal_value
-
-    def emit(ctx, b, sig, args):
-        base = _address(ctx, b, row, args[0], at, args[1], ir.IntType(8))
-        bits = []
-        for i in range(4):
-            place = b.gep(base, [ir.Constant(ir.IntType(64), i * step)])
-            bits.append(b.load(b.bitcast(place, ir.IntType(16).as_pointer())))
-            bits[-1].align = 1
-        given = b.load(_address(ctx, b, d, args[3], index, args[4], ir.VectorType(FLOAT, 4)))
-        given.align = 4
-        scales = b.fmul(_f16_to_f32(b, bits), given)
-        return b.shuffle_vector(scales, scales, _indices([i // 4 for i in range(16)]))
-
-    return F32x16(row, at, stride, d, index), emit
-
-
-@intrinsic
-def load_u32(typing, array, index):
-    return types.uint32(array, index), lambda ctx, b, sig, args: _read(ctx, b, sig, args, I32)
-
-
-@intrinsic
 def prefetch(typing, array, index):
-    """Ask for the cache line at array[index:], which may lie behind the array's end."""
+    """Ask for the cache line at array[index:], which may lie behind the array's end, in the second cache."""
 
     def emit(ctx, b, sig, args):
         place = _address(ctx, b, array, args[0], index, args[1], ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
-        hint = [ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)]  # read, keep, data
+        hint = [ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)]  # read, second cache, data
         b.call(cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0"), [place, *hint])
         return ctx.get_dummy_value()
 
     return types.void(array, index), emit
 
 
-@intrinsic
-def load_bf16x16(typing, array, index):
-    """16 bfloat16 values at array[index:] as float32: each is the upper half of one."""
+@intrinsic(prefer_literal=True)
+def local(typing, count, dtype):
+    """An array of `count` elements on the stack: to get one from the heap takes as long as to unpack a block."""
+    array, n = types.Array(dtype.dtype, 1, "C"), count.literal_value
 
     def emit(ctx, b, sig, args):
-        halves = b.zext(_read(ctx, b, sig, args, ir.VectorType(ir.IntType(16), 16)), I32x16.llvm)
-        return b.bitcast(b.shl(halves, _fill(I32x16.llvm, 16)), F32x16.llvm)
+        element = ctx.get_data_type(dtype.dtype)
+        size = ctx.get_abi_sizeof(element)
+        place = cgutils.alloca_once(b, ir.ArrayType(element, n))
+        place.align = 64
+        result = ctx.make_array(array)(ctx, b)
+        shape, strides, itemsize = ([ir.Constant(WORD, n)], [ir.Constant(WORD, size)], ir.Constant(WORD, size))
+        data = b.bitcast(place, element.as_pointer())
+        populate_array(result, data, shape, strides, itemsize, meminfo=None)
+        return result._getvalue()
 
-    return F32x16(array, index), emit
+    return array(count, dtype), emit
+
+
+# ---- 16 rows at once: 16 bytes of each are loaded and turned, so that a lane is a row
+
+
+def _opaque(b: Any, value: Any) -> Any:
+    """The same value, of which LLVM does not know where it comes from."""
+    return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
+def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
+    """w[row : row + 16, at : at + 4 * count] -> `count` vectors: the first 4 bytes of all rows, and so on."""
+    array = ctx.make_array(sig.args[0])(ctx, b, args[0])
+    row, at = (ctx.cast(b, a, t, types.intp) for a, t in zip(args[1:], sig.args[1:], strict=True))
+    stride = b.extract_value(array.strides, 0)
+    first = b.gep(b.bitcast(array.data, ir.IntType(8).as_pointer()), [b.add(b.mul(row, stride), at)])
+    # 16 places in 4 registers and the stride: what LLVM knows of each, it would put into a register of its own
+    places = [
+        _opaque(b, b.gep(first, [b.mul(stride, ir.Constant(WORD, 4 * quarter))])) for quarter in range(4)
+    ]
+
+    def load(r: int) -> Any:
+        place = b.gep(places[r // 4], [b.mul(stride, ir.Constant(WORD, r % 4))])
+        value = b.load(b.bitcast(place, ir.VectorType(I32, count).as_pointer()))
+        value.align = 1
+        return value
+
+    def mix(v: Any, w: Any, order: list[int]) -> Any:
+        """In each quarter of four lanes: `order` counts the lanes of v's as 0 to 3, of w's as 4 to 7."""
+        return b.shuffle_vector(v, w, _indices([q + i + (i > 3) * 12 for q in (0, 4, 8, 12) for i in order]))
+
+    def turn(v: list[Any]) -> list[Any]:
+        """Each quarter of four vectors."""
+        pairs = [mix(v[i], v[i + 1], order) for order in ([0, 4, 1, 5], [2, 6, 3, 7]) for i in (0, 2)]
+        return [mix(*pairs[i : i + 2], order) for i in (0, 2) for order in ([0, 1, 4, 5], [2, 3, 6, 7])]
+
+    if count == 4:
+        words = turn([_join(b, [load(r + i) for r in (0, 4, 8, 12)]) for i in range(4)])
+    else:
+        low, high = (turn([_join(b, [load(r + i), load(r + i + 4)]) for i in range(4)]) for r in (0, 8))
+        quarters = [[part + q + i for part in (0, 8, 16, 24) for i in range(4)] for q in (0, 4)]
+        words = [b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)]
+    return ctx.make_tuple(b, sig.return_type, [b.bitcast(v, I8x64.llvm) for v in words])
 
 
 @intrinsic
-def broadcast4(typing, array, index):
-    """The 4 bytes at array[index:], 16 times."""
+def turned4(typing, w, row, at):
+    """16 bytes of each of 16 rows, from w[row, at] on, as 4 vectors: 4 bytes of every row, the next 4, …"""
+    return types.UniTuple(I8x64, 4)(w, row, at), lambda ctx, b, sig, args: _turn(ctx, b, sig, args, 4)
+
+
+@intrinsic
+def turned8(typing, w, row, at):
+    """32 bytes of each, as 8 vectors."""
+    return types.UniTuple(I8x64, 8)(w, row, at), lambda ctx, b, sig, args: _turn(ctx, b, sig, args, 8)
+
+
+as_words = _operation(lambda v: I32x16, lambda b, v: b.bitcast(v, I32x16.llvm), 1)
+as_floats = _operation(lambda v: F32x16, lambda b, v: b.bitcast(v, F32x16.llvm), 1)
+
+
+def _call_fshr(b: Any, v: Any, w: Any) -> Any:
+    words = [b.bitcast(x, I32x16.llvm) for x in (w, v)]
+    return b.bitcast(_call(b, "llvm.fshr.v16i32", I32x16.llvm, [*words, _fill(I32x16.llvm, 16)]), v.type)
+
+
+between = _operation(_same, _call_fshr, 2)  # of each 4 bytes the last two of v, then the first two of w
+
+
+def _half_of_words(b: Any, v: Any, shift: int) -> Any:
+    words = b.lshr(b.bitcast(v, I32x16.llvm), _fill(I32x16.llvm, shift))
+    return _from_f16(b, b.trunc(words, F16x16.llvm))
+
+
+low_f16 = _operation(lambda v: F32x16, lambda b, v: _half_of_words(b, v, 0), 1)  # float16 in bytes 0 and 1
+high_f16 = _operation(lambda v: F32x16, lambda b, v: _half_of_words(b, v, 16), 1)  # in bytes 2 and 3
+low_bf16 = _operation(
+    lambda v: F32x16,
+    lambda b, v: b.bitcast(b.shl(b.bitcast(v, I32x16.llvm), _fill(I32x16.llvm, 16)), F32x16.llvm), 1,
+)  # fmt: skip
+high_bf16 = _operation(
+    lambda v: F32x16,
+    lambda b, v: b.bitcast(b.and_(b.bitcast(v, I32x16.llvm), _fill(I32x16.llvm, 0xFFFF0000)), F32x16.llvm), 1,
+)  # fmt: skip
+
+
+@intrinsic(prefer_literal=True)
+def unsigned_byte(typing, v, number):
+    """Byte `number` of each word as a float."""
 
     def emit(ctx, b, sig, args):
-        return b.bitcast(_splat(b, _read(ctx, b, sig, args, I32), 16), I8x64.llvm)
+        word = b.lshr(b.bitcast(args[0], I32x16.llvm), _fill(I32x16.llvm, 8 * number.literal_value))
+        return b.sitofp(b.and_(word, _fill(I32x16.llvm, 255)), F32x16.llvm)
 
-    return I8x64(array, index), emit
+    return F32x16(v, number), emit
+
+
+@intrinsic(prefer_literal=True)
+def signed_byte(typing, v, number):
+    def emit(ctx, b, sig, args):
+        word = b.shl(b.bitcast(args[0], I32x16.llvm), _fill(I32x16.llvm, 24 - 8 * number.literal_value))
+        return b.sitofp(b.ashr(word, _fill(I32x16.llvm, 24)), F32x16.llvm)
+
+    return F32x16(v, number), emit
+
+
+# ---- n tokens at once: vectors of 16 n lanes, for each token one lane per row. `like` has as many lanes.
+
+
+@intrinsic(prefer_literal=True)
+def no_sums(typing, tokens):
+    """Zeros for so many tokens."""
+    vector = Vec("f32", 16 * tokens.literal_value)
+    return vector(tokens), lambda ctx, b, sig, args: _fill(vector.llvm, 0)
 
 
 @intrinsic
-def scatter4(typing, array, index, vector):
-    """Groups of 4 of 32 bytes go to array[index:], array[index + 64:], …: a row of a tile of 16 rows."""
+def load_like(typing, array, index, like):
+    return like(array, index, like), lambda ctx, b, sig, args: _read(ctx, b, sig, args, like.llvm)
+
+
+@intrinsic
+def each(typing, array, index, stride, like):
+    """array[index], array[index + stride], …: the number of each token in all of its lanes."""
+    element = "i32" if isinstance(array.dtype, types.Integer) else "f32"
 
     def emit(ctx, b, sig, args):
-        words = b.bitcast(args[2], ir.VectorType(I32, 8))
-        base = _address(ctx, b, array, args[0], index, args[1], I32)
-        for i in range(8):
-            place = b.gep(base, [ir.Constant(ir.IntType(64), 16 * i)])
-            b.store(b.extract_element(words, ir.Constant(I32, i)), place).align = 1
-        return ctx.get_dummy_value()
+        first = _address(ctx, b, array, args[0], index, args[1], ELEMENTS[element])
+        step = ctx.cast(b, args[2], stride, types.intp)
+        places = [b.gep(first, [b.mul(step, ir.Constant(WORD, i))]) for i in range(like.lanes // 16)]
+        return _join(b, [_splat(b, b.load(place), 16) for place in places])
 
-    return types.void(array, index, vector), emit
-
-
-# ---- constants and scalars
+    return Vec(element, like.lanes)(array, index, stride, like), emit
 
 
 @intrinsic
-def zero_i32(typing):
-    return I32x16(), lambda ctx, b, sig, args: _fill(I32x16.llvm, 0)
+def for_each(typing, v, like):
+    """The same 16 lanes for every token."""
+    n = like.lanes // 16
+    return Vec(v.element, like.lanes)(v, like), lambda ctx, b, sig, args: _join(b, [args[0]] * n)
+
+
+@intrinsic
+def dot4(typing, acc, w, q, index, stride):
+    """acc + 4 columns of 16 rows, w I8x64 (plus BIAS), times the 4 bytes at q[index + stride * token]."""
+
+    def emit(ctx, b, sig, args):
+        first = _address(ctx, b, q, args[2], index, args[3], ir.IntType(8))
+        step = ctx.cast(b, args[4], stride, types.intp)
+        sums = []
+        for i in range(acc.lanes // 16):
+            place = b.bitcast(b.gep(first, [b.mul(step, ir.Constant(WORD, i))]), I32.as_pointer())
+            word = b.load(place)
+            word.align = 1
+            sums.append(_dot4(b, _quarter(b, args[0], i, 16), args[1], b.bitcast(_splat(b, word, 16), w.llvm)))
+        return _join(b, sums)
+
+    return acc(acc, w, q, index, stride), emit
+
+
+# ---- constants
 
 
 @intrinsic
@@ -352,68 +422,15 @@ def splat(typing, x):
     return vector(x), lambda ctx, b, sig, args: _splat(b, ctx.cast(b, args[0], x, scalar), 16)
 
 
-@intrinsic
-def splat8(typing, x):
-    return F32x8(x), lambda ctx, b, sig, args: _splat(b, ctx.cast(b, args[0], x, types.float32), 8)
-
-
-@intrinsic
-def halves(typing, x, y):
-    """x in lanes 0 to 7, y in lanes 8 to 15."""
-
-    def emit(ctx, b, sig, args):
-        low, high = (
-            _splat(b, ctx.cast(b, a, t, types.float32), 8) for a, t in zip(args, sig.args, strict=True)
-        )
-        return b.shuffle_vector(low, high, _indices(list(range(16))))
-
-    return F32x16(x, y), emit
-
-
-@intrinsic
-def bytes_to_f32(typing, low, high):
-    """The 8 unsigned bytes of two uint32 -> F32x8."""
-
-    def emit(ctx, b, sig, args):
-        words = ir.Constant(ir.VectorType(I32, 2), ir.Undefined)
-        for i, word in enumerate(args):
-            words = b.insert_element(words, ctx.cast(b, word, sig.args[i], types.uint32), ir.Constant(I32, i))
-        whole = b.zext(b.bitcast(words, ir.VectorType(ir.IntType(8), 8)), ir.VectorType(I32, 8))
-        return b.uitofp(whole, F32x8.llvm)
-
-    return F32x8(low, high), emit
-
-
 # ---- bytes
 
 and_ = _operation(_same, lambda b, x, y: b.and_(x, y), 2)
 or_ = _operation(_same, lambda b, x, y: b.or_(x, y), 2)
-nibbles = _operation(  # 32 bytes -> 64: the low nibbles, then the high ones
-    lambda v: I8x64,
-    lambda b, v: b.shuffle_vector(
-        b.and_(v, _fill(v.type, 15)), b.lshr(v, _fill(v.type, 4)), _indices(list(range(64)))
-    ),
-    1,
-)
-block_nibbles = _operation(  # two blocks of 16 bytes -> 64: the first's low, high nibbles, the second's
-    lambda v, w: I8x64, lambda b, v, w: _block_nibbles(b, v, w), 2
-)  # fmt: skip
 join = _operation(  # v, then w
     lambda v, w: Vec(v.element, 2 * v.lanes),
     lambda b, v, w: b.shuffle_vector(v, w, _indices(list(range(2 * v.type.count)))), 2,
 )  # fmt: skip
 biased = _operation(_same, lambda b, v: b.add(v, _fill(v.type, BIAS - 256 if BIAS > 127 else BIAS)), 1)
-
-
-# minus the sum of four activations -> BIAS times that: where a dot product with biased weights starts
-bias_start = _operation(_same, lambda b, v: b.mul(v, _fill(v.type, BIAS)), 1)
-
-
-def _block_nibbles(b: Any, v: Any, w: Any) -> Any:
-    both = b.shuffle_vector(v, w, _indices(list(range(32))))
-    low, high = b.and_(both, _fill(both.type, 15)), b.lshr(both, _fill(both.type, 4))
-    order = [*range(0, 16), *range(32, 48), *range(16, 32), *range(48, 64)]
-    return b.shuffle_vector(low, high, _indices(order))
 
 
 def _shifter(name: str) -> Any:
@@ -426,6 +443,19 @@ def _shifter(name: str) -> Any:
 
 
 shl, shr = _shifter("shl"), _shifter("lshr")
+
+
+@intrinsic
+def mul_i32(typing, v, number):
+    """Integers times one."""
+
+    def emit(ctx, b, sig, args):
+        return b.mul(args[0], _splat(b, ctx.cast(b, args[1], number, types.int32), v.lanes))
+
+    return v(v, number), emit
+
+
+sub_i32 = _operation(_same, lambda b, v, w: b.sub(v, w), 2)
 
 
 @intrinsic(prefer_literal=True)
@@ -484,6 +514,7 @@ def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
 
 
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
+    """acc 16 int32, w 64 bytes (weights plus BIAS), x 64 bytes -> acc[i] + the sum of w * x over bytes 4i to 4i + 3."""
     if DOT == "avx512vnni":
         return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
     if DOT in ("avxvnni", "sdot"):
@@ -506,9 +537,6 @@ def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
         acc = b.add(acc, b.sext(lane, acc.type))
     return acc
 
-
-# acc I32x16, w I8x64 (weights plus BIAS), x I8x64 -> acc[i] + the sum of w * x over bytes 4i to 4i + 3
-dot4 = _operation(_same, _dot4, 3)
 
 # ---- numbers
 
@@ -562,40 +590,6 @@ def _reducer(name: str) -> Any:
 
 
 sum_lanes, max_lanes = _reducer("fadd"), _reducer("fmax")
-
-
-@intrinsic(prefer_literal=True)
-def pair(typing, v, low, high):
-    """v[low] in lanes 0 to 7, v[high] in lanes 8 to 15."""
-    order = [low.literal_value] * 8 + [high.literal_value] * 8
-    return F32x16(v, low, high), lambda ctx, b, sig, args: b.shuffle_vector(args[0], args[0], _indices(order))
-
-
-@intrinsic(prefer_literal=True)
-def spread(typing, v, part, times):
-    """16 lanes: lane i is v[part * 16 / times + i / times]. times 8: two scales; times 4: four scales."""
-    start, n = part.literal_value * 16 // times.literal_value, times.literal_value
-    order = [start + i // n for i in range(16)]
-    return F32x16(v, part, times), lambda ctx, b, sig, args: b.shuffle_vector(
-        args[0], args[0], _indices(order)
-    )
-
-
-doubled = _operation(  # F32x8 -> F32x16: every lane twice
-    lambda v: F32x16, lambda b, v: b.shuffle_vector(v, v, _indices([i // 2 for i in range(16)])), 1
-)  # fmt: skip
-
-
-@intrinsic
-def sums32(typing, sums, index):
-    """Eight sums of 32, from 16 int32 sums of 16 at sums[index:], as F32x8."""
-
-    def emit(ctx, b, sig, args):
-        v = _read(ctx, b, sig, args, I32x16.llvm)
-        even, odd = (b.shuffle_vector(v, v, _indices(list(range(i, 16, 2)))) for i in (0, 1))
-        return b.sitofp(b.add(even, odd), F32x8.llvm)
-
-    return F32x8(sums, index), emit
 
 
 def _exp(b: Any, x: Any) -> Any:

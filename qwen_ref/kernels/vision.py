@@ -129,7 +129,7 @@ def patch_embed(patches: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np
     rows = weight.reshape(len(weight), -1)  # [hidden, 3, 2, 16, 16] -> [hidden, 3*2*16*16]
     if rows.shape[1] % 16:
         return numpy_block.patch_embed(patches, weight, bias)
-    return product_of_floats(patches, rows.view(np.uint8), bias, *FLOAT["F32"])
+    return product_of_floats(patches, rows.view(np.uint8), bias, FLOAT["F32"])
 
 
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
