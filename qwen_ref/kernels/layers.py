@@ -262,7 +262,7 @@ def attention(
         q,
     )
     out = np.empty_like(q)
-    (attend.attend_one if len(x) == 1 else attend.attend_many)(q, cache.keys, cache.values, start, out)
+    attend.attend(q, cache.keys, cache.values, start, out)
     gated = new_quantized(*out.shape)
     elementwise.gate_output(out, q_and_gate, config.head_dim, *gated)
     return product(Input(out, gated), w.o_proj)
