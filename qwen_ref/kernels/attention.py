@@ -2,11 +2,17 @@
 
 Keys lie transposed in groups of 16, [H_kv, S/16, D, 16]: a vector holds one dimension of 16 keys, so 16
 scores grow in 16 lanes and no sum across lanes is needed. Values lie as they are, [H_kv, S, D]. Both rooms
-begin as zeros, so that the unused rest of a group is harmless.
+begin as zeros, so that the unused rest of a group is harmless; S is a multiple of 32.
+
+Keys come in pieces of PIECE. The softmax of a piece is made at once, and what the pieces give is put together
+in their order. All that is added for a token is added in one order, whatever stands beside it: its output has
+the same bits within a prompt, among drafts, or alone, with any number of threads. A key that it does not see
+adds an exact zero.
 
 Four query heads of one KV head go together; all official sizes have just four (if there are fewer, the last
-is repeated, which costs time and nothing else). The keys of a decoding step are shared out in pieces of PIECE
-whatever the number of threads, so that results do not depend on it.
+is repeated, which costs time and nothing else). The four of one or two tokens are a pack, and a piece, as
+floats, is the tiles that it meets: both products are those of matmul_float.py. TOGETHER tokens meet a tile
+while it lies in the nearest cache. A single token takes the cache's float16 as they come.
 """
 
 from __future__ import annotations
@@ -18,7 +24,10 @@ from numba import prange
 
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.elementwise import norm_and_rotate
+from qwen_ref.kernels.matmul_float import ROWS, TOKENS, add_block
 from qwen_ref.kernels.simd import (
+    add,
+    alternate,
     exp,
     fma,
     load_f16x16,
@@ -26,6 +35,7 @@ from qwen_ref.kernels.simd import (
     max_lanes,
     maximum,
     mul,
+    prefetch,
     splat,
     store,
     sub,
@@ -34,9 +44,10 @@ from qwen_ref.kernels.simd import (
     to_f32,
 )  # fmt: skip
 
-GROUP = 4  # queries that are attended to together
-BLOCK = 64  # keys between two updates of the running maximum
-PIECE = 512  # keys of one task of a decoding step
+GROUP = 4  # query heads that go together
+PIECE = 256  # keys whose softmax is made at once
+TOGETHER = 32  # tokens that meet a tile of keys or values together
+TASKS = 32  # that are shared out at least: of few tokens, several pieces at once
 
 
 @kernel(parallel=True)
@@ -75,109 +86,187 @@ def query_head(quad, g, heads, kv_heads):
 
 
 @kernel()
-def attend(q, t, head0, head1, head2, head3, keys, values, first, last, out, state):
-    """Four query heads of token t, which share a KV head, over keys first to last: out [4, D] not yet
-    divided, state [2, 4] the maximum of the scores and the sum of their exponentials."""
+def softmax_row(scores, count, stop, state):
+    """The first `count` scores become exp(score - highest), the rest up to `stop`, a multiple of 16, zero;
+    state [2] is the highest and the sum."""
+    for s in range(count, stop):
+        scores[s] = -np.inf
+    best = splat(np.float32(-np.inf))
+    for s in range(0, stop, 16):
+        best = maximum(best, load_f32x16(scores, s))
+    state[0] = max_lanes(best)
+    highest, total = splat(state[0]), splat(np.float32(0))
+    for s in range(0, stop, 16):
+        p = exp(sub(load_f32x16(scores, s), highest))
+        store(scores, s, p)
+        total = add(total, p)
+    state[1] = sum_lanes(total)
+
+
+@kernel()
+def pack_wide(rows, t, stop, pack):
+    """rows[t : t + 8, :stop] -> pack [stop, 8]."""
+    for s in range(0, stop, 16):
+        a, b = load_f32x16(rows[t], s), load_f32x16(rows[t + 1], s)
+        c, d = load_f32x16(rows[t + 2], s), load_f32x16(rows[t + 3], s)
+        e, f = load_f32x16(rows[t + 4], s), load_f32x16(rows[t + 5], s)
+        g, h = load_f32x16(rows[t + 6], s), load_f32x16(rows[t + 7], s)
+        even = alternate(alternate(a, e), alternate(c, g))
+        odd = alternate(alternate(b, f), alternate(d, h))
+        store(pack, 8 * s, alternate(even, odd))
+
+
+@kernel()
+def pack_narrow(rows, t, stop, pack):
+    """rows[t : t + 4, :stop] -> pack [stop, 4]."""
+    for s in range(0, stop, 16):
+        a, b = load_f32x16(rows[t], s), load_f32x16(rows[t + 1], s)
+        c, d = load_f32x16(rows[t + 2], s), load_f32x16(rows[t + 3], s)
+        store(pack, 4 * s, alternate(alternate(a, c), alternate(b, d)))
+
+
+pack_weights = pack_wide if TOKENS == 8 else pack_narrow
+
+
+@kernel()
+def attend_tiles(packs, seen, count, keys, values, first, out, state):
+    """Packs of queries [P, D * TOKENS] over `count` keys of a piece, from `first` on; the first token sees
+    `seen` of them and each further one more -> out [P * TOKENS, D'], not yet divided, and state [P * TOKENS,
+    2], the highest score and the sum of the exponentials. Rows of tokens that see none are nonsense."""
+    size, queries = values.shape[1], packs.shape[0] * TOKENS
+    stop = (count + ROWS - 1) // ROWS * ROWS
+    scores = np.zeros((queries, PIECE), np.float32)
+    weights = np.empty((packs.shape[0], PIECE * TOKENS), np.float32)
+    tile = np.empty(ROWS * max(size, PIECE), np.float32)
+    out[:queries] = 0
+    for s in range(0, stop, ROWS):
+        for i in range(size):
+            for n in range(0, ROWS, 16):
+                store(tile, i * ROWS + n, to_f32(load_f16x16(keys[(first + s + n) // 16], i * 16)))
+        for n in range(ROWS):
+            for i in range(0, size, 32):
+                prefetch(values[first + s + n], i)
+        for p in range(packs.shape[0]):
+            add_block(tile, packs[p], 0, size, scores, p * TOKENS, s)
+    for p in range(packs.shape[0]):
+        for n in range(p * TOKENS, (p + 1) * TOKENS):
+            softmax_row(scores[n], max(0, min(count, seen + n // GROUP)), stop, state[n])
+        pack_weights(scores, p * TOKENS, stop, weights[p])
+    for i in range(0, size, ROWS):
+        for s in range(count):
+            for n in range(0, min(ROWS, size - i), 16):
+                store(tile, s * ROWS + n, to_f32(load_f16x16(values[first + s], i + n)))
+        for p in range(packs.shape[0]):
+            add_block(tile, weights[p], 0, count, out, p * TOKENS, i)
+
+
+@kernel()
+def attend_alone(pack, count, keys, values, first, out, state):
+    """The same for one token, the first GROUP queries of a pack."""
     size = values.shape[1]
-    scores = np.empty((GROUP, BLOCK), np.float32)
+    scores = np.empty((GROUP, PIECE), np.float32)
+    for s in range(0, count, 16):
+        lanes = keys[(first + s) // 16]
+        for n in range(s, min(s + 16, count)):
+            for i in range(0, size, 32):
+                prefetch(values[first + n], i)
+        a0 = a1 = a2 = a3 = splat(np.float32(0))
+        for i in range(size):
+            k, at = to_f32(load_f16x16(lanes, i * 16)), i * TOKENS
+            a0, a1 = fma(k, splat(pack[at]), a0), fma(k, splat(pack[at + 1]), a1)
+            a2, a3 = fma(k, splat(pack[at + 2]), a2), fma(k, splat(pack[at + 3]), a3)
+        store(scores[0], s, a0)
+        store(scores[1], s, a1)
+        store(scores[2], s, a2)
+        store(scores[3], s, a3)
     for g in range(GROUP):
-        state[0, g], state[1, g] = -np.inf, 0
-        for i in range(0, size, 16):
-            store(out[g], i, splat(np.float32(0)))
-    at0, at1, at2, at3 = head0 * size, head1 * size, head2 * size, head3 * size
-    for block in range(first, last, BLOCK):
-        count = min(BLOCK, last - block)
-        groups = (count + 15) // 16
-        for n in range(groups):
-            k = keys[block // 16 + n]
-            a0 = a1 = a2 = a3 = splat(np.float32(0))
-            for i in range(size):
-                lane = to_f32(load_f16x16(k, i * 16))
-                a0 = fma(lane, splat(q[t, at0 + i]), a0)
-                a1 = fma(lane, splat(q[t, at1 + i]), a1)
-                a2 = fma(lane, splat(q[t, at2 + i]), a2)
-                a3 = fma(lane, splat(q[t, at3 + i]), a3)
-            store(scores[0], n * 16, a0)
-            store(scores[1], n * 16, a1)
-            store(scores[2], n * 16, a2)
-            store(scores[3], n * 16, a3)
-        for g in range(GROUP):
-            for s in range(count, groups * 16):
-                scores[g, s] = -np.inf
-            best = splat(state[0, g])
-            for s in range(0, groups * 16, 16):
-                best = maximum(best, load_f32x16(scores[g], s))
-            highest = max_lanes(best)
-            rescale = np.float32(math.exp(state[0, g] - highest))
-            total = splat(np.float32(0))
-            for s in range(0, groups * 16, 16):
-                p = exp(sub(load_f32x16(scores[g], s), splat(highest)))
-                store(scores[g], s, p)
-                total = fma(p, splat(np.float32(1)), total)
-            state[0, g], state[1, g] = highest, state[1, g] * rescale + sum_lanes(total)
-            if rescale != 1:
-                for i in range(0, size, 16):
-                    store(out[g], i, mul(load_f32x16(out[g], i), splat(rescale)))
-        for i in range(0, size, 16):
-            o0, o1 = load_f32x16(out[0], i), load_f32x16(out[1], i)
-            o2, o3 = load_f32x16(out[2], i), load_f32x16(out[3], i)
-            for s in range(count):
-                v = to_f32(load_f16x16(values[block + s], i))
-                o0, o1 = fma(v, splat(scores[0, s]), o0), fma(v, splat(scores[1, s]), o1)
-                o2, o3 = fma(v, splat(scores[2, s]), o2), fma(v, splat(scores[3, s]), o3)
-            store(out[0], i, o0)
-            store(out[1], i, o1)
-            store(out[2], i, o2)
-            store(out[3], i, o3)
+        softmax_row(scores[g], count, (count + 15) // 16 * 16, state[g])
+    for i in range(0, size, 16):
+        o0 = o1 = o2 = o3 = splat(np.float32(0))
+        for s in range(count):
+            v = to_f32(load_f16x16(values[first + s], i))
+            o0, o1 = fma(v, splat(scores[0, s]), o0), fma(v, splat(scores[1, s]), o1)
+            o2, o3 = fma(v, splat(scores[2, s]), o2), fma(v, splat(scores[3, s]), o3)
+        store(out[0], i, o0)
+        store(out[1], i, o1)
+        store(out[2], i, o2)
+        store(out[3], i, o3)
+
+
+@kernel()
+def merge(out, state, y, y_state):
+    """A piece's output and state go into those of the pieces before, y [D] and y_state [2]."""
+    highest = max(y_state[0], state[0])
+    old, new = exp(splat(y_state[0] - highest)), exp(splat(state[0] - highest))
+    y_state[0] = highest
+    y_state[1] = max_lanes(fma(splat(state[1]), new, mul(splat(y_state[1]), old)))
+    for i in range(0, y.shape[0], 16):
+        store(y, i, fma(load_f32x16(out, i), new, mul(load_f32x16(y, i), old)))
+
+
+@kernel()
+def merge_pieces(outs, states, first, seen, y, y_state):
+    """The outputs of pieces from number `first` on, [P, D'] and [P, 2], of a token that sees `seen` keys."""
+    last = (seen - 1) // PIECE - first
+    for piece in range(min(last + 1, outs.shape[0])):
+        if first + piece == 0:
+            y[:], y_state[:] = outs[0, : y.shape[0]], states[0]
+        else:
+            merge(outs[piece], states[piece], y, y_state)
+    if 0 <= last < outs.shape[0]:
+        for i in range(0, y.shape[0], 16):
+            store(y, i, mul(load_f32x16(y, i), splat(1 / y_state[1])))
+
+
+@kernel()
+def merge_heads(outs, states, first, quad, t, start, y, y_states, kv_heads):
+    """The same for the heads of a quad."""
+    heads = y_states.shape[1]
+    size = y.shape[1] // heads
+    head = query_head(quad, 0, heads, kv_heads)
+    for g in range(query_head(quad, GROUP - 1, heads, kv_heads) + 1 - head):
+        row, out = t * GROUP + g, y[t, (head + g) * size : (head + g + 1) * size]
+        merge_pieces(
+            outs[:, quad, row], states[:, quad, row], first, start + t + 1, out, y_states[t, head + g]
+        )
 
 
 @kernel(parallel=True)
-def attend_many(q, keys, values, start, y):
+def attend(q, keys, values, start, y):
     """q [T, H*D] of tokens at `start` -> y [T, H*D]: each token sees itself and what came before."""
     T, size, kv_heads = q.shape[0], values.shape[2], keys.shape[0]
     heads = q.shape[1] // size
     quads = (heads // kv_heads + GROUP - 1) // GROUP * kv_heads
-    for task in prange(T * quads):
-        t, quad = T - 1 - task // quads, task % quads
-        kv = quad * kv_heads // quads
-        out, state = np.empty((GROUP, size), np.float32), np.empty((2, GROUP), np.float32)
-        h0, h1 = query_head(quad, 0, heads, kv_heads), query_head(quad, 1, heads, kv_heads)
-        h2, h3 = query_head(quad, 2, heads, kv_heads), query_head(quad, 3, heads, kv_heads)
-        attend(q, t, h0, h1, h2, h3, keys[kv], values[kv], 0, start + t + 1, out, state)
-        for g in range(GROUP):
-            at, scale = query_head(quad, g, heads, kv_heads) * size, splat(1 / state[1, g])
-            for i in range(0, size, 16):
-                store(y[t], at + i, mul(load_f32x16(out[g], i), scale))
+    tokens = TOKENS // GROUP  # of a pack
+    packs = np.empty((quads, (T + tokens - 1) // tokens, size * TOKENS), np.float32)
+    for task in prange(quads * packs.shape[1]):
+        quad, p = task // packs.shape[1], task % packs.shape[1]
+        for g in range(TOKENS):
+            t, at = min(p * tokens + g // GROUP, T - 1), query_head(quad, g % GROUP, heads, kv_heads) * size
+            for i in range(size):
+                packs[quad, p, i * TOKENS + g] = q[t, at + i]
 
-
-@kernel(parallel=True)
-def attend_one(q, keys, values, start, y):
-    """The same for one token, q [1, H*D], in pieces of PIECE keys that are put together at the end."""
-    size, kv_heads = values.shape[2], keys.shape[0]
-    heads = q.shape[1] // size
-    quads = (heads // kv_heads + GROUP - 1) // GROUP * kv_heads
-    pieces = (start + PIECE) // PIECE
-    outs = np.empty((quads, pieces, GROUP, size), np.float32)
-    states = np.empty((quads, pieces, 2, GROUP), np.float32)
-    for task in prange(quads * pieces):
-        quad, piece = task // pieces, task % pieces
-        kv = quad * kv_heads // quads
-        last = min(start + 1, (piece + 1) * PIECE)
-        out, state = outs[quad, piece], states[quad, piece]
-        h0, h1 = query_head(quad, 0, heads, kv_heads), query_head(quad, 1, heads, kv_heads)
-        h2, h3 = query_head(quad, 2, heads, kv_heads), query_head(quad, 3, heads, kv_heads)
-        attend(q, 0, h0, h1, h2, h3, keys[kv], values[kv], piece * PIECE, last, out, state)
-    for quad in range(quads):
-        for g in range(GROUP):
-            highest = states[quad, 0, 0, g]
-            for piece in range(1, pieces):
-                highest = max(highest, states[quad, piece, 0, g])
-            total = np.float32(0)
-            for piece in range(pieces):
-                total += states[quad, piece, 1, g] * np.float32(math.exp(states[quad, piece, 0, g] - highest))
-            for i in range(0, size, 16):
-                acc = splat(np.float32(0))
-                for piece in range(pieces):
-                    weight = np.float32(math.exp(states[quad, piece, 0, g] - highest)) / total
-                    acc = fma(load_f32x16(outs[quad, piece, g], i), splat(weight), acc)
-                store(y[0], query_head(quad, g, heads, kv_heads) * size + i, acc)
+    groups, pieces = (T + TOGETHER - 1) // TOGETHER, (start + T + PIECE - 1) // PIECE
+    at_once = max(1, min(pieces, TASKS // (quads * groups)))  # pieces
+    rows, width = packs.shape[1] * TOKENS, (size + ROWS - 1) // ROWS * ROWS
+    outs = np.empty((at_once, quads, rows, width), np.float32)
+    states, y_states = np.empty((at_once, quads, rows, 2), np.float32), np.empty((T, heads, 2), np.float32)
+    for first in range(0, pieces, at_once):
+        for task in prange(at_once * quads * groups):
+            piece, quad, t0 = task // (quads * groups), task // groups % quads, task % groups * TOGETHER
+            t1, key, kv = min(t0 + TOGETHER, T), (first + piece) * PIECE, quad * kv_heads // quads
+            count = min(PIECE, start + t1 - key)
+            if count > 0:
+                k, v, p1 = keys[kv], values[kv], (t1 + tokens - 1) // tokens
+                out, state = outs[piece, quad, t0 * GROUP :], states[piece, quad, t0 * GROUP :]
+                if T == 1:
+                    attend_alone(packs[quad, 0], count, k, v, key, out, state)
+                else:
+                    some, seen = packs[quad, t0 // tokens : p1], start + t0 + 1 - key
+                    attend_tiles(some, seen, count, k, v, key, out, state)
+                if at_once == 1:  # while they lie in the cache
+                    for t in range(t0, t1):
+                        merge_heads(outs, states, first, quad, t, start, y, y_states, kv_heads)
+        if at_once > 1:
+            for task in prange(T * quads):
+                merge_heads(outs, states, first, task % quads, task // quads, start, y, y_states, kv_heads)

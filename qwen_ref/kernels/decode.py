@@ -33,7 +33,7 @@ FLOAT_ROWS = matmul_float.ROWS
 quantize_one, silu_times_one = quantize.quantize_one, elementwise.silu_times_one
 gated_norm_one, gate_output = elementwise.gated_norm_one, elementwise.gate_output
 prepare_one, recurrence = deltanet.prepare_one, deltanet.recurrence
-append, attend_one = attention.append, attention.attend_one
+append, attend = attention.append, attention.attend
 
 
 @kernel()
@@ -129,7 +129,7 @@ def attention_layer(
     query = np.empty((1, q_and_gate.shape[1] // 2), np.float32)
     append(q_and_gate, k, v, q_norm, k_norm, eps, cos, sin, keys, values, start, query)
     out = np.empty_like(query)
-    attend_one(query, keys, values, start, out)
+    attend(query, keys, values, start, out)
     q, d, sums, d_sums = new_quantized(out.shape[1])
     gate_output(out, q_and_gate, q_norm.shape[0], q, d, sums, d_sums)
     return product(out_kind, out_w, out, q, d, sums, d_sums)

@@ -291,8 +291,7 @@ def attention(
     for one, t in each(cache, len(x)):
         start = one.reserve(len(q[t]))
         attend.append(q_and_gate[t], k[t], v[t], *norms, cos[t], sin[t], one.keys, one.values, start, q[t])
-        attend_some = attend.attend_one if len(q[t]) == 1 else attend.attend_many
-        attend_some(q[t], one.keys, one.values, start, out[t])
+        attend.attend(q[t], one.keys, one.values, start, out[t])
     gated = new_quantized(*out.shape)
     elementwise.gate_output(out, q_and_gate, config.head_dim, *gated)
     return product(Input(out, gated), w.o_proj)

@@ -1,5 +1,6 @@
 """Every kernel against its NumPy twin."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from gguf_io import open_gguf
 from gguf_io.quants import TYPES
 from gguf_io.reader import Tensor
 from qwen_ref import load
-from qwen_ref.kernels import KERNELS, layers, simd
+from qwen_ref.kernels import KERNELS, attention, layers, simd
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import exp, load_f16x16, load_f32x16, store, to_f16, to_f32
 from qwen_ref.model.layers import NUMPY
@@ -162,21 +163,42 @@ def test_layers_equal_their_twins_over_a_sequence(network, pieces):
             ours, theirs = ours.copy(), theirs.copy()
 
 
-def test_attention_over_many_pieces(network):
-    """Longer than the pieces that a decoding step shares out, with scores far apart."""
-    config, rng = network.config, np.random.default_rng(1)
-    w = network.weights.layers[3].mixer
-    ours, theirs = (use.new_state(config, np.float32).layers[3] for use in (KERNELS, NUMPY))
-    x = (5 * rng.standard_normal((1400, config.hidden_size))).astype(np.float32)
-    cos, sin = rope_tables(np.tile(np.arange(1401), (3, 1)), config, np.float32)
-    for part in slice(0, 1400), slice(1400, 1401):
-        rows = x[part] if part.start == 0 else x[:1]
-        got = KERNELS.attention(rows, w, ours, cos[part], sin[part], config)
-        want = NUMPY.attention(rows, w, theirs, cos[part], sin[part], config)
-        np.testing.assert_allclose(got, want, atol=2e-2)
+@pytest.mark.parametrize(
+    "heads, kv_heads, size", [(2, 2, 16), (2, 1, 32), (8, 2, 48), (6, 1, 16), (8, 1, 64)]
+)
+def test_a_token_attends_with_the_same_bits_whatever_stands_beside_it(heads, kv_heads, size):
+    """In one prompt, in parts of it, alone; whatever lies behind what it sees; with any number of threads."""
+    rng, T = np.random.default_rng(0), 1088  # all the room there is
+    q = (2 * rng.standard_normal((T, heads * size)) / np.sqrt(size)).astype(np.float32)
+    k, v = rng.standard_normal((2, kv_heads, T, size)).astype(np.float16)
+    keys = np.ascontiguousarray(k.reshape(kv_heads, T // 16, 16, size).swapaxes(2, 3)).view(np.uint16)
+
+    def attend(start, stop):
+        values = v.copy()
+        values[:, stop:] = 60_000  # as drafts leave it that were not accepted
+        out = np.empty((stop - start, q.shape[1]), np.float32)
+        attention.attend(q[start:stop], keys, values.view(np.uint16), start, out)
+        return out
+
+    whole = attend(0, T)
+    for cuts in [0, 1, 3, 7, 64, 65, 511, 514, 1024, T], [0, 255, 258, 290, 354, 513, 929, 1085, T]:
+        parts = [attend(start, stop) for start, stop in itertools.pairwise(cuts)]
+        assert np.array_equal(np.concatenate(parts), whole)
+    numba.set_num_threads(1)
+    for t in 0, 1, 15, 16, 31, 32, 63, 64, 255, 256, 257, 511, 512, 767, 768, 1023, 1024, T - 1:
+        assert np.array_equal(attend(t, t + 1)[0], whole[t])
+    assert np.array_equal(attend(0, T), whole)
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+
+    queries = q.reshape(T, kv_heads, -1, size).transpose(1, 2, 0, 3).astype(np.float64)
+    scores = queries @ k[:, None].swapaxes(2, 3).astype(np.float64)
+    scores += np.where(np.tri(T, dtype=bool), 0, -np.inf)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    want = p / p.sum(-1, keepdims=True) @ v[:, None].astype(np.float64)
+    np.testing.assert_allclose(whole, want.transpose(2, 0, 1, 3).reshape(T, -1), atol=5e-6)
 
 
-@pytest.mark.parametrize("before", [511, 512, 1024])
+@pytest.mark.parametrize("before", [255, 256, 512])
 def test_a_token_where_a_piece_begins_or_ends(network, before):
     """A piece too few, or a key that none has, is 2.5e-3 away."""
     config, rng = network.config, np.random.default_rng(2)
