@@ -28,7 +28,6 @@ from qwen_ref.kernels.simd import (
     dot4,
     each,
     fma,
-    for_each,
     high_f16,
     load_f32x16,
     load_i8x16,
@@ -105,12 +104,10 @@ def put(y, first, sums):
 
 
 @kernel(forceinline=True)
-def sums_for(tokens):
-    """Zeros, [tokens * 16]."""
-    sums = local(FEW_SUMS, float32) if tokens <= FEW else np.empty(tokens * ROWS, np.float32)
+def clear(sums, tokens):
+    """sums [tokens * 16] = 0."""
     for t in range(tokens):
         store(sums, ROWS * t, splat(np.float32(0)))
-    return sums
 
 
 # ---- an unpacked block times tokens
@@ -132,14 +129,14 @@ def times_group(like, tile, scale, low, offset, per, x, block, count, t, out):
                 a = each(sums, 2 * at, 2 * blocks, like)
                 if part:
                     a = sub_i32(whole, a)
-            a = mul_i32(a, offset)
+            a = mul_i32(a, splat(np.int32(offset)))
             for g in range(per // 4):
                 here = 32 * at + part * per + 4 * g
-                a = dot4(a, load_i8x64(tile, (h * per // 4 + g) * 64), q, here, columns)
-            s = mul(for_each(load_f32x16(scale, ROWS * h), like), each(d, at, blocks, like))
+                a = dot4(q, here, columns, load_i8x64(tile, (h * per // 4 + g) * 64), a)
+            s = mul(load_f32x16(scale, ROWS * h), each(d, at, blocks, like))
             f = fma(to_f32(a), s, f)
             if low is not None:
-                f = fma(for_each(load_f32x16(low, ROWS * h), like), each(d_sums, at, blocks, like), f)
+                f = fma(load_f32x16(low, ROWS * h), each(d_sums, at, blocks, like), f)
     store(out, ROWS * t, f)
 
 
@@ -150,9 +147,6 @@ def times_tokens(tile, scale, low, offset, per, x, block, count, out):
     Weights are scale * (integer - offset) - low, with one scale, and low, for `per` columns.
     """
     t, tokens = 0, x[0].shape[0]
-    while t + 8 <= tokens:
-        times_group(no_sums(8), tile, scale, low, offset, per, x, block, count, t, out)
-        t += 8
     while t + 4 <= tokens:
         times_group(no_sums(4), tile, scale, low, offset, per, x, block, count, t, out)
         t += 4
@@ -189,57 +183,69 @@ def unpack_q4_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
     for j in range(4):
         v = turned8(w, first, o + 16 + 32 * j)
-        for i in range(8):
-            at = 1024 * j + 64 * i
-            store(tile, at, and_all(v[i], 15))
-            store(tile, at + 512, shr(v[i], 4))
+        store(tile, 1024 * j, and_all(v, 15))
+        store(tile, 1024 * j + 512, shr(v, 4))
+
+
+@kernel()
+def tile_q4_k(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 8):
+            o = 144 * (b + i) // 8
+            ask_ahead(w, first, o, 144)
+            unpack_q4_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
+        times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_q4_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 8):
-                o = 144 * (b + i) // 8
-                ask_ahead(w, first, o, 144)
-                unpack_q4_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
-            times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_q4_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_q4_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 @kernel(forceinline=True)
 def unpack_q5_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
-    h0, h1, h2, h3, h4, h5, h6, h7 = turned8(w, first, o + 16)
+    h = turned8(w, first, o + 16)
     for j in range(4):
         v = turned8(w, first, o + 48 + 32 * j)
-        h = h0, h1, h2, h3, h4, h5, h6, h7
-        for i in range(8):
-            at = 1024 * j + 64 * i
-            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h[i], 1), 4)))
-            store(tile, at + 512, or_(shr(v[i], 4), shl(and_all(h[i], 2), 3)))
-        h0, h1, h2, h3 = shr(h0, 2), shr(h1, 2), shr(h2, 2), shr(h3, 2)
-        h4, h5, h6, h7 = shr(h4, 2), shr(h5, 2), shr(h6, 2), shr(h7, 2)
+        store(tile, 1024 * j, or_(and_all(v, 15), shl(and_all(h, 1), 4)))
+        store(tile, 1024 * j + 512, or_(shr(v, 4), shl(and_all(h, 2), 3)))
+        h = shr(h, 2)
+
+
+@kernel()
+def tile_q5_k(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 8):
+            o = 176 * (b + i) // 8
+            ask_ahead(w, first, o, 176)
+            unpack_q5_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
+        times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_q5_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 8):
-                o = 176 * (b + i) // 8
-                ask_ahead(w, first, o, 176)
-                unpack_q5_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
-            times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_q5_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_q5_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 @kernel(forceinline=True)
@@ -260,29 +266,36 @@ def unpack_q6_k(w, first, o, tile, scale):
     put_signed_bytes(scale, 192, v3, d)
     for j in range(2):
         v, u = turned8(w, first, o + 64 * j), turned8(w, first, o + 64 * j + 32)
-        top = turned8(w, first, o + 128 + 32 * j)
-        for i in range(8):
-            at, h = 2048 * j + 64 * i, top[i]
-            store(tile, at, or_(and_all(v[i], 15), shl(and_all(h, 3), 4)))
-            store(tile, at + 512, or_(and_all(u[i], 15), shl(and_all(h, 12), 2)))
-            store(tile, at + 1024, or_(shr(v[i], 4), and_all(h, 48)))
-            store(tile, at + 1536, or_(shr(u[i], 4), and_all(shr(h, 2), 48)))
+        h, at = turned8(w, first, o + 128 + 32 * j), 2048 * j
+        store(tile, at, or_(and_all(v, 15), shl(and_all(h, 3), 4)))
+        store(tile, at + 512, or_(and_all(u, 15), shl(and_all(h, 12), 2)))
+        store(tile, at + 1024, or_(shr(v, 4), and_all(h, 48)))
+        store(tile, at + 1536, or_(shr(u, 4), and_all(shr(h, 2), 48)))
+
+
+@kernel()
+def tile_q6_k(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale = local(TILE, uint8), local(TWICE_SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 8):
+            o = 210 * (b + i) // 8
+            ask_ahead(w, first, o, 210)
+            unpack_q6_k(w, first, o, tile[512 * i :], scale[32 * i :])
+        times_tokens(tile, scale, None, 32, 16, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_q6_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale = local(TILE, uint8), local(TWICE_SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 8):
-                o = 210 * (b + i) // 8
-                ask_ahead(w, first, o, 210)
-                unpack_q6_k(w, first, o, tile[512 * i :], scale[32 * i :])
-            times_tokens(tile, scale, None, 32, 16, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_q6_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_q6_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 # Blocks of 32 begin with their scale, so their weights do not begin where words do. Two blocks do: the first
@@ -291,41 +304,50 @@ def matmul_q6_k(w, q, d, sums, d_sums, y):
 
 @kernel(forceinline=True)
 def two_blocks_of_nibbles(w, first, o, scale):
-    """Two blocks of 18 bytes -> 8 vectors of nibbles; their scales are stored."""
+    """Two blocks of 18 bytes -> 4 vectors of nibbles of each; their scales are stored."""
     v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
     v8 = turned4(w, first, o + 20)[3]
     store(scale, 0, low_f16(v0))
     store(scale, 16, high_f16(v4))
-    return between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4), v5, v6, v7, v8
+    return between((v0, v1, v2, v3), (v1, v2, v3, v4)), (v5, v6, v7, v8)
 
 
 @kernel(forceinline=True)
 def unpack_two_q4_0(w, first, o, tile, scale):
-    v = two_blocks_of_nibbles(w, first, o, scale)
-    for i in range(8):
-        at = i // 4 * 512 + i % 4 * 64
-        store(tile, at, and_all(v[i], 15))
-        store(tile, at + 256, shr(v[i], 4))
+    v, u = two_blocks_of_nibbles(w, first, o, scale)
+    store(tile, 0, and_all(v, 15))
+    store(tile, 256, shr(v, 4))
+    store(tile, 512, and_all(u, 15))
+    store(tile, 768, shr(u, 4))
+
+
+@kernel()
+def tile_q4_0(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale = local(TILE, uint8), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 2):
+            ask_ahead(w, first, 18 * (b + i), 36)
+            unpack_two_q4_0(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
+        times_tokens(tile, scale, None, 8, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_q4_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale = local(TILE, uint8), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 2):
-                ask_ahead(w, first, 18 * (b + i), 36)
-                unpack_two_q4_0(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
-            times_tokens(tile, scale, None, 8, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_q4_0(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_q4_0(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 @kernel(forceinline=True)
 def put_levels(tile, at, v):
-    """4 bytes of nibbles of each row, which are columns 16 apart."""
+    """16 bytes of nibbles of each row, 4 vectors -> 32 columns."""
     levels = load_i8x16(LEVELS, 0)
     store(tile, at, biased(look_up(levels, and_all(v, 15))))
     store(tile, at + 256, biased(look_up(levels, shr(v, 4))))
@@ -333,24 +355,33 @@ def put_levels(tile, at, v):
 
 @kernel(forceinline=True)
 def unpack_two_iq4_nl(w, first, o, tile, scale):
-    v = two_blocks_of_nibbles(w, first, o, scale)
-    for i in range(8):
-        put_levels(tile, i // 4 * 512 + i % 4 * 64, v[i])
+    v, u = two_blocks_of_nibbles(w, first, o, scale)
+    put_levels(tile, 0, v)
+    put_levels(tile, 512, u)
+
+
+@kernel()
+def tile_iq4_nl(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale = local(TILE, uint8), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 2):
+            ask_ahead(w, first, 18 * (b + i), 36)
+            unpack_two_iq4_nl(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
+        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_iq4_nl(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale = local(TILE, uint8), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 2):
-                ask_ahead(w, first, 18 * (b + i), 36)
-                unpack_two_iq4_nl(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
-            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_iq4_nl(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_iq4_nl(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 @kernel(forceinline=True)
@@ -362,25 +393,33 @@ def unpack_iq4_xs(w, first, o, tile, scale):
         store(scale, 16 * j, mul(d, sub(to_f32(number), splat(np.float32(32)))))
         low, top = shr(low, 4), shr(top, 2)
     for j in range(4):
-        u = turned8(w, first, o + 8 + 32 * j)
-        for i in range(8):
-            put_levels(tile, 1024 * j + i // 4 * 512 + i % 4 * 64, u[i])
+        put_levels(tile, 1024 * j, turned4(w, first, o + 8 + 32 * j))
+        put_levels(tile, 1024 * j + 512, turned4(w, first, o + 24 + 32 * j))
+
+
+@kernel()
+def tile_iq4_xs(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale = local(TILE, uint8), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 8):
+            o = 136 * (b + i) // 8
+            ask_ahead(w, first, o, 136)
+            unpack_iq4_xs(w, first, o, tile[512 * i :], scale[16 * i :])
+        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_iq4_xs(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale = local(TILE, uint8), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 8):
-                o = 136 * (b + i) // 8
-                ask_ahead(w, first, o, 136)
-                unpack_iq4_xs(w, first, o, tile[512 * i :], scale[16 * i :])
-            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_iq4_xs(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_iq4_xs(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
 
 
 @kernel(forceinline=True)
@@ -389,25 +428,31 @@ def unpack_two_q8_0(w, first, o, tile, scale):
     v8 = turned4(w, first, o + 20)[3]
     store(scale, 0, low_f16(v0))
     store(scale, 16, high_f16(v8))
-    v = (between(v0, v1), between(v1, v2), between(v2, v3), between(v3, v4),
-         between(v4, v5), between(v5, v6), between(v6, v7), between(v7, v8))  # fmt: skip
-    u = turned8(w, first, o + 36)
-    for i in range(8):
-        store(tile, 64 * i, biased(v[i]))
-        store(tile, 512 + 64 * i, biased(u[i]))
+    v = between((v0, v1, v2, v3, v4, v5, v6, v7), (v1, v2, v3, v4, v5, v6, v7, v8))
+    store(tile, 0, biased(v))
+    store(tile, 512, biased(turned8(w, first, o + 36)))
+
+
+@kernel()
+def tile_q8_0(w, n, q, d, sums, d_sums, y, out):
+    first = first_row(n, w)
+    clear(out, q.shape[0])
+    tile, scale = local(TILE, uint8), local(SCALES, float32)
+    for b in range(0, d.shape[1], DEEP):
+        count = min(DEEP, d.shape[1] - b)
+        for i in range(0, count, 2):
+            o = 34 * (b + i)
+            ask_ahead(w, first, o, 68)
+            unpack_two_q8_0(w, first, o, tile[512 * i :], scale[16 * i :])
+        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
+    put(y, first, out)
 
 
 @kernel(parallel=True)
 def matmul_q8_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        first, out = first_row(n, w), sums_for(q.shape[0])
-        tile, scale = local(TILE, uint8), local(SCALES, float32)
-        for b in range(0, d.shape[1], DEEP):
-            count = min(DEEP, d.shape[1] - b)
-            for i in range(0, count, 2):
-                o = 34 * (b + i)
-                ask_ahead(w, first, o, 68)
-                unpack_two_q8_0(w, first, o, tile[512 * i :], scale[16 * i :])
-            times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-        put(y, first, out)
+        if q.shape[0] <= FEW:
+            tile_q8_0(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
+        else:
+            tile_q8_0(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))

@@ -17,10 +17,12 @@ from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import (
     FEATURES,
     add,
+    add_columns,
     as_floats,
     fma,
     high_bf16,
     high_f16,
+    in_turn,
     load_f32x16,
     local,
     low_bf16,
@@ -28,7 +30,8 @@ from qwen_ref.kernels.simd import (
     prefetch,
     splat,
     store,
-    turned4,
+    store_apart,
+    turned8,
 )  # fmt: skip
 
 WIDE = "avx512f" in FEATURES
@@ -112,6 +115,15 @@ def pack_rows(x, packs):
 
 
 @kernel()
+def packs_of(x):
+    """None for one token."""
+    count = 0 if x.shape[0] == 1 else (x.shape[0] + TOKENS - 1) // TOKENS
+    packs = np.empty((count, x.shape[1] * TOKENS), np.float32)
+    pack_rows(x, packs)
+    return packs
+
+
+@kernel()
 def fill(bias, y, first):
     """y[:, first : first + ROWS] = bias of these rows."""
     for t in range(y.shape[0]):
@@ -137,29 +149,24 @@ def ask_ahead(w, first, at, size):
         prefetch(w, i)
 
 
-# ---- one type each. columns_…: 16 bytes of each of 16 rows, as columns
+# ---- one type each. columns_…: 32 bytes of each of 16 rows, as columns
 
 
 @kernel(forceinline=True)
 def columns_f32(w, first, at):
-    a, b, c, d = turned4(w, first, at)
-    return as_floats(a), as_floats(b), as_floats(c), as_floats(d)
+    return as_floats(turned8(w, first, at))
 
 
 @kernel(forceinline=True)
 def columns_f16(w, first, at):
-    a, b, c, d = turned4(w, first, at)
-    low = low_f16(a), low_f16(b), low_f16(c), low_f16(d)
-    high = high_f16(a), high_f16(b), high_f16(c), high_f16(d)
-    return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]
+    v = turned8(w, first, at)
+    return in_turn(low_f16(v), high_f16(v))
 
 
 @kernel(forceinline=True)
 def columns_bf16(w, first, at):
-    a, b, c, d = turned4(w, first, at)
-    low = low_bf16(a), low_bf16(b), low_bf16(c), low_bf16(d)
-    high = high_bf16(a), high_bf16(b), high_bf16(c), high_bf16(d)
-    return low[0], high[0], low[1], high[1], low[2], high[2], low[3], high[3]
+    v = turned8(w, first, at)
+    return in_turn(low_bf16(v), high_bf16(v))
 
 
 @kernel(parallel=True)
@@ -168,83 +175,89 @@ def matmul_f32(w, bias, x, y):
 
     N' is N rounded up to ROWS, T' is T rounded up to TOKENS, but 1 for one token.
     """
-    tokens, columns = x.shape
-    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
-    pack_rows(x, packs)
+    packs = packs_of(x)
     for n in prange(y.shape[1] // ROWS):
         fill(bias, y, n * ROWS)
         whole = (n + 1) * ROWS <= w.shape[0]
         rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
         tile = local(PART, float32)
-        for start in range(0, columns, DEEP):
-            stop = min(start + DEEP, columns)
-            ask_ahead(w, n * ROWS, 4 * start, 4 * (stop - start))
-            for half in range(0, ROWS, 16):
-                acc = splat(np.float32(0))
-                for k in range(start, stop, 4):
-                    part = columns_f32(rows, first + half, 4 * k)
-                    for i in range(4):
-                        if tokens == 1:
-                            acc = fma(part[i], splat(x[0, k + i]), acc)
-                        else:
-                            store(tile, (k + i - start) * ROWS + half, part[i])
-                if tokens == 1:
-                    add_to(y[0], n * ROWS + half, acc)
-            for p in range(packs.shape[0]):
-                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
+        for start in range(0, x.shape[1], DEEP):
+            stop = min(start + DEEP, x.shape[1])
+            if x.shape[0] == 1:
+                low = high = splat(np.float32(0))
+                for k in range(start, stop, 8):
+                    ask_ahead(w, n * ROWS, 4 * k, 32)
+                    low = add_columns(columns_f32(rows, first, 4 * k), x[0], k, low)
+                    if WIDE:
+                        high = add_columns(columns_f32(rows, first + 16, 4 * k), x[0], k, high)
+                add_to(y[0], n * ROWS, low)
+                if WIDE:
+                    add_to(y[0], n * ROWS + 16, high)
+            else:
+                for k in range(start, stop, 8):
+                    ask_ahead(w, n * ROWS, 4 * k, 32)
+                    store_apart(tile, (k - start) * ROWS, ROWS, columns_f32(rows, first, 4 * k))
+                    if WIDE:
+                        store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_f32(rows, first + 16, 4 * k))
+                for p in range(packs.shape[0]):
+                    add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
 
 
 @kernel(parallel=True)
 def matmul_f16(w, bias, x, y):
-    tokens, columns = x.shape
-    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
-    pack_rows(x, packs)
+    packs = packs_of(x)
     for n in prange(y.shape[1] // ROWS):
         fill(bias, y, n * ROWS)
         whole = (n + 1) * ROWS <= w.shape[0]
         rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
         tile = local(PART, float32)
-        for start in range(0, columns, DEEP):
-            stop = min(start + DEEP, columns)
-            ask_ahead(w, n * ROWS, 2 * start, 2 * (stop - start))
-            for half in range(0, ROWS, 16):
-                acc = splat(np.float32(0))
-                for k in range(start, stop, 8):
-                    part = columns_f16(rows, first + half, 2 * k)
-                    for i in range(8):
-                        if tokens == 1:
-                            acc = fma(part[i], splat(x[0, k + i]), acc)
-                        else:
-                            store(tile, (k + i - start) * ROWS + half, part[i])
-                if tokens == 1:
-                    add_to(y[0], n * ROWS + half, acc)
-            for p in range(packs.shape[0]):
-                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
+        for start in range(0, x.shape[1], DEEP):
+            stop = min(start + DEEP, x.shape[1])
+            if x.shape[0] == 1:
+                low = high = splat(np.float32(0))
+                for k in range(start, stop, 16):
+                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    low = add_columns(columns_f16(rows, first, 2 * k), x[0], k, low)
+                    if WIDE:
+                        high = add_columns(columns_f16(rows, first + 16, 2 * k), x[0], k, high)
+                add_to(y[0], n * ROWS, low)
+                if WIDE:
+                    add_to(y[0], n * ROWS + 16, high)
+            else:
+                for k in range(start, stop, 16):
+                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    store_apart(tile, (k - start) * ROWS, ROWS, columns_f16(rows, first, 2 * k))
+                    if WIDE:
+                        store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_f16(rows, first + 16, 2 * k))
+                for p in range(packs.shape[0]):
+                    add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
 
 
 @kernel(parallel=True)
 def matmul_bf16(w, bias, x, y):
-    tokens, columns = x.shape
-    packs = np.empty((0 if tokens == 1 else (tokens + TOKENS - 1) // TOKENS, columns * TOKENS), np.float32)
-    pack_rows(x, packs)
+    packs = packs_of(x)
     for n in prange(y.shape[1] // ROWS):
         fill(bias, y, n * ROWS)
         whole = (n + 1) * ROWS <= w.shape[0]
         rows, first = (w, n * ROWS) if whole else (filled_up(w, n * ROWS), 0)
         tile = local(PART, float32)
-        for start in range(0, columns, DEEP):
-            stop = min(start + DEEP, columns)
-            ask_ahead(w, n * ROWS, 2 * start, 2 * (stop - start))
-            for half in range(0, ROWS, 16):
-                acc = splat(np.float32(0))
-                for k in range(start, stop, 8):
-                    part = columns_bf16(rows, first + half, 2 * k)
-                    for i in range(8):
-                        if tokens == 1:
-                            acc = fma(part[i], splat(x[0, k + i]), acc)
-                        else:
-                            store(tile, (k + i - start) * ROWS + half, part[i])
-                if tokens == 1:
-                    add_to(y[0], n * ROWS + half, acc)
-            for p in range(packs.shape[0]):
-                add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)
+        for start in range(0, x.shape[1], DEEP):
+            stop = min(start + DEEP, x.shape[1])
+            if x.shape[0] == 1:
+                low = high = splat(np.float32(0))
+                for k in range(start, stop, 16):
+                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    low = add_columns(columns_bf16(rows, first, 2 * k), x[0], k, low)
+                    if WIDE:
+                        high = add_columns(columns_bf16(rows, first + 16, 2 * k), x[0], k, high)
+                add_to(y[0], n * ROWS, low)
+                if WIDE:
+                    add_to(y[0], n * ROWS + 16, high)
+            else:
+                for k in range(start, stop, 16):
+                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    store_apart(tile, (k - start) * ROWS, ROWS, columns_bf16(rows, first, 2 * k))
+                    if WIDE:
+                        store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_bf16(rows, first + 16, 2 * k))
+                for p in range(packs.shape[0]):
+                    add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)

@@ -128,24 +128,43 @@ def _call(b: Any, name: str, result: Any, args: list[Any]) -> Any:
 
 
 def _operation(result: Callable[..., Any], emit: Callable[..., Any], count: int) -> Any:
-    """An intrinsic of `count` Vecs; `result(*arguments)` is its type, `emit(builder, *values)` its IR."""
+    """An intrinsic of `count` Vecs; `result(*arguments)` is its type, `emit(builder, *values)` its IR.
+
+    Some or all may be tuples of n Vecs; then it is done n times.
+    """
+
+    def typed(*given: Any) -> Any:
+        n = next((a.count for a in given if isinstance(a, types.UniTuple)), 0)
+        if not n:
+            return result(*given)(*given), lambda ctx, b, sig, args: emit(b, *args)
+
+        def emit_each(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+            parts = [
+                cgutils.unpack_tuple(b, a, n) if isinstance(t, types.UniTuple) else [a] * n
+                for a, t in zip(args, sig.args, strict=True)
+            ]
+            return ctx.make_tuple(b, sig.return_type, [emit(b, *each) for each in zip(*parts, strict=True)])
+
+        one = result(*(a.dtype if isinstance(a, types.UniTuple) else a for a in given))
+        return types.UniTuple(one, n)(*given), emit_each
+
     if count == 1:
 
         @intrinsic
         def operation(typing, a):
-            return result(a)(a), lambda ctx, b, sig, args: emit(b, *args)
+            return typed(a)
 
     elif count == 2:
 
         @intrinsic
         def operation(typing, a, c):
-            return result(a, c)(a, c), lambda ctx, b, sig, args: emit(b, *args)
+            return typed(a, c)
 
     else:
 
         @intrinsic
         def operation(typing, a, c, d):
-            return result(a, c, d)(a, c, d), lambda ctx, b, sig, args: emit(b, *args)
+            return typed(a, c, d)
 
     return operation
 
@@ -171,11 +190,14 @@ load_f16x16, load_f32x16 = map(_loader, (F16x16, F32x16))
 
 @intrinsic
 def store(typing, array, index, vector):
-    """array[index:] = the vector's lanes."""
+    """array[index:] = the vector's lanes, or those of a tuple of vectors, one after the other."""
 
     def emit(ctx, b, sig, args):
-        kept = b.store(args[2], _address(ctx, b, array, args[0], index, args[1], vector.llvm))
-        kept.align = 1
+        many = isinstance(vector, types.UniTuple)
+        values = cgutils.unpack_tuple(b, args[2], vector.count) if many else [args[2]]
+        first = _address(ctx, b, array, args[0], index, args[1], values[0].type)
+        for i, value in enumerate(values):
+            b.store(value, b.gep(first, [ir.Constant(WORD, i)])).align = 1
         return ctx.get_dummy_value()
 
     return types.void(array, index, vector), emit
@@ -242,7 +264,8 @@ def local(typing, count, dtype):
     def emit(ctx, b, sig, args):
         element = ctx.get_data_type(dtype.dtype)
         size = ctx.get_abi_sizeof(element)
-        place = cgutils.alloca_once(b, ir.ArrayType(element, n))
+        with b.goto_entry_block():  # cgutils.alloca_once would fill it with zeros, one by one
+            place = b.alloca(ir.ArrayType(element, n))
         place.align = 64
         result = ctx.make_array(array)(ctx, b)
         shape, strides, itemsize = ([ir.Constant(WORD, n)], [ir.Constant(WORD, size)], ir.Constant(WORD, size))
@@ -357,58 +380,104 @@ def signed_byte(typing, v, number):
     return F32x16(v, number), emit
 
 
-# ---- n tokens at once: vectors of 16 n lanes, for each token one lane per row. `like` has as many lanes.
+@intrinsic
+def in_turn(typing, v, w):
+    """The first of v, the first of w, the second of v, …"""
+
+    def emit(ctx, b, sig, args):
+        parts = zip(*(cgutils.unpack_tuple(b, a, v.count) for a in args), strict=True)
+        return ctx.make_tuple(b, sig.return_type, [x for pair in parts for x in pair])
+
+    return types.UniTuple(v.dtype, 2 * v.count)(v, w), emit
+
+
+@intrinsic
+def store_apart(typing, array, index, stride, vectors):
+    """array[index:], array[index + stride:], … = the vectors."""
+
+    def emit(ctx, b, sig, args):
+        first = _address(ctx, b, array, args[0], index, args[1], FLOAT)
+        step = ctx.cast(b, args[2], stride, types.intp)
+        for i, value in enumerate(cgutils.unpack_tuple(b, args[3], vectors.count)):
+            place = b.gep(first, [b.mul(step, ir.Constant(WORD, i))])
+            b.store(value, b.bitcast(place, value.type.as_pointer())).align = 4
+        return ctx.get_dummy_value()
+
+    return types.void(array, index, stride, vectors), emit
+
+
+@intrinsic
+def add_columns(typing, columns, x, index, acc):
+    """acc + the columns, in order, times x[index], x[index + 1], …"""
+
+    def emit(ctx, b, sig, args):
+        first, acc = _address(ctx, b, x, args[1], index, args[2], FLOAT), args[3]
+        for i, column in enumerate(cgutils.unpack_tuple(b, args[0], columns.count)):
+            number = _splat(b, b.load(b.gep(first, [ir.Constant(WORD, i)])), 16)
+            acc = _call(b, f"llvm.fma.{_suffix(acc.type)}", acc.type, [column, number, acc])
+        return acc
+
+    return acc(columns, x, index, acc), emit
+
+
+# ---- n tokens at once: tuples of n vectors, for each token one lane per row; `like` says how many
 
 
 @intrinsic(prefer_literal=True)
 def no_sums(typing, tokens):
     """Zeros for so many tokens."""
-    vector = Vec("f32", 16 * tokens.literal_value)
-    return vector(tokens), lambda ctx, b, sig, args: _fill(vector.llvm, 0)
+    n = tokens.literal_value
+    kind = types.UniTuple(F32x16, n)
+    return kind(tokens), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(F32x16.llvm, 0)] * n)
+
+
+def _each(ctx: Any, b: Any, sig: Any, args: Any, n: int, pointee: Any) -> list[Any]:
+    """The addresses array[index], array[index + stride], …"""
+    first = _address(ctx, b, sig.args[0], args[0], sig.args[1], args[1], pointee)
+    step = ctx.cast(b, args[2], sig.args[2], types.intp)
+    return [b.gep(first, [b.mul(step, ir.Constant(WORD, i))]) for i in range(n)]
 
 
 @intrinsic
 def load_like(typing, array, index, like):
-    return like(array, index, like), lambda ctx, b, sig, args: _read(ctx, b, sig, args, like.llvm)
+    """array[index : index + 16 n]."""
+
+    def emit(ctx, b, sig, args):
+        first = _address(ctx, b, array, args[0], index, args[1], F32x16.llvm)
+        values = [b.load(b.gep(first, [ir.Constant(WORD, i)])) for i in range(like.count)]
+        for value in values:
+            value.align = 4
+        return ctx.make_tuple(b, like, values)
+
+    return like(array, index, like), emit
 
 
 @intrinsic
 def each(typing, array, index, stride, like):
     """array[index], array[index + stride], …: the number of each token in all of its lanes."""
-    element = "i32" if isinstance(array.dtype, types.Integer) else "f32"
+    vector = I32x16 if isinstance(array.dtype, types.Integer) else F32x16
 
     def emit(ctx, b, sig, args):
-        first = _address(ctx, b, array, args[0], index, args[1], ELEMENTS[element])
-        step = ctx.cast(b, args[2], stride, types.intp)
-        places = [b.gep(first, [b.mul(step, ir.Constant(WORD, i))]) for i in range(like.lanes // 16)]
-        return _join(b, [_splat(b, b.load(place), 16) for place in places])
+        places = _each(ctx, b, sig, args, like.count, vector.llvm.element)
+        return ctx.make_tuple(b, sig.return_type, [_splat(b, b.load(place), 16) for place in places])
 
-    return Vec(element, like.lanes)(array, index, stride, like), emit
+    return types.UniTuple(vector, like.count)(array, index, stride, like), emit
 
 
 @intrinsic
-def for_each(typing, v, like):
-    """The same 16 lanes for every token."""
-    n = like.lanes // 16
-    return Vec(v.element, like.lanes)(v, like), lambda ctx, b, sig, args: _join(b, [args[0]] * n)
-
-
-@intrinsic
-def dot4(typing, acc, w, q, index, stride):
+def dot4(typing, q, index, stride, w, acc):
     """acc + 4 columns of 16 rows, w I8x64 (plus BIAS), times the 4 bytes at q[index + stride * token]."""
 
     def emit(ctx, b, sig, args):
-        first = _address(ctx, b, q, args[2], index, args[3], ir.IntType(8))
-        step = ctx.cast(b, args[4], stride, types.intp)
         sums = []
-        for i in range(acc.lanes // 16):
-            place = b.bitcast(b.gep(first, [b.mul(step, ir.Constant(WORD, i))]), I32.as_pointer())
-            word = b.load(place)
+        bytes_ = _each(ctx, b, sig, args, acc.count, ir.IntType(8))
+        for place, before in zip(bytes_, cgutils.unpack_tuple(b, args[4], acc.count), strict=True):
+            word = b.load(b.bitcast(place, I32.as_pointer()))
             word.align = 1
-            sums.append(_dot4(b, _quarter(b, args[0], i, 16), args[1], b.bitcast(_splat(b, word, 16), w.llvm)))
-        return _join(b, sums)
+            sums.append(_dot4(b, before, args[3], b.bitcast(_splat(b, word, 16), I8x64.llvm)))
+        return ctx.make_tuple(b, acc, sums)
 
-    return acc(acc, w, q, index, stride), emit
+    return acc(q, index, stride, w, acc), emit
 
 
 # ---- constants
@@ -433,61 +502,49 @@ join = _operation(  # v, then w
 biased = _operation(_same, lambda b, v: b.add(v, _fill(v.type, BIAS - 256 if BIAS > 127 else BIAS)), 1)
 
 
-def _shifter(name: str) -> Any:
+def _with_number(emit: Callable[..., Any]) -> Any:
+    """An intrinsic of a Vec, or n of them, and a literal number; `emit(builder, value, number in all lanes)`."""
+
     @intrinsic(prefer_literal=True)
-    def shift(typing, v, count):
-        amount = count.literal_value
-        return v(v, count), lambda ctx, b, sig, args: getattr(b, name)(args[0], _fill(v.llvm, amount))
+    def operation(typing, v, number):
+        many, value = isinstance(v, types.UniTuple), number.literal_value
+        lanes = _fill((v.dtype if many else v).llvm, value)
 
-    return shift
+        def emit_each(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+            if not many:
+                return emit(b, args[0], lanes)
+            return ctx.make_tuple(b, v, [emit(b, x, lanes) for x in cgutils.unpack_tuple(b, args[0], v.count)])
 
+        return v(v, number), emit_each
 
-shl, shr = _shifter("shl"), _shifter("lshr")
-
-
-@intrinsic
-def mul_i32(typing, v, number):
-    """Integers times one."""
-
-    def emit(ctx, b, sig, args):
-        return b.mul(args[0], _splat(b, ctx.cast(b, args[1], number, types.int32), v.lanes))
-
-    return v(v, number), emit
+    return operation
 
 
+shl, shr = _with_number(lambda b, v, n: b.shl(v, n)), _with_number(lambda b, v, n: b.lshr(v, n))
+and_all = _with_number(lambda b, v, n: b.and_(v, n))  # every lane & a mask
+mul_i32 = _operation(_same, lambda b, v, w: b.mul(v, w), 2)
 sub_i32 = _operation(_same, lambda b, v, w: b.sub(v, w), 2)
 
 
-@intrinsic(prefer_literal=True)
-def and_all(typing, v, mask):
-    """Every lane & mask."""
-    value = mask.literal_value
-    return v(v, mask), lambda ctx, b, sig, args: b.and_(args[0], _fill(v.llvm, value))
+def _look_up(b: Any, entries: Any, numbers: Any) -> Any:
+    if "avx512bw" in FEATURES:
+        repeated = b.shuffle_vector(entries, entries, _indices(list(range(16)) * 4))
+        return _call(b, "llvm.x86.avx512.pshuf.b.512", numbers.type, [repeated, numbers])
+    if "avx2" in FEATURES:
+        repeated = b.shuffle_vector(entries, entries, _indices(list(range(16)) * 2))
+        halves = [_quarter(b, numbers, i, 32) for i in range(2)]
+        return _join(b, [_call(b, "llvm.x86.avx2.pshuf.b", h.type, [repeated, h]) for h in halves])
+    if FEATURES & {"neon", "dotprod"}:
+        parts = [_quarter(b, numbers, i, 16) for i in range(4)]
+        return _join(b, [_call(b, "llvm.aarch64.neon.tbl1.v16i8", I8x16.llvm, [entries, p]) for p in parts])
+    result = _splat(b, b.extract_element(entries, ir.Constant(I32, 0)), 64)
+    for i in range(1, 16):
+        entry = _splat(b, b.extract_element(entries, ir.Constant(I32, i)), 64)
+        result = b.select(b.icmp_unsigned("==", numbers, _fill(numbers.type, i)), entry, result)
+    return result
 
 
-@intrinsic
-def look_up(typing, table, index):
-    """table I8x16, index 32 or 64 bytes of 0 to 15 -> as many bytes: table[index]."""
-    lanes = index.lanes
-
-    def emit(ctx, b, sig, args):
-        entries, numbers = args
-        if ("avx512bw" in FEATURES and lanes == 64) or ("avx2" in FEATURES and lanes == 32):
-            repeated = b.shuffle_vector(entries, entries, _indices(list(range(16)) * (lanes // 16)))
-            name = "llvm.x86.avx512.pshuf.b.512" if lanes == 64 else "llvm.x86.avx2.pshuf.b"
-            return _call(b, name, index.llvm, [repeated, numbers])
-        if FEATURES & {"neon", "dotprod"}:
-            parts = [_quarter(b, numbers, i, 16) for i in range(lanes // 16)]
-            return _join(
-                b, [_call(b, "llvm.aarch64.neon.tbl1.v16i8", I8x16.llvm, [entries, p]) for p in parts]
-            )
-        result = _splat(b, b.extract_element(entries, ir.Constant(I32, 0)), lanes)
-        for i in range(1, 16):
-            entry = _splat(b, b.extract_element(entries, ir.Constant(I32, i)), lanes)
-            result = b.select(b.icmp_unsigned("==", numbers, _fill(numbers.type, i)), entry, result)
-        return result
-
-    return index(table, index), emit
+look_up = _operation(lambda table, index: index, _look_up, 2)  # table I8x16, index 64 bytes of 0 to 15
 
 
 # ---- the int8 dot product
