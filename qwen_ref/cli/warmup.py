@@ -6,7 +6,8 @@ qwen_ref, Python and Numba, to any machine with the same processor: to an image,
 examples:
   python -m qwen_ref warmup                                 # for the small model that ships with qwen_ref
   python -m qwen_ref warmup --model model.gguf
-  XDG_CACHE_HOME=/srv/cache python -m qwen_ref warmup --model a.gguf --model b.gguf
+  python -m qwen_ref warmup --model a.gguf --model b.gguf
+  python -m qwen_ref warmup --model model.gguf --no-pictures
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", action="append", metavar="FILE", help=f"{MODEL_HELP}; repeatable")
     parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
     parser.add_argument("--no-pictures", action="store_true", help="leave out what only pictures need")
-    parser.add_argument("--share", help=argparse.SUPPRESS)  # k/n, in a process that is started for it
+    parser.add_argument(
+        "--share", nargs=2, type=int, metavar="N", help="only the share of process N among N (it starts some)"
+    )
 
 
 def show_compiling(done: int, total: int) -> None:
@@ -49,7 +52,9 @@ def warm_up(path: str, args: argparse.Namespace) -> None:
         with contextlib.suppress(QwenRefError):  # there is no vision file: it answers about text
             pictures = bool(model.vision)
     if args.share:
-        k, n = map(int, args.share.split("/"))
+        k, n = args.share
+        if not 0 <= k < n:
+            raise QwenRefError(f"--share {k} {n}: the first is not in 0 to {n - 1}")
         model.warm_up(lambda done, total: print(done, flush=True), pictures=pictures, share=(k, n))
         return
     from qwen_ref.kernels import compile

@@ -60,24 +60,31 @@ def kinds(weights: object) -> tuple[str, ...]:
 
 
 def do(works: Sequence[Work], command: Sequence[str], progress: Progress | None) -> None:
-    """All of it. `command` is a program that does a share of the same work: the arguments `--share k/n` say
+    """All of it. `command` is a program that does a share of the same work: the arguments `--share k n` say
     which, and it prints a line for each piece."""
 
+    compiles = False
+
     def ahead() -> None:
-        if progress:
-            progress(0, len(works))
+        nonlocal compiles
+        compiles = True
+        show(0)
         most = min(cores(), len(works), available_memory() // MEMORY)
         if most > 1 and compile.CACHE_DIRECTORY is not None:
-            do_shares(most, command, lambda done: progress and progress(done, len(works)))
-        if progress:
-            progress(len(works), len(works))
+            do_shares(most, command, show)
+
+    def show(done: int) -> None:
+        if progress and compiles:
+            progress(done, len(works))
 
     compile.announce, before = ahead, compile.announce
     try:
-        for work in works:
+        for done, work in enumerate(works, 1):
             work()
+            show(done)
     finally:
         compile.announce = before
+        show(len(works))
 
 
 def do_share(works: Sequence[Work], share: tuple[int, int], progress: Progress | None) -> None:
@@ -99,7 +106,7 @@ def do_shares(count: int, command: Sequence[str], done: Callable[[int], object])
     with contextlib.ExitStack() as stack:
         running = finished = 0
         for k in range(count):
-            share = [sys.executable, "-m", "qwen_ref", *command, "--share", f"{k}/{count}"]
+            share = [sys.executable, "-m", "qwen_ref", *command, "--share", str(k), str(count)]
             try:
                 process = stack.enter_context(children.started(share, stdout=PIPE, stderr=DEVNULL))
             except OSError:  # too many processes: the others do it, or this one

@@ -38,7 +38,7 @@ def test_processes_that_fail_leave_the_work_to_this_one(command, tmp_path, monke
     done, seen = [], []
     works = [lambda: done.append(three(2)), lambda: done.append(three(3))]
     warmup.do(works, command, lambda n, total: seen.append((n, total)))
-    assert done == [6, 9] and seen == [(0, 2), (2, 2)] and compile.announce is None
+    assert done == [6, 9] and seen == [(0, 2), (1, 2), (2, 2), (2, 2)] and compile.announce is None
 
 
 def test_nothing_is_started_where_nothing_can_be_kept(monkeypatch):
