@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # Run before the program, in the process that becomes it: another one stays behind, which waits until nobody
@@ -29,14 +30,10 @@ except OSError as error:
 """
 
 
-def run(
-    command: Sequence[str], *, timeout: float | None = None, **options: Any
-) -> subprocess.CompletedProcess[Any]:
-    """subprocess.run of a command that reads nothing, and that ends, with all that it started, when this
-    process does, or before; `options` are Popen's.
-
-    Raises subprocess.TimeoutExpired, OSError, and what interrupts it.
-    """
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program that reads nothing, and that ends, with all that it started, when this process does, or the
+    block; `options` are Popen's. Raises OSError."""
     theirs, ours = os.pipe()
     try:
         guarded = [sys.executable, "-I", "-S", "-c", GUARD, *command]
@@ -48,7 +45,18 @@ def run(
         os.close(theirs)
     with process:
         try:
-            out, err = process.communicate(timeout=timeout)
+            yield process
         finally:
             os.close(ours)  # whatever is left of it ends
+
+
+def run(
+    command: Sequence[str], *, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """subprocess.run of a command as `started` starts it.
+
+    Raises subprocess.TimeoutExpired, OSError, and what interrupts it.
+    """
+    with started(command, **options) as process:
+        out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from gguf_io import GGUFError, output
-from qwen_ref.cli import bench, conformance, generate, golden, perplexity
+from qwen_ref.cli import bench, conformance, generate, golden, perplexity, warmup
 from qwen_ref.errors import QwenRefError
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "perplexity": perplexity,
     "golden": golden,
     "conformance": conformance,
+    "warmup": warmup,
 }
 
 NO_MEMORY = "not enough memory: {}; with --backend numpy, try --memory 0"

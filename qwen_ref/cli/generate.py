@@ -38,6 +38,7 @@ from qwen_ref.cli.options import (
     shipped_model,
     typed_text,
 )
+from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_text
 
@@ -216,15 +217,6 @@ def show_progress(what: str, done: int, total: int) -> None:
     print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def announce_compilation() -> None:
-    """On a terminal, and when it begins: the first start waits for it."""
-    if sys.stderr.isatty():
-        from qwen_ref.kernels import compile
-
-        text = "compiling kernels for this processor, once (about 20 s)"
-        compile.announce = lambda: print(text, file=sys.stderr)
-
-
 def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent
@@ -370,9 +362,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             mmproj=args.mmproj,
         )
-        if model.text.layers.name == "numba":
-            announce_compilation()
-        model.warm_up()
+        model.warm_up(show_compiling, pictures=bool(media))
         encoded_prompt = dataclasses.replace(encoded(), media=media)
     options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
     if args.greedy:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from qwen_ref import engine, files, machine
-from qwen_ref.cli.generate import announce_compilation
 from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, to_json
+from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file, write_whole
 from qwen_ref.perplexity import (
@@ -136,8 +136,7 @@ def show(line: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model, chunks, base = prepare(args)
-    if model.text.layers.name == "numba":
-        announce_compilation()
+    model.warm_up(show_compiling)
     done: list[np.ndarray] = []
     status, started = 0, time.perf_counter()
     try:

@@ -102,19 +102,42 @@ class Model:
 
         numba.set_num_threads(self._threads)
 
-    def warm_up(self) -> None:
-        """Load, or compile, the kernels that the first tokens would wait for, on one thread only."""
+    def warm_up(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        pictures: bool = False,
+        share: tuple[int, int] | None = None,
+    ) -> None:
+        """Load, or compile, the kernels that the first tokens, or `pictures`, would wait for.
+
+        `progress` is called with how much is done, of how much, if any must be compiled. Of a `share` (k, n),
+        for a process beside others, it is called after each piece.
+        """
         if self.text.layers.name == "numpy":
             return
         import numba
 
+        from qwen_ref.kernels import warmup
+
+        works = warmup.works_of(self.text)
+        if pictures:
+            size = 3 * TEMPORAL_PATCH_SIZE * self.vision.config.patch_size**2
+            blank = np.zeros((4 * 4, size), np.float32)
+            works.insert(0, lambda: self.vision.encode(blank, (1, 4, 4)))
+        command = ["warmup", "--model", os.fspath(self.path)]
+        command += [] if self._mmproj is None else ["--mmproj", os.fspath(self._mmproj)]
+        command += [] if pictures else ["--no-pictures"]
         self.enter_thread()
         threads = numba.get_num_threads()
         numba.set_num_threads(1)
-        state = self.text.new_state()
-        self.text.logits(self.text.forward([0], state))  # the way of a generated token
-        self.text.forward([0] * 8, state)  # the way of a prompt
-        numba.set_num_threads(threads)
+        try:
+            if share is None:
+                warmup.do(works, command, progress)
+            else:
+                warmup.do_share(works, share, progress)
+        finally:
+            numba.set_num_threads(threads)
 
     def seconds_until_answer(self, prompt: Prompt) -> float:
         """About how long pictures and prompt will take to read, judged by a small piece of each work."""

@@ -14,6 +14,7 @@ deltanet.py     convolution and recurrence
 attention.py    online softmax over a float16 cache
 layers.py       the layers of qwen_ref/model/, made of these
 decode.py       whole layers for one token
+warmup.py       what a file needs, compiled ahead by several processes
 vision.py       the layers of the vision tower
 """
 

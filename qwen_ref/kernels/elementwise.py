@@ -9,7 +9,7 @@ from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.quantize import quantize_row
 from qwen_ref.kernels.simd import div, exp, fma, load_f32x16, mul, splat, store, sum_lanes
 
-SERIAL = 4  # so few rows are not worth a parallel loop
+SERIAL = 16  # so few rows are not worth a parallel loop
 
 
 @kernel()
@@ -37,14 +37,15 @@ def norm_row(x, weight, eps, out):
 
 
 @kernel()
-def rms_norm_one(x, weight, eps, out):
-    """x [1, N], weight [N] -> out [1, N]."""
-    norm_row(x[0], weight, eps, out[0])
+def rms_norm_few(x, weight, eps, out):
+    """x [T, N], weight [N] -> out [T, N]."""
+    for t in range(x.shape[0]):
+        norm_row(x[t], weight, eps, out[t])
 
 
 @kernel(parallel=True)
 def rms_norm_many(x, weight, eps, out):
-    """x [T, N], weight [N] -> out [T, N]."""
+    """The same, by all threads."""
     for t in prange(x.shape[0]):
         norm_row(x[t], weight, eps, out[t])
 

@@ -19,7 +19,8 @@ from qwen_ref.errors import QwenRefError, tell
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float
 from qwen_ref.kernels import deltanet as delta
-from qwen_ref.kernels.quantize import Quantized, new_quantized, quantize_many, quantize_one
+from qwen_ref.kernels.compile import address
+from qwen_ref.kernels.quantize import BLOCK, Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import matrix as numpy_matrix
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import LayerBatch, State
@@ -99,12 +100,8 @@ def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     out = np.empty_like(x)
-    many = len(x) > elementwise.SERIAL
-    if many:
-        elementwise.rms_norm_many(x, weight, eps, out)
-    else:
-        for t in range(len(x)):
-            elementwise.rms_norm_one(x[t : t + 1], weight, eps, out[t : t + 1])
+    few = len(x) <= elementwise.SERIAL
+    (elementwise.rms_norm_few if few else elementwise.rms_norm_many)(x, weight, eps, out)
     return out
 
 
@@ -112,21 +109,29 @@ _typed: WeakKeyDictionary[Any, list[Any] | None] = WeakKeyDictionary()
 
 
 def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any] | None:
-    """Type number and bytes of each matrix in order, as decode.py takes them; None if one has no kernel.
+    """Product and bytes of each matrix in order, as decode.py takes them; None if one has no kernel.
 
     Made once for each layer and kept as long as its weights are.
     """
     if weights not in _typed:
         matrices = [m for m in vars(weights).values() if isinstance(m, Matrix)]
         _typed[weights] = None if any(map(lacks_kernel, matrices)) else [
-            part for m in matrices for part in (decode.TYPES[m.tensor.type.name], m.data)
+            part for m in matrices for part in (product_for_one(m), m.data)
         ]  # fmt: skip
     return _typed[weights]
 
 
+def product_for_one(weight: Matrix) -> int:
+    """Its address, or minus it, as decode.product takes it."""
+    kind, y = weight.tensor.type.name, np.empty((1, 1), np.float32)
+    if kind in FLOAT:
+        return -address(FLOAT[kind], weight.data, y[0], y, y)
+    return address(INTEGER[kind][0], weight.data, *new_quantized(1, BLOCK), y)
+
+
 def lacks_kernel(weight: Matrix) -> bool:
     kind = weight.tensor.type.name
-    if kind not in decode.TYPES or weight.scale != 1:
+    if kind not in FLOAT | INTEGER or weight.scale != 1:
         return True
     return bool(weight.shape[1] % (INTEGER[kind][1] if kind in INTEGER else 16))
 
@@ -324,8 +329,7 @@ def delta_rule(
 ) -> np.ndarray:
     """Convolution and recurrence of one sequence: raw [T, C], a and b [T, H_v] -> [T, H_v*V]."""
     tokens, qkv = len(raw), np.empty_like(raw)
-    prepare = delta.prepare_one if tokens == 1 else delta.prepare_many
-    prepare(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
+    delta.prepare_many(raw, state.conv, w.conv, config.key_dim, config.linear_key_head_dim, qkv)
     new = Written(raw, qkv, a, b)
     rows = new
     if state.written is not None:

@@ -258,6 +258,8 @@ def matmul_bf16(w, bias, x, y):
                     ask_ahead(w, n * ROWS, 2 * k, 32)
                     store_apart(tile, (k - start) * ROWS, ROWS, columns_bf16(rows, first, 2 * k))
                     if WIDE:
-                        store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_bf16(rows, first + 16, 2 * k))
+                        store_apart(
+                            tile, (k - start) * ROWS + 16, ROWS, columns_bf16(rows, first + 16, 2 * k)
+                        )
                 for p in range(packs.shape[0]):
                     add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)

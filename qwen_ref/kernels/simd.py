@@ -268,7 +268,11 @@ def local(typing, count, dtype):
             place = b.alloca(ir.ArrayType(element, n))
         place.align = 64
         result = ctx.make_array(array)(ctx, b)
-        shape, strides, itemsize = ([ir.Constant(WORD, n)], [ir.Constant(WORD, size)], ir.Constant(WORD, size))
+        shape, strides, itemsize = (
+            [ir.Constant(WORD, n)],
+            [ir.Constant(WORD, size)],
+            ir.Constant(WORD, size),
+        )
         data = b.bitcast(place, element.as_pointer())
         populate_array(result, data, shape, strides, itemsize, meminfo=None)
         return result._getvalue()
@@ -315,7 +319,9 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
     else:
         low, high = (turn([_join(b, [load(r + i), load(r + i + 4)]) for i in range(4)]) for r in (0, 8))
         quarters = [[part + q + i for part in (0, 8, 16, 24) for i in range(4)] for q in (0, 4)]
-        words = [b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)]
+        words = [
+            b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)
+        ]
     return ctx.make_tuple(b, sig.return_type, [b.bitcast(v, I8x64.llvm) for v in words])
 
 
@@ -513,7 +519,9 @@ def _with_number(emit: Callable[..., Any]) -> Any:
         def emit_each(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
             if not many:
                 return emit(b, args[0], lanes)
-            return ctx.make_tuple(b, v, [emit(b, x, lanes) for x in cgutils.unpack_tuple(b, args[0], v.count)])
+            return ctx.make_tuple(
+                b, v, [emit(b, x, lanes) for x in cgutils.unpack_tuple(b, args[0], v.count)]
+            )
 
         return v(v, number), emit_each
 

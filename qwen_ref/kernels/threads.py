@@ -37,7 +37,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel, workqueue
 
-from qwen_ref.kernels.compile import OPTIONS, KernelCache, kernel
+from qwen_ref.kernels.compile import OPTIONS, KernelCache, compiling, kernel
 
 # On a quiet machine and on a crowded one, where other programs want the cores:
 PIECES = 2, 8  # of a loop for each thread: more of them share it better, but each costs 0.1 µs
@@ -354,8 +354,9 @@ def set_num_threads(number):
 def compiled(function: Callable[..., Any], signature: Signature) -> int:
     """The address of a C function, which is kept on disk as kernels are."""
     c_function = CFunc(function, (signature.args, signature.return_type), {}, OPTIONS)
-    c_function._cache = KernelCache(function)
-    c_function.compile()
+    c_function._cache = cache = KernelCache(function)
+    with compiling(cache):
+        c_function.compile()
     _compiled.append(c_function)
     return c_function.address
 

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError
@@ -31,16 +32,43 @@ def test_a_kernel_is_compiled_once_for_each_signature(cache, monkeypatch):
     assert double_of(2, monkeypatch) == (4, True)
     assert double_of(3, monkeypatch) == (6, False)
     assert double_of(0.5, monkeypatch) == (1.0, True)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.double-*"))) == 2
 
 
 def test_what_a_full_disk_or_a_power_cut_left_is_compiled_anew(cache, monkeypatch):
     double_of(2, monkeypatch)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.double-*")
     whole = file.read_bytes()
     for left in whole[:-100], b"", bytes(len(whole)):
         file.write_bytes(left)
         assert double_of(2, monkeypatch) == (4, True) and double_of(2, monkeypatch) == (4, False)
+
+
+def test_a_kernel_within_another_is_compiled_for_python_when_it_is_called_from_there(cache):
+    @compile.kernel()
+    def inner(x, out):
+        out[0] = x + 1
+
+    @compile.kernel()
+    def outer(x, out):
+        inner(x, out)
+        out[0] *= 2
+
+    def kept():
+        return sorted(path.name.split(".")[-1].split("-")[0] for path in cache.glob("*test_compile*"))
+
+    out = np.zeros(1, int)
+    outer(1, out)
+    assert out[0] == 4 and kept() == ["outer"]
+    inner(1, out)
+    assert out[0] == 2 and kept() == ["inner", "outer"]
+
+    @compile.kernel()
+    def by_address(address, x, out):
+        compile.call(address, (x, out))
+
+    by_address(compile.address(inner, 5, out), 5, out)
+    assert out[0] == 6
 
 
 def test_a_full_disk_is_told_once(cache, monkeypatch, caplog):

@@ -1,0 +1,71 @@
+"""Compile the kernels that a model needs, so that no first start waits for it.
+
+They are kept in ~/.cache/qwen_ref, or below XDG_CACHE_HOME, and can be moved, with the same versions of
+qwen_ref, Python and Numba, to any machine with the same processor: to an image, say, for many of a kind.
+
+examples:
+  python -m qwen_ref warmup                                 # for the small model that ships with qwen_ref
+  python -m qwen_ref warmup --model model.gguf
+  python -m qwen_ref warmup --model a.gguf --model b.gguf
+  python -m qwen_ref warmup --model model.gguf --no-pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+
+from qwen_ref.cli.options import MODEL_HELP, shipped_model
+from qwen_ref.errors import QwenRefError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", action="append", metavar="FILE", help=f"{MODEL_HELP}; repeatable")
+    parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
+    parser.add_argument("--no-pictures", action="store_true", help="leave out what only pictures need")
+    parser.add_argument(
+        "--share", nargs=2, type=int, metavar="N", help="only the share of process N among N (it starts some)"
+    )
+
+
+def show_compiling(done: int, total: int) -> None:
+    """A line on the terminal while kernels are compiled; it is erased at the end."""
+    if sys.stderr.isatty():
+        line = "" if done == total else f"compiling kernels for this processor, once: {done} of {total}"
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    for path in args.model or [shipped_model()]:
+        warm_up(path, args)
+    return 0
+
+
+def warm_up(path: str, args: argparse.Namespace) -> None:
+    from qwen_ref.engine import load
+
+    model = load(path, backend="numba", threads=1 if args.share else None, mmproj=args.mmproj)
+    pictures = False
+    if not args.no_pictures:
+        with contextlib.suppress(QwenRefError):  # there is no vision file: it answers about text
+            pictures = bool(model.vision)
+    if args.share:
+        k, n = args.share
+        if not 0 <= k < n:
+            raise QwenRefError(f"--share {k} {n}: the first is not in 0 to {n - 1}")
+        model.warm_up(lambda done, total: print(done, flush=True), pictures=pictures, share=(k, n))
+        return
+    from qwen_ref.kernels import compile
+
+    def kept() -> int:
+        return len(list(compile.CACHE_DIRECTORY.glob("qwen_ref.*"))) if compile.CACHE_DIRECTORY else 0
+
+    before, started = kept(), time.perf_counter()
+    model.warm_up(show_compiling, pictures=pictures)
+    new, seconds = kept() - before, time.perf_counter() - started
+    if compile.CACHE_DIRECTORY is None:
+        raise QwenRefError("warmup: the kernels could not be kept")
+    what = f"{new} kernels compiled in {seconds:.1f} s" if new else "all kernels were there"
+    print(f"{path}: {what}, in {compile.CACHE_DIRECTORY}")
