@@ -37,8 +37,8 @@ def product(kernel, w, x, q, d, sums, d_sums):
 @kernel()
 def new_quantized(n):
     """Room for one quantized row."""
-    scales, sums = np.empty((1, n // 32), np.float32), np.empty((1, n // 16), np.int32)
-    return np.empty((1, n), np.int8), scales, sums, np.empty((1, n // 4), np.int32)
+    scales, d_sums = np.empty((1, n // 32), np.float32), np.empty((1, n // 32), np.float32)
+    return np.empty((1, n), np.int8), scales, np.empty((1, n // 16), np.int32), d_sums
 
 
 @kernel()
