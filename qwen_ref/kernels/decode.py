@@ -25,11 +25,11 @@ TYPES = {
     "IQ4_XS": 9,
 }
 
-matmul_f32, matmul_f16, matmul_bf16 = matmul_float.matmul_f32, matmul_float.matmul_f16, matmul_float.matmul_bf16
+matmul_f32, matmul_f16 = matmul_float.matmul_f32, matmul_float.matmul_f16
+matmul_bf16, FLOAT_ROWS = matmul_float.matmul_bf16, matmul_float.ROWS
 matmul_q8_0, matmul_q4_0, matmul_iq4_nl = matmul.matmul_q8_0, matmul.matmul_q4_0, matmul.matmul_iq4_nl
 matmul_q4_k, matmul_q5_k = matmul.matmul_q4_k, matmul.matmul_q5_k
 matmul_q6_k, matmul_iq4_xs = matmul.matmul_q6_k, matmul.matmul_iq4_xs
-FLOAT_ROWS = matmul_float.ROWS
 quantize_one, silu_times_one = quantize.quantize_one, elementwise.silu_times_one
 gated_norm_one, gate_output = elementwise.gated_norm_one, elementwise.gate_output
 prepare_one, recurrence = deltanet.prepare_one, deltanet.recurrence

@@ -47,7 +47,7 @@ def add_to(y, at, v):
 
 @kernel()
 def add_block_wide(tile, pack, start, stop, y, t, first):
-    """y[t : t + 8, first : first + 32] += the product of columns start to stop; the tile begins with these."""
+    """y[t : t + 8, first : first + 32] += the product of columns start to stop, the tile's first."""
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = splat(np.float32(0))
     b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = splat(np.float32(0))
     for k in range(start, stop):
@@ -258,6 +258,8 @@ def matmul_bf16(w, bias, x, y):
                     ask_ahead(w, n * ROWS, 2 * k, 32)
                     store_apart(tile, (k - start) * ROWS, ROWS, columns_bf16(rows, first, 2 * k))
                     if WIDE:
-                        store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_bf16(rows, first + 16, 2 * k))
+                        store_apart(
+                            tile, (k - start) * ROWS + 16, ROWS, columns_bf16(rows, first + 16, 2 * k)
+                        )
                 for p in range(packs.shape[0]):
                     add_block(tile, packs[p], start, stop, y, p * TOKENS, n * ROWS)

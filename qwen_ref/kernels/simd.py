@@ -258,7 +258,7 @@ def prefetch(typing, array, index):
 
 @intrinsic(prefer_literal=True)
 def local(typing, count, dtype):
-    """An array of `count` elements on the stack: to get one from the heap takes as long as to unpack a block."""
+    """An array of `count` elements on the stack: one from the heap takes as long as to unpack a block."""
     array, n = types.Array(dtype.dtype, 1, "C"), count.literal_value
 
     def emit(ctx, b, sig, args):
@@ -268,7 +268,11 @@ def local(typing, count, dtype):
             place = b.alloca(ir.ArrayType(element, n))
         place.align = 64
         result = ctx.make_array(array)(ctx, b)
-        shape, strides, itemsize = ([ir.Constant(WORD, n)], [ir.Constant(WORD, size)], ir.Constant(WORD, size))
+        shape, strides, itemsize = (
+            [ir.Constant(WORD, n)],
+            [ir.Constant(WORD, size)],
+            ir.Constant(WORD, size),
+        )
         data = b.bitcast(place, element.as_pointer())
         populate_array(result, data, shape, strides, itemsize, meminfo=None)
         return result._getvalue()
@@ -290,7 +294,7 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
     row, at = (ctx.cast(b, a, t, types.intp) for a, t in zip(args[1:], sig.args[1:], strict=True))
     stride = b.extract_value(array.strides, 0)
     first = b.gep(b.bitcast(array.data, ir.IntType(8).as_pointer()), [b.add(b.mul(row, stride), at)])
-    # 16 places in 4 registers and the stride: what LLVM knows of each, it would put into a register of its own
+    # 16 places in 4 registers and the stride: LLVM, if it knew, would give each a register that it has not
     places = [
         _opaque(b, b.gep(first, [b.mul(stride, ir.Constant(WORD, 4 * quarter))])) for quarter in range(4)
     ]
@@ -315,7 +319,9 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
     else:
         low, high = (turn([_join(b, [load(r + i), load(r + i + 4)]) for i in range(4)]) for r in (0, 8))
         quarters = [[part + q + i for part in (0, 8, 16, 24) for i in range(4)] for q in (0, 4)]
-        words = [b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)]
+        words = [
+            b.shuffle_vector(v, w, _indices(q)) for q in quarters for v, w in zip(low, high, strict=True)
+        ]
     return ctx.make_tuple(b, sig.return_type, [b.bitcast(v, I8x64.llvm) for v in words])
 
 
@@ -503,7 +509,7 @@ biased = _operation(_same, lambda b, v: b.add(v, _fill(v.type, BIAS - 256 if BIA
 
 
 def _with_number(emit: Callable[..., Any]) -> Any:
-    """An intrinsic of a Vec, or n of them, and a literal number; `emit(builder, value, number in all lanes)`."""
+    """An intrinsic of a Vec, or n of them, and a literal number; `emit(builder, value, numbers)`."""
 
     @intrinsic(prefer_literal=True)
     def operation(typing, v, number):
@@ -513,7 +519,8 @@ def _with_number(emit: Callable[..., Any]) -> Any:
         def emit_each(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
             if not many:
                 return emit(b, args[0], lanes)
-            return ctx.make_tuple(b, v, [emit(b, x, lanes) for x in cgutils.unpack_tuple(b, args[0], v.count)])
+            values = cgutils.unpack_tuple(b, args[0], v.count)
+            return ctx.make_tuple(b, v, [emit(b, value, lanes) for value in values])
 
         return v(v, number), emit_each
 
@@ -571,7 +578,7 @@ def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
 
 
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
-    """acc 16 int32, w 64 bytes (weights plus BIAS), x 64 bytes -> acc[i] + the sum of w * x over bytes 4i to 4i + 3."""
+    """acc 16 int32, w (weights plus BIAS) and x 64 bytes -> acc[i] + the sum of 4 w * x from byte 4i on."""
     if DOT == "avx512vnni":
         return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
     if DOT in ("avxvnni", "sdot"):
