@@ -85,7 +85,7 @@ def first_row(tile, w):
 
 @kernel(forceinline=True)
 def ask_ahead(w, first, o, size):
-    """While the bytes from o to o + size of each row are unpacked, as much of the next tile is asked for, line
+    """While bytes o to o + size of each row are unpacked, as much of the next tile is asked for, line
     by line: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing."""
     start = (first + ROWS) * w.shape[1] + o * ROWS
     for i in range(start, start + ROWS * size, 64):
