@@ -5,9 +5,7 @@ simd.py         SIMD values for Numba, and the int8 dot product of each processo
 compile.py      how kernels are compiled and cached
 threads.py      the threads that share a kernel's loops
 quantize.py     activations as 8-bit integers
-rows.py         one quantized row times one vector, for each type
-matvec.py       a matrix times one vector (decoding)
-matmul.py       a matrix times many (prefill)
+matmul.py       a quantized matrix times any number of tokens
 matmul_float.py the same for matrices of floats, and for attention among patches
 elementwise.py  norms, activations, rotations
 deltanet.py     convolution and recurrence

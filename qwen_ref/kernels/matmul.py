@@ -1,9 +1,9 @@
 """Quantized matrix times the activations of any number of tokens: each weight is read and unpacked once.
 
 16 rows of a matrix are a tile. DEEP * 32 columns of it are unpacked at a time, into the nearest cache, and
-there meet all tokens. Integers come as bytes, 4 columns of all 16 rows in one 64-byte vector: [DEEP, 8, 16 rows,
-4]; and with them the scales of the rows, [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Each lane of a dot product then belongs to
-one row, and no sum across lanes is ever needed.
+there meet all tokens. Integers come as bytes, 4 columns of all 16 rows in one 64-byte vector:
+[DEEP, 8, 16 rows, 4]; and with them the scales of the rows, [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Each lane of a
+dot product then belongs to one row, and no sum across lanes is ever needed.
 
 For a row and a token, integers are summed up over 32 (Q6_K: 16) columns, and these sums, scaled, in order of
 columns, in float32. So the same bits come out whatever other tokens there are.
@@ -85,8 +85,8 @@ def first_row(tile, w):
 
 @kernel(forceinline=True)
 def ask_ahead(w, first, o, size):
-    """While the bytes from o to o + size of each row are unpacked, as much of the next tile is asked for, a line
-    after the other: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing."""
+    """While bytes o to o + size of each row are unpacked, as much of the next tile is asked for, line
+    by line: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing."""
     start = (first + ROWS) * w.shape[1] + o * ROWS
     for i in range(start, start + ROWS * size, 64):
         prefetch(w, i)
@@ -187,7 +187,7 @@ def unpack_q4_k(w, first, o, tile, scale, low):
         store(tile, 1024 * j + 512, shr(v, 4))
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_q4_k(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -206,10 +206,8 @@ def tile_q4_k(w, n, q, d, sums, d_sums, y, out):
 def matmul_q4_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_q4_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_q4_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_q4_k(w, n, q, d, sums, d_sums, y, out)
 
 
 @kernel(forceinline=True)
@@ -223,7 +221,7 @@ def unpack_q5_k(w, first, o, tile, scale, low):
         h = shr(h, 2)
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_q5_k(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -242,10 +240,8 @@ def tile_q5_k(w, n, q, d, sums, d_sums, y, out):
 def matmul_q5_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_q5_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_q5_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_q5_k(w, n, q, d, sums, d_sums, y, out)
 
 
 @kernel(forceinline=True)
@@ -273,7 +269,7 @@ def unpack_q6_k(w, first, o, tile, scale):
         store(tile, at + 1536, or_(shr(u, 4), and_all(shr(h, 2), 48)))
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_q6_k(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -292,10 +288,8 @@ def tile_q6_k(w, n, q, d, sums, d_sums, y, out):
 def matmul_q6_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_q6_k(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_q6_k(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_q6_k(w, n, q, d, sums, d_sums, y, out)
 
 
 # Blocks of 32 begin with their scale, so their weights do not begin where words do. Two blocks do: the first
@@ -321,7 +315,7 @@ def unpack_two_q4_0(w, first, o, tile, scale):
     store(tile, 768, shr(u, 4))
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_q4_0(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -339,10 +333,8 @@ def tile_q4_0(w, n, q, d, sums, d_sums, y, out):
 def matmul_q4_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_q4_0(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_q4_0(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_q4_0(w, n, q, d, sums, d_sums, y, out)
 
 
 @kernel(forceinline=True)
@@ -360,7 +352,7 @@ def unpack_two_iq4_nl(w, first, o, tile, scale):
     put_levels(tile, 512, u)
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_iq4_nl(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -378,10 +370,8 @@ def tile_iq4_nl(w, n, q, d, sums, d_sums, y, out):
 def matmul_iq4_nl(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_iq4_nl(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_iq4_nl(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_iq4_nl(w, n, q, d, sums, d_sums, y, out)
 
 
 @kernel(forceinline=True)
@@ -397,7 +387,7 @@ def unpack_iq4_xs(w, first, o, tile, scale):
         put_levels(tile, 1024 * j + 512, turned4(w, first, o + 24 + 32 * j))
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_iq4_xs(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -416,10 +406,8 @@ def tile_iq4_xs(w, n, q, d, sums, d_sums, y, out):
 def matmul_iq4_xs(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_iq4_xs(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_iq4_xs(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_iq4_xs(w, n, q, d, sums, d_sums, y, out)
 
 
 @kernel(forceinline=True)
@@ -433,7 +421,7 @@ def unpack_two_q8_0(w, first, o, tile, scale):
     store(tile, 512, biased(turned8(w, first, o + 36)))
 
 
-@kernel()
+@kernel(forceinline=True)
 def tile_q8_0(w, n, q, d, sums, d_sums, y, out):
     first = first_row(n, w)
     clear(out, q.shape[0])
@@ -452,7 +440,5 @@ def tile_q8_0(w, n, q, d, sums, d_sums, y, out):
 def matmul_q8_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        if q.shape[0] <= FEW:
-            tile_q8_0(w, n, q, d, sums, d_sums, y, local(FEW_SUMS, float32))
-        else:
-            tile_q8_0(w, n, q, d, sums, d_sums, y, np.empty(q.shape[0] * ROWS, np.float32))
+        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
+        tile_q8_0(w, n, q, d, sums, d_sums, y, out)

@@ -47,7 +47,7 @@ def add_to(y, at, v):
 
 @kernel()
 def add_block_wide(tile, pack, start, stop, y, t, first):
-    """y[t : t + 8, first : first + 32] += the product of columns start to stop; the tile begins with these."""
+    """y[t : t + 8, first : first + 32] += the product of columns start to stop, the tile's first."""
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = splat(np.float32(0))
     b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = splat(np.float32(0))
     for k in range(start, stop):

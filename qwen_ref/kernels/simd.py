@@ -258,7 +258,7 @@ def prefetch(typing, array, index):
 
 @intrinsic(prefer_literal=True)
 def local(typing, count, dtype):
-    """An array of `count` elements on the stack: to get one from the heap takes as long as to unpack a block."""
+    """An array of `count` elements on the stack: one from the heap takes as long as to unpack a block."""
     array, n = types.Array(dtype.dtype, 1, "C"), count.literal_value
 
     def emit(ctx, b, sig, args):
@@ -294,7 +294,7 @@ def _turn(ctx: Any, b: Any, sig: Any, args: Any, count: int) -> Any:
     row, at = (ctx.cast(b, a, t, types.intp) for a, t in zip(args[1:], sig.args[1:], strict=True))
     stride = b.extract_value(array.strides, 0)
     first = b.gep(b.bitcast(array.data, ir.IntType(8).as_pointer()), [b.add(b.mul(row, stride), at)])
-    # 16 places in 4 registers and the stride: what LLVM knows of each, it would put into a register of its own
+    # 16 places in 4 registers and the stride: LLVM, if it knew, would give each a register that it has not
     places = [
         _opaque(b, b.gep(first, [b.mul(stride, ir.Constant(WORD, 4 * quarter))])) for quarter in range(4)
     ]
@@ -509,7 +509,7 @@ biased = _operation(_same, lambda b, v: b.add(v, _fill(v.type, BIAS - 256 if BIA
 
 
 def _with_number(emit: Callable[..., Any]) -> Any:
-    """An intrinsic of a Vec, or n of them, and a literal number; `emit(builder, value, number in all lanes)`."""
+    """An intrinsic of a Vec, or n of them, and a literal number; `emit(builder, value, numbers)`."""
 
     @intrinsic(prefer_literal=True)
     def operation(typing, v, number):
@@ -519,9 +519,8 @@ def _with_number(emit: Callable[..., Any]) -> Any:
         def emit_each(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
             if not many:
                 return emit(b, args[0], lanes)
-            return ctx.make_tuple(
-                b, v, [emit(b, x, lanes) for x in cgutils.unpack_tuple(b, args[0], v.count)]
-            )
+            values = cgutils.unpack_tuple(b, args[0], v.count)
+            return ctx.make_tuple(b, v, [emit(b, value, lanes) for value in values])
 
         return v(v, number), emit_each
 
@@ -579,7 +578,7 @@ def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
 
 
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
-    """acc 16 int32, w 64 bytes (weights plus BIAS), x 64 bytes -> acc[i] + the sum of w * x over bytes 4i to 4i + 3."""
+    """acc 16 int32, w (weights plus BIAS) and x 64 bytes -> acc[i] + the sum of 4 w * x from byte 4i on."""
     if DOT == "avx512vnni":
         return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
     if DOT in ("avxvnni", "sdot"):
@@ -644,31 +643,17 @@ round_i8 = _operation(  # nearest integers, ties to even; they must be in -128 t
 )  # fmt: skip
 
 
-def _sum_lanes(b: Any, v: Any) -> Any:
-    kind = ir.FunctionType(FLOAT, [FLOAT, v.type])
-    function = cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.fadd.{_suffix(v.type)}")
-    return b.call(function, [ir.Constant(FLOAT, 0.0), v], fastmath=("reassoc",))
+def _reducer(name: str) -> Any:
+    def emit(b: Any, v: Any) -> Any:
+        function = f"llvm.vector.reduce.{name}.{_suffix(v.type)}"
+        args = [ir.Constant(FLOAT, 0.0), v] if name == "fadd" else [v]
+        kind = ir.FunctionType(FLOAT, [a.type for a in args])
+        return b.call(cgutils.get_or_insert_function(b.module, kind, function), args, fastmath=("reassoc",))
+
+    return _operation(lambda v: types.float32, emit, 1)
 
 
-def _max_lanes(b: Any, v: Any) -> Any:
-    """By halves: LLVM's own reduction goes lane by lane, because of NaN."""
-    while v.type.count > 1:
-        n = v.type.count // 2
-        v = _call(
-            b, f"llvm.maxnum.v{n}f32", ir.VectorType(FLOAT, n), [_quarter(b, v, 0, n), _quarter(b, v, 1, n)]
-        )
-    return b.extract_element(v, ir.Constant(I32, 0))
-
-
-sum_lanes, max_lanes = (_operation(lambda v: types.float32, emit, 1) for emit in (_sum_lanes, _max_lanes))
-
-
-alternate = _operation(  # v0, w0, v1, w1, …
-    lambda v, w: Vec(v.element, 2 * v.lanes),
-    lambda b, v, w: b.shuffle_vector(
-        v, w, _indices([i // 2 + i % 2 * v.type.count for i in range(2 * v.type.count)])
-    ), 2,
-)  # fmt: skip
+sum_lanes, max_lanes = _reducer("fadd"), _reducer("fmax")
 
 
 def _exp(b: Any, x: Any) -> Any:

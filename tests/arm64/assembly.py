@@ -36,27 +36,20 @@ from numba.core.caching import NullCache
 
 sys.modules["qwen_ref.kernels.threads"] = ModuleType("threads")  # it would run what it compiles
 
-from qwen_ref.kernels import matmul, rows, simd
+from qwen_ref.kernels import matmul, simd
 
 
 def _array(kind, dimensions=1):
     return types.Array(kind, dimensions, "C")
 
 
-U8, I8, F32, I32 = map(_array, (types.uint8, types.int8, types.float32, types.int32))
-ROW = (U8, I8, F32, I32, I32)
-TOKENS = (_array(types.int8, 2), _array(types.float32, 2), _array(types.int32, 2), _array(types.float32, 2))
+F32 = _array(types.float32)
+W = types.Array(types.uint8, 2, "C", readonly=True)
+FLOATS = _array(types.float32, 2)
+TOKENS = (_array(types.int8, 2), FLOATS, _array(types.int32, 2), FLOATS, FLOATS, F32)
+TYPES = "q4_0", "q8_0", "iq4_nl", "iq4_xs", "q4_k", "q5_k", "q6_k"
 KERNELS = {  # the types of the arguments; how often the innermost loop turns for one block, if there are two
-    "row_q4_0": (rows.row_q4_0, (U8, I8, F32, I32), 1),
-    "row_q8_0": (rows.row_q8_0, ROW, 1),
-    "row_iq4_nl": (rows.row_iq4_nl, ROW, 1),
-    "row_iq4_xs": (rows.row_iq4_xs, ROW, 4),
-    "row_q4_k": (rows.row_q4_k, (U8, I8, F32, I32), 1),
-    "row_q5_k": (rows.row_q5_k, ROW, 1),
-    "row_q6_k": (rows.row_q6_k, ROW, 1),
-    "tile_times_tokens": (matmul.tile_times_tokens, (U8, F32, types.int64, *TOKENS, types.int64), 8),
-    "tile_times_tokens_low": (matmul.tile_times_tokens_low, (U8, F32, F32, *TOKENS, types.int64), 8),
-    "tile_times_tokens_16": (matmul.tile_times_tokens_16, (U8, F32, types.int64, *TOKENS, types.int64), 4),
+    f"tile_{name}": (getattr(matmul, f"tile_{name}"), (W, types.int64, *TOKENS), 1) for name in TYPES
 }
 
 

@@ -69,7 +69,7 @@ def test_products_are_those_of_the_dequantized_weights(kind, seed, tokens, rows,
     given_ = layers.quantize(x)
     seen = x
     if kind in layers.INTEGER:
-        q, d = given_.quantized.q[:tokens], given_.quantized.d[:tokens]
+        q, d = given_.quantized.q, given_.quantized.d
         seen = q.reshape(tokens, -1, 32) * d[:, :, None].astype(np.float64)
         assert np.abs(seen.reshape(x.shape) - x).max() <= d.max() * 0.5001 + 1e-30
     dense = weight.tensor.dequantize().astype(np.float64)
@@ -81,6 +81,17 @@ def test_products_are_those_of_the_dequantized_weights(kind, seed, tokens, rows,
     assert (
         np.abs(got - want) <= 3e-6 * size + 3e-6 * np.abs(dense).max() * np.abs(x).sum(1, keepdims=True)
     ).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [5, 16, 37])
+def test_a_token_s_products_are_the_same_whatever_stands_beside_it(kind, rows):
+    rng = np.random.default_rng(0)
+    weight = matrix(kind, rows, 768, rng)
+    x = rng.standard_normal((33, 768)).astype(np.float32)
+    alone = np.concatenate([layers.linear(x[t : t + 1], weight) for t in range(len(x))])
+    for tokens in 2, 3, 4, 5, 8, 16, 33:
+        assert (layers.linear(x[:tokens], weight) == alone[:tokens]).all(), tokens
 
 
 @pytest.mark.parametrize("kind", layers.INTEGER)
