@@ -12,18 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.oracle.budget import SLACK, UNIT, budgets
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, MTP, PATH, VISION, VISION_BLOCK
 from qwen_ref.oracle.record import grouped_heads
-
-# The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
-UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
-# An engine of the same arithmetic that adds in another order lands about as far from the exact values: so
-# many times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is
-# solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
-SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
 
 BESIDE = ("token_ids", "positions", "generated", "steps", "acceptance")  # what may be found beside tensors
 OTHER_ROWS = ("images.", "videos.", "mtp.draft.")  # rows are none of the T tokens
@@ -463,13 +457,6 @@ def known_of(x: np.ndarray | Partial | None, rows: Sequence[int] | slice = slice
     return x is not None and bool(x.known()[rows].any() if isinstance(x, Partial) else x[rows].size)
 
 
-def budgets(entry: Entry, kind: str) -> tuple[float, float]:
-    """What an error may be in rms and in its worst value, over all that the golden keeps."""
-    rms, most = entry.errors.get(kind, (0.0, 0.0))
-    unit, tiny = UNIT[kind], np.finfo(float).tiny
-    return max(SLACK[kind] * rms, unit * entry.rms, tiny), max(2 * SLACK[kind] * most, unit * entry.max, tiny)
-
-
 def known_values(
     found: np.ndarray | Partial, exact: np.ndarray, rows: Sequence[int] | slice = slice(None)
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -547,13 +534,12 @@ def difference(
 
 def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed: str) -> str | None:
     """A sentence on the first tensor that is wrong, or None."""
-    budget = budgets(golden.entries[first.name], allowed)[0]
     if not isinstance(x, Partial):
-        return find_cause(golden, first.name, x, budget=budget)
+        return find_cause(golden, first.name, x, allowed=allowed)
     entry, exact = golden.entries[first.name], golden.values[first.name]
     if x.sum and difference(first.name, entry, exact, replace(x, sum=None)).share[allowed] <= 1:
         return ONLY_THE_SUM
-    return find_cause(golden, first.name, x.values, x.known(), budget + x.precision)
+    return find_cause(golden, first.name, x.values, x.known(), allowed, x.precision)
 
 
 # ---- tokens and logits
