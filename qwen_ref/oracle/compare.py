@@ -175,12 +175,13 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
             tokens = tokens_of(golden, len(logits), steps)
             report.scope = scope_of(golden, tokens)
             report.logits = agreement(golden.inputs, logits, tokens)
-            unlikely = too_far(golden, report.logits["kl"], allowed)
+            kl = divergence(golden.inputs, logits, tokens)
+            unlikely = too_far(golden, kl, tokens, allowed)
             if steps and tokens[-1] == len(golden.inputs["token_ids"]) - 1:
                 report.decoding = decoding_of(golden, steps)
-                kl = divergence(golden.inputs, logits, tokens)[tokens >= golden.about["prompt_tokens"]]
-                report.logits["kl of steps"] = float(kl.mean())
-                unlikely = steps_too_far(golden, kl, allowed) or unlikely
+                decoded = tokens >= golden.about["prompt_tokens"]
+                report.logits["kl of steps"] = float(kl[decoded].mean())
+                unlikely = too_far(golden, kl[decoded], tokens[decoded], allowed, True) or unlikely
     if "generated" in beside and beside["generated"].size:
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
     if "acceptance" in beside and "draft_ids" in golden.inputs:
@@ -551,26 +552,21 @@ def kl_budget(golden: Golden, allowed: str) -> float:
     return SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0) + rounding
 
 
-def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
-    """A complaint about the mean KL divergence of the logits."""
-    budget = kl_budget(golden, allowed)
-    if kl <= budget:
-        return None
-    return f"the logits' KL divergence of {kl:.1e} is {times(kl / budget)} what {allowed} explains"
-
-
-def steps_too_far(golden: Golden, kl: np.ndarray, allowed: str) -> str | None:
-    """A complaint about the steps' [steps], whose mean has that budget too, and each step four times it: its
-    logits may be twice as far off, as the worst value of a tensor may."""
-    budget = kl_budget(golden, allowed)
+def too_far(
+    golden: Golden, kl: np.ndarray, tokens: np.ndarray, allowed: str, decoding: bool = False
+) -> str | None:
+    """A complaint about the KL divergence of logits [tokens], whose mean has a budget, and each token four
+    times it: its logits may be twice as far off, as the worst value of a tensor may."""
+    budget, where = kl_budget(golden, allowed), "in decoding " if decoding else ""
     if not kl.mean() <= budget:
         share = times(kl.mean() / budget)
-        return f"in decoding the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
+        return f"{where}the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
     if (kl <= 4 * budget).all():
         return None
     at = int((kl > 4 * budget).argmax())
+    which = f"step {at}" if decoding else f"token {tokens[at]}"
     share = times(kl[at] / budget / 4)
-    return f"in decoding the KL divergence of step {at}, {kl[at]:.1e}, is {share} what {allowed} explains"
+    return f"{where}the logits' KL divergence of {which}, {kl[at]:.1e}, is {share} what {allowed} explains"
 
 
 def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:

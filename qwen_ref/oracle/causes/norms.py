@@ -17,7 +17,7 @@ OF_HEADS = "self_attn.q_norm self_attn.k_norm"
 RMS = f"norm input_layernorm post_attention_layernorm enorm {OF_HEADS}"
 GATED = "linear_attn.norm"
 SCALED = (
-    f"{RMS} {GATED} {L2} embed_tokens rope.angle rope.cos rope.sin self_attn.q_rope self_attn.k_rope "
+    f"{RMS} {L2} embed_tokens rope.angle rope.cos rope.sin self_attn.q_rope self_attn.k_rope "
     "linear_attn.beta linear_attn.g linear_attn.o linear_attn.state logits"
 )
 LARGEST_EPS = 1e-3  # that anyone would give to a norm
