@@ -33,11 +33,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gguf_io import open_gguf
 from qwen_ref import children
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle import callback
+from qwen_ref.oracle.budget import UNIT
 from qwen_ref.oracle.check import some
-from qwen_ref.oracle.compare import BESIDE, UNIT, Found, Report, compare, from_tiled, misspelt
+from qwen_ref.oracle.compare import BESIDE, Found, Report, compare, from_tiled, misspelt
 from qwen_ref.oracle.golden import Golden, Part, load, read_tensors
 
 if TYPE_CHECKING:
@@ -66,7 +68,12 @@ class Case:
 
     @cached_property
     def golden(self) -> Golden:
-        return load(self.path)
+        return replace(load(self.path), weights=self.weights)
+
+    def weights(self, name: str) -> np.ndarray:
+        """float64, of the model's file or of the tower's (v.…). Raises KeyError."""
+        tensor = open_gguf(self.mmproj if name.startswith("v.") else self.model).tensors[name]
+        return tensor.dequantize().reshape(tensor.shape).astype(np.float64)
 
     @property
     def name(self) -> str:

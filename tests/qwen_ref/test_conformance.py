@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import kernels_engine
 import numpy as np
 import pytest
+from mistakes import counted, forget
 from test_mtp import mtp_tensors
 
 from qwen_ref import QwenRefError, load
@@ -485,34 +486,13 @@ def stepwise(case, between=nothing, back=nothing, arithmetic="float32"):
         yield found
 
 
-def lost(kind, *fields):
-    """It becomes another's: of an empty state nothing is kept, of a draft's what was rejected."""
-
-    def between(state, other):
-        for layer, new in zip(state.layers, other.layers):
-            if type(layer).__name__ == kind:
-                for name in fields or vars(layer):
-                    setattr(layer, name, getattr(new, name))
-
-    return between
-
-
-def counted(state, fresh):
-    """The next position is the number of tokens: after a picture there are more of them."""
-    state.next_position = state.num_tokens
-
-
 DECODE_MISTAKES = {
-    "state": lost("DeltaNetState", "recurrent"),
-    "convolution": lost("DeltaNetState", "conv"),
-    "cache": lost("KVCache"),
+    "state": forget("DeltaNetState", "recurrent"),
+    "convolution": forget("DeltaNetState", "conv"),
+    "cache": forget("KVCache"),
     "position": counted,
 }
-DRAFT_MISTAKES = {
-    "state": lost("DeltaNetState", "recurrent"),
-    "convolution": lost("DeltaNetState", "conv"),
-    "cache": lost("KVCache"),
-}
+DRAFT_MISTAKES = {mistake: DECODE_MISTAKES[mistake] for mistake in ("state", "convolution", "cache")}
 
 
 @pytest.mark.parametrize("name", NAMES)

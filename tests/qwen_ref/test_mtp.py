@@ -17,8 +17,9 @@ from qwen_ref.model import mtp
 from qwen_ref.model.mtp import MTPLayer, of_the_token_before
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import watching
-from qwen_ref.oracle import golden, mtp_causes, record
+from qwen_ref.oracle import golden, record
 from qwen_ref.oracle.arithmetic import ARITHMETICS, unrounded
+from qwen_ref.oracle.causes import mtp as mtp_causes
 from qwen_ref.oracle.compare import BETWEEN_STEPS, compare
 
 WITH, WITHOUT = "tiny-grouped.gguf", "tiny.gguf"
