@@ -137,6 +137,20 @@ def factors(exact: Array, found: Array, axis: int | None) -> Array:
     return np.nansum(found * exact, axis, keepdims=True) / np.maximum(squares, np.finfo(float).tiny)
 
 
+def later(count: int) -> Callable[[Place], Array]:
+    """Each token has what belongs to the one so many later."""
+
+    def makes(p: Place) -> Array:
+        place = {row: i for i, row in enumerate(p.entry.rows)}
+        would_be = np.full(p.exact.shape, np.nan)
+        for row, i in place.items():
+            if row + count in place:
+                would_be[i] = p.exact[place[row + count]]
+        return would_be
+
+    return makes
+
+
 def tiled_order(config: Config) -> Array:
     """[H_v]: which of a golden's V heads stands at each place of GGUF's order."""
     H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads

@@ -8,7 +8,7 @@ import numpy as np
 
 from qwen_ref.model.activation import gelu_tanh, sigmoid, silu, softplus
 from qwen_ref.oracle.arithmetic import to_bfloat16
-from qwen_ref.oracle.causes.cause import Array, Cause, Place, TooLittle, tiled_order
+from qwen_ref.oracle.causes.cause import Array, Cause, Place, TooLittle, later, tiled_order
 from qwen_ref.oracle.record import grouped_heads
 
 CONV, GATED, MLP = "linear_attn.conv1d", "self_attn.gated", "mlp.gated"
@@ -16,20 +16,6 @@ BETA, DECAY = "linear_attn.beta", "linear_attn.g"
 
 
 # ---- the convolution
-
-
-def later(count: int) -> Callable[[Place], Array]:
-    """A convolution that is not causal gives, but for its ends, what a later token has."""
-
-    def makes(p: Place) -> Array:
-        place = {row: i for i, row in enumerate(p.entry.rows)}
-        would_be = np.full(p.exact.shape, np.nan)
-        for row, i in place.items():
-            if row + count in place:
-                would_be[i] = p.exact[place[row + count]]
-        return would_be
-
-    return makes
 
 
 def reversed_taps(p: Place) -> Array:
@@ -88,6 +74,7 @@ def tiled_decay(p: Place) -> Array | None:
 CAUSES = [
     # Two values have the same SiLU, so it is what was found that SiLU is taken of.
     Cause("SiLU is missing behind the convolution", CONV, lambda p: p.found + p.exact - silu(p.found)),
+    # But for its ends, a convolution that is not causal gives what a later token has.
     *[Cause("the convolution is not causal: it sees later tokens", CONV, later(n)) for n in (1, 2, 3)],
     Cause("the convolution's taps are reversed: its last one is for the token itself", CONV, reversed_taps),
     Cause("beta is in_proj_b without its sigmoid", BETA, lambda p: p.same("in_proj_b")),

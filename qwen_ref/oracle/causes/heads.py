@@ -1,10 +1,10 @@
-"""Values that are right, and stand at other heads."""
+"""Values that are right, and stand at other heads or tokens."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from qwen_ref.oracle.causes.cause import Array, Cause, Place, TooLittle, tiled_order
+from qwen_ref.oracle.causes.cause import Array, Cause, Place, TooLittle, later, tiled_order
 
 QUERIES = "self_attn.q_proj self_attn.gate"
 WITH_KEYS = "linear_attn.in_proj_qkv linear_attn.conv1d"
@@ -55,4 +55,6 @@ CAUSES = [
         tiled,
     ),
     Cause("the state is transposed: a golden has [H, K, V]", STATE, transposed),
+    Cause("each token has the logits of the one before it", "logits", later(-1)),
+    Cause("each token has the logits of the one behind it", "logits", later(1)),
 ]

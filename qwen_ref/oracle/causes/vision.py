@@ -3,6 +3,7 @@ has the weights, and frames that see each other show where all patches are kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -163,6 +164,13 @@ def attend(sees: Callable[[Array, Array, int], Array]) -> Callable[[Place], Arra
     return makes
 
 
+def transposed_proj(p: Place) -> Array:
+    """The one matrix of a block that is square."""
+    proj = re.sub(r".*blocks\.(\d+).*", r"v.blk.\1.attn_out", p.name)
+    x = p.whole("attended").reshape(len(p.rows), -1) @ p.weights(f"{proj}.weight") + p.weights(f"{proj}.bias")
+    return x[:, :: p.entry.stride]
+
+
 CAUSES = [
     Cause("the colour channels stand in reverse: blue, green, red", PIXELS, lambda p: pixels(p)[:, ::-1]),
     Cause("pixels are scaled from 0 to 1, and not from -1 to 1", PIXELS, lambda p: (p.exact + 1) / 2),
@@ -211,6 +219,7 @@ CAUSES = [
         ATTENDED,
         attend(lambda i, j, frame: (j <= i) & (i // frame == j // frame)),
     ),
+    Cause("the matrix is transposed", "attn.proj", transposed_proj),
     Cause(
         "GELU is exact; in the tower's blocks it is approximated with tanh",
         "mlp.act",
