@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import test_oracle
-from mistakes import MISTAKES, can_show, opened, planted, see, show
+from mistakes import MISTAKES, Seen, can_show, named, opened, planted, see, show, table
 from test_conformance import by_name
 from test_oracle import FILE, PROMPT, dump, open_model
 
@@ -74,6 +74,37 @@ def test_the_table_has_what_it_should():
     assert len(MISTAKES) >= 60 and sum(bool(mistake.cause) for mistake in MISTAKES.values()) >= 45
     assert {mistake.needs for mistake in MISTAKES.values()} == set(CASES)
     assert all(can_show(by_name(CASES[mistake.needs]), name) for name, mistake in MISTAKES.items())
+
+
+@pytest.mark.parametrize(
+    "told, expected",
+    [
+        ("the norm is missing", "right"),
+        ("either a norm; or the norm is missing", "either"),
+        ("either the norm is missing; or a norm", "either"),
+        ("either a norm; or another", "wrong"),
+        ("a norm", "wrong"),
+        ("", "none"),
+        (TOO_LITTLE, "none"),
+    ],
+)
+def test_whether_a_name_is_the_right_one(told, expected):
+    assert named("the norm is", told) == expected
+    assert named("", told) == ("none" if expected == "none" else "wrong")
+
+
+def test_the_table_fails_if_a_mistake_gets_by(capsys):
+    fine = Seen("no gate", "plain", "int8", "wrong", "wrong", "", "", "right", 1.1)
+    unseen = replace(fine, verdict="right", alone="right", name="none", changes=0.9)
+    assert table([fine, unseen]) == 0
+    assert "| no gate | 1 · 1 · 1 of 2 | the output gate is missing |" in capsys.readouterr().out
+    for bad, words in (
+        (replace(fine, verdict="right"), "gets by"),
+        (replace(fine, alone="right"), "gets by, by logits alone"),
+        (replace(fine, name="wrong"), "has another's name"),
+    ):
+        assert table([fine, bad]) == 1
+        assert f"- {words}: {bad}\n" in capsys.readouterr().out
 
 
 def case_of(mistake):
