@@ -13,9 +13,9 @@ from test_oracle import FILE, PROMPT, dump, open_model
 from qwen_ref.config import Config, Yarn
 from qwen_ref.oracle import conformance, golden
 from qwen_ref.oracle.arithmetic import to_bfloat16, to_float16, to_int8_inputs
-from qwen_ref.oracle.causes import CAUSES, EQUAL, TOO_LITTLE, find_cause
+from qwen_ref.oracle.causes import CAUSES, EQUAL, TOO_LITTLE, find_cause, unexplained
 from qwen_ref.oracle.compare import compare
-from qwen_ref.oracle.record import provenance, record
+from qwen_ref.oracle.record import provenance, record, rms
 
 ROUNDING = {
     "float32": lambda name, x: x,
@@ -91,6 +91,12 @@ def test_the_table_has_what_it_should():
 def test_whether_a_name_is_the_right_one(told, expected):
     assert named("the norm is", told) == expected
     assert named("", told) == ("none" if expected == "none" else "wrong")
+
+
+def test_logits_are_judged_alone_too():
+    """A state that is shown in another layout changes none."""
+    seen = see(by_name("grouped"), "state transposed", "float32")
+    assert (seen.verdict, seen.alone) == ("wrong", "right") and seen.changes < 1
 
 
 def test_the_table_fails_if_a_mistake_gets_by(capsys):
@@ -252,6 +258,42 @@ def test_what_is_no_cause(truth):
         told = compare(truth, {name: x}).cause
         assert told is None if cause is None else told.startswith(cause)
     assert compare(truth, {"logits": np.ones(truth.entries["logits"].shape)}).cause == EQUAL
+
+
+@pytest.mark.parametrize(
+    "left, share, explained",
+    [
+        (0.9, 0.35, True),
+        (0.9, 0.5, False),  # it is rounding that would be explained
+        (3, 0.03, True),
+        (3, 0.15, False),  # more than rounding leaves, and much of the error
+        (8, 0.03, False),  # more than any arithmetic leaves
+    ],
+)
+def test_how_much_of_an_error_may_be_left(truth, left, share, explained):
+    """`left` times what rounding leaves, and that is a share of the whole: behind g with the wrong sign."""
+    name = GDN + "g"
+    exact, entry = truth.values[name], truth.entries[name]
+    noise = np.random.default_rng(0).normal(size=exact.shape)
+    noise *= share * rms(exact) / rms(noise)
+    of_rounding = replace(entry, errors={"int8": (rms(noise) / left, 0.0)})
+    damaged = replace(truth, entries=truth.entries | {name: of_rounding})
+    cause = find_cause(damaged, name, noise - exact, allowed="int8")
+    assert cause == ("the decay has the wrong sign: g is at most 0" if explained else None)
+
+
+@pytest.mark.parametrize("here, explained", [(0.01, True), (1e-4, False)])
+def test_a_mistake_explains_where_most_of_the_error_is(here, explained):
+    exact, known = np.ones((100, 1)), np.ones((100, 1), bool)
+    found = exact + np.where(np.arange(100) < 50, here, 1)[:, None]
+    would_be = np.where(found == 2, np.nan, found)
+    assert unexplained(exact, found, would_be, known, 0.0, 8) == (0 if explained else None)
+
+
+def test_a_number_that_fits_is_not_told_where_a_mistake_could_not_be_tried():
+    """Of some columns the root of the mean in place of the sum is no other than a constant factor."""
+    case = by_name("video")
+    assert compare(case.golden, show(case, "l2 by the mean")).cause == TOO_LITTLE
 
 
 def test_nothing_is_told_from_next_to_nothing(truth):
