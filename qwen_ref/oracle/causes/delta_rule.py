@@ -10,6 +10,11 @@ from qwen_ref.model.deltanet import CHUNK
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes.cause import FIRST, MANY, Array, Cause, Place, TooLittle, tiled_order, without_gap
 
+TINY = np.finfo(float).tiny
+ROUNDED = 2e-7  # the share of its size that a value in float32 may be off: below that nothing leaps
+LEAP = (
+    5  # times the error before: what grows from token to token, as other mistakes make it, does not so fast
+)
 O, STATE = "linear_attn.o", "linear_attn.state"  # noqa: E741
 MISTAKES = {
     "no erase": "does not subtract what the state holds for the key: u = beta (v - S^T k)",
@@ -92,11 +97,11 @@ def delta_rule(q: Array, k: Array, v: Array, g: Array, beta: Array, mistake: str
 def lost_at_a_boundary(p: Place) -> Array | None:
     """Right up to a multiple of 16 tokens, and wrong from there on: what is left then is nothing."""
     exact, found, rows = p.exact, p.found, p.entry.rows
-    error = np.sqrt(np.nansum((found - exact) ** 2, 1) / np.maximum(np.nansum(exact**2, 1), 1e-300))  # [rows]
+    error = np.sqrt(np.nansum((found - exact) ** 2, 1) / np.maximum(np.nansum(exact**2, 1), TINY))  # [rows]
     for i in range(1, len(rows)):
         at_boundary = rows[i] % (CHUNK // 4) == 0 and rows[i - 1] == rows[i] - 1
-        before = max(np.sqrt(np.mean(error[:i] ** 2)), error[i - 1], 2e-7)
-        if at_boundary and error[i] > 5 * before:  # it does not grow, but leaps
+        before = max(np.sqrt(np.mean(error[:i] ** 2)), error[i - 1], ROUNDED)
+        if at_boundary and error[i] > LEAP * before:
             return np.concatenate([exact[:i], found[i:]])
     return None
 

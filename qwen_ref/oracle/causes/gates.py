@@ -74,7 +74,7 @@ def tiled_decay(p: Place) -> Array | None:
 CAUSES = [
     # Two values have the same SiLU, so it is what was found that SiLU is taken of.
     Cause("SiLU is missing behind the convolution", CONV, lambda p: p.found + p.exact - silu(p.found)),
-    # But for its ends, a convolution that is not causal gives what a later token has.
+    # But for its ends, a convolution that is not causal gives what a later token has, of a kernel of 4.
     *[Cause("the convolution is not causal: it sees later tokens", CONV, later(n)) for n in (1, 2, 3)],
     Cause("the convolution's taps are reversed: its last one is for the token itself", CONV, reversed_taps),
     Cause("beta is in_proj_b without its sigmoid", BETA, lambda p: p.same("in_proj_b")),
