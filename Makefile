@@ -5,7 +5,7 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test test-oldest test-debian13 lint oracle oracle-full arm64 fuzz mutants bench fixtures kit tiny \
+.PHONY: help demo test test-oldest test-debian13 lint oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
 	tiny-scores tiny-engines clean
 
 help:  ## this list
@@ -67,6 +67,9 @@ fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a n
 
 mutants: .venv/mutants  ## plant SAMPLE=N (all) small mistakes in each of MODULES="FILE ..." (all); table which TESTS="FILE ..." (all) catch
 	$(PY) tests/mutants.py $(MODULES) $(if $(TESTS),--tests $(TESTS)) $(if $(SAMPLE),--sample $(SAMPLE))
+
+mistakes: .venv/core  ## plant known mistakes in the model, on each case of the conformance kit; table which are seen and named
+	$(PY) -m tests.fixtures.mistakes
 
 $(MODELS)/0.8B-%.gguf: .venv/oracle
 	$(PY) tests/fixtures/make.py model --size 0.8B --out $(MODELS) --quants $*

@@ -6,6 +6,7 @@ examples:
   python -m qwen_ref conformance --engine my_package.oracle:run grouped 'length-*'
   python -m qwen_ref conformance --engine "./engine {model} --ids {ids} --dump {dump}" --allow bfloat16
   python -m qwen_ref conformance --engine "llama-eval-callback -m {model} -f {text}" plain
+  python -m qwen_ref conformance --self-test
 
 A Python function gets a case (qwen_ref.oracle.conformance.Case) and returns tensors under a golden's names.
 One that yields them, of the prompt and then of each token after it, is judged in decoding too. A command is
@@ -15,9 +16,12 @@ it), {messages} (JSON), {media} (pictures and clips), {inputs} (.safetensors wit
 and {dump}, the .safetensors file that it writes (with the number `steps` in it decoding is judged); without
 {dump} what it prints is read as llama-eval-callback's output. docs/conformance.md says more.
 
+--self-test judges the kit's dumps, of engines that make one mistake each, and of one that makes none.
+
 Exit status: 0 some cases are right and the others not supported; 1 some are wrong, failed or were not judged,
 or none is right; 2 the engine cannot be run at all; 3 some are partly judged (what was given is right, and no
-logits are among it) and none is wrong.
+logits are among it) and none is wrong. Of --self-test: 0, or 1 if a dump with a mistake passes, or the other
+does not.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from qwen_ref.cli.options import TILED_HELP, to_json
+from qwen_ref.errors import QwenRefError
 
 if TYPE_CHECKING:
     from qwen_ref.oracle.conformance import Result
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--engine", metavar="ENGINE", help="module:function, FILE.py[:function] or a command")
     what.add_argument("--list", action="store_true", help="say what the cases are")
+    what.add_argument("--self-test", action="store_true", help="judge the kit's dumps with known mistakes")
     parser.add_argument(
         "--allow", metavar="ARITHMETIC", help="what the engine may err by: float64, float32, … (the case's)"
     )
@@ -49,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from qwen_ref.oracle import conformance
 
+    if args.self_test:
+        return self_test(args)
     cases = conformance.cases(args.cases)
     if args.list:
         for case in cases:
@@ -67,6 +75,25 @@ def run(args: argparse.Namespace) -> int:
     return 0 if verdicts == {"right"} else 1
 
 
+def self_test(args: argparse.Namespace) -> int:
+    from qwen_ref.oracle import conformance
+
+    if args.cases != ["*"] or args.tiled:
+        raise QwenRefError("--self-test: judges all dumps, as they are; it takes neither cases nor --tiled")
+    done: list[dict[str, Any]] = []
+    for dump, result, expected in conformance.self_test(args.allow):
+        done.append({"dump": dump.name, "wrong": dump.wrong, "expected": expected} | as_json(result))
+        if not args.json:
+            line = f"{'' if expected else 'NOT AS EXPECTED: '}{result.verdict}"
+            line += f": {note_of(result)}" if note_of(result) else ""
+            print(f"{dump.name:24} {dump.case.name:14} {line}", flush=True)
+    if args.json:
+        print(to_json(done, 1))
+    right = sum(entry["expected"] for entry in done)
+    print(f"{right} of {len(done)} dumps judged as expected", file=sys.stderr)
+    return int(right < len(done))
+
+
 def as_json(result: Result) -> dict[str, Any]:
     report = result.report and dataclasses.asdict(result.report)
     return {
@@ -77,6 +104,14 @@ def as_json(result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "report": report,
     }
+
+
+def note_of(result: Result) -> str:
+    """With the likely cause, where the first wrong tensor is what is told."""
+    report = result.report
+    if report and report.cause and report.first and result.note.startswith(report.first.name):
+        return f"{result.note}. Likely cause: {report.cause}"
+    return result.note
 
 
 def print_card(results: Iterable[Result]) -> list[Result]:
@@ -98,9 +133,7 @@ def print_card(results: Iterable[Result]) -> list[Result]:
             kl += report.scope or "not judged"
             decoding = report.decoding or ""
             greedy = report.greedy or ""
-        note = result.note.replace("|", "\\|")
-        if report and report.cause and report.first and note.startswith(report.first.name):
-            note += f". Likely cause: {report.cause}"
+        note = note_of(result).replace("|", "\\|")
         print(
             f"| {result.case.name} | {result.verdict} | {tensors} | {worst} | {kl} | {decoding} | {greedy} "
             f"| {note} |",

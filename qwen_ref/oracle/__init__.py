@@ -6,9 +6,8 @@
 - record.py      a model and a prompt -> a golden
 - compare.py     a golden and what another engine computed -> where they part, and by how much
 - logits.py      divergence and agreement of logits
-- find_cause.py  which known mistake explains a tensor that is wrong
-- causes.py      known mistakes, by what they do to a tensor
-- mtp_causes.py  those of the MTP layer
+- budget.py      how far off an engine of some arithmetic may be
+- causes/        known mistakes, recognised by what they do to a tensor
 - hooks.py       watches a transformers model
 - callback.py    reads what llama.cpp's llama-eval-callback prints
 - check.py       a comparison as an assertion, for tests

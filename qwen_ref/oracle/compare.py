@@ -12,20 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.oracle.find_cause import find_cause
+from qwen_ref.oracle.budget import OF_ONE, SLACK, UNIT, budgets
+from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, MTP, PATH, VISION, VISION_BLOCK
 from qwen_ref.oracle.record import grouped_heads
-
-# The strictest first: what one rounding of each does to a value, as a share of the rms of its tensor.
-UNIT = {"float64": 1e-11, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-7}
-# An engine of the same arithmetic that adds in another order lands about as far from the exact values: so
-# many times as far at most in rms, and twice that in its worst value. In float32 more: the delta rule is
-# solved in float64 here, and transformers' state in float32 was seen 6.7 times as far.
-SLACK = {"float64": 1, "float32": 8, "float16": 4, "bfloat16": 4, "int8": 4}
-# And of the budget of a mean divergence that of one position: its logits may be twice as far off as well.
-OF_ONE = 4
 
 BESIDE = ("token_ids", "positions", "generated", "steps", "acceptance")  # what may be found beside tensors
 OTHER_ROWS = ("images.", "videos.", "mtp.draft.")  # rows are none of the T tokens
@@ -183,12 +175,13 @@ def compare(golden: Golden, found: Found, allowed: str = "float32") -> Report:
             tokens = tokens_of(golden, len(logits), steps)
             report.scope = scope_of(golden, tokens)
             report.logits = agreement(golden.inputs, logits, tokens)
-            unlikely = too_far(golden, report.logits["kl"], allowed)
+            kl = divergence(golden.inputs, logits, tokens)
+            unlikely = too_far(golden, kl, tokens, allowed)
             if steps and tokens[-1] == len(golden.inputs["token_ids"]) - 1:
                 report.decoding = decoding_of(golden, steps)
-                kl = divergence(golden.inputs, logits, tokens)[tokens >= golden.about["prompt_tokens"]]
-                report.logits["kl of steps"] = float(kl.mean())
-                unlikely = steps_too_far(golden, kl, allowed) or unlikely
+                decoded = tokens >= golden.about["prompt_tokens"]
+                report.logits["kl of steps"] = float(kl[decoded].mean())
+                unlikely = too_far(golden, kl[decoded], tokens[decoded], allowed, True) or unlikely
     if "generated" in beside and beside["generated"].size:
         report.greedy, greedy = of_greedy(golden, beside["generated"].ravel().tolist(), allowed)
     if "acceptance" in beside and "draft_ids" in golden.inputs:
@@ -466,13 +459,6 @@ def known_of(x: np.ndarray | Partial | None, rows: Sequence[int] | slice = slice
     return x is not None and bool(x.known()[rows].any() if isinstance(x, Partial) else x[rows].size)
 
 
-def budgets(entry: Entry, kind: str) -> tuple[float, float]:
-    """What an error may be in rms and in its worst value, over all that the golden keeps."""
-    rms, most = entry.errors.get(kind, (0.0, 0.0))
-    unit, tiny = UNIT[kind], np.finfo(float).tiny
-    return max(SLACK[kind] * rms, unit * entry.rms, tiny), max(2 * SLACK[kind] * most, unit * entry.max, tiny)
-
-
 def known_values(
     found: np.ndarray | Partial, exact: np.ndarray, rows: Sequence[int] | slice = slice(None)
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -550,13 +536,12 @@ def difference(
 
 def cause_of(golden: Golden, first: Difference, x: np.ndarray | Partial, allowed: str) -> str | None:
     """A sentence on the first tensor that is wrong, or None."""
-    budget = budgets(golden.entries[first.name], allowed)[0]
     if not isinstance(x, Partial):
-        return find_cause(golden, first.name, x, budget=budget)
+        return find_cause(golden, first.name, x, allowed=allowed)
     entry, exact = golden.entries[first.name], golden.values[first.name]
     if x.sum and difference(first.name, entry, exact, replace(x, sum=None)).share[allowed] <= 1:
         return ONLY_THE_SUM
-    return find_cause(golden, first.name, x.values, x.known(), budget + x.precision)
+    return find_cause(golden, first.name, x.values, x.known(), allowed, x.precision)
 
 
 # ---- tokens and logits
@@ -568,25 +553,21 @@ def kl_budget(golden: Golden, allowed: str) -> float:
     return SLACK[allowed] ** 2 * golden.kl.get(allowed, 0.0) + rounding
 
 
-def too_far(golden: Golden, kl: float, allowed: str) -> str | None:
-    """A complaint about the mean KL divergence of the logits."""
-    budget = kl_budget(golden, allowed)
-    if kl <= budget:
-        return None
-    return f"the logits' KL divergence of {kl:.1e} is {times(kl / budget)} what {allowed} explains"
-
-
-def steps_too_far(golden: Golden, kl: np.ndarray, allowed: str) -> str | None:
-    """A complaint about the steps' [steps], whose mean has that budget too, and each step OF_ONE times it."""
-    budget = kl_budget(golden, allowed)
+def too_far(
+    golden: Golden, kl: np.ndarray, tokens: np.ndarray, allowed: str, decoding: bool = False
+) -> str | None:
+    """A complaint about the KL divergence of logits [tokens], whose mean has a budget, and each token OF_ONE
+    times it."""
+    budget, where = kl_budget(golden, allowed), "in decoding " if decoding else ""
     if not kl.mean() <= budget:
         share = times(kl.mean() / budget)
-        return f"in decoding the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
+        return f"{where}the logits' KL divergence of {kl.mean():.1e} is {share} what {allowed} explains"
     if (kl <= OF_ONE * budget).all():
         return None
     at = int((kl > OF_ONE * budget).argmax())
+    which = f"step {at}" if decoding else f"token {tokens[at]}"
     share = times(kl[at] / budget / OF_ONE)
-    return f"in decoding the KL divergence of step {at}, {kl[at]:.1e}, is {share} what {allowed} explains"
+    return f"{where}the logits' KL divergence of {which}, {kl[at]:.1e}, is {share} what {allowed} explains"
 
 
 def of_greedy(golden: Golden, found: list[int], allowed: str) -> tuple[str, str | None]:

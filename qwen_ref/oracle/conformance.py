@@ -1,7 +1,8 @@
 """The conformance kit: tiny models and what they compute, and a report card of an engine that runs them.
 
 kit/ has the models (GGUF, their weights random, their heads of the official sizes), pictures and a clip, and
-a golden for each case. tests/fixtures/kit.py made them. An engine is a function
+a golden for each case; kit/dumps/ has dumps of engines that make a known mistake, and one of an engine that
+makes none. tests/fixtures/kit.py made them. An engine is a function
 
     def run(case: Case) -> Mapping[str, Any]
 
@@ -27,17 +28,20 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gguf_io import open_gguf
 from qwen_ref import children
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_json
 from qwen_ref.oracle import callback
+from qwen_ref.oracle.budget import UNIT
 from qwen_ref.oracle.check import some
-from qwen_ref.oracle.compare import BESIDE, UNIT, Found, Report, compare, from_tiled, misspelt
+from qwen_ref.oracle.compare import BESIDE, Found, Report, compare, from_tiled, misspelt
 from qwen_ref.oracle.golden import Golden, Part, load, read_tensors
 
 if TYPE_CHECKING:
@@ -66,7 +70,12 @@ class Case:
 
     @cached_property
     def golden(self) -> Golden:
-        return load(self.path)
+        return replace(load(self.path), weights=self.weights)
+
+    def weights(self, name: str) -> np.ndarray:
+        """float64, of the model's file or of the tower's (v.…). Raises KeyError."""
+        tensor = open_gguf(self.mmproj if name.startswith("v.") else self.model).tensors[name]
+        return tensor.dequantize().reshape(tensor.shape).astype(np.float64)
 
     @property
     def name(self) -> str:
@@ -209,6 +218,48 @@ def run_case(engine: Engine, case: Case, allow: str) -> Result:
     return Result(case, verdict, note, report, trace, time.perf_counter() - started)
 
 
+# ---- dumps of which it is known what is wrong with them
+
+
+@dataclass(frozen=True)
+class Dump:
+    """wrong: what is, in a sentence; empty if nothing is."""
+
+    path: Path
+    case: Case
+    wrong: str
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def dumps() -> list[Dump]:
+    """Those of the kit, as their table has them. Raises QwenRefError if it is damaged."""
+    path = KIT / "dumps" / "dumps.json"
+    table, known = read_json(path), {case.name: case for case in cases()}
+    try:
+        found = [
+            Dump(path.with_name(f"{name}.safetensors"), known[entry["case"]], str(entry["wrong"]))
+            for name, entry in table.items()
+        ]
+    except (AttributeError, LookupError, TypeError):
+        raise QwenRefError(f"{path}: is no table of dumps, each with its case and what is wrong") from None
+    if not {bool(dump.wrong) for dump in found} == {True, False}:
+        raise QwenRefError(f"{path}: has to list dumps of both kinds, with a mistake and without")
+    return found
+
+
+def self_test(allow: str | None = None) -> Iterator[tuple[Dump, Result, bool]]:
+    """Each dump, what came of it, and whether that is as it should be: of one that cannot be read it is not.
+
+    Raises QwenRefError as `dumps` and `run` do.
+    """
+    for dump in dumps():
+        (result,) = run(partial(read_dump, dump.path), [dump.case], allow)
+        yield dump, result, result.verdict in (("wrong", "partly judged") if dump.wrong else ("right",))
+
+
 # ---- engines
 
 
@@ -321,7 +372,11 @@ def run_command(words: list[str], case: Case, scratch: Path) -> Mapping[str, Any
         raise QwenRefError(f"it ended with status {done.returncode}, and said last: {last or 'nothing'}")
     if not any("{dump}" in word for word in words):
         return callback.read(output, case.golden)
-    return read_tensors(dump, [*case.golden.entries, *BESIDE])[0]
+    return read_dump(dump, case)
+
+
+def read_dump(path: Path, case: Case) -> dict[str, np.ndarray]:
+    return read_tensors(path, [*case.golden.entries, *BESIDE])[0]
 
 
 def line_of(part: Part) -> str:

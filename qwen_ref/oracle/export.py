@@ -24,7 +24,8 @@ import numpy as np
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_bytes, regular_file, write_folder
-from qwen_ref.oracle.compare import BESIDE, OF_ONE, UNIT, budgets, kl_budget
+from qwen_ref.oracle.budget import OF_ONE, UNIT, budgets
+from qwen_ref.oracle.compare import BESIDE, kl_budget
 from qwen_ref.oracle.golden import FORMAT, LIMIT, NOT_READ, Entry, Golden
 
 KINDS = {".f64": "<f8", ".f32": "<f4", ".i64": "<i8", ".i32": "<i4"}

@@ -13,7 +13,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +83,8 @@ class Golden:
     values: dict[str, np.ndarray]  # float64 [rows, columns], the sample of each entry
     row_rms: dict[str, np.ndarray]  # float64 [all rows]
     kl: dict[str, float] = field(default_factory=dict)  # of each arithmetic: mean KL divergence of its logits
+    # Tensors of the model's file by their names there, where it is at hand: some causes take weights.
+    weights: Callable[[str], np.ndarray] | None = None
 
     @property
     def parts(self) -> list[Part]:

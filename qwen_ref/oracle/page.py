@@ -12,8 +12,9 @@ from html import escape
 from itertools import groupby
 
 from qwen_ref.files import write_whole
+from qwen_ref.oracle.budget import SLACK, UNIT
 from qwen_ref.oracle.check import some, unknown_of, verdict
-from qwen_ref.oracle.compare import SLACK, UNIT, Difference, Report, times
+from qwen_ref.oracle.compare import Difference, Report, times
 from qwen_ref.oracle.golden import Entry, Golden
 
 WIDTH, HEIGHT = 1120, 420  # of the chart

@@ -159,7 +159,7 @@ def test_thinking_or_not(asked, monkeypatch):
         ),
         ("golden", "the following arguments are required: ACTION"),
         ("golden compare a b --tiled", "unrecognized arguments: --tiled"),
-        ("conformance", "one of the arguments --engine --list is required"),
+        ("conformance", "one of the arguments --engine --list --self-test is required"),
         ("conformance --list --engine x", "argument --engine: not allowed with argument --list"),
         ("", "the following arguments are required: COMMAND"),
     ],

@@ -624,7 +624,11 @@ def test_the_divergence_of_steps_has_a_budget_of_its_own():
     found["logits"][50:] = truth.values["logits"][50:]
     found["logits"][57] += 1e-2 * np.random.default_rng(1).normal(size=50)
     truth.kl["float16"] = 0.2 * divergence(truth.inputs, found["logits"])[57] / 16  # a tenth is the mean
-    assert compare(truth, found, "float16").complaint.startswith("in decoding the KL divergence of step 7, ")
+    of_step = "in decoding the logits' KL divergence of step 7, "
+    assert compare(truth, found, "float16").complaint.startswith(of_step)
+    assert compare(truth, {"logits": found["logits"]}, "float16").complaint.startswith(
+        "the logits' KL divergence of token 57, "
+    )
 
 
 def test_after_a_near_tie_nothing_is_judged_by_greedy_tokens():

@@ -1,18 +1,22 @@
 """The kit is whole, and a report card says what an engine does right and wrong."""
 
+import configparser
 import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import kernels_engine
 import numpy as np
 import pytest
+from mistakes import counted, forget
 from test_mtp import mtp_tensors
 
 from qwen_ref import QwenRefError, load
@@ -27,6 +31,7 @@ from qwen_ref.oracle.compare import BETWEEN_STEPS, Difference, Report, compare
 from qwen_ref.oracle.conformance import Case, NotSupported, Result, cases, encode
 from qwen_ref.oracle.record import canonical, embed, run, sha256
 
+ROOT = Path(__file__).parents[2]
 NAMES = [case.name for case in cases()]
 
 
@@ -66,9 +71,16 @@ def test_the_kit_is_whole():
         for path, media in zip(case.media, about.get("media", [])):
             assert sha256(path) == media["sha256"]
         used |= {case.path.name, case.model.name, *(path.name for path in case.media)}
-    others = {path.name for path in conformance.KIT.iterdir()} - used
+    others = {path.name for path in conformance.KIT.iterdir() if path.is_file()} - used
     assert others == {"mmproj.gguf", *(f"{case.name}.json" for case in cases() if case.messages)}
-    assert sum(path.stat().st_size for path in conformance.KIT.iterdir()) < 20e6
+    assert sum(path.stat().st_size for path in conformance.KIT.rglob("*.*")) < 20e6
+    listed = {"dumps.json", *(dump.path.name for dump in conformance.dumps())}
+    assert {path.name for path in (conformance.KIT / "dumps").iterdir()} == listed
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = setup["options.package_data"]["qwen_ref.oracle"].split(", ")
+    shipping = {path for pattern in patterns for path in conformance.KIT.parent.glob(pattern)}
+    assert shipping >= set(conformance.KIT.rglob("*.*"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -443,6 +455,125 @@ def test_unknown_cases():
         cases(["x"])
 
 
+# ---- dumps of which it is known what is wrong with them
+
+DUMPS = {
+    "no-gate": "the output gate is missing",
+    "norm-plus-one": "the norm has another weight: it is the checkpoint's, without 1 +",
+    "rope-from-0": "RoPE counts from 0; the first token has position 4096",
+    "decay-A_log": "A_log stands where A = -exp(A_log) should",
+    "no-erase": "the delta rule does not subtract what the state holds",
+    "conv-reversed": "the convolution's taps are reversed",
+    "state-lost": BETWEEN_STEPS,
+    "position-behind-picture": BETWEEN_STEPS,
+    "vision-rows": "the position embedding stands row by row",
+    "vision-transposed": "the matrix is transposed",
+    "mtp-halves": "eh_proj has the hidden state first",
+    "nan": "some values are not finite",
+    "logits-one-late": "each token has the logits of the one before it",
+    "logits-equal": "all values of a row are equal",
+}
+
+
+@pytest.mark.parametrize("allow", [None, "bfloat16", "int8"])
+def test_every_dump_with_a_mistake_is_seen_and_named(allow):
+    found = {dump.name: (dump, result) for dump, result, expected in conformance.self_test(allow) if expected}
+    assert set(found) == {"good", "misspelt", *DUMPS}
+    for name, cause in DUMPS.items():
+        dump, result = found[name]
+        assert result.verdict == "wrong" and result.report.cause.startswith(cause)
+        assert result.report.allowed == allow or dump.case.allow == "float32"
+    assert found["misspelt"][1].verdict == "partly judged" and "lm_head" in found["misspelt"][1].note
+
+
+def test_a_self_test(capsys):
+    assert main(["conformance", "--self-test"]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert len(lines) == 16 and lines[0].split() == ["good", "length-3", "right"]
+    assert lines[1].startswith(
+        "no-gate                  position-4096  wrong: layers.1.self_attn.gated is the "
+    )
+    assert ". Likely cause: the output gate is missing: " in lines[1]
+    assert told.err == "16 of 16 dumps judged as expected\n"
+    assert main(["conformance", "--self-test", "--json", "--allow", "bfloat16"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [(entry["dump"], entry["expected"]) for entry in entries[:2]] == [
+        ("good", True),
+        ("no-gate", True),
+    ]
+    assert entries[1]["report"]["allowed"] == "bfloat16" and entries[1]["wrong"].endswith("has no gate")
+    for more in ["mtp"], ["--tiled"]:
+        assert main(["conformance", "--self-test", *more]) == 2
+        assert capsys.readouterr().err.startswith("qwen_ref: --self-test: judges all dumps, as they are; ")
+    assert main(["conformance", "--self-test", "--allow", "x"]) == 2
+
+
+@pytest.fixture
+def own_kit(tmp_path, monkeypatch):
+    """The dumps as files that a test may change."""
+    for path in conformance.KIT.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).symlink_to(path)
+    shutil.copytree(conformance.KIT / "dumps", tmp_path / "dumps")
+    monkeypatch.setattr(conformance, "KIT", tmp_path)
+    return tmp_path
+
+
+def of_other(dump, other):
+    return lambda folder: (folder / dump).write_bytes((folder / other).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "damage, line",
+    [
+        (of_other("no-erase.safetensors", "good.safetensors"), "no-erase length-3 NOT AS EXPECTED: right"),
+        (
+            of_other("good.safetensors", "misspelt.safetensors"),
+            "good length-3 NOT AS EXPECTED: partly judged",
+        ),
+        (of_other("good.safetensors", "nan.safetensors"), "good length-3 NOT AS EXPECTED: wrong: logits: "),
+        (of_other("nan.safetensors", "dumps.json"), "nan length-1 NOT AS EXPECTED: failed: "),
+        (lambda folder: (folder / "nan.safetensors").unlink(), "nan length-1 NOT AS EXPECTED: failed: "),
+    ],
+)
+def test_a_self_test_of_a_damaged_kit(own_kit, capsys, damage, line):
+    damage(own_kit / "dumps")
+    assert main(["conformance", "--self-test"]) == 1
+    told = capsys.readouterr()
+    lines = [" ".join(of_dump.split()) for of_dump in told.out.splitlines()]
+    assert (
+        len(lines) == 16
+        and [of_dump for of_dump in lines if "NOT AS EXPECTED" in of_dump]
+        == [of_dump for of_dump in lines if of_dump.startswith(line)]
+        != []
+    )
+    assert told.err == "15 of 16 dumps judged as expected\n"
+
+
+GOOD = {"good": {"case": "length-3", "wrong": ""}}
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no table of dumps"),
+        ('{"good": {"case": "length-3"}}', "is no table of dumps"),
+        ('{"good": {"case": "x", "wrong": ""}}', "is no table of dumps"),
+        ('{"good": 3}', "is no table of dumps"),
+        ("{}", "has to list dumps of both kinds"),
+        (json.dumps(GOOD), "has to list dumps of both kinds"),
+        (json.dumps({"nan": GOOD["good"] | {"wrong": "x"}}), "has to list dumps of both kinds"),
+    ],
+)
+def test_a_table_of_dumps_that_is_damaged(own_kit, capsys, table, words):
+    (own_kit / "dumps" / "dumps.json").write_text(table)
+    assert main(["conformance", "--self-test"]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"qwen_ref: \S*dumps\.json: {words}.*\n", told)
+
+
 # ---- decoding
 
 
@@ -485,34 +616,13 @@ def stepwise(case, between=nothing, back=nothing, arithmetic="float32"):
         yield found
 
 
-def lost(kind, *fields):
-    """It becomes another's: of an empty state nothing is kept, of a draft's what was rejected."""
-
-    def between(state, other):
-        for layer, new in zip(state.layers, other.layers):
-            if type(layer).__name__ == kind:
-                for name in fields or vars(layer):
-                    setattr(layer, name, getattr(new, name))
-
-    return between
-
-
-def counted(state, fresh):
-    """The next position is the number of tokens: after a picture there are more of them."""
-    state.next_position = state.num_tokens
-
-
 DECODE_MISTAKES = {
-    "state": lost("DeltaNetState", "recurrent"),
-    "convolution": lost("DeltaNetState", "conv"),
-    "cache": lost("KVCache"),
+    "state": forget("DeltaNetState", "recurrent"),
+    "convolution": forget("DeltaNetState", "conv"),
+    "cache": forget("KVCache"),
     "position": counted,
 }
-DRAFT_MISTAKES = {
-    "state": lost("DeltaNetState", "recurrent"),
-    "convolution": lost("DeltaNetState", "conv"),
-    "cache": lost("KVCache"),
-}
+DRAFT_MISTAKES = {mistake: DECODE_MISTAKES[mistake] for mistake in ("state", "convolution", "cache")}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,8 @@ from qwen_ref.checkpoint.metadata import text_metadata
 from qwen_ref.cli import main
 from qwen_ref.config import read_config
 from qwen_ref.model.trace import watching
-from qwen_ref.oracle.compare import UNIT, budgets, kl_budget
+from qwen_ref.oracle.budget import UNIT, budgets
+from qwen_ref.oracle.compare import kl_budget
 from qwen_ref.oracle.conformance import KIT, cases
 from qwen_ref.oracle.export import export, read_raw, transformers_config
 from qwen_ref.oracle.golden import load as load_golden

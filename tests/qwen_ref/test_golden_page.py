@@ -13,8 +13,8 @@ from safetensors import safe_open
 from qwen_ref import load
 from qwen_ref.config import Config, Yarn
 from qwen_ref.model.trace import watching
+from qwen_ref.oracle.budget import SLACK, UNIT
 from qwen_ref.oracle.check import check
-from qwen_ref.oracle.compare import SLACK, UNIT
 from qwen_ref.oracle.conformance import KIT, cases
 from qwen_ref.oracle.export import export, transformers_config
 from qwen_ref.oracle.golden import FORMAT, Entry

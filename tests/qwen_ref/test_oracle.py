@@ -28,7 +28,7 @@ from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import tap, watching
 from qwen_ref.oracle import check, golden, names, page
 from qwen_ref.oracle.arithmetic import to_bfloat16
-from qwen_ref.oracle.causes import contiguous
+from qwen_ref.oracle.causes.positions import contiguous
 from qwen_ref.oracle.compare import compare, from_tiled
 from qwen_ref.oracle.record import canonical, embed, inputs_of, provenance, record, rms, run
 from qwen_ref.prompt import Prompt, Span

@@ -12,7 +12,7 @@ from qwen_ref import QwenRefError
 from qwen_ref.config import Yarn, read_config
 from qwen_ref.model import rope
 from qwen_ref.oracle import conformance, golden
-from qwen_ref.oracle.find_cause import find_cause
+from qwen_ref.oracle.causes import find_cause
 from qwen_ref.prompt import Span, mrope_positions
 
 SCALING = "qwen35.rope.scaling."
