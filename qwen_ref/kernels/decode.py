@@ -22,8 +22,8 @@ append, attend = attention.append, attention.attend
 
 @kernel()
 def product(kernel, w, x, q, d, sums, d_sums):
-    """x [1, K], also quantized, w [N, row bytes] -> [1, N]. `kernel` is the address of a product in matmul.py,
-    or minus that of one in matmul_float.py."""
+    """x [1, K], also quantized, w [N, row bytes] -> [1, N]. `kernel` is the address of a product of matmul.py
+    or minus that of one of matmul_float.py."""
     if kernel < 0:
         padded = (w.shape[0] + FLOAT_ROWS - 1) // FLOAT_ROWS * FLOAT_ROWS
         y, bias = np.empty((1, padded), np.float32), np.zeros(padded, np.float32)

@@ -643,17 +643,31 @@ round_i8 = _operation(  # nearest integers, ties to even; they must be in -128 t
 )  # fmt: skip
 
 
-def _reducer(name: str) -> Any:
-    def emit(b: Any, v: Any) -> Any:
-        function = f"llvm.vector.reduce.{name}.{_suffix(v.type)}"
-        args = [ir.Constant(FLOAT, 0.0), v] if name == "fadd" else [v]
-        kind = ir.FunctionType(FLOAT, [a.type for a in args])
-        return b.call(cgutils.get_or_insert_function(b.module, kind, function), args, fastmath=("reassoc",))
-
-    return _operation(lambda v: types.float32, emit, 1)
+def _sum_lanes(b: Any, v: Any) -> Any:
+    kind = ir.FunctionType(FLOAT, [FLOAT, v.type])
+    function = cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.fadd.{_suffix(v.type)}")
+    return b.call(function, [ir.Constant(FLOAT, 0.0), v], fastmath=("reassoc",))
 
 
-sum_lanes, max_lanes = _reducer("fadd"), _reducer("fmax")
+def _max_lanes(b: Any, v: Any) -> Any:
+    """By halves: LLVM's own reduction goes lane by lane, because of NaN."""
+    while v.type.count > 1:
+        n = v.type.count // 2
+        v = _call(
+            b, f"llvm.maxnum.v{n}f32", ir.VectorType(FLOAT, n), [_quarter(b, v, 0, n), _quarter(b, v, 1, n)]
+        )
+    return b.extract_element(v, ir.Constant(I32, 0))
+
+
+sum_lanes, max_lanes = (_operation(lambda v: types.float32, emit, 1) for emit in (_sum_lanes, _max_lanes))
+
+
+alternate = _operation(  # v0, w0, v1, w1, …
+    lambda v, w: Vec(v.element, 2 * v.lanes),
+    lambda b, v, w: b.shuffle_vector(
+        v, w, _indices([i // 2 + i % 2 * v.type.count for i in range(2 * v.type.count)])
+    ), 2,
+)  # fmt: skip
 
 
 def _exp(b: Any, x: Any) -> Any:
