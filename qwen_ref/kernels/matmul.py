@@ -86,7 +86,8 @@ def first_row(tile, w):
 @kernel(forceinline=True)
 def ask_ahead(w, first, o, size):
     """While bytes o to o + size of each row are unpacked, as much of the next tile is asked for, line
-    by line: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing."""
+    by line: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing. A few
+    lines at a time: it can wait for a dozen or so."""
     start = (first + ROWS) * w.shape[1] + o * ROWS
     for i in range(start, start + ROWS * size, 64):
         prefetch(w, i)
@@ -182,6 +183,7 @@ def unpack_k_scales(w, first, o, scale, low):
 def unpack_q4_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
     for j in range(4):
+        ask_ahead(w, first, o + 36 * j, 36)
         v = turned8(w, first, o + 16 + 32 * j)
         store(tile, 1024 * j, and_all(v, 15))
         store(tile, 1024 * j + 512, shr(v, 4))
@@ -196,7 +198,6 @@ def tile_q4_k(w, n, q, d, sums, d_sums, y, out):
         count = min(DEEP, d.shape[1] - b)
         for i in range(0, count, 8):
             o = 144 * (b + i) // 8
-            ask_ahead(w, first, o, 144)
             unpack_q4_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
         times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
     put(y, first, out)
@@ -215,6 +216,7 @@ def unpack_q5_k(w, first, o, tile, scale, low):
     unpack_k_scales(w, first, o, scale, low)
     h = turned8(w, first, o + 16)
     for j in range(4):
+        ask_ahead(w, first, o + 44 * j, 44)
         v = turned8(w, first, o + 48 + 32 * j)
         store(tile, 1024 * j, or_(and_all(v, 15), shl(and_all(h, 1), 4)))
         store(tile, 1024 * j + 512, or_(shr(v, 4), shl(and_all(h, 2), 3)))
@@ -230,7 +232,6 @@ def tile_q5_k(w, n, q, d, sums, d_sums, y, out):
         count = min(DEEP, d.shape[1] - b)
         for i in range(0, count, 8):
             o = 176 * (b + i) // 8
-            ask_ahead(w, first, o, 176)
             unpack_q5_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
         times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
     put(y, first, out)
@@ -261,7 +262,11 @@ def unpack_q6_k(w, first, o, tile, scale):
     put_signed_bytes(scale, 128, v2, d)
     put_signed_bytes(scale, 192, v3, d)
     for j in range(2):
-        v, u = turned8(w, first, o + 64 * j), turned8(w, first, o + 64 * j + 32)
+        ask_ahead(w, first, o + 105 * j, 35)
+        v = turned8(w, first, o + 64 * j)
+        ask_ahead(w, first, o + 105 * j + 35, 35)
+        u = turned8(w, first, o + 64 * j + 32)
+        ask_ahead(w, first, o + 105 * j + 70, 35)
         h, at = turned8(w, first, o + 128 + 32 * j), 2048 * j
         store(tile, at, or_(and_all(v, 15), shl(and_all(h, 3), 4)))
         store(tile, at + 512, or_(and_all(u, 15), shl(and_all(h, 12), 2)))
@@ -278,7 +283,6 @@ def tile_q6_k(w, n, q, d, sums, d_sums, y, out):
         count = min(DEEP, d.shape[1] - b)
         for i in range(0, count, 8):
             o = 210 * (b + i) // 8
-            ask_ahead(w, first, o, 210)
             unpack_q6_k(w, first, o, tile[512 * i :], scale[32 * i :])
         times_tokens(tile, scale, None, 32, 16, (q, d, sums, d_sums), b, count, out)
     put(y, first, out)
@@ -383,6 +387,7 @@ def unpack_iq4_xs(w, first, o, tile, scale):
         store(scale, 16 * j, mul(d, sub(to_f32(number), splat(np.float32(32)))))
         low, top = shr(low, 4), shr(top, 2)
     for j in range(4):
+        ask_ahead(w, first, o + 34 * j, 34)
         put_levels(tile, 1024 * j, turned4(w, first, o + 8 + 32 * j))
         put_levels(tile, 1024 * j + 512, turned4(w, first, o + 24 + 32 * j))
 
@@ -396,7 +401,6 @@ def tile_iq4_xs(w, n, q, d, sums, d_sums, y, out):
         count = min(DEEP, d.shape[1] - b)
         for i in range(0, count, 8):
             o = 136 * (b + i) // 8
-            ask_ahead(w, first, o, 136)
             unpack_iq4_xs(w, first, o, tile[512 * i :], scale[16 * i :])
         times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
     put(y, first, out)
