@@ -2,22 +2,20 @@
 
 While a token is decoded all weights pass through the caches, so every step back to Python finds its data
 gone: a call costs 5 µs there, and a layer made of single kernels has about 18. These functions are the same
-kernels in the same order. A matrix comes with the address of its product, so that a file's types are compiled
-once, and no others.
+kernels in the same order. A matrix comes with the address of its product, and other large kernels as theirs,
+so that each is compiled once, and of the types only a file's.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from qwen_ref.kernels import attention, deltanet, elementwise, matmul_float, quantize
+from qwen_ref.kernels import elementwise, matmul_float, quantize
 from qwen_ref.kernels.compile import call, kernel
 
 FLOAT_ROWS = matmul_float.ROWS
 quantize_one, silu_times_one = quantize.quantize_one, elementwise.silu_times_one
 gated_norm_one, gate_output = elementwise.gated_norm_one, elementwise.gate_output
-prepare_one, recurrence = deltanet.prepare_one, deltanet.recurrence
-append, attend = attention.append, attention.attend
 
 
 @kernel()
@@ -55,9 +53,10 @@ def mlp(x, gate_product, gate_w, up_product, up_w, down_product, down_w):
 @kernel()
 def deltanet_layer(
     x, qkv_product, qkv_w, z_product, z_w, b_product, b_w, a_product, a_w, out_product, out_w,
-    conv_w, A, dt_bias, norm_w, eps, key_dim, k_heads, past, S,
+    prepare, recurrence, conv_w, A, dt_bias, norm_w, eps, key_dim, k_heads, past, S,
 ):  # fmt: skip
-    """`past` and `S` are the layer's state; both move on."""
+    """`past` and `S` are the layer's state; both move on. `prepare` and `recurrence` are addresses of
+    deltanet.py's kernels."""
     q, d, sums, d_sums = new_quantized(x.shape[1])
     quantize_one(x, q, d, sums, d_sums)
     raw = product(qkv_product, qkv_w, x, q, d, sums, d_sums)
@@ -65,12 +64,12 @@ def deltanet_layer(
     b = product(b_product, b_w, x, q, d, sums, d_sums)
     a = product(a_product, a_w, x, q, d, sums, d_sums)
     qkv = np.empty_like(raw)
-    prepare_one(raw, past, conv_w, key_dim, key_dim // k_heads, qkv)
+    call(prepare, (raw, past, conv_w, key_dim, key_dim // k_heads, qkv))
     for i in range(past.shape[0] - 1):
         past[i] = past[i + 1]
     past[-1] = raw[0]
     o = np.empty_like(z)
-    recurrence(qkv, a, b, A, dt_bias, k_heads, S, 1, o)
+    call(recurrence, (qkv, a, b, A, dt_bias, k_heads, S, x.shape[0], o))
     q, d, sums, d_sums = new_quantized(o.shape[1])
     gated_norm_one(o, z, norm_w, eps, q, d, sums, d_sums)
     return product(out_product, out_w, o, q, d, sums, d_sums)
@@ -79,18 +78,19 @@ def deltanet_layer(
 @kernel()
 def attention_layer(
     x, q_product, q_w, k_product, k_w, v_product, v_w, out_product, out_w,
-    q_norm, k_norm, eps, cos, sin, keys, values, start,
+    append, attend, q_norm, k_norm, eps, cos, sin, keys, values, start,
 ):  # fmt: skip
-    """`keys` and `values` have room for one more token at `start`."""
+    """`keys` and `values` have room for one more token at `start`. `append` and `attend` are addresses of
+    attention.py's kernels."""
     q, d, sums, d_sums = new_quantized(x.shape[1])
     quantize_one(x, q, d, sums, d_sums)
     q_and_gate = product(q_product, q_w, x, q, d, sums, d_sums)
     k = product(k_product, k_w, x, q, d, sums, d_sums)
     v = product(v_product, v_w, x, q, d, sums, d_sums)
     query = np.empty((1, q_and_gate.shape[1] // 2), np.float32)
-    append(q_and_gate, k, v, q_norm, k_norm, eps, cos, sin, keys, values, start, query)
+    call(append, (q_and_gate, k, v, q_norm, k_norm, eps, cos, sin, keys, values, start, query))
     out = np.empty_like(query)
-    attend(query, keys, values, start, out)
+    call(attend, (query, keys, values, start, out))
     q, d, sums, d_sums = new_quantized(out.shape[1])
     gate_output(out, q_and_gate, q_norm.shape[0], q, d, sums, d_sums)
     return product(out_product, out_w, out, q, d, sums, d_sums)

@@ -53,11 +53,6 @@ def prepare_row(x, past, weight, t, key_dim, size, out):
     normalize_heads(out, key_dim, 2 * key_dim, size, np.float32(1))
 
 
-@kernel()
-def prepare_one(x, past, weight, key_dim, size, out):
-    prepare_row(x, past, weight, 0, key_dim, size, out[0])
-
-
 @kernel(parallel=True)
 def prepare_many(x, past, weight, key_dim, size, out):
     """x [T, C], past [k-1, C], weight [k, C] -> out [T, C]: convolved, SiLU, q and k normalized."""

@@ -109,14 +109,16 @@ _typed: WeakKeyDictionary[Any, list[Any] | None] = WeakKeyDictionary()
 
 
 def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any] | None:
-    """Product and bytes of each matrix in order, as decode.py takes them; None if one has no kernel.
+    """Product and bytes of each matrix in order, and addresses of other kernels, as decode.py takes them;
+    None if a matrix has no kernel.
 
     Made once for each layer and kept as long as its weights are.
     """
     if weights not in _typed:
         matrices = [m for m in vars(weights).values() if isinstance(m, Matrix)]
         _typed[weights] = None if any(map(lacks_kernel, matrices)) else [
-            part for m in matrices for part in (product_for_one(m), m.data)
+            *(part for m in matrices for part in (product_for_one(m), m.data)),
+            *(address(*given) for given in between_products(weights)),
         ]  # fmt: skip
     return _typed[weights]
 
@@ -127,6 +129,20 @@ def product_for_one(weight: Matrix) -> int:
     if kind in FLOAT:
         return -address(FLOAT[kind], weight.data, y[0], y, y)
     return address(INTEGER[kind][0], weight.data, *new_quantized(1, BLOCK), y)
+
+
+def between_products(w: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[tuple[Any, ...]]:
+    """The kernels between a mixer's products, each with arguments of the types that it is called with."""
+    row = np.empty((1, 1), np.float32)
+    if isinstance(w, AttentionWeights):
+        keys, values = np.empty((1, 1, 1, 1), np.uint16), np.empty((1, 1, 1), np.uint16)
+        rest = w.q_norm, w.k_norm, 0.0, row, row, keys, values, 0, row
+        return [(attend.append, row, row, row, *rest), (attend.attend, row, keys, values, 0, row)]
+    if isinstance(w, DeltaNetWeights):
+        S = np.empty((1, 1, 1, 1), np.float32)
+        rule = delta.recurrence, row, row, row, w.A, w.dt_bias, 0, S, 0, row
+        return [(delta.prepare_many, row, row, w.conv, 0, 0, row), rule]
+    return []
 
 
 def lacks_kernel(weight: Matrix) -> bool:

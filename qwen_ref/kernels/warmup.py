@@ -9,6 +9,7 @@ what is missing because one of them has failed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from qwen_ref import children
-from qwen_ref.kernels import compile
+from qwen_ref.kernels import compile, layers
 from qwen_ref.machine import available_memory, cores
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.rope import rope_tables
@@ -33,8 +34,16 @@ Progress = Callable[[int, int], None]  # called with how much is done, of how mu
 
 
 def works_of(network: TextModel) -> list[Work]:
-    """Each kind of layer, by the types of its matrices, for one token and for several; and the logits."""
+    """The large kernels, which wait for no other; each kind of layer, by the types of its
+    matrices, for one token and for several; and the logits."""
     found: dict[Any, Work] = {}
+    for layer in network.weights.layers:
+        for given in reversed(layers.between_products(layer.mixer)):
+            found.setdefault(given[0], functools.partial(compile.address, *given))
+    for group in (g for layer in network.weights.layers for g in (layer.mixer, layer.mlp)):
+        for matrix in (m for m in vars(group).values() if isinstance(m, Matrix)):
+            row: np.ndarray = np.zeros((1, matrix.shape[1]), network.dtype)
+            found.setdefault(matrix.tensor.type.name, functools.partial(network.layers.lm_head, row, matrix))
 
     def add(i: int, tokens: int) -> None:
         w = network.weights.layers[i]

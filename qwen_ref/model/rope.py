@@ -33,7 +33,7 @@ def rope_tables(positions: np.ndarray, config: Config, dtype: type) -> tuple[np.
     position 262,143 a float32 angle would be wrong in its third decimal.
     """
     axis, _ = frequencies(config)
-    cos, sin = cos_sin(positions[axis].T, config)  # [3, T] -> [R/2, T] -> [T, R/2]
+    cos, sin = cos_sin(np.take(positions.T, axis, axis=1), config)  # [3, T] -> [T, 3] -> [T, R/2]
     return tap("rope.cos", cos.astype(dtype)), tap("rope.sin", sin.astype(dtype))
 
 
