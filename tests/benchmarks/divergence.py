@@ -29,7 +29,11 @@ from qwen_ref.kernels import KERNELS  # noqa: E402
 from qwen_ref.model.text import TextModel  # noqa: E402
 
 CONTEXT = 512
-TEXTS = [ROOT / "tests" / "fixtures" / "texts.txt", ROOT / "README.md", ROOT / "qwen_ref" / "engine" / "model.py"]
+TEXTS = [
+    ROOT / "tests" / "fixtures" / "texts.txt",
+    ROOT / "README.md",
+    ROOT / "qwen_ref" / "engine" / "model.py",
+]
 
 
 def llama_cpp(model: Path, text: Path, chunks: int, threads: int, saved: Path) -> None:
