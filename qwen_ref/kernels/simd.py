@@ -52,6 +52,8 @@ if {"avx512vnni", "avx512bw"} <= FEATURES:
     DOT = "avx512vnni"
 elif "avxvnni" in FEATURES:
     DOT = "avxvnni"
+elif "avx2" in FEATURES:
+    DOT = "avx2"
 elif "dotprod" in FEATURES:
     DOT = "sdot"
 else:
@@ -577,6 +579,15 @@ def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
     return _call(b, "llvm.aarch64.neon.addp.v4i32", sums[0].type, sums)
 
 
+def _avx2_dot4(b: Any, w: Any, x: Any) -> Any:
+    """Pairs of products of unsigned and signed bytes are added up in 16 bits, which 2 * 128 * 127 fits into;
+    so each weight's sign goes to its activation."""
+    size = _call(b, "llvm.abs.v32i8", w.type, [w, ir.Constant(ir.IntType(1), 0)])
+    x = _call(b, "llvm.x86.avx2.psign.b", x.type, [x, w])
+    pairs = _call(b, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(ir.IntType(16), 16), [size, x])
+    return _call(b, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [pairs, _fill(pairs.type, 1)])
+
+
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
     """acc 16 int32, w (weights plus BIAS) and x 64 bytes -> acc[i] + the sum of 4 w * x from byte 4i on."""
     if DOT == "avx512vnni":
@@ -591,6 +602,9 @@ def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
                 _call(b, name, a.type, [a, _quarter(b, w, i, 64 // count), _quarter(b, x, i, 64 // count)])
             )
         return _join(b, parts)
+    if DOT == "avx2":
+        parts = [_avx2_dot4(b, _quarter(b, w, i, 32), _quarter(b, x, i, 32)) for i in range(2)]
+        return b.add(acc, _join(b, parts))
     if "neon" in FEATURES:
         parts = [_neon_dot4(b, _quarter(b, w, i, 16), _quarter(b, x, i, 16)) for i in range(4)]
         return b.add(acc, _join(b, parts))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite.binding import get_host_cpu_features
 from threadpoolctl import threadpool_info
 
 from gguf_io import open_gguf
@@ -18,7 +19,18 @@ from gguf_io.reader import Tensor
 from qwen_ref import load
 from qwen_ref.kernels import KERNELS, attention, layers, simd
 from qwen_ref.kernels.compile import kernel
-from qwen_ref.kernels.simd import exp, load_f16x16, load_f32x16, store, to_f16, to_f32
+from qwen_ref.kernels.simd import (
+    dot4,
+    each,
+    exp,
+    load_f16x16,
+    load_f32x16,
+    load_i8x64,
+    no_sums,
+    store,
+    to_f16,
+    to_f32,
+)
 from qwen_ref.model.layers import NUMPY
 from qwen_ref.model.matrix import Budget, Matrix
 from qwen_ref.model.rope import rope_tables
@@ -234,12 +246,35 @@ def test_the_whole_model_is_near_the_reference(fixtures):
         assert np.sqrt(np.mean((logits[3::4] - golden["logits"]) ** 2)) < 0.1
 
 
-@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
-def test_other_processors_get_a_generic_dot_product(cpu):
-    if os.uname().machine != "x86_64":
-        pytest.skip("asks for x86 processors")
+@kernel()
+def dot_of(w, q, out):
+    """out int32 [16], from what it holds on: one number in all places."""
+    (sums,) = dot4(q, 0, 0, load_i8x64(w, 0), each(out, 0, 0, no_sums(1)))
+    store(out, 0, sums)
+
+
+def check_dot_product():
+    """At the ends of what bytes may be, where 16 bits might not do."""
+    for weight, x in itertools.product((-128, -127, -1, 0, 1, 63, 127), (-127, -1, 0, 127)):
+        out = np.full(16, 5, np.int32)
+        dot_of(np.full(64, (weight + simd.BIAS) % 256, np.uint8), np.full(4, x, np.int8), out)
+        assert (out == 5 + 4 * (weight + simd.BIAS) * x).all(), (weight, x)
+
+
+AVX2 = "+avx,+avx2,+fma,+f16c"
+
+
+@pytest.mark.parametrize(
+    "cpu, features, dot",
+    [("x86-64", "", "generic"), ("x86-64-v3", "", "generic"), ("haswell", AVX2, "avx2")],
+    ids=["x86-64", "x86-64-v3", "haswell"],
+)
+def test_other_processors_have_dot_products_of_their_own(cpu, features, dot):
+    if os.uname().machine != "x86_64" or (features and not get_host_cpu_features().get("avx2")):
+        pytest.skip("asks for such a processor")
     program = (
-        "from test_kernels import *; assert simd.DOT == 'generic' and not simd.HAS_F16; check_float16()\n"
+        f"from test_kernels import *; assert simd.DOT == {dot!r} and simd.HAS_F16 == {bool(features)}\n"
+        "check_float16(); check_dot_product()\n"
         "for kind in ('Q4_K', 'Q6_K', 'Q8_0', 'IQ4_NL'):\n"
         "    for tokens in (1, 9):\n"
         "        rng = np.random.default_rng(0); weight = matrix(kind, 20, 256, rng)\n"
@@ -247,7 +282,7 @@ def test_other_processors_get_a_generic_dot_product(cpu):
         "        got, want = layers.linear(x, weight), NUMPY.lm_head(x, weight)\n"
         "        assert np.abs(got - want).max() < 0.02 * np.abs(want).max(), kind\n"
     )
-    env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     env["PYTHONPATH"] = os.path.dirname(__file__)
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -284,3 +319,7 @@ def check_float16():
 
 def test_float16_conversion():
     check_float16()
+
+
+def test_the_dot_product_of_this_processor():
+    check_dot_product()
