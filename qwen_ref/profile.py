@@ -6,7 +6,6 @@ which it reads them; the limit is measured on the spot, by summing a large array
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from gguf_io import Tensor
 from qwen_ref.model.layers import replaced
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.weights import AttentionWeights
+from qwen_ref.model.weights import AttentionWeights, MixerWeights, MlpWeights, matrices
 
 READ_BYTES = 1 << 28
 GAP = 1 << 16  # bytes between two matrices of a file that may be read with them
@@ -71,25 +70,24 @@ def reading(network: TextModel) -> Callable[[], float] | None:
 def matrices_of(network: TextModel) -> list[Matrix]:
     """Those that a token is multiplied with."""
     groups = [group for layer in network.weights.layers for group in (layer.mixer, layer.mlp)]
-    return [network.weights.output, *(m for g in groups for m in vars(g).values() if isinstance(m, Matrix))]
+    return [network.weights.output, *(m for g in groups for m in matrices(g))]
 
 
 def part_bytes(network: TextModel, sequences: int = 1) -> dict[str, int]:
     """Bytes that one token of each sequence reads, and for DeltaNet's state also writes, by part."""
     config, weights = network.config, network.weights
 
-    def matrices(group: Any) -> int:
-        values = (getattr(group, field.name) for field in dataclasses.fields(group))
-        return sum(m.tensor.nbytes for m in values if isinstance(m, Matrix))
+    def nbytes(group: MixerWeights | MlpWeights) -> int:
+        return sum(m.tensor.nbytes for m in matrices(group))
 
     state = 4 * config.linear_key_head_dim * config.value_dim
     parts = {"attention": 0, "deltanet": 0, "mlp": 0, "lm_head": weights.output.tensor.nbytes}
     for layer in weights.layers:
-        parts["mlp"] += matrices(layer.mlp)
+        parts["mlp"] += nbytes(layer.mlp)
         if isinstance(layer.mixer, AttentionWeights):
-            parts["attention"] += matrices(layer.mixer)
+            parts["attention"] += nbytes(layer.mixer)
         else:
-            parts["deltanet"] += matrices(layer.mixer) + 2 * state * sequences
+            parts["deltanet"] += nbytes(layer.mixer) + 2 * state * sequences
     return parts
 
 

@@ -180,10 +180,8 @@ class Clock:
 class Drafts:
     """Drafts for one sequence: from the source, and of the length, that bring the most tokens a second."""
 
-    FIRST, EACH = (
-        3,
-        64,
-    )  # so many steps are not drafted at the beginning, and one of so many later: to compare
+    FIRST = 3  # steps at the beginning that are not drafted, ...
+    EACH = 64  # ... and one of so many later: to compare
 
     def __init__(self, sources: list[Source]):
         self.sources = sources

@@ -25,7 +25,7 @@ from qwen_ref.model import matrix as numpy_matrix
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import LayerBatch, State
 from qwen_ref.model.trace import watched
-from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights
+from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights, matrices
 
 INTEGER = {  # type -> (its product, columns must be a multiple of this)
     "Q4_0": (matmul.matmul_q4_0, 64),
@@ -115,9 +115,9 @@ def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any]
     Made once for each layer and kept as long as its weights are.
     """
     if weights not in _typed:
-        matrices = [m for m in vars(weights).values() if isinstance(m, Matrix)]
-        _typed[weights] = None if any(map(lacks_kernel, matrices)) else [
-            *(part for m in matrices for part in (product_for_one(m), m.data)),
+        own = matrices(weights)
+        _typed[weights] = None if any(map(lacks_kernel, own)) else [
+            *(part for m in own for part in (product_for_one(m), m.data)),
             *(address(*given) for given in between_products(weights)),
         ]  # fmt: skip
     return _typed[weights]
@@ -160,10 +160,10 @@ def shows_nothing(layer: str) -> None:
 
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
     shows_nothing("mlp")
-    if len(x) == 1 and (matrices := typed(w)):
-        return decode.mlp(x, *matrices)
-    given = quantize(x)
-    gate, up = product(given, w.gate_proj), product(given, w.up_proj)
+    if len(x) == 1 and (given := typed(w)):
+        return decode.mlp(x, *given)
+    inputs = quantize(x)
+    gate, up = product(inputs, w.gate_proj), product(inputs, w.up_proj)
     hidden = new_quantized(*gate.shape)
     (elementwise.silu_times_one if len(x) == 1 else elementwise.silu_times_many)(gate, up, *hidden)
     return product(Input(gate, hidden), w.down_proj)
@@ -301,12 +301,12 @@ def attention(
     config: Config,
 ) -> np.ndarray:
     shows_nothing("self_attn")
-    if len(x) == 1 and isinstance(cache, KVCache) and (matrices := typed(w)):
+    if len(x) == 1 and isinstance(cache, KVCache) and (given := typed(w)):
         start = cache.reserve(1)
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
-        return decode.attention_layer(x, *matrices, *rest)
-    given = quantize(x)
-    q_and_gate, k, v = (product(given, m) for m in (w.q_proj, w.k_proj, w.v_proj))
+        return decode.attention_layer(x, *given, *rest)
+    inputs = quantize(x)
+    q_and_gate, k, v = (product(inputs, m) for m in (w.q_proj, w.k_proj, w.v_proj))
     q = np.empty((len(x), config.num_attention_heads * config.head_dim), np.float32)
     out, norms = np.empty_like(q), (w.q_norm, w.k_norm, config.rms_norm_eps)
     for one, t in each(cache, len(x)):
@@ -323,14 +323,14 @@ def deltanet(
 ) -> np.ndarray:
     shows_nothing("linear_attn")
     plain = isinstance(state, DeltaNetState) and not state.marked and state.written is None
-    if len(x) == 1 and plain and (matrices := typed(w)):
+    if len(x) == 1 and plain and (given := typed(w)):
         assert isinstance(state, DeltaNetState)
         sizes = config.rms_norm_eps, config.key_dim, config.linear_num_key_heads
         rest = w.conv, w.A, w.dt_bias, w.norm, *sizes, state.conv, state.sliced
-        return decode.deltanet_layer(x, *matrices, *rest)
-    given = quantize(x)
-    raw, z = product(given, w.qkv_proj), product(given, w.z_proj)
-    a, b = product(given, w.a_proj), product(given, w.b_proj)
+        return decode.deltanet_layer(x, *given, *rest)
+    inputs = quantize(x)
+    raw, z = product(inputs, w.qkv_proj), product(inputs, w.z_proj)
+    a, b = product(inputs, w.a_proj), product(inputs, w.b_proj)
     o = np.empty((len(x), config.value_dim), np.float32)
     for one, t in each(state, len(x)):
         o[t] = delta_rule(raw[t], a[t], b[t], w, one, config)

@@ -22,9 +22,9 @@ import numpy as np
 from qwen_ref import children
 from qwen_ref.kernels import compile, layers
 from qwen_ref.machine import available_memory, cores
-from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
+from qwen_ref.model.weights import MixerWeights, MlpWeights, matrices
 
 MEMORY = 400 << 20  # of a process that compiles
 SEVERAL = 8  # tokens, in the place of a prompt
@@ -34,14 +34,14 @@ Progress = Callable[[int, int], None]  # called with how much is done, of how mu
 
 
 def works_of(network: TextModel) -> list[Work]:
-    """The large kernels, which wait for no other; each kind of layer, by the types of its
-    matrices, for one token and for several; and the logits."""
+    """The large kernels, which wait for no other; each kind of layer, by the types of its matrices, for one
+    token and for several; and the logits."""
     found: dict[Any, Work] = {}
     for layer in network.weights.layers:
         for given in reversed(layers.between_products(layer.mixer)):
             found.setdefault(given[0], functools.partial(compile.address, *given))
     for group in (g for layer in network.weights.layers for g in (layer.mixer, layer.mlp)):
-        for matrix in (m for m in vars(group).values() if isinstance(m, Matrix)):
+        for matrix in matrices(group):
             row: np.ndarray = np.zeros((1, matrix.shape[1]), network.dtype)
             found.setdefault(matrix.tensor.type.name, functools.partial(network.layers.lm_head, row, matrix))
 
@@ -64,8 +64,8 @@ def works_of(network: TextModel) -> list[Work]:
     return [*found.values(), lambda: network.logits(last)]
 
 
-def kinds(weights: object) -> tuple[str, ...]:
-    return tuple(m.tensor.type.name for m in vars(weights).values() if isinstance(m, Matrix))
+def kinds(weights: MixerWeights | MlpWeights) -> tuple[str, ...]:
+    return tuple(m.tensor.type.name for m in matrices(weights))
 
 
 def do(works: Sequence[Work], command: Sequence[str], progress: Progress | None) -> None:

@@ -236,6 +236,11 @@ def deltanet_weights(find: Finder, c: Config, p: str) -> DeltaNetWeights:
     )
 
 
+def matrices(group: MixerWeights | MlpWeights) -> list[Matrix]:
+    """Those of a mixer or an MLP, in order."""
+    return [m for m in vars(group).values() if isinstance(m, Matrix)]
+
+
 def check_mtp_count(file: GGUFFile, config: Config) -> None:
     """Tell the user of a count that the tensors contradict."""
     key = f"{ARCHITECTURE}.nextn_predict_layers"
