@@ -1,15 +1,18 @@
 """Quantized matrix times the activations of any number of tokens: each weight is read and unpacked once.
 
-16 rows of a matrix are a tile. DEEP * 32 columns of it are unpacked at a time, into the nearest cache, and
-there meet all tokens. Integers come as bytes, 4 columns of all 16 rows in one 64-byte vector:
-[DEEP, 8, 16 rows, 4]; and with them the scales of the rows, [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Each lane of a
-dot product then belongs to one row, and no sum across lanes is ever needed.
+16 rows of a matrix are a tile. Its integers are unpacked to bytes, 4 columns of all 16 rows in one 64-byte
+vector, and with them come the scales of the rows, 16 in a vector. Each lane of a dot product then belongs to
+one row, and no sum across lanes is ever needed.
+
+One token meets 32 columns as soon as they are unpacked, in registers. For more, DEEP * 32 columns are
+unpacked at a time, into the nearest cache, and there meet all tokens: bytes as [DEEP, 8, 16 rows, 4], scales
+as [DEEP, 16] (Q6_K: [DEEP, 2, 16]).
 
 For a row and a token, integers are summed up over 32 (Q6_K: 16) columns, and these sums, scaled, in order of
 columns, in float32. So the same bits come out whatever other tokens there are.
 
 w uint8 [N, row bytes]; x as in quantize.Quantized; y float32 [T, N] is written. The block layouts are drawn
-in gguf_io/quants.py. One function per type, so that only the types that a file holds are compiled.
+in gguf_io/quants.py. One product per type, so that only the types that a file holds are compiled.
 """
 
 from __future__ import annotations
@@ -19,35 +22,36 @@ from numba import float32, prange, uint8
 
 from gguf_io.quants import IQ4_LEVELS
 from qwen_ref.kernels.compile import kernel
+from qwen_ref.kernels.matmul_float import ask_ahead
 from qwen_ref.kernels.simd import (
     BIAS,
     and_all,
     as_words,
     between,
     biased,
-    dot4,
+    dot_columns,
     each,
     fma,
     high_f16,
+    lent,
     load_f32x16,
     load_i8x16,
-    load_i8x64,
+    load_i8x64x8,
     load_like,
     local,
     look_up,
     low_f16,
     mul,
-    mul_i32,
+    no_dots,
     no_sums,
     or_,
-    prefetch,
     shl,
     shr,
     signed_byte,
     splat,
     store,
     sub,
-    sub_i32,
+    times_offset,
     to_f32,
     turned4,
     turned8,
@@ -56,10 +60,14 @@ from qwen_ref.kernels.simd import (
 
 ROWS = 16
 DEEP = 32  # times 32 columns that are unpacked at a time
-TILE, SCALES, TWICE_SCALES = DEEP * 512, DEEP * 16, DEEP * 32
+TILE, NUMBERS = DEEP * 512, DEEP * 32
 LEVELS = IQ4_LEVELS.view(np.uint8)
 FEW = 16  # the sums of so many tokens fit on the stack
 FEW_SUMS = FEW * ROWS
+
+# One token and several are compiled apart, and each product must be the same there: not even two may be
+# done in another order.
+inlined = kernel(forceinline=True, fastmath=False)
 
 
 @kernel()
@@ -72,28 +80,18 @@ def filled_up(w):
     return whole
 
 
-@kernel(forceinline=True)
+@inlined
 def tiles(w):
     return (w.shape[0] + ROWS - 1) // ROWS
 
 
-@kernel(forceinline=True)
+@inlined
 def first_row(tile, w):
     """Tiles start every 16 rows; the last one ends with the matrix and may overlap the one before."""
     return min(tile * ROWS, w.shape[0] - ROWS)
 
 
-@kernel(forceinline=True)
-def ask_ahead(w, first, o, size):
-    """While bytes o to o + size of each row are unpacked, as much of the next tile is asked for, line
-    by line: the hardware sees 16 places in turn where unpacking reads, and so foresees nothing. A few
-    lines at a time: it can wait for a dozen or so."""
-    start = (first + ROWS) * w.shape[1] + o * ROWS
-    for i in range(start, start + ROWS * size, 64):
-        prefetch(w, i)
-
-
-@kernel(forceinline=True)
+@inlined
 def put(y, first, sums):
     """sums [T * 16] -> y[:, first : first + 16]."""
     for t in range(y.shape[0]):
@@ -104,345 +102,294 @@ def put(y, first, sums):
                 y[t, r] = sums[16 * t + r]
 
 
-@kernel(forceinline=True)
-def clear(sums, tokens):
-    """sums [tokens * 16] = 0."""
-    for t in range(tokens):
-        store(sums, ROWS * t, splat(np.float32(0)))
+# ---- what becomes of 32 unpacked columns: v, 8 vectors, and the numbers that they come with. Either they
+# meet tokens at once, to = (t, offset, *x): those from t on, f being 16 sums of each; or they are kept.
+#
+# A weight is scale * (integer - offset) - low.
 
 
-# ---- an unpacked block times tokens
+@inlined
+def meet(to, block, v, numbers, f):
+    """numbers: the scale."""
+    t, offset, q, d, sums, _ = to
+    blocks = d.shape[1]
+    at = t * blocks + block
+    a = times_offset(sums, 2 * at + 1, None, 2 * blocks, offset, f)
+    a = dot_columns(q, 32 * at, q.shape[1], v, a)
+    return fma(to_f32(a), mul(numbers[0], each(d, at, blocks, f)), f)
 
 
-@kernel(forceinline=True)
-def times_group(like, tile, scale, low, offset, per, x, block, count, t, out):
-    """The tokens from t on that `like` has lanes for. See times_tokens."""
-    q, d, sums, d_sums = x
-    columns, blocks = q.shape[1], d.shape[1]
-    f = load_like(out, ROWS * t, like)
-    for i in range(count):
-        at = t * blocks + block + i
-        whole = each(sums, 2 * at + 1, 2 * blocks, like)
-        for part in range(32 // per):
-            h = i * 32 // per + part
-            a = whole
-            if per == 16:
-                a = each(sums, 2 * at, 2 * blocks, like)
-                if part:
-                    a = sub_i32(whole, a)
-            a = mul_i32(a, splat(np.int32(offset)))
-            for g in range(per // 4):
-                here = 32 * at + part * per + 4 * g
-                a = dot4(q, here, columns, load_i8x64(tile, (h * per // 4 + g) * 64), a)
-            s = mul(load_f32x16(scale, ROWS * h), each(d, at, blocks, like))
-            f = fma(to_f32(a), s, f)
-            if low is not None:
-                f = fma(load_f32x16(low, ROWS * h), each(d_sums, at, blocks, like), f)
+@inlined
+def meet_with_low(to, block, v, numbers, f):
+    """numbers: the scale and low; there is no offset."""
+    t, _, q, d, _, d_sums = to
+    blocks = d.shape[1]
+    at = t * blocks + block
+    a = dot_columns(q, 32 * at, q.shape[1], v, no_dots(f))
+    f = fma(to_f32(a), mul(numbers[0], each(d, at, blocks, f)), f)
+    return fma(numbers[1], each(d_sums, at, blocks, f), f)
+
+
+@inlined
+def meet_halves(to, block, v, numbers, f):
+    """numbers: the scales of 16 columns each."""
+    t, offset, q, d, sums, _ = to
+    blocks = d.shape[1]
+    at = t * blocks + block
+    v0, v1, v2, v3, v4, v5, v6, v7 = v
+    a = times_offset(sums, 2 * at, None, 2 * blocks, offset, f)
+    a = dot_columns(q, 32 * at, q.shape[1], (v0, v1, v2, v3), a)
+    b = times_offset(sums, 2 * at + 1, 2 * at, 2 * blocks, offset, f)
+    b = dot_columns(q, 32 * at + 16, q.shape[1], (v4, v5, v6, v7), b)
+    scale = each(d, at, blocks, f)
+    f = fma(to_f32(a), mul(numbers[0], scale), f)
+    return fma(to_f32(b), mul(numbers[1], scale), f)
+
+
+@inlined
+def keep(to, block, v, numbers, f):
+    tile, kept, start = to
+    store(tile, 512 * (block - start), v)
+    store(kept, 16 * len(numbers) * (block - start), numbers)
+    return f
+
+
+@inlined
+def meet_kept(meet, like, tile, kept, to, start, stop, out, f):
+    """As many tokens as f, whatever is in it, is for."""
+    t = to[0]
+    f = load_like(out, ROWS * t, f)
+    for b in range(start, stop):
+        i = b - start
+        f = meet(to, b, load_i8x64x8(tile, 512 * i), load_like(kept, 16 * len(like) * i, like), f)
     store(out, ROWS * t, f)
 
 
-@kernel(forceinline=True)
-def times_tokens(tile, scale, low, offset, per, x, block, count, out):
-    """out [T * 16] += x's blocks of 32 columns from `block` on, `count` of them, times the tile's.
-
-    Weights are scale * (integer - offset) - low, with one scale, and low, for `per` columns.
-    """
-    t, tokens = 0, x[0].shape[0]
-    while t + 4 <= tokens:
-        times_group(no_sums(4), tile, scale, low, offset, per, x, block, count, t, out)
-        t += 4
-    while t < tokens:
-        times_group(no_sums(1), tile, scale, low, offset, per, x, block, count, t, out)
-        t += 1
-
-
-# ---- one type each: unpack a block, multiply it
-
-
-@kernel(forceinline=True)
-def put_bytes(scale, at, v, d):
-    """scale[at : at + 64] = the 4 bytes of each row in v, times d."""
-    store(scale, at, mul(unsigned_byte(v, 0), d))
-    store(scale, at + 16, mul(unsigned_byte(v, 1), d))
-    store(scale, at + 32, mul(unsigned_byte(v, 2), d))
-    store(scale, at + 48, mul(unsigned_byte(v, 3), d))
-
-
-@kernel(forceinline=True)
-def unpack_k_scales(w, first, o, scale, low):
-    """The first 16 bytes of a block of Q4_K or Q5_K."""
-    v, a, b, c = turned4(w, first, o)
-    d, minimum = low_f16(v), high_f16(v)
-    put_bytes(scale, 0, and_all(a, 0x3F), d)
-    put_bytes(scale, 64, or_(and_all(c, 0x0F), and_all(shr(a, 2), 0x30)), d)
-    put_bytes(low, 0, and_all(b, 0x3F), minimum)
-    put_bytes(low, 64, or_(shr(c, 4), and_all(shr(b, 2), 0x30)), minimum)
-
-
-@kernel(forceinline=True)
-def unpack_q4_k(w, first, o, tile, scale, low):
-    unpack_k_scales(w, first, o, scale, low)
-    for j in range(4):
-        ask_ahead(w, first, o + 36 * j, 36)
-        v = turned8(w, first, o + 16 + 32 * j)
-        store(tile, 1024 * j, and_all(v, 15))
-        store(tile, 1024 * j + 512, shr(v, 4))
-
-
-@kernel(forceinline=True)
-def tile_q4_k(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 8):
-            o = 144 * (b + i) // 8
-            unpack_q4_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
-        times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
+@inlined
+def one_token(unpack, meet, size, step, offset, w, first, q, d, sums, d_sums, y):
+    out, f = local(ROWS, float32), no_sums(1)
+    for b in range(0, d.shape[1], step):
+        f = unpack(w, first, b // step * size, meet, (0, offset, q, d, sums, d_sums), b, f)
+    store(out, 0, f)
     put(y, first, out)
+
+
+@inlined
+def several_tokens(unpack, meet, like, size, step, offset, w, first, q, d, sums, d_sums, y):
+    tokens, blocks = d.shape
+    out = local(FEW_SUMS, float32) if tokens <= FEW else np.empty(tokens * ROWS, np.float32)
+    for t in range(tokens):
+        store(out, ROWS * t, splat(np.float32(0)))
+    tile, kept = local(TILE, uint8), local(NUMBERS, float32)
+    for start in range(0, blocks, DEEP):
+        stop = min(start + DEEP, blocks)
+        for b in range(start, stop, step):
+            unpack(w, first, b // step * size, keep, (tile, kept, start), b, like)
+        t = 0
+        while t + 4 <= tokens:
+            to = t, offset, q, d, sums, d_sums
+            meet_kept(meet, like, tile, kept, to, start, stop, out, no_sums(4))
+            t += 4
+        while t < tokens:
+            to = t, offset, q, d, sums, d_sums
+            meet_kept(meet, like, tile, kept, to, start, stop, out, no_sums(1))
+            t += 1
+    put(y, first, out)
+
+
+@inlined
+def multiply(unpack, meet, like, size, step, offset, n, arrays):
+    """Tile n times all tokens. `size` bytes of a row hold `step` * 32 columns; `like` says how many numbers
+    come with 32 of them."""
+    w, q, d, sums, d_sums, y = arrays
+    if q.shape[0] == 1:
+        one_token(unpack, meet, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
+    else:
+        several_tokens(unpack, meet, like, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
+
+
+# ---- one type each: unpack `step` * 32 columns of 16 rows, give them to `use`, 32 at a time
+
+
+@inlined
+def k_scales(w, first, o):
+    """The first 16 bytes of a block of Q4_K or Q5_K: scales, and lows, a byte each, four in a word."""
+    v, a, b, c = turned4(w, first, o)
+    high_a, high_b = and_all(shr(a, 2), 0x30), and_all(shr(b, 2), 0x30)
+    scales = as_words((and_all(a, 0x3F), or_(and_all(c, 0x0F), high_a)))
+    lows = as_words((and_all(b, 0x3F), or_(shr(c, 4), high_b)))
+    return low_f16(v), scales, high_f16(v), lows
+
+
+@inlined
+def unpack_q4_k(w, first, o, use, to, b, f):
+    d, (scale, next_scale), minimum, (low, next_low) = k_scales(w, first, o)
+    ask_ahead(w, ROWS, first, o, 16)
+    for j in range(4):
+        ask_ahead(w, ROWS, first, o + 16 + 32 * j, 32)
+        v = turned8(w, first, o + 16 + 32 * j)
+        numbers = mul(unsigned_byte(scale, 0), d), mul(unsigned_byte(low, 0), minimum)
+        f = use(to, b + 2 * j, and_all(v, 15), numbers, f)
+        numbers = mul(unsigned_byte(scale, 1), d), mul(unsigned_byte(low, 1), minimum)
+        f = use(to, b + 2 * j + 1, shr(v, 4), numbers, f)
+        scale, low = shr(scale, 16), shr(low, 16)
+        if j == 1:
+            scale, low = next_scale, next_low
+    return f
 
 
 @kernel(parallel=True)
 def matmul_q4_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_q4_k(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_q4_k, meet_with_low, no_sums(2), 144, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
 
 
-@kernel(forceinline=True)
-def unpack_q5_k(w, first, o, tile, scale, low):
-    unpack_k_scales(w, first, o, scale, low)
+@inlined
+def unpack_q5_k(w, first, o, use, to, b, f):
+    d, (scale, next_scale), minimum, (low, next_low) = k_scales(w, first, o)
     h = turned8(w, first, o + 16)
+    ask_ahead(w, ROWS, first, o, 48)
     for j in range(4):
-        ask_ahead(w, first, o + 44 * j, 44)
+        ask_ahead(w, ROWS, first, o + 48 + 32 * j, 32)
         v = turned8(w, first, o + 48 + 32 * j)
-        store(tile, 1024 * j, or_(and_all(v, 15), shl(and_all(h, 1), 4)))
-        store(tile, 1024 * j + 512, or_(shr(v, 4), shl(and_all(h, 2), 3)))
-        h = shr(h, 2)
-
-
-@kernel(forceinline=True)
-def tile_q5_k(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale, low = local(TILE, uint8), local(SCALES, float32), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 8):
-            o = 176 * (b + i) // 8
-            unpack_q5_k(w, first, o, tile[512 * i :], scale[16 * i :], low[16 * i :])
-        times_tokens(tile, scale, low, 0, 32, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+        numbers = mul(unsigned_byte(scale, 0), d), mul(unsigned_byte(low, 0), minimum)
+        f = use(to, b + 2 * j, or_(and_all(v, 15), shl(and_all(h, 1), 4)), numbers, f)
+        numbers = mul(unsigned_byte(scale, 1), d), mul(unsigned_byte(low, 1), minimum)
+        f = use(to, b + 2 * j + 1, or_(shr(v, 4), shl(and_all(h, 2), 3)), numbers, f)
+        h, scale, low = shr(h, 2), shr(scale, 16), shr(low, 16)
+        if j == 1:
+            scale, low = next_scale, next_low
+    return f
 
 
 @kernel(parallel=True)
 def matmul_q5_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_q5_k(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_q5_k, meet_with_low, no_sums(2), 176, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
 
 
-@kernel(forceinline=True)
-def put_signed_bytes(scale, at, v, d):
-    store(scale, at, mul(d, signed_byte(v, 0)))
-    store(scale, at + 16, mul(d, signed_byte(v, 1)))
-    store(scale, at + 32, mul(d, signed_byte(v, 2)))
-    store(scale, at + 48, mul(d, signed_byte(v, 3)))
-
-
-@kernel(forceinline=True)
-def unpack_q6_k(w, first, o, tile, scale):
-    d = high_f16(turned4(w, first, o + 194)[3])
-    v0, v1, v2, v3 = turned4(w, first, o + 192)
-    put_signed_bytes(scale, 0, v0, d)
-    put_signed_bytes(scale, 64, v1, d)
-    put_signed_bytes(scale, 128, v2, d)
-    put_signed_bytes(scale, 192, v3, d)
+@inlined
+def unpack_q6_k(w, first, o, use, to, b, f):
+    _, _, _, s0, s1, s2, s3, s4 = turned8(w, first, o + 178)  # the last two of s0 and the first of s4: scales
+    d = high_f16(s4)
     for j in range(2):
-        ask_ahead(w, first, o + 105 * j, 35)
+        ask_ahead(w, ROWS, first, o + 105 * j, 48)
         v = turned8(w, first, o + 64 * j)
-        ask_ahead(w, first, o + 105 * j + 35, 35)
+        ask_ahead(w, ROWS, first, o + 105 * j + 48, 32)
+        h = turned8(w, first, o + 128 + 32 * j)
+        scales = mul(d, signed_byte(s0, 2)), mul(d, signed_byte(s0, 3))
+        f = use(to, b + 4 * j, or_(and_all(v, 15), shl(and_all(h, 3), 4)), scales, f)
         u = turned8(w, first, o + 64 * j + 32)
-        ask_ahead(w, first, o + 105 * j + 70, 35)
-        h, at = turned8(w, first, o + 128 + 32 * j), 2048 * j
-        store(tile, at, or_(and_all(v, 15), shl(and_all(h, 3), 4)))
-        store(tile, at + 512, or_(and_all(u, 15), shl(and_all(h, 12), 2)))
-        store(tile, at + 1024, or_(shr(v, 4), and_all(h, 48)))
-        store(tile, at + 1536, or_(shr(u, 4), and_all(shr(h, 2), 48)))
-
-
-@kernel(forceinline=True)
-def tile_q6_k(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale = local(TILE, uint8), local(TWICE_SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 8):
-            o = 210 * (b + i) // 8
-            unpack_q6_k(w, first, o, tile[512 * i :], scale[32 * i :])
-        times_tokens(tile, scale, None, 32, 16, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+        ask_ahead(w, ROWS, first, o + 105 * j + 80, 32)
+        scales = mul(d, signed_byte(s1, 0)), mul(d, signed_byte(s1, 1))
+        f = use(to, b + 4 * j + 1, or_(and_all(u, 15), shl(and_all(h, 12), 2)), scales, f)
+        scales = mul(d, signed_byte(s1, 2)), mul(d, signed_byte(s1, 3))
+        f = use(to, b + 4 * j + 2, or_(shr(v, 4), and_all(h, 48)), scales, f)
+        scales = mul(d, signed_byte(s2, 0)), mul(d, signed_byte(s2, 1))
+        f = use(to, b + 4 * j + 3, or_(shr(u, 4), and_all(shr(h, 2), 48)), scales, f)
+        s0, s1, s2 = s2, s3, s4
+    return f
 
 
 @kernel(parallel=True)
 def matmul_q6_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_q6_k(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_q6_k, meet_halves, no_sums(2), 210, 8, 32, n, lent((w, q, d, sums, d_sums, y)))
 
 
 # Blocks of 32 begin with their scale, so their weights do not begin where words do. Two blocks do: the first
 # one's words are put together of two each.
 
 
-@kernel(forceinline=True)
-def two_blocks_of_nibbles(w, first, o, scale):
-    """Two blocks of 18 bytes -> 4 vectors of nibbles of each; their scales are stored."""
+@inlined
+def two_blocks_of_nibbles(w, first, o):
+    """Two blocks of 18 bytes -> the scale and 4 vectors of nibbles of each."""
     v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
     v8 = turned4(w, first, o + 20)[3]
-    store(scale, 0, low_f16(v0))
-    store(scale, 16, high_f16(v4))
-    return between((v0, v1, v2, v3), (v1, v2, v3, v4)), (v5, v6, v7, v8)
+    nibbles = between((v0, v1, v2, v3), (v1, v2, v3, v4))
+    return (low_f16(v0),), nibbles, (high_f16(v4),), (v5, v6, v7, v8)
 
 
-@kernel(forceinline=True)
-def unpack_two_q4_0(w, first, o, tile, scale):
-    v, u = two_blocks_of_nibbles(w, first, o, scale)
-    store(tile, 0, and_all(v, 15))
-    store(tile, 256, shr(v, 4))
-    store(tile, 512, and_all(u, 15))
-    store(tile, 768, shr(u, 4))
+@inlined
+def columns_q4_0(v):
+    """16 bytes of nibbles of each row, 4 vectors -> 32 columns."""
+    v0, v1, v2, v3 = and_all(v, 15)
+    v4, v5, v6, v7 = shr(v, 4)
+    return v0, v1, v2, v3, v4, v5, v6, v7
 
 
-@kernel(forceinline=True)
-def tile_q4_0(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale = local(TILE, uint8), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 2):
-            ask_ahead(w, first, 18 * (b + i), 36)
-            unpack_two_q4_0(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
-        times_tokens(tile, scale, None, 8, 32, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+@inlined
+def unpack_two_q4_0(w, first, o, use, to, b, f):
+    ask_ahead(w, ROWS, first, o, 36)
+    scale, v, next_scale, u = two_blocks_of_nibbles(w, first, o)
+    f = use(to, b, columns_q4_0(v), scale, f)
+    return use(to, b + 1, columns_q4_0(u), next_scale, f)
 
 
 @kernel(parallel=True)
 def matmul_q4_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_q4_0(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_two_q4_0, meet, no_sums(1), 36, 2, 8, n, lent((w, q, d, sums, d_sums, y)))
 
 
-@kernel(forceinline=True)
-def put_levels(tile, at, v):
-    """16 bytes of nibbles of each row, 4 vectors -> 32 columns."""
+@inlined
+def columns_iq4(v):
     levels = load_i8x16(LEVELS, 0)
-    store(tile, at, biased(look_up(levels, and_all(v, 15))))
-    store(tile, at + 256, biased(look_up(levels, shr(v, 4))))
+    return biased(look_up(levels, columns_q4_0(v)))
 
 
-@kernel(forceinline=True)
-def unpack_two_iq4_nl(w, first, o, tile, scale):
-    v, u = two_blocks_of_nibbles(w, first, o, scale)
-    put_levels(tile, 0, v)
-    put_levels(tile, 512, u)
-
-
-@kernel(forceinline=True)
-def tile_iq4_nl(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale = local(TILE, uint8), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 2):
-            ask_ahead(w, first, 18 * (b + i), 36)
-            unpack_two_iq4_nl(w, first, 18 * (b + i), tile[512 * i :], scale[16 * i :])
-        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+@inlined
+def unpack_two_iq4_nl(w, first, o, use, to, b, f):
+    ask_ahead(w, ROWS, first, o, 36)
+    scale, v, next_scale, u = two_blocks_of_nibbles(w, first, o)
+    f = use(to, b, columns_iq4(v), scale, f)
+    return use(to, b + 1, columns_iq4(u), next_scale, f)
 
 
 @kernel(parallel=True)
 def matmul_iq4_nl(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_iq4_nl(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_two_iq4_nl, meet, no_sums(1), 36, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))
 
 
-@kernel(forceinline=True)
-def unpack_iq4_xs(w, first, o, tile, scale):
+@inlined
+def unpack_iq4_xs(w, first, o, use, to, b, f):
     v, low, _, _ = turned4(w, first, o)
     d, low, top = low_f16(v), as_words(low), shr(as_words(v), 12)
     for j in range(8):
+        if j % 2 == 0:
+            ask_ahead(w, ROWS, first, o + 17 * j, 34)
         number = or_(and_all(low, 15), and_all(top, 48))
-        store(scale, 16 * j, mul(d, sub(to_f32(number), splat(np.float32(32)))))
+        scale = mul(d, sub(to_f32(number), splat(np.float32(32))))
+        f = use(to, b + j, columns_iq4(turned4(w, first, o + 8 + 16 * j)), (scale,), f)
         low, top = shr(low, 4), shr(top, 2)
-    for j in range(4):
-        ask_ahead(w, first, o + 34 * j, 34)
-        put_levels(tile, 1024 * j, turned4(w, first, o + 8 + 32 * j))
-        put_levels(tile, 1024 * j + 512, turned4(w, first, o + 24 + 32 * j))
-
-
-@kernel(forceinline=True)
-def tile_iq4_xs(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale = local(TILE, uint8), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 8):
-            o = 136 * (b + i) // 8
-            unpack_iq4_xs(w, first, o, tile[512 * i :], scale[16 * i :])
-        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+    return f
 
 
 @kernel(parallel=True)
 def matmul_iq4_xs(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_iq4_xs(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_iq4_xs, meet, no_sums(1), 136, 8, BIAS, n, lent((w, q, d, sums, d_sums, y)))
 
 
-@kernel(forceinline=True)
-def unpack_two_q8_0(w, first, o, tile, scale):
+@inlined
+def unpack_two_q8_0(w, first, o, use, to, b, f):
+    ask_ahead(w, ROWS, first, o, 68)
     v0, v1, v2, v3, v4, v5, v6, v7 = turned8(w, first, o)
     v8 = turned4(w, first, o + 20)[3]
-    store(scale, 0, low_f16(v0))
-    store(scale, 16, high_f16(v8))
     v = between((v0, v1, v2, v3, v4, v5, v6, v7), (v1, v2, v3, v4, v5, v6, v7, v8))
-    store(tile, 0, biased(v))
-    store(tile, 512, biased(turned8(w, first, o + 36)))
-
-
-@kernel(forceinline=True)
-def tile_q8_0(w, n, q, d, sums, d_sums, y, out):
-    first = first_row(n, w)
-    clear(out, q.shape[0])
-    tile, scale = local(TILE, uint8), local(SCALES, float32)
-    for b in range(0, d.shape[1], DEEP):
-        count = min(DEEP, d.shape[1] - b)
-        for i in range(0, count, 2):
-            o = 34 * (b + i)
-            ask_ahead(w, first, o, 68)
-            unpack_two_q8_0(w, first, o, tile[512 * i :], scale[16 * i :])
-        times_tokens(tile, scale, None, BIAS, 32, (q, d, sums, d_sums), b, count, out)
-    put(y, first, out)
+    f = use(to, b, biased(v), (low_f16(v0),), f)
+    return use(to, b + 1, biased(turned8(w, first, o + 36)), (high_f16(v8),), f)
 
 
 @kernel(parallel=True)
 def matmul_q8_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        out = local(FEW_SUMS, float32) if q.shape[0] <= FEW else np.empty(q.shape[0] * ROWS, np.float32)
-        tile_q8_0(w, n, q, d, sums, d_sums, y, out)
+        multiply(unpack_two_q8_0, meet, no_sums(1), 68, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))

@@ -38,6 +38,7 @@ WIDE = "avx512f" in FEATURES
 ROWS, TOKENS = (32, 8) if WIDE else (16, 4)
 DEEP = 384  # columns that are summed up before they are added: this part of a tile stays in the nearest cache
 PART = DEEP * ROWS
+SMALL = 1 << 17  # bytes
 
 
 @kernel()
@@ -142,11 +143,23 @@ def filled_up(w, first):
 
 
 @kernel(forceinline=True)
-def ask_ahead(w, first, at, size):
-    """While `size` bytes of each row are read, as much of the next tile is asked for, line after line."""
-    start = (first + ROWS) * w.shape[1] + at * ROWS
-    for i in range(start, start + ROWS * size, 64):
+def ask_ahead(w, rows, first, at, size):
+    """While bytes at to at + size of each row of a tile of `rows` are read, as much of the next tile, or of
+    the next four small ones, is asked for.
+
+    Reading a tile goes through its rows in turn, which the hardware does not foresee. It does foresee places
+    that move on evenly, but only to the end of a page: in the next it begins anew, slowly. So there are four
+    such places at once, far enough apart not to share a page.
+    """
+    together = 4 * rows if 4 * rows * w.shape[1] <= SMALL else rows
+    inside = first & (together - 1)  # of so many tiles
+    start = (first - inside + together + inside // 4) * w.shape[1] + at * rows // 4
+    part = together // 4 * w.shape[1]
+    for i in range(start, start + size * rows // 4, 64):
         prefetch(w, i)
+        prefetch(w, i + part)
+        prefetch(w, i + 2 * part)
+        prefetch(w, i + 3 * part)
 
 
 # ---- one type each. columns_…: 32 bytes of each of 16 rows, as columns
@@ -186,7 +199,7 @@ def matmul_f32(w, bias, x, y):
             if x.shape[0] == 1:
                 low = high = splat(np.float32(0))
                 for k in range(start, stop, 8):
-                    ask_ahead(w, n * ROWS, 4 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 4 * k, 32)
                     low = add_columns(columns_f32(rows, first, 4 * k), x[0], k, low)
                     if WIDE:
                         high = add_columns(columns_f32(rows, first + 16, 4 * k), x[0], k, high)
@@ -195,7 +208,7 @@ def matmul_f32(w, bias, x, y):
                     add_to(y[0], n * ROWS + 16, high)
             else:
                 for k in range(start, stop, 8):
-                    ask_ahead(w, n * ROWS, 4 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 4 * k, 32)
                     store_apart(tile, (k - start) * ROWS, ROWS, columns_f32(rows, first, 4 * k))
                     if WIDE:
                         store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_f32(rows, first + 16, 4 * k))
@@ -216,7 +229,7 @@ def matmul_f16(w, bias, x, y):
             if x.shape[0] == 1:
                 low = high = splat(np.float32(0))
                 for k in range(start, stop, 16):
-                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 2 * k, 32)
                     low = add_columns(columns_f16(rows, first, 2 * k), x[0], k, low)
                     if WIDE:
                         high = add_columns(columns_f16(rows, first + 16, 2 * k), x[0], k, high)
@@ -225,7 +238,7 @@ def matmul_f16(w, bias, x, y):
                     add_to(y[0], n * ROWS + 16, high)
             else:
                 for k in range(start, stop, 16):
-                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 2 * k, 32)
                     store_apart(tile, (k - start) * ROWS, ROWS, columns_f16(rows, first, 2 * k))
                     if WIDE:
                         store_apart(tile, (k - start) * ROWS + 16, ROWS, columns_f16(rows, first + 16, 2 * k))
@@ -246,7 +259,7 @@ def matmul_bf16(w, bias, x, y):
             if x.shape[0] == 1:
                 low = high = splat(np.float32(0))
                 for k in range(start, stop, 16):
-                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 2 * k, 32)
                     low = add_columns(columns_bf16(rows, first, 2 * k), x[0], k, low)
                     if WIDE:
                         high = add_columns(columns_bf16(rows, first + 16, 2 * k), x[0], k, high)
@@ -255,7 +268,7 @@ def matmul_bf16(w, bias, x, y):
                     add_to(y[0], n * ROWS + 16, high)
             else:
                 for k in range(start, stop, 16):
-                    ask_ahead(w, n * ROWS, 2 * k, 32)
+                    ask_ahead(w, ROWS, n * ROWS, 2 * k, 32)
                     store_apart(tile, (k - start) * ROWS, ROWS, columns_bf16(rows, first, 2 * k))
                     if WIDE:
                         store_apart(

@@ -2,12 +2,12 @@
 
 A kernel written in ordinary @njit Python keeps such values in registers and works on 64 bytes at a time:
 
-    dots = dot4(zero_i32(), nibbles(load_i8x32(row, at)), load_i8x64(x, k))
+    dots = dot_columns(x, k, 0, columns, no_dots(acc))
     acc = fma(to_f32(dots), splat(scale), acc)
 
 Everything is generic LLVM IR, which becomes AVX-512, AVX2 or NEON, but for two operations that name an
-instruction set: `dot4`, the int8 dot product, and `look_up`, the 16-entry table. Both have a generic form.
-Vectors longer than a register are split by LLVM.
+instruction set: `dot_columns`, with the int8 dot product, and `look_up`, the 16-entry table. Both have a
+generic form. Vectors longer than a register are split by LLVM.
 """
 
 from __future__ import annotations
@@ -191,6 +191,21 @@ load_f16x16, load_f32x16 = map(_loader, (F16x16, F32x16))
 
 
 @intrinsic
+def load_i8x64x8(typing, array, index):
+    """array[index : index + 512] as 8 vectors."""
+    kind = types.UniTuple(I8x64, 8)
+
+    def emit(ctx, b, sig, args):
+        first = _address(ctx, b, array, args[0], index, args[1], I8x64.llvm)
+        values = [b.load(b.gep(first, [ir.Constant(WORD, i)])) for i in range(8)]
+        for value in values:
+            value.align = 1
+        return ctx.make_tuple(b, kind, values)
+
+    return kind(array, index), emit
+
+
+@intrinsic
 def store(typing, array, index, vector):
     """array[index:] = the vector's lanes, or those of a tuple of vectors, one after the other."""
 
@@ -280,6 +295,21 @@ def local(typing, count, dtype):
         return result._getvalue()
 
     return array(count, dtype), emit
+
+
+@intrinsic
+def lent(typing, arrays):
+    """The same arrays, uncounted: Numba counts who holds one, for long where a function has branches."""
+
+    def emit(ctx, b, sig, args):
+        results = []
+        for kind, array in zip(arrays, cgutils.unpack_tuple(b, args[0]), strict=True):
+            result = ctx.make_array(kind)(ctx, b, array)
+            result.meminfo = ir.Constant(result.meminfo.type, None)
+            results.append(result._getvalue())
+        return ctx.make_tuple(b, arrays, results)
+
+    return arrays(arrays), emit
 
 
 # ---- 16 rows at once: 16 bytes of each are loaded and turned, so that a lane is a row
@@ -463,29 +493,58 @@ def load_like(typing, array, index, like):
 @intrinsic
 def each(typing, array, index, stride, like):
     """array[index], array[index + stride], …: the number of each token in all of its lanes."""
-    vector = I32x16 if isinstance(array.dtype, types.Integer) else F32x16
 
     def emit(ctx, b, sig, args):
-        places = _each(ctx, b, sig, args, like.count, vector.llvm.element)
-        return ctx.make_tuple(b, sig.return_type, [_splat(b, b.load(place), 16) for place in places])
+        places = _each(ctx, b, sig, args, like.count, FLOAT)
+        return ctx.make_tuple(b, like, [_splat(b, b.load(place), 16) for place in places])
 
-    return types.UniTuple(vector, like.count)(array, index, stride, like), emit
+    return like(array, index, stride, like), emit
 
 
 @intrinsic
-def dot4(typing, q, index, stride, w, acc):
-    """acc + 4 columns of 16 rows, w I8x64 (plus BIAS), times the 4 bytes at q[index + stride * token]."""
+def times_offset(typing, sums, index, less, stride, offset, like):
+    """offset * sums[index], or of sums[index] - sums[less], in all lanes: scalars cost least."""
+    kind = types.UniTuple(I32x16, like.count)
 
     def emit(ctx, b, sig, args):
-        sums = []
-        bytes_ = _each(ctx, b, sig, args, acc.count, ir.IntType(8))
-        for place, before in zip(bytes_, cgutils.unpack_tuple(b, args[4], acc.count), strict=True):
-            word = b.load(b.bitcast(place, I32.as_pointer()))
-            word.align = 1
-            sums.append(_dot4(b, before, args[3], b.bitcast(_splat(b, word, 16), I8x64.llvm)))
+        array, first, second, step, number, _ = args
+
+        def numbers(index_type: Any, value: Any) -> list[Any]:
+            given = types.none(sums, index_type, stride)
+            return [b.load(p) for p in _each(ctx, b, given, (array, value, step), like.count, I32)]
+
+        values = numbers(index, first)
+        if less != types.none:
+            values = [b.sub(v, w) for v, w in zip(values, numbers(less, second), strict=True)]
+        factor = ctx.cast(b, number, offset, types.int32)
+        return ctx.make_tuple(b, kind, [_splat(b, b.mul(v, factor), 16) for v in values])
+
+    return kind(sums, index, less, stride, offset, like), emit
+
+
+@intrinsic
+def no_dots(typing, like):
+    """Zeros in the place of the dot products of so many tokens."""
+    kind = types.UniTuple(I32x16, like.count)
+    return kind(like), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(I32x16.llvm, 0)] * like.count)
+
+
+@intrinsic
+def dot_columns(typing, q, index, stride, columns, acc):
+    """acc + the columns, each I8x64 four of 16 rows (plus BIAS), times the bytes from q[index + stride *
+    token] on."""
+
+    def emit(ctx, b, sig, args):
+        sums = cgutils.unpack_tuple(b, args[4], acc.count)
+        places = _each(ctx, b, sig, args, acc.count, ir.IntType(8))
+        for i, w in enumerate(cgutils.unpack_tuple(b, args[3], columns.count)):
+            for t, place in enumerate(places):
+                word = b.load(b.bitcast(b.gep(place, [ir.Constant(WORD, 4 * i)]), I32.as_pointer()))
+                word.align = 1
+                sums[t] = _dot4(b, sums[t], w, b.bitcast(_splat(b, word, 16), I8x64.llvm))
         return ctx.make_tuple(b, acc, sums)
 
-    return acc(q, index, stride, w, acc), emit
+    return acc(q, index, stride, columns, acc), emit
 
 
 # ---- constants
@@ -531,8 +590,6 @@ def _with_number(emit: Callable[..., Any]) -> Any:
 
 shl, shr = _with_number(lambda b, v, n: b.shl(v, n)), _with_number(lambda b, v, n: b.lshr(v, n))
 and_all = _with_number(lambda b, v, n: b.and_(v, n))  # every lane & a mask
-mul_i32 = _operation(_same, lambda b, v, w: b.mul(v, w), 2)
-sub_i32 = _operation(_same, lambda b, v, w: b.sub(v, w), 2)
 
 
 def _look_up(b: Any, entries: Any, numbers: Any) -> Any:

@@ -20,14 +20,14 @@ from qwen_ref import load
 from qwen_ref.kernels import KERNELS, attention, layers, simd
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import (
-    dot4,
-    each,
+    dot_columns,
     exp,
     load_f16x16,
     load_f32x16,
     load_i8x64,
     no_sums,
     store,
+    times_offset,
     to_f16,
     to_f32,
 )
@@ -102,7 +102,7 @@ def test_a_token_s_products_are_the_same_whatever_stands_beside_it(kind, rows):
     weight = matrix(kind, rows, 768, rng)
     x = rng.standard_normal((33, 768)).astype(np.float32)
     alone = np.concatenate([layers.linear(x[t : t + 1], weight) for t in range(len(x))])
-    for tokens in 2, 3, 4, 5, 8, 16, 33:
+    for tokens in 2, 3, 4, 5, 8, 16, 17, 33:
         assert (layers.linear(x[:tokens], weight) == alone[:tokens]).all(), tokens
 
 
@@ -249,7 +249,7 @@ def test_the_whole_model_is_near_the_reference(fixtures):
 @kernel()
 def dot_of(w, q, out):
     """out int32 [16], from what it holds on: one number in all places."""
-    (sums,) = dot4(q, 0, 0, load_i8x64(w, 0), each(out, 0, 0, no_sums(1)))
+    (sums,) = dot_columns(q, 0, 0, (load_i8x64(w, 0),), times_offset(out, 0, None, 0, 1, no_sums(1)))
     store(out, 0, sums)
 
 
