@@ -8,20 +8,26 @@ for piece in model.generate("Why is the sky blue?"):
 Without a file, load() takes the small model that ships with the package.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from qwen_ref.errors import QwenRefError
-
+TYPE_CHECKING = False  # without typing: until nothing more than this is imported, Ctrl-C ends in a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from qwen_ref.engine import Generation, Model, load
+    from qwen_ref.errors import QwenRefError
 
 __all__ = ["Generation", "Model", "QwenRefError", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """The engine, when it is first asked for: the pytest plugin loads this package in every run of pytest."""
+    """What is first asked for now: the pytest plugin loads this package in every run of pytest."""
     if name not in __all__:
         raise AttributeError(f"module 'qwen_ref' has no attribute {name!r}")
+    if name == "QwenRefError":
+        from qwen_ref.errors import QwenRefError
+
+        return QwenRefError
     from qwen_ref import engine
 
     return getattr(engine, name)

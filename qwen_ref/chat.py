@@ -1,4 +1,4 @@
-"""Messages to token ids, by the chat template that the model file carries; and an answer back to a message.
+"""Messages to token ids, by the chat template that the model file carries. (Back: qwen_ref/answer.py.)
 
 The template is Jinja, rendered in a sandbox with the settings and helpers of transformers'
 `render_jinja_template`, so that what works there works here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gguf_io import GGUFFile
+from qwen_ref.answer import END_THINK, THINK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.tokenizer import Tokenizer, any_of
@@ -29,11 +30,8 @@ from qwen_ref.tokenizer import Tokenizer, any_of
 KEY = "tokenizer.chat_template"
 FOR_TOOLS = f"{KEY}.tool_use"  # the template for conversations with tools, in files that have two
 MARKS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters: no text is meant to hold them
-THINK, END_THINK, CALL, END_CALL = "<think>", "</think>", "<tool_call>", "</tool_call>"
 THINKS = THINK + "\n"  # ends a rendered prompt whose answer begins with reasoning
 THOUGHT = re.compile(rf"(\s*{THINK})(.*?)({END_THINK})(.*)", re.DOTALL)  # then an answer
-FUNCTION = re.compile(r"\s*<function=([^>\n]+)>\n(.*)</function>\s*", re.DOTALL)
-PARAMETERS = re.compile(r"<parameter=([^>\n]+)>\n(.*?)\n</parameter>\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -258,78 +256,3 @@ def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {_map_strings(key, change): _map_strings(v, change) for key, v in value.items()}
     return value
-
-
-# ---- and back
-
-
-def in_thought(tokenizer: Tokenizer, token_ids: Sequence[int]) -> bool:
-    """Whether a thought is open at the end of these tokens."""
-    opens, closes = tokenizer.ids.get(THINK), tokenizer.ids.get(END_THINK)
-    return next((i == opens for i in reversed(token_ids) if i in (opens, closes)), False)
-
-
-def read_answer(
-    tokenizer: Tokenizer, thinks: bool, token_ids: Sequence[int], text: str, begun: Message | None = None
-) -> Message:
-    """The assistant's message of an answer, its thought and its tool calls apart, as its tokens say.
-
-    `thinks`: the prompt ended in an open thought. `text` is that of `token_ids`, or a beginning of it.
-    `begun` is what the answer continues. Arguments of tool calls are the texts that the model wrote. Where a
-    call is not whole or has text behind it, for which a message has no place, all calls stay text.
-    """
-    message = begun or {"role": "assistant", "content": ""}
-    said, thought, rest = message["content"], "", list[tuple[str, str]]()
-    for name, piece in _by_structure(tokenizer, token_ids, text):
-        if name == THINK and not (thinks or thought or rest or said.strip()):
-            thinks, thought = True, piece
-        elif thinks and name == END_THINK:
-            thinks, said = False, said + piece
-        elif thinks:
-            thought += name + piece
-        elif name == CALL or rest:
-            rest.append((name, piece))
-        else:
-            said += name + piece
-    calls = _read_calls(rest)
-    if calls is None:
-        said += "".join(name + piece for name, piece in rest)
-    message = message | {"content": said.strip()}
-    if thought.strip():
-        message["reasoning_content"] = thought.strip()
-    return message | {"tool_calls": calls} if calls else message
-
-
-def _read_calls(pieces: list[tuple[str, str]]) -> list[dict[str, Any]] | None:
-    """Calls, and nothing else, in what stands from the first `<tool_call>` on; None if that is not so."""
-    opened, closed = pieces[::2], pieces[1::2]
-    calls = [call for name, piece in opened if name == CALL and (call := _read_call(piece)) is not None]
-    whole = len(calls) == len(opened) == len(closed)
-    ended = all(name == END_CALL and not piece.strip() for name, piece in closed)
-    return calls if whole and ended else None
-
-
-def _by_structure(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> list[tuple[str, str]]:
-    """(token of structure, text up to the next one), …; the first without such a token."""
-    names = {tokenizer.ids.get(name): name for name in (THINK, END_THINK, CALL, END_CALL)}
-    starts = [i for i, token_id in enumerate(token_ids) if token_id in names]
-    pieces, at = list[tuple[str, str]](), 0
-    for start, stop in zip([0, *starts], [*starts, None], strict=True):
-        end = at + len(tokenizer.decode(token_ids[start:stop]))
-        name = names[token_ids[start]] if pieces else ""
-        if not text.startswith(name, at):  # a stop string ended the text before it, or in it
-            name = ""
-        pieces.append((name, text[at + len(name) : end]))
-        at = end
-    return pieces
-
-
-def _read_call(written: str) -> dict[str, Any] | None:
-    function = FUNCTION.fullmatch(written)
-    if function is None or PARAMETERS.sub("", function[2]).strip():
-        return None
-    named = PARAMETERS.findall(function[2])
-    arguments = dict(named)
-    if len(arguments) < len(named):  # one of two values would be lost
-        return None
-    return {"type": "function", "function": {"name": function[1], "arguments": arguments}}

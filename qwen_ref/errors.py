@@ -14,3 +14,9 @@ class QwenRefError(Exception):
 def tell(sentence: str) -> None:
     """A warning, once in a process: a model's file is opened several times."""
     logger.warning("%s", sentence)
+
+
+def of_type(value: object) -> str:
+    """ "a list", "an int": of a value that is not what was expected."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

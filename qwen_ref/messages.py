@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Collection
 from typing import Any
 
-from qwen_ref.errors import QwenRefError
+from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.tokenizer import check_unicode
 
 Message = dict[str, Any]  # {"role": "user", "content": "…"}, as in the OpenAI and transformers APIs
@@ -28,7 +28,7 @@ def check_messages(messages: Any, system: Any = None) -> list[Message]:
     Raises QwenRefError, with the message's number and the field, for what is wrong or unknown.
     """
     if not isinstance(messages, list | tuple):
-        raise QwenRefError(f"the prompt: a {type(messages).__name__} is no text or list of messages")
+        raise QwenRefError(f"the prompt: {of_type(messages)} is no text or list of messages")
     if not messages:
         raise QwenRefError("the messages: there are none")
     checked = [_message(message, f"message {number}") for number, message in enumerate(messages, 1)]
@@ -42,7 +42,7 @@ def check_messages(messages: Any, system: Any = None) -> list[Message]:
         )
     if system is not None:
         if not isinstance(system, str):
-            raise QwenRefError(f"system: a {type(system).__name__} is no text")
+            raise QwenRefError(f"system: {of_type(system)} is no text")
         if checked[0]["role"] == "system":
             raise QwenRefError("system: the messages have a system message already; give one of them")
         check_unicode("system", system)
@@ -78,20 +78,30 @@ def check_tools(tools: Any) -> list[dict[str, Any]] | None:
     if tools is None:
         return None
     if not isinstance(tools, list | tuple):
-        raise QwenRefError(f"tools: a {type(tools).__name__} is no list of tools")
+        raise QwenRefError(f"tools: {of_type(tools)} is no list of tools")
+    names = list[str]()
     for number, tool in enumerate(tools, 1):
         where = f"tools: number {number}"
         function = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(function, dict) or tool.get("type", "function") != "function":
             raise QwenRefError(f'{where}: is not {{"type": "function", "function": {{"name": …}}}}')
-        _name(function, where)
+        name = _name(function, where)
+        if any(c.isspace() or c in "<>" for c in name):  # it would not come back from a call
+            raise QwenRefError(f"{where}: name: {reprlib.repr(name)} has a blank or an angle bracket in it")
+        if name in names:
+            raise QwenRefError(
+                f"{where}: name: {reprlib.repr(name)} is that of number {names.index(name) + 1}"
+            )
+        names.append(name)
+        if not isinstance(parameters := function.get("parameters"), dict | None):
+            raise QwenRefError(f"{where}: parameters: {of_type(parameters)} is no JSON schema, an object")
         _check_json(tool, where)
     return list(tools) or None
 
 
 def _message(message: Any, where: str) -> Message:
     if not isinstance(message, dict):
-        raise QwenRefError(f"{where}: is a {type(message).__name__}, not a dict with role and content")
+        raise QwenRefError(f"{where}: is {of_type(message)}, not a dict with role and content")
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         told = "is missing" if role is None else f"{reprlib.repr(role)} is not one of {', '.join(ROLES)}"
@@ -103,7 +113,7 @@ def _message(message: Any, where: str) -> Message:
         _text(checked[name], f"{where}: {name}")
     calls = checked.pop("tool_calls", ())
     if not isinstance(calls, list | tuple):
-        raise QwenRefError(f"{where}: tool_calls: a {type(calls).__name__} is no list of calls")
+        raise QwenRefError(f"{where}: tool_calls: {of_type(calls)} is no list of calls")
     if calls:
         checked["tool_calls"] = [_call(c, f"{where}: tool_calls: number {n}") for n, c in enumerate(calls, 1)]
     checked["content"] = _content(checked.get("content"), f"{where}: content", optional=bool(calls))
@@ -118,15 +128,13 @@ def _content(content: Any, where: str, optional: bool) -> Any:
             return ""
         raise QwenRefError(f'{where}: there is none; an empty text is ""')
     if not isinstance(content, list | tuple):
-        raise QwenRefError(f"{where}: a {type(content).__name__} is neither text nor a list of parts")
+        raise QwenRefError(f"{where}: {of_type(content)} is neither text nor a list of parts")
     return [_part(part, f"{where}: part {number}") for number, part in enumerate(content, 1)]
 
 
 def _part(part: Any, where: str) -> Any:
     if not isinstance(part, dict):
-        raise QwenRefError(
-            f'{where}: is a {type(part).__name__}, not a dict like {{"type": "text", "text": …}}'
-        )
+        raise QwenRefError(f'{where}: is {of_type(part)}, not a dict like {{"type": "text", "text": …}}')
     kind = part.get("type")
     if kind in MEDIA or (kind is None and any(name in part for name in MEDIA)):
         return part
@@ -140,13 +148,13 @@ def _part(part: Any, where: str) -> Any:
 def _call(call: Any, where: str) -> dict[str, Any]:
     """A tool call, in OpenAI's form or its function alone -> OpenAI's form, the arguments a dict."""
     if not isinstance(call, dict):
-        raise QwenRefError(f"{where}: is a {type(call).__name__}, not a dict")
+        raise QwenRefError(f"{where}: is {of_type(call)}, not a dict")
     outer, inner = ("id", "type", "index"), ("name", "arguments")
     if "function" in call:
         checked = _fields(call, (*outer, "function"), where, "a tool call")
         function = checked.get("function")
         if not isinstance(function, dict):
-            raise QwenRefError(f"{where}: function: is a {type(function).__name__}, not a dict")
+            raise QwenRefError(f"{where}: function: is {of_type(function)}, not a dict")
         function = _fields(function, inner, f"{where}: function", "a call's function")
     else:
         checked = _fields(call, (*outer, *inner), where, "a tool call")
@@ -165,7 +173,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     elif isinstance(given, str):
         arguments = {}
     if not isinstance(arguments, dict):
-        raise QwenRefError(f"{of}: are a {type(arguments).__name__}, not an object by name")
+        raise QwenRefError(f"{of}: are {of_type(arguments)}, not an object by name")
     checked["function"] = {"name": name, "arguments": arguments}
     _check_json(checked, where)
     return checked
@@ -180,9 +188,7 @@ def _name(function: dict[str, Any], where: str) -> str:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise QwenRefError(
-            f"{where}: {'is missing' if value is None else f'a {type(value).__name__} is no text'}"
-        )
+        raise QwenRefError(f"{where}: {'is missing' if value is None else f'{of_type(value)} is no text'}")
     check_unicode(where, value)
     return value
 
@@ -216,7 +222,7 @@ def _check_json(value: Any, where: str) -> None:
                 check_unicode(where, key)
                 _check_json(item, where)
         elif value is not None and not isinstance(value, int | float):
-            raise QwenRefError(f"{where}: a {type(value).__name__} cannot be written as JSON")
+            raise QwenRefError(f"{where}: {of_type(value)} cannot be written as JSON")
         elif isinstance(value, float) and not math.isfinite(value):
             raise QwenRefError(f"{where}: {value} cannot be written as JSON")
     except RecursionError:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qwen_ref.config import IMAGE_PIXELS
-from qwen_ref.errors import QwenRefError
+from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.files import regular_file
 from qwen_ref.media import uri
 from qwen_ref.media.patches import MEAN, SIZES, STD, PatchSizes, cut_patches, image_values
@@ -87,7 +87,7 @@ def read_image(source: ImageSource, transparency: str = "white") -> Image.Image:
         content = bytes(source)
         image = _guarded(name, content[:8], lambda: _decode(name, io.BytesIO(content), transparency))
     elif not isinstance(source, str | os.PathLike):
-        raise QwenRefError(f"a picture: a {type(source).__name__} is no path, bytes, image or array")
+        raise QwenRefError(f"a picture: {of_type(source)} is no path, bytes, image or array")
     else:
         path = regular_file(source)
         name = str(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig
-from qwen_ref.errors import QwenRefError, logger
+from qwen_ref.errors import QwenRefError, logger, of_type
 from qwen_ref.media import images, video
 from qwen_ref.media.parts import Part, Source, read_parts
 from qwen_ref.media.patches import PatchSizes
@@ -73,6 +75,17 @@ class Media:
     patches: Callable[[Progress | None], Iterator[np.ndarray]]  # those of each time step, [h*w, C*2*16*16]
     image: Any = None  # the picture itself, in RGB; of a video none
 
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """Of all that the vision tower would see: two that have the same are the same to it. It takes about
+        what reading the picture or clip takes."""
+        digest = hashlib.blake2b(repr(self.grid_thw).encode(), digest_size=16)
+        for patches in self.patches(None):
+            digest.update(
+                f"{patches.dtype}{patches.shape}".encode() + np.ascontiguousarray(patches).tobytes()
+            )
+        return digest.digest()
+
 
 def open_all(
     messages: Sequence[dict[str, Any]],
@@ -85,7 +98,7 @@ def open_all(
     Raises QwenRefError, with the numbers of message and part if the user knows them (`numbered`).
     """
     if not isinstance(limits, Limits | None):
-        raise QwenRefError(f"limits: a {type(limits).__name__} is no qwen_ref.media.media.Limits")
+        raise QwenRefError(f"limits: {of_type(limits)} is no qwen_ref.media.media.Limits")
     return [open_part(part, vision(), limits or Limits(), numbered) for part in read_parts(messages)]
 
 

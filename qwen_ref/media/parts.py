@@ -12,12 +12,12 @@ as absent. Any other is refused by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen_ref.errors import QwenRefError
+from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.media import uri
 
 Source = Any  # what read_image or read_video takes
@@ -102,7 +102,7 @@ def _source(where: str, kind: str, name: str, value: Any) -> Source:
         value = value.get("url")
     text = os.fspath(value) if name == "path" and isinstance(value, os.PathLike) else value
     if not isinstance(text, str):
-        raise QwenRefError(f"{where}: a {type(value).__name__} is no text")
+        raise QwenRefError(f"{where}: {of_type(value)} is no text")
     if name == "base64":
         return text if text[:5].lower() == "data:" else uri.from_base64(where, text)
     if name != "path" and "://" not in text and text[:5].lower() != "data:":
@@ -161,12 +161,17 @@ def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def beside(folder: Path, messages: Sequence[dict[str, Any]]) -> None:
     """Make relative paths in the parts of a file's messages those of files in its folder."""
+    change_paths(messages, lambda given: str(folder / given))
+
+
+def change_paths(messages: Sequence[dict[str, Any]], change: Callable[[str], str]) -> None:
+    """Of pictures and clips that are given by path, change the path."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, list):
             return [moved(item) for item in value]
         is_path = isinstance(value, str) and "://" not in value and value[:5].lower() != "data:"
-        return str(folder / value) if is_path else value
+        return change(value) if is_path else value
 
     for _, part in _content_parts(messages):
         for name in (*KINDS, "path") if media_kind(part) else ():

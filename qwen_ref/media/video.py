@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from qwen_ref.config import VIDEO_PIXELS
-from qwen_ref.errors import QwenRefError, logger
+from qwen_ref.errors import QwenRefError, logger, of_type
 from qwen_ref.files import regular_file
 from qwen_ref.media import uri
 from qwen_ref.media.images import (
@@ -218,7 +218,7 @@ def check_rate(option: str, value: Any) -> None:
 def checked_times(clip: Clip, times: Any) -> list[float]:
     """Raises QwenRefError if they are not the ascending times of all frames."""
     if not isinstance(times, list | tuple | np.ndarray) or np.ndim(times) != 1:
-        raise QwenRefError(f"{clip.name}: times: a {type(times).__name__} is no list of seconds")
+        raise QwenRefError(f"{clip.name}: times: {of_type(times)} is no list of seconds")
     for time in times:
         if not (is_number(time) and 0 <= time < 1e9):
             raise QwenRefError(f"{clip.name}: times: {time!r:.80} is not a number of seconds from 0 on")
@@ -294,7 +294,7 @@ def _open(source: VideoSource, transparency: str) -> Clip:
     if isinstance(source, list | tuple):
         return _open_images("the images", source, transparency)
     if not isinstance(source, str | os.PathLike):
-        raise QwenRefError(f"a video: a {type(source).__name__} is no path, bytes, list of images or array")
+        raise QwenRefError(f"a video: {of_type(source)} is no path, bytes, list of images or array")
     if os.path.isdir(source):
         return _open_images(str(source), _frames_in(Path(source)), transparency)
     path = regular_file(source)

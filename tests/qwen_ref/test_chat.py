@@ -11,7 +11,7 @@ from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
-from qwen_ref.chat import MARKS, ChatTemplate, in_thought, read_answer
+from qwen_ref.chat import MARKS, ChatTemplate
 from qwen_ref.media.media import Shape
 from qwen_ref.messages import check_messages
 from qwen_ref.prompt import PromptEncoder, Span, show_media
@@ -255,26 +255,26 @@ SELF.append(SELF)
         ([*called({})[:2], {"role": "tool", "content": None}], "message 3: content: there is none"),
         (user({"text": "x"}), "message 1: content: a dict is neither text nor a list of parts"),
         (user(b"hi"), "message 1: content: a bytes is neither"),
-        (user(7), "message 1: content: a int is neither"),
+        (user(7), "message 1: content: an int is neither"),
         (user(["hello"]), "message 1: content: part 1: is a str, not a dict like"),
         (user([{"type": "text", "text": "x"}, {"type": "audio"}]), "part 2: type: 'audio' is not one of"),
         (user([{"kind": "text"}]), "part 1: type: None is not one of text, image, video"),
         (user([{"type": "text"}]), "part 1: text: is missing"),
-        (user([{"text": 5}]), "part 1: text: a int is no text"),
+        (user([{"text": 5}]), "part 1: text: an int is no text"),
         (user([{"text": "x", "bold": 1}]), "'bold' is no field of a text part, which may have type, text"),
         (user([{"type": "text", "text": "x", "image": "y"}]), "part 1: 'image' is no field of a text part"),
         ([user("x")[0] | {"mood": "sad"}], "message 1: 'mood' is no field of a user's message, which"),
         ([user("x")[0] | {"reasoning_content": "y"}], "'reasoning_content' is no field of a user's"),
         ([user("x")[0] | {"tool_calls": [{}]}], "message 1: 'tool_calls' is no field of a user's"),
         ([user("x")[0] | {5: "y"}], "message 1: 5 is no field"),
-        (answered(content="x", reasoning_content=5), "reasoning_content: a int"),
+        (answered(content="x", reasoning_content=5), "reasoning_content: an int"),
         ([*user("x"), {"role": "system", "content": "y"}], "message 2: role: a system message must be"),
         ([*user("x"), {"role": "developer", "content": "y"}], "message 2: role: a system message must be"),
         (called({})[:2], "message 2: tool_calls: it is the last; the tools' results must follow"),
         (called("[1]"), "message 2: tool_calls: number 1: arguments of 'f': are a list, not an object"),
         (called("{city: 1}"), "message 2: tool_calls: number 1: arguments of 'f': are no JSON"),
         (called("[" * 10**5), "arguments of 'f': are no JSON"),
-        (called(5), "arguments of 'f': are a int"),
+        (called(5), "arguments of 'f': are an int"),
         (called({5: 1}), "message 2: tool_calls: number 1: the key 5 is no text"),
         (called({"x": float("nan")}), "message 2: tool_calls: number 1: nan cannot be written as JSON"),
         (called('{"x": [Infinity]}'), "inf cannot be written as JSON"),
@@ -313,8 +313,16 @@ def test_messages_that_make_no_sense(chat, messages, words):
         (dict(tools=[{"type": "web_search", "name": "f"}]), "tools: number 1: is not {"),
         (dict(tools=[{"name": "f", "parameters": {"a": {1}}}]), "tools: number 1: a set cannot be written"),
         (dict(tools=[{"name": "f", "parameters": {"a": float("inf")}}]), "tools: number 1: inf cannot"),
+        (dict(tools=[{"name": "f"}, {"name": "f"}]), "tools: number 2: name: 'f' is that of number 1"),
+        (dict(tools=[{"name": "a b"}]), "tools: number 1: name: 'a b' has a blank or an angle bracket"),
+        (dict(tools=[{"name": "a>"}]), "tools: number 1: name: 'a>' has a blank or an angle bracket"),
+        (
+            dict(tools=[{"name": "f", "parameters": [1]}]),
+            "tools: number 1: parameters: a list is no JSON schema",
+        ),
+        (dict(tools=5), "tools: an int is no list of tools"),
         (dict(tools=[{"name": "f", 1: 2}]), "tools: number 1: the key 1 is no text"),
-        (dict(system=7), "system: a int is no text"),
+        (dict(system=7), "system: an int is no text"),
         (dict(thinking="no"), "thinking: 'no' is not true, false or none"),
         (
             dict(system="x", messages=[{"role": "developer", "content": "y"}, *user("z")]),
@@ -393,68 +401,6 @@ def test_a_continued_message_brings_its_own_thought(chat):
         chat.encode(
             [*user("x"), {"role": "assistant", "content": [{"text": "y"}, {"type": "image"}]}], system="z"
         )
-
-
-def test_whether_a_thought_is_open(prompts):
-    tokenizer = prompts.tokenizer
-    for text, is_open in [("", False), ("x", False), ("<think>x", True), ("<think></think>x", False)]:
-        assert in_thought(tokenizer, tokenizer.encode(text)) == is_open
-    assert in_thought(tokenizer, tokenizer.encode("<think></think>a<think>"))
-    assert not in_thought(tokenizer, tokenizer.encode_text("<think>"))
-
-
-def read(tokenizer, answer, thinks=False, begun=None, cut=None):
-    return read_answer(tokenizer, thinks, tokenizer.encode(answer), answer[:cut], begun)
-
-
-def test_an_answer_becomes_a_message(prompts):
-    tokenizer, plain = prompts.tokenizer, {"role": "assistant", "content": "é b"}
-    assert read(tokenizer, " é b\n") == plain
-    assert read(tokenizer, "\nt\n</think>\n\né b", thinks=True) == plain | {"reasoning_content": "t"}
-    assert read(tokenizer, "<think>\nt\n</think>\n\né b") == plain | {"reasoning_content": "t"}
-    assert read(tokenizer, "<think>\n\n</think>\n\né b") == plain
-    assert read(tokenizer, "t <tool_call>", thinks=True) == {
-        "role": "assistant", "content": "", "reasoning_content": "t <tool_call>"}  # fmt: skip
-    for text in "a <think> b</think>", "a</think>b</think>":
-        assert read(tokenizer, text) == plain | {"content": text}
-    assert read(tokenizer, "t</think>a</think>b", thinks=True)["content"] == "a</think>b"
-    spelled = "a</think>b"  # not as the token
-    said = read_answer(tokenizer, True, tokenizer.encode_text(spelled), spelled)
-    assert said == {"role": "assistant", "content": "", "reasoning_content": spelled}
-    begun = {"role": "assistant", "content": "Sure,", "reasoning_content": "t"}
-    assert read(tokenizer, " é </think>", begun=begun) == begun | {"content": "Sure, é </think>"}
-    for cut in range(len("<think>t</think>ab")):  # a stop string ends the text within the last tokens
-        message = read(tokenizer, "<think>t</think>ab", cut=cut)
-        thought, _, said = "t</think>ab"[: max(cut - 7, 0)].partition("</think>")
-        assert message["content"] == ("<think>"[:cut] if cut < 7 else said)
-        assert message.get("reasoning_content", "") == thought
-
-
-def test_tool_calls_of_an_answer(chat, prompts):
-    tokenizer = prompts.tokenizer
-    written = "Let me look.\n\n" + CALL.format(
-        PARAMETER.format("a", '{"x": 1}\nÖ') + PARAMETER.format("b", "")
-    )
-    written += "\n" + CALL.format("")
-    message = read(tokenizer, f"<think>\nt\n</think>\n\n{written}")
-    functions = [{"name": "f", "arguments": {"a": '{"x": 1}\nÖ', "b": ""}}, {"name": "f", "arguments": {}}]
-    assert message == {"role": "assistant", "content": "Let me look.", "reasoning_content": "t"} | {
-        "tool_calls": [{"type": "function", "function": function} for function in functions]
-    }
-    assert check_messages([*user("x"), message, {"role": "tool", "content": "y"}])[1] == message
-    encoded = chat.encode([*user("x"), message, *2 * [{"role": "tool", "content": "y"}]])
-    assert f"<think>\nt\n</think>\n\n{written}<|im_end|>" in encoded.text
-    call = CALL.format("")
-    twice = CALL.format(2 * PARAMETER.format("a", "b"))
-    for text in (
-        twice,
-        call + "And",
-        call[:-12],
-        call + call[:-12],
-        CALL.format("x"),
-        "<tool_call>{}</tool_call>",
-    ):
-        assert read(tokenizer, "Well. " + text) == {"role": "assistant", "content": "Well. " + text.strip()}
 
 
 def test_the_longest_added_token_counts_and_an_empty_one_cuts_nothing(fixtures):

@@ -238,7 +238,7 @@ def test_images_that_are_refused(tmp_path, capfd, content, words):
         (np.zeros((4, 4, 3)), "float64 \\[4, 4, 3\\] is not uint8"),
         (np.zeros((3, 4, 5), np.uint8), "is not uint8"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
-        (0, "a picture: a int is no path"),
+        (0, "a picture: an int is no path"),
     ],
 )
 def test_sources_that_are_refused(source, words):
@@ -638,7 +638,7 @@ def test_the_number_of_the_message_and_of_the_part(opened):
         opened(messages)
     for part, words in (
         ({"image": "http://a/b.png"}, "http://a/b.png: a picture is not fetched"),
-        ({"image": 5}, "a picture: a int is no path"),
+        ({"image": 5}, "a picture: an int is no path"),
         ({"image": "/"}, "/: is a folder"),
         ({"image": SHAPES, "max_image_tokens": 0}, "max_image_tokens: 0 is"),
         ({"video": {"a": 1}}, "a video: a dict is no path"),
