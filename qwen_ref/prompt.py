@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 COMPOSED = 4  # characters that the tokenizer's normal form (NFC) may make one, at most
 START, END = "<|vision_start|>", "<|vision_end|>"
+TURN_START = "<|im_start|>"
+
+
+class Rank(IntEnum):
+    """What a kept state is worth: those of few conversations go before those of many."""
+
+    ANSWER = 0  # the end of an answer
+    TURN = 1  # before a message, or before the answer to it
+    SYSTEM = 2  # the end of the system prompt and the tools
 
 
 class Span(NamedTuple):
@@ -62,7 +73,24 @@ class Prompt:
     spans: list[Span] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)  # what the spans show, in order
     begun: Message | None = None  # the assistant's message that the answer continues
+    tools: list[dict[str, Any]] | None = None  # that the answer may call
     first_position: int = 0
+    pauses: dict[int, Rank] = field(default_factory=dict)  # after so many tokens a state is worth keeping
+
+    @cached_property
+    def key(self) -> np.ndarray:
+        """[T] int64: prompts that begin with the same numbers begin with the same states.
+
+        They are the token ids, and in the places of pictures negative numbers made of what the vision tower
+        would see there: other pictures, or other sizes of one, have other numbers.
+        """
+        key = np.array(self.token_ids, np.int64)
+        seen = [(media, step) for media in self.media for step in range(media.grid_thw[0])]
+        for (start, rows, columns), (media, step) in zip(self.spans, seen, strict=True):
+            about = media.digest + repr((step, rows, columns)).encode()
+            numbers = hashlib.shake_128(about).digest(8 * rows * columns)
+            key[start : start + rows * columns] = np.frombuffer(numbers, np.int64) | np.int64(-(1 << 63))
+        return key
 
     @property
     def positions(self) -> np.ndarray:
@@ -74,6 +102,18 @@ class Prompt:
         """Numbers of the tokens in whose place the vision tower's output goes, in its order."""
         spans = [np.arange(s.start, s.start + s.rows * s.columns) for s in self.spans]
         return np.concatenate(spans) if spans else np.empty(0, int)
+
+
+def turns(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[int, str]]:
+    """Where each message begins, and how: "user\\nHello, …"."""
+    start = tokenizer.ids.get(TURN_START)
+    marks = [i for i, token_id in enumerate(token_ids) if token_id == start]
+    return [(i, tokenizer.decode(token_ids[i + 1 : i + 16])) for i in marks]
+
+
+def last_question(token_ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """Where the last of the user's messages begins; 0 if there is none."""
+    return max((i for i, turn in turns(token_ids, tokenizer) if turn.startswith("user")), default=0)
 
 
 class PromptEncoder:
@@ -108,7 +148,8 @@ class PromptEncoder:
                 raise QwenRefError(
                     "raw: a raw prompt is one text, without messages, system prompt, tools or thinking"
                 )
-            return Prompt(self.tokenizer.encode(self._checked(prompt), special=special), prompt)
+            token_ids = self.tokenizer.encode(self._checked(prompt), special=special)
+            return Prompt(token_ids, prompt, pauses=self._pauses(token_ids, [], begun=True))
         if isinstance(prompt, str):
             check_unicode("the prompt", prompt)
             prompt = [{"role": "user", "content": prompt}]
@@ -120,7 +161,28 @@ class PromptEncoder:
             show=lambda text: show_media(self._checked(text), shapes),
         )
         token_ids, spans = self._widen(chat.token_ids, shapes)
-        return Prompt(token_ids, chat.text, chat.thinks, chat.thinks_unasked, spans, begun=chat.begun)
+        about = dict[str, Any](begun=chat.begun, tools=list(tools) if tools else None)
+        about["pauses"] = self._pauses(token_ids, spans, chat.begun is not None)
+        return Prompt(token_ids, chat.text, chat.thinks, chat.thinks_unasked, spans, **about)
+
+    def _pauses(self, token_ids: list[int], spans: list[Span], begun: bool) -> dict[int, Rank]:
+        """Where another prompt may well go on otherwise: behind the system prompt and the tools; before each
+        of the user's messages, and behind the pictures of the last one; before the answer, where the thought
+        begins, which the template drops in the next turn. The last token of a text that was `begun` by
+        somebody is always read, so the place before it is as good as its end.
+        """
+        pauses = {len(token_ids) - 1: Rank.TURN} if begun else {}
+        messages = turns(token_ids, self.tokenizer)
+        marks = [i for i, _ in messages]
+        if marks:
+            if spans and (seen := spans[-1].start + spans[-1].rows * spans[-1].columns) > marks[-2:][0]:
+                pauses[seen] = Rank.TURN
+            pauses |= {i: Rank.TURN for i, turn in messages if turn.startswith("user")}
+            if messages[0][1].startswith("system"):
+                pauses |= dict.fromkeys(marks[1:2], Rank.SYSTEM)
+            line = (b"\n" in self.tokenizer.token_bytes(token_id) for token_id in token_ids[marks[-1] :])
+            pauses[marks[-1] + next((n for n, ends in enumerate(line, 1) if ends), 0)] = Rank.TURN
+        return {at: pauses[at] for at in sorted(pauses) if 0 < at < len(token_ids)}
 
     def _checked(self, text: str) -> str:
         """The text, unless no context could hold it: its token ids would take 200 times its memory."""

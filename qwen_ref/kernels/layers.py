@@ -180,6 +180,8 @@ class KVCache:
     """Keys [H_kv, S/16, D, 16] and values [H_kv, S, D] of a full-attention layer: float16, which Numba
     has on GPUs only, as its bits in uint16; room grows by half."""
 
+    grows = True
+
     def __init__(self, heads: int, head_dim: int):
         self.length = self.marked = 0
         self.keys = np.zeros((heads, 0, head_dim, 16), np.uint16)
@@ -215,6 +217,23 @@ class KVCache:
     def keep(self, tokens: int) -> None:
         self.length = self.marked + tokens
 
+    def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of keys and values from token `start` on, [H_kv, T, D] both."""
+        first = start // 16
+        tiles = self.keys[:, first : -(-self.length // 16)].swapaxes(2, 3)  # [H_kv, S/16, 16, D]
+        keys = tiles.reshape(len(tiles), -1, tiles.shape[3])[:, start - 16 * first : self.length - 16 * first]
+        return keys.copy(), self.values[:, start : self.length].copy()
+
+    def put(self, k: np.ndarray, v: np.ndarray) -> None:
+        """What `arrays(0)` gave, into one that is empty."""
+        stop = self.reserve(k.shape[1]) + k.shape[1]
+        self.values[:, :stop] = v
+        whole = stop // 16 * 16
+        tiles = self.keys.swapaxes(2, 3)  # [H_kv, S/16, 16, D]
+        tiles[:, : whole // 16] = k[:, :whole].reshape(len(k), -1, *tiles.shape[2:])
+        if stop > whole:
+            tiles[:, whole // 16, : stop - whole] = k[:, whole:]
+
     @property
     def nbytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
@@ -236,11 +255,14 @@ class DeltaNetState:
     smaller, and goes into S with the next step, when it is known how many of them stay.
     """
 
+    grows = False
+
     def __init__(self, conv: np.ndarray, sliced: np.ndarray):
         self.conv, self.sliced = conv, sliced
         self.marked = False  # is the next step's, or the last step's, to be taken back?
         self.before = conv  # as it was before that step
         self.written: Written | None = None  # by that step, as far as it stays
+        self.rule: tuple[np.ndarray, np.ndarray, int] | None = None  # how it goes in: A, dt_bias, key heads
 
     def copy(self) -> DeltaNetState:
         other = copy.copy(self)  # `before` and `written` are replaced and never changed
@@ -254,6 +276,19 @@ class DeltaNetState:
         if self.written is not None:
             self.written = Written(*(part[:tokens] for part in self.written))
             self.conv = last_rows(self.before, self.written.raw)
+
+    def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of what it remembers, which has no parts of single tokens. What stays goes into S first."""
+        if self.written is not None and self.rule is not None:
+            _, qkv, a, b = self.written
+            o = np.empty((len(qkv), self.sliced.shape[0] * self.sliced.shape[1] * delta.SLICE), np.float32)
+            delta.recurrence(qkv, a, b, *self.rule, self.sliced, len(qkv), o)
+            self.before, self.written = self.conv, None
+        return self.conv.copy(), self.sliced.copy()
+
+    def put(self, conv: np.ndarray, sliced: np.ndarray) -> None:
+        self.conv, self.sliced = conv.copy(), sliced.copy()
+        self.before = self.conv
 
     @property
     def nbytes(self) -> int:
@@ -352,8 +387,8 @@ def delta_rule(
         rows = Written(*map(np.concatenate, zip(state.written, new, strict=True)))
     sure = len(rows.raw) - (tokens if state.marked else 0)
     o = np.empty((len(rows.raw), config.value_dim), np.float32)
-    heads = config.linear_num_key_heads
-    delta.recurrence(rows.qkv, rows.a, rows.b, w.A, w.dt_bias, heads, state.sliced, sure, o)
+    state.rule = w.A, w.dt_bias, config.linear_num_key_heads
+    delta.recurrence(rows.qkv, rows.a, rows.b, *state.rule, state.sliced, sure, o)
     state.before, state.written = state.conv, new if state.marked else None
     state.conv, state.marked = last_rows(state.conv, raw), False
     return o[-tokens:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from qwen_ref.config import Config
 
 class KVCache:
     """Keys and values of a full-attention layer, [S, H_kv, D] each; S grows, room doubles."""
+
+    grows = True  # its arrays are of tokens, and can be cut and joined
 
     def __init__(self, heads: int, head_dim: int, dtype: type):
         self.length = self.marked = 0
@@ -42,6 +44,15 @@ class KVCache:
     def keep(self, tokens: int) -> None:
         self.length = self.marked + tokens
 
+    def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of keys and values from token `start` on, [H_kv, T, D] both."""
+        k, v = self._room[:, start : self.length].swapaxes(1, 2)
+        return k.copy(), v.copy()
+
+    def put(self, k: np.ndarray, v: np.ndarray) -> None:
+        """What `arrays(0)` gave, into one that is empty."""
+        self.append(k.swapaxes(0, 1), v.swapaxes(0, 1))
+
     @property
     def nbytes(self) -> int:
         return self._room.nbytes
@@ -55,6 +66,8 @@ class DeltaNetState:
     recurrent: np.ndarray  # [H_v, K, V]: S, which maps keys to values
     marked: tuple[np.ndarray, np.ndarray] | None = None  # both, as they were
 
+    grows: ClassVar = False
+
     def copy(self) -> DeltaNetState:
         return DeltaNetState(self.conv.copy(), self.recurrent.copy(), self.marked)
 
@@ -66,6 +79,13 @@ class DeltaNetState:
         assert self.marked and tokens == 0
         self.conv, self.recurrent = self.marked
 
+    def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of what it remembers, which has no parts of single tokens."""
+        return self.conv.copy(), self.recurrent.copy()
+
+    def put(self, conv: np.ndarray, recurrent: np.ndarray) -> None:
+        self.conv, self.recurrent = conv.copy(), recurrent.copy()
+
     @property
     def nbytes(self) -> int:
         return self.conv.nbytes + self.recurrent.nbytes
@@ -76,7 +96,9 @@ class State:
     """Everything after some tokens. `copy()` it to try two continuations of one beginning; `mark()` it before
     tokens that may have to be taken back, and `cut` it then."""
 
-    layers: list[Any]  # one a layer, each with copy, mark, keep and nbytes; the kernels' have another form
+    layers: list[
+        Any
+    ]  # one a layer, with copy, mark, keep, arrays, put and nbytes; the kernels' look otherwise
     num_tokens: int = 0
     next_position: int = 0  # of the next text token; images advance it by less than their tokens
     whole: bool = True  # of the tokens since a mark all can be taken back or none; else any number
@@ -116,6 +138,19 @@ class State:
         self.num_tokens, self.next_position = (before + kept for before in self.marked)
         self.marked = None
         return True
+
+    def arrays(self, grow: bool, start: int = 0) -> list[np.ndarray]:
+        """Copies of what the layers hold that grow, from token `start` on, or of those that do not, two of
+        each layer: `put` makes a state of them again. What is marked can no longer be taken back."""
+        self.marked = None
+        return [array for layer in self.layers if layer.grows == grow for array in layer.arrays(start)]
+
+    def put(self, num_tokens: int, growing: list[np.ndarray], fixed: list[np.ndarray]) -> None:
+        """Into a new state: copies of the `arrays` of one after so many tokens."""
+        parts = {True: iter(growing), False: iter(fixed)}
+        for layer in self.layers:
+            layer.put(next(parts[layer.grows]), next(parts[layer.grows]))
+        self.num_tokens = num_tokens
 
     @property
     def nbytes(self) -> int:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_io import open_gguf
-from qwen_ref import load
-from qwen_ref.engine import Sequence, advance, sequence, step
+from qwen_ref import QwenRefError, load
+from qwen_ref.engine import Sequence, advance, step
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model.layers import NUMPY, replaced
 from qwen_ref.model.text import TextModel
@@ -186,10 +186,9 @@ def test_layers_that_know_nothing_of_batches_get_one_after_the_other(fixtures):
     assert replaced(KERNELS, mlp=NUMPY.mlp).batches
 
 
-def test_a_step_reads_a_block_at_most(way, monkeypatch):
-    monkeypatch.setattr(sequence, "PREFILL_BLOCK", 8)
+def test_a_step_reads_a_block_at_most(way):
     one, short = way.new(ids(7, 20)), way.new([5])
-    assert [len(hidden) for hidden in step(way.text, [one, short])] == [8, 1]
+    assert [len(hidden) for hidden in step(way.text, [one, short], block=8)] == [8, 1]
     assert one.unread == 12
 
 
@@ -247,3 +246,26 @@ def test_what_the_page_shows_comes_out():
     assert len(test.examples) > 15
     failed, _ = doctest.DocTestRunner().run(test)
     assert failed == 0
+
+
+def test_what_is_no_sequence_or_answer_is_told(fixtures):
+    model = load(fixtures / "tiny.gguf")
+    answer, other = model.generate("Hi"), load(fixtures / "tiny.gguf").generate("Hi")
+    sequence = Sequence(model.text, model.encode_prompt("Hi"))
+    for call, words in [
+        (lambda: advance([answer, answer]), "advance: an answer is in the list twice"),
+        (lambda: advance(["x"]), "advance: a str is no answer"),
+        (lambda: advance(answer), "advance: give a list of answers, of one too, not a Generation"),
+        (lambda: advance([answer, other]), "advance: the answers are of several models"),
+        (lambda: step(model.text, []), "step: there is no sequence"),
+        (lambda: step(model.text, [sequence, sequence]), "step: a sequence is there twice"),
+        (lambda: sequence.extend([1, 10**9]), "extend: 1000000000 is no token id from 0 to"),
+        (lambda: sequence.extend(["a"]), "extend: 'a' is no token id"),
+        (lambda: sequence.cut(-1), rf"cut: -1 is not in 0 to {len(sequence)}"),
+        (lambda: sequence.cut(10**6), "cut: 1000000 is not in 0 to"),
+    ]:
+        before = list(sequence.token_ids)
+        with pytest.raises(QwenRefError, match=words):
+            call()
+        assert sequence.token_ids == before
+    assert advance([answer]) and advance([]) == []  # it is as it was
