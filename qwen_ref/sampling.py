@@ -158,6 +158,7 @@ def candidates(
     if s.temperature == 0:
         return np.array([int(np.argmax(logits))]), np.ones(1)
     ids = _likely(logits, s.top_k) if 0 < s.top_k < len(logits) else np.arange(len(logits))
+    ids = ids[logits[ids] > -np.inf]  # a guide may leave a few only
     ids = ids[np.argsort(-logits[ids], kind="stable")]
     if s.top_k:
         ids = ids[: s.top_k]

@@ -3,8 +3,12 @@
 backend.py     what computes: kernels or NumPy, and on how many threads
 model.py       a loaded model: its layers, and what can be asked of it
 sequence.py    texts that the model reads on in, several at once
+prefixes.py    what was read once and is kept, for texts that begin the same; prefix_files.py has it on disk
 draft.py       guesses of what comes next, which the model has only to check
-generation.py  an answer in the making: sampling, drafts, stop strings
+guide.py       what may come next: budgets of thoughts, calls that must come
+schema.py      the same for answers in JSON, by a schema
+generation.py  an answer in the making: sampling, drafts, guides, stop strings
+repeats.py     whether it says the same over and over
 """
 
 from qwen_ref.engine.generation import Generation, advance

@@ -33,7 +33,9 @@ def use_threads(threads: int) -> None:
 
     most = most_threads()
     if not is_count(threads) or threads > most:
-        raise QwenRefError(f"threads: {threads!r:.80} is not a whole number in 1 to {most}")
+        raise QwenRefError(
+            f"threads: {threads!r:.80} is not a whole number in 1 to {most}, as many as there are cores"
+        )
     threadpool_limits(threads, user_api="blas")
 
 

@@ -79,6 +79,9 @@ class MTP:
 
     Its head reads only the first HEAD rows of the output matrix: a tokenizer numbers the frequent tokens
     first, and a draft that reads all 248,320 rows costs more than it saves.
+
+    Where the state of a prompt's beginning was kept, the layer has no rows of that: it begins behind it, as
+    if the text did, and drafts are right a little less often at first.
     """
 
     name = "mtp"
@@ -93,11 +96,14 @@ class MTP:
         self._head = Matrix(
             output.tensor.part(0, min(self.HEAD, output.shape[0])), output.budget, output.scale
         )
+        self._first: int | None = None  # the token that its first row is of
         # The model's hidden states since that of the last token with a row here: of none, zeros.
         self._hidden: Array = np.zeros((1, text.config.hidden_size), text.dtype)
 
     def read(self, sequence: Sequence, hidden: Array, stop: int) -> None:
-        new = stop - (self.state.num_tokens - 1 + len(self._hidden))
+        if self._first is None:
+            self._first = stop - len(hidden)
+        new = stop - (self._first + self.state.num_tokens - 1 + len(self._hidden))
         self._hidden = np.concatenate([self._hidden, hidden[len(hidden) - new :]])
         if len(self._hidden) > self.TOGETHER:
             self._fill(sequence, stop)
@@ -105,7 +111,7 @@ class MTP:
     def _fill(self, sequence: Sequence, stop: int) -> Array:
         """Rows of all tokens up to `stop`, each with the model's hidden state of the token before: H' of
         the last one, [1, hidden]."""
-        start = self.state.num_tokens
+        start = (self._first or 0) + self.state.num_tokens
         x, positions = sequence.inputs(start, stop, self.layer.embed)
         before, self._hidden = np.split(self._hidden, [stop - start])
         return self.layer.forward(x, before, self.state, positions)[-1:]
@@ -227,6 +233,7 @@ class Drafts:
             luck = self.luck[self._from]
             luck.drafted[:drafted] += 1
             luck.accepted[: len(tokens) - 1] += 1
+        self._started = None  # the next step may be without a draft
 
     def counts(self) -> dict[str, dict[str, list[int]]]:
         """Of each source that was used, by place in the draft: how many tokens were drafted, and accepted."""

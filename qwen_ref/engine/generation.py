@@ -7,24 +7,28 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as List
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from qwen_ref.chat import in_thought, read_answer
+from qwen_ref.answer import Answer, Delta
 from qwen_ref.engine.draft import Drafts
-from qwen_ref.engine.sequence import Sequence, step
-from qwen_ref.errors import QwenRefError
+from qwen_ref.engine.guide import Guides
+from qwen_ref.engine.repeats import Repeats
+from qwen_ref.engine.sequence import PREFILL_BLOCK, Sequence, step
+from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.messages import Message
 from qwen_ref.model.layers import Array
-from qwen_ref.prompt import Prompt
+from qwen_ref.prompt import Prompt, Rank
 from qwen_ref.sampling import Sampler
 from qwen_ref.tokenizer import StreamDecoder
 
 if TYPE_CHECKING:
     from qwen_ref.engine.model import Model
+    from qwen_ref.media.media import Media
 
 PATCHES = 1024  # of a video's time steps are encoded together: at least so many, to use each weight often
+NEAR = 8  # tokens behind a kept state another is not worth a step of its own
 
 Progress = Callable[[str, int, int], None]  # called with (what is being read, how much is done, of how much)
 
@@ -35,17 +39,45 @@ def batched(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]
         yield batch
 
 
+class TokenLogprob(NamedTuple):
+    """How likely a token was to the model itself, before penalties, guides and sampling; of the likeliest
+    tokens in `top`, too."""
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]  # (token id, logprob), the likeliest first
+
+
+def token_logprob(logits: Array, token_id: int, top: int) -> TokenLogprob:
+    """logits [vocab] -> the log-probability of a token, in float64, and those of the `top` likeliest."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max()
+    scores -= np.log(np.exp(scores).sum())
+    ids = np.argpartition(-scores, top)[:top] if top < len(scores) else np.arange(len(scores))
+    ids = ids[np.lexsort((ids, -scores[ids]))]
+    return TokenLogprob(
+        token_id, float(scores[token_id]), list(zip(ids.tolist(), scores[ids].tolist(), strict=True))
+    )
+
+
 class Generation(Iterator[str]):
     """An answer in the making. Iterate for its pieces; what is known so far stands in the attributes.
 
     prompt_ids      token ids of the prompt
+    cached_tokens   of the prompt's tokens the first ones, which were not read: their state was kept
     token_ids       token ids generated so far, without the end token
     text            all pieces so far
+    thought_tokens  so many of the tokens belong to its thought
     finish_reason   None while it runs, then "stop" (end token or stop string), "length", or
                     "length_in_thought" where a thought was still open
+    error           what ended it before its time, None if nothing did
     message         the assistant's message for the next turn, thought and tool calls apart
+    deltas()        the same as it comes
     prompt_seconds  from the start to the first token
     decode_seconds  from the first token to the last one so far
+    logprobs        if asked for: of each of `token_ids`, how likely it was
+    repeats         so many times in a row its thought has said the same; 0 if it does not
+    forced_tokens   of those generated, how many took no step of their own: nothing else could come
     drafted         of each source of drafts, by place in the draft: tokens "drafted" and "accepted"
 
     Several go on together with `advance`.
@@ -60,25 +92,69 @@ class Generation(Iterator[str]):
         stop: tuple[str, ...],
         progress: Progress | None,
         drafts: Drafts,
+        guides: Guides,
+        logprobs: int | None = None,
     ):
         self.prompt_ids, self.token_ids = prompt.token_ids, list[int]()
-        self.text = ""
+        self.text, self.thought_tokens = "", 0
         self.finish_reason: str | None = None
+        self.error: BaseException | None = None
+        self.cached_tokens = 0
         self.prompt_seconds = self.decode_seconds = 0.0
+        self.forced_tokens = 0
+        self.logprobs = list[TokenLogprob]()
+        self._top, self._rated = logprobs, list[TokenLogprob]()  # of the tokens of this step
+        self._thought_repeats = Repeats()
         self._model, self._prompt, self._sampler, self._stop = model, prompt, sampler, stop
         self._progress = progress or (lambda what, done, total: None)
-        self._drafts = drafts
+        self._drafts, self._guides = drafts, guides
+        self._prefixes = None if prompt.first_position else model.prefixes
         self._guess = list[int]()  # the sequence's last tokens: drafted, not chosen yet
         self._decoder = StreamDecoder(model.tokenizer)
+        self._answer = Answer(model.tokenizer, prompt.token_ids, prompt.begun, prompt.tools)
         self._held = ""  # text that may be the beginning of a stop string
         self._tokens = np.concatenate([self.prompt_ids, np.empty(limit, int)])  # what was chosen, and room
         self._started, self._over = 0.0, False
 
     @functools.cached_property
     def _sequence(self) -> Sequence:
-        """Made with the first step: pictures may take long to look at."""
+        """Made with the first step: pictures may take long to look at, and more may be kept by then."""
         self._started = time.perf_counter()
-        return Sequence(self._model.text, self._prompt, self._look() if self._prompt.spans else None)
+        text, prompt = self._model.text, self._prompt
+        if self._prefixes is None:
+            return Sequence(text, prompt, self._look(0))
+        state = text.new_state()
+        self.cached_tokens = self._prefixes.take(prompt.key, state)
+        sequence = Sequence(text, prompt, self._look(self.cached_tokens), state)
+        sequence.pauses = [place for place in prompt.pauses if place >= self.cached_tokens + NEAR]
+        return sequence
+
+    def keep(self, rank: Rank) -> None:
+        """The sequence's state, for other prompts that begin as what is read of it."""
+        if self._prefixes is not None:
+            sequence, prompt = self._sequence, len(self.prompt_ids)
+            key = np.concatenate([self._prompt.key, np.array(sequence.token_ids[prompt:], np.int64)])
+            self._prefixes.keep(key[: sequence.state.num_tokens], rank, sequence.state)
+
+    def start(self) -> None:
+        """Begin: pictures are looked at, whose files may be broken. Else the first step does it."""
+        self._model.enter_thread()
+        _ = self._sequence
+
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """Those that the prompt offers."""
+        return self._prompt.tools
+
+    @property
+    def num_read(self) -> int:
+        """So many tokens, the prompt's first, are in its state."""
+        return self._sequence.state.num_tokens
+
+    @property
+    def reading(self) -> bool:
+        """Whether its prompt is still to be read: no token has come."""
+        return "_sequence" not in self.__dict__ or len(self._sequence) == len(self.prompt_ids)
 
     def __next__(self) -> str:
         while not self._over:
@@ -90,12 +166,21 @@ class Generation(Iterator[str]):
     @property
     def message(self) -> Message:
         """What the conversation goes on with: {"role": "assistant", "content": …} of the text so far, with
-        "reasoning_content" if there is a thought, and "tool_calls" if tools are called. If the prompt's last
-        message was continued, this is the whole of it and takes its place.
+        "reasoning_content" if there is a thought, and "tool_calls" if tools are called: their arguments
+        are dicts, typed by the tools' schemas. If the prompt's last message was continued, this is the whole
+        of it and takes its place.
         """
-        tokenizer, prompt = self._model.tokenizer, self._prompt
-        thinks = in_thought(tokenizer, prompt.token_ids)
-        return read_answer(tokenizer, thinks, self.token_ids, self.text, prompt.begun)
+        return self._answer.message
+
+    def deltas(self) -> list[Delta]:
+        """What has come since the last call, in order: text of the thought, text of the content, and calls,
+        each when it is whole. Joined they are the `message`, or what it adds to the one that it continues.
+        """
+        return self._answer.take()
+
+    @property
+    def repeats(self) -> int:
+        return self._thought_repeats.times
 
     @property
     def drafted(self) -> dict[str, dict[str, list[int]]]:
@@ -104,15 +189,18 @@ class Generation(Iterator[str]):
     def flush(self) -> str:
         """After an interruption: the text that was held back because a stop string might have followed."""
         held, self._held = self._held, ""
+        self._answer.show(len(held))
         self.text += held
         return held
 
     def _before_step(self) -> Sequence:
-        """The sequence, with what it reads next: of the prompt, or the last token and a draft behind it."""
+        """The sequence, with what it reads next: of the prompt, or the last token and a draft behind it, or
+        the last one and those that had to follow."""
         sequence, prompt = self._sequence, len(self.prompt_ids)
+        self._guess = []
         if len(sequence) == prompt:
             self._progress(f"reading the prompt of {prompt} tokens", sequence.state.num_tokens, prompt)
-        else:
+        elif sequence.unread == 1:
             self._guess = self._drafts.draft(sequence, len(self._tokens) - len(sequence) - 1)
             if self._guess:
                 sequence.state.mark()
@@ -129,6 +217,8 @@ class Generation(Iterator[str]):
         sequence, guess, prompt = self._sequence, self._guess, len(self.prompt_ids)
         if sequence.unread:
             self._drafts.read(sequence, hidden, sequence.state.num_tokens)
+            if (rank := self._prompt.pauses.get(sequence.state.num_tokens)) is not None:
+                self.keep(rank)
             return ""
         if len(sequence) == prompt:
             self._progress("reading the prompt", prompt, prompt)
@@ -138,9 +228,13 @@ class Generation(Iterator[str]):
         right = len(chosen) - 1
         self._drafts.read(sequence, hidden[: len(hidden) - len(guess) + right], sure + right)
         sequence.cut(sure + right)
-        sequence.extend(chosen[-1:])
+        chosen += self._take_forced(sure + len(chosen))
+        sequence.extend(chosen[right:])
         self._note_time()
-        return self._show(chosen)
+        text = self._show(chosen)
+        if self._over:
+            self.keep(Rank.ANSWER)
+        return text
 
     def _note_time(self) -> None:
         now = time.perf_counter()
@@ -151,35 +245,74 @@ class Generation(Iterator[str]):
     def _choose(self, logits: Array, sure: int) -> list[int]:
         """The tokens that come next, of which all but the last were guessed; they are put into `_tokens`, of
         which the first `sure` are known."""
-        ends = self._model.tokenizer.eos_ids
+        ends, self._rated = self._model.tokenizer.eos_ids, []
         for n, (row, guess) in enumerate(zip(logits, [*self._guess, None], strict=True), sure):
             self._check_logits(row, n)
-            token_id = self._tokens[n] = self._sampler.choose(row, self._tokens[:n], len(self.prompt_ids))
+            if forced := self._guides.forced():
+                token_id = forced[0]
+            else:
+                allowed = self._guides.allow(row)
+                token_id = self._sampler.choose(allowed, self._tokens[:n], len(self.prompt_ids))
+            self._tokens[n] = token_id
+            if self._top is not None:
+                self._rated.append(token_logprob(row, token_id, self._top))
+            self._guides.accept(token_id)
             if token_id != guess or token_id in ends:
                 break
         return self._tokens[sure : n + 1].tolist()
 
+    def _take_forced(self, sure: int) -> list[int]:
+        """The tokens that must follow the first `sure`, up to an end and as far as there is room. (None where
+        the model is asked how likely each is: then each has a step.)"""
+        if self._top is not None:
+            return []
+        at = sure
+        while at < len(self._tokens) and self._tokens[at - 1] not in self._model.tokenizer.eos_ids:
+            if not (forced := self._guides.forced()):
+                break
+            self._tokens[at] = forced[0]
+            self._guides.accept(forced[0])
+            at += 1
+        forced = self._tokens[sure:at].tolist()
+        self.forced_tokens += sum(token_id not in self._model.tokenizer.eos_ids for token_id in forced)
+        return forced
+
     def _show(self, chosen: list[int]) -> str:
         """The text of these tokens, up to an end; what may be the beginning of a stop string is held back."""
         text = ""
-        for token_id in chosen:
+        for n, token_id in enumerate(chosen):
             if token_id in self._model.tokenizer.eos_ids:
                 return text + self._end("stop")
             self.token_ids.append(token_id)
-            piece, stopped = self._until_stop(self._decoder.push(token_id))
+            self.logprobs += self._rated[n : n + 1]
+            if self._answer.in_thought:
+                self._thought_repeats.read(token_id)
+            decoded = self._decoder.push(token_id)
+            self._answer.push(token_id, decoded)
+            piece, stopped = self._until_stop(decoded)
+            self._answer.show(len(piece))
+            self.thought_tokens += self._answer.in_thought
             text += piece
             if stopped:
+                self._answer.finish()
                 self.finish_reason, self._over = "stop", True
                 return text
         if len(self._sequence) == len(self._tokens):
-            thinking = in_thought(self._model.tokenizer, [*self.prompt_ids, *self.token_ids])
-            return text + self._end("length_in_thought" if thinking else "length")
+            return text + self._end("length")
         return text
 
     def _end(self, reason: str) -> str:
-        piece, stopped = self._until_stop(self._decoder.flush())
+        decoded = self._decoder.flush()
+        self._answer.push(-1, decoded)
+        piece, stopped = self._until_stop(decoded)
         held, self._held = self._held, ""
-        self.finish_reason, self._over = "stop" if stopped else reason, True
+        self._answer.show(len(piece + held))
+        self._answer.finish()
+        if stopped:
+            reason = "stop"
+        elif reason == "length" and self._answer.in_thought:
+            reason = "length_in_thought"
+        self.finish_reason, self._over = reason, True
         return piece + held
 
     def _check_logits(self, logits: np.ndarray, token: int) -> None:
@@ -190,22 +323,34 @@ class Generation(Iterator[str]):
         if low == high:
             raise QwenRefError(f"{self._model.path}: the logits of token {token} are all equal")
 
-    def _look(self) -> np.ndarray:
-        """What the vision tower makes of all pictures and clips, one after another: [tokens, hidden]."""
-        vision, tokens = self._model.vision, []
-        depth = vision.config.depth
-
-        def show(name: str, before: int, n: int, steps: int, block: int) -> None:
-            self._progress(f"looking at {name}", before * depth + n * block, steps * depth)
-
+    def _look(self, known: int) -> np.ndarray | None:
+        """What the vision tower makes of all pictures and clips but those that lie whole within the first
+        `known` tokens, one after another: [tokens, hidden]."""
+        spans, tokens = iter(self._prompt.spans), list[np.ndarray]()
         for media in self._prompt.media:
-            steps, h, w = media.grid_thw
-            done = 0
-            for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
-                progress = functools.partial(show, media.name, done, len(batch), steps)
-                tokens.append(vision.encode(np.concatenate(batch), (len(batch), h, w), progress))
-                done += len(batch)
-        return np.concatenate(tokens)
+            *_, last = itertools.islice(spans, media.grid_thw[0])  # one each time step
+            if last.start + last.rows * last.columns > known:
+                tokens.append(self._look_at(media))
+        return np.concatenate(tokens) if tokens else None
+
+    def _look_at(self, media: Media) -> np.ndarray:
+        """[tokens, hidden] of one picture or clip, as it was kept or as the tower sees it now."""
+        if self._prefixes is not None and (kept := self._prefixes.picture(media.digest)) is not None:
+            return kept
+        vision, (steps, h, w) = self._model.vision, media.grid_thw
+        depth, tokens, done = vision.config.depth, list[np.ndarray](), 0
+
+        def show(before: int, n: int, block: int) -> None:
+            self._progress(f"looking at {media.name}", before * depth + n * block, steps * depth)
+
+        for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
+            progress = functools.partial(show, done, len(batch))
+            tokens.append(vision.encode(np.concatenate(batch), (len(batch), h, w), progress))
+            done += len(batch)
+        seen = np.concatenate(tokens)
+        if self._prefixes is not None:
+            self._prefixes.keep_picture(media.digest, seen)
+        return seen
 
     def _until_stop(self, piece: str) -> tuple[str, bool]:
         """The text to show now, and whether a stop string ended it; a possible beginning of one is held."""
@@ -227,12 +372,23 @@ class Generation(Iterator[str]):
         return text[: len(text) - keep], False
 
 
-def advance(generations: List[Generation]) -> list[tuple[Generation, str]]:
+def advance(generations: List[Generation], block: int = PREFILL_BLOCK) -> list[tuple[Generation, str]]:
     """One step of several answers of one model, in one pass over its weights: each of those that are not
-    over, and the piece of text that it has come to, often empty.
+    over, and the piece of text that it has come to, often empty. Of a prompt up to `block` tokens are read.
 
-    After an error, or Ctrl-C, in the middle of a step none of them can go on.
+    What goes wrong with one of them alone, its `error`, is raised when the step is done for all: the others
+    can go on. After an error, or Ctrl-C, in the middle of a step none of them can. Raises QwenRefError if
+    they are no list of different answers of one model.
     """
+    if not isinstance(generations, list | tuple):
+        raise QwenRefError(f"advance: give a list of answers, of one too, not {of_type(generations)}")
+    for generation in generations:
+        if not isinstance(generation, Generation):
+            raise QwenRefError(f"advance: {of_type(generation)} is no answer that generate gave")
+    if len({*map(id, generations)}) < len(generations):
+        raise QwenRefError("advance: an answer is in the list twice")
+    if len({id(generation._model) for generation in generations}) > 1:
+        raise QwenRefError("advance: the answers are of several models")
     running = [g for g in generations if not g._over]
     if not running:
         return []
@@ -240,17 +396,23 @@ def advance(generations: List[Generation]) -> list[tuple[Generation, str]]:
     model.enter_thread()
     pieces = []
     try:
-        hidden = step(model.text, [g._before_step() for g in running])
+        hidden = step(model.text, [g._before_step() for g in running], block)
         deciding = [g._deciding(states) for g, states in zip(running, hidden, strict=True)]
         rows, vocab = np.concatenate(deciding), len(model.tokenizer)
         logits = model.text.logits(rows)[:, :vocab] if len(rows) else rows  # [T, hidden] -> [T, vocab]
         of_each = np.split(logits, np.cumsum([len(some) for some in deciding])[:-1])
         for generation, states, some in zip(running, hidden, of_each, strict=True):
-            piece = generation._after_step(states, some)
+            try:
+                piece = generation._after_step(states, some)
+            except QwenRefError as error:
+                generation.error, generation._over = error, True
+                continue
             generation.text += piece
             pieces.append((generation, piece))
-    except BaseException:
+    except BaseException as error:
         for generation in running:
-            generation._over = True
+            generation.error, generation._over = error, True
         raise
+    if failed := [generation.error for generation in running if generation.error]:
+        raise failed[0]
     return pieces

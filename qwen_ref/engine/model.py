@@ -7,18 +7,21 @@ import functools
 import os
 import reprlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen_ref import shipped
+from gguf_io import GGUFError
+from qwen_ref import hub, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
 from qwen_ref.engine.backend import choose_layers, is_count, most_threads, use_threads
 from qwen_ref.engine.draft import new_drafts
 from qwen_ref.engine.generation import Generation, Progress
-from qwen_ref.errors import QwenRefError
+from qwen_ref.engine.guide import new_guides
+from qwen_ref.engine.prefixes import Prefixes, default_budget
+from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model.text import TextModel
@@ -28,8 +31,10 @@ from qwen_ref.sampling import Sampler, defaults, override, stored
 from qwen_ref.vision_file import find_vision_file
 
 if TYPE_CHECKING:  # qwen_ref.media takes 0.2 s to import, and most prompts are text
+    from qwen_ref.engine.schema import Grammars
     from qwen_ref.media.media import Limits, Media
 
+MOST_LOGPROBS = 20  # as in OpenAI's API
 MAX_TOKENS = 32_768  # the answer length that the model cards advise for most questions
 
 DTYPES = (np.float32, np.float64)
@@ -47,16 +52,21 @@ class Model:
         backend: str | None,
         threads: int | None,
         mmproj: str | os.PathLike[str] | None,
+        keep: int | None,
+        cache: str | os.PathLike[str] | None,
     ):
         if not isinstance(dtype, type) or dtype not in DTYPES:
             raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
-        for name, given in ("model", path), ("mmproj", mmproj):
+        for name, given in ("model", path), ("mmproj", mmproj), ("cache", cache):
             if not isinstance(given, str | os.PathLike | None):
-                raise QwenRefError(f"{name}: a {type(given).__name__} is no path")
-        if memory_budget is not None and not is_count(memory_budget, least=0):
-            raise QwenRefError(
-                f"memory_budget: {memory_budget!r:.80} is not a whole number of bytes from 0 on"
-            )
+                raise QwenRefError(f"{name}: {of_type(given)} is no path")
+        if cache is not None and not os.fspath(cache):
+            raise QwenRefError("cache: its name is empty; . is the folder that this runs in")
+        if cache is not None and keep == 0:
+            raise QwenRefError("keep: 0 leaves nothing to keep in cache")
+        for name, size in ("memory_budget", memory_budget), ("keep", keep):
+            if size is not None and not is_count(size, least=0):
+                raise QwenRefError(f"{name}: {size!r:.80} is not a whole number of bytes from 0 on")
         file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
@@ -86,6 +96,23 @@ class Model:
                 f"{file.path}: context: {context!r:.80} is not in 1 to {limit}, which the model was made for"
             )
         self.context = context or limit
+        self.prefixes = self._prefixes(keep, cache)
+
+    def _prefixes(self, keep: int | None, cache: str | os.PathLike[str] | None) -> Prefixes | None:
+        """Where states are kept, or None if none are to be: that is so unless one of both was given."""
+        if keep is None:
+            keep = 0 if cache is None else default_budget()
+        if keep == 0:
+            return None
+        if cache is None:
+            return Prefixes(keep)
+        from qwen_ref.engine.prefix_files import PrefixFiles, fingerprint
+
+        try:
+            vision = find_vision_file(self.path, self.config, self._mmproj).path
+        except (QwenRefError, GGUFError):  # there is none, so no state has seen a picture
+            vision = None
+        return Prefixes(keep, PrefixFiles(cache, fingerprint(self.text, vision), self.text.new_state()))
 
     @functools.cached_property
     def vision(self) -> VisionModel:
@@ -93,6 +120,13 @@ class Model:
         file = find_vision_file(self.path, self.config, self._mmproj)
         memory = min(1 << 30, available_memory() // 2)
         return VisionModel(file, self.text.dtype, memory, self.text.layers)
+
+    @functools.cached_property
+    def grammars(self) -> Grammars:
+        """What makes JSON schemas into guides. Raises QwenRefError without the extra `schema`."""
+        from qwen_ref.engine.schema import Grammars
+
+        return Grammars(self.tokenizer)
 
     def enter_thread(self) -> None:
         """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
@@ -187,6 +221,12 @@ class Model:
         limits: Limits | None = None,
         progress: Progress | None = None,
         draft: str = "auto",
+        thinking_budget: int | None = None,
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
+        logit_bias: Mapping[int, float] | None = None,
+        schema: dict[str, Any] | str | bool | None = None,
+        logprobs: int | None = None,
         **sampling: float | None,
     ) -> Generation:
         """Answer a prompt: an iterator over pieces of text as they are produced.
@@ -204,22 +244,34 @@ class Model:
         end token, at a `stop` string or one of several (which is not part of the text), after `max_tokens`
         (32,768 unless given), or when the context is full. Sampling options are the fields of
         `qwen_ref.sampling.Sampling`; those not given are the file's (`general.sampling.*`), or else the model
-        card's for the mode in use. `draft` says where guesses of the next tokens come from, which make it
-        faster and change nothing else: "lookup" (the text so far), "mtp" (the file's layer for it), "auto"
-        (both, as far as they help) or "off".
+        card's for the mode in use (with a `schema` without its presence penalty). `draft` says where guesses
+        of the next tokens come from, which make it faster and change nothing else: "lookup" (the text so
+        far), "mtp" (the file's layer for it), "auto" (both, as far as they help) or "off".
+
+        `thinking_budget` ends a thought at so many tokens, with a sentence that Qwen models know.
+        `tool_choice` "required" makes the answer begin, behind a thought, with a call of a tool; a tool's
+        name with a call of that one; "none" keeps it from calls. Without `parallel_tool_calls` it ends behind
+        the first. `logit_bias` is added to the logits of these tokens, -100 to 100.
+        `schema` makes the answer, behind a thought, JSON that fits a JSON schema (a dict, its text, True: any
+        object), or a call if there are tools; it is whole unless `finish_reason` is a length. `logprobs` asks
+        how likely each token was, and so many of the likeliest ones in its place, 0 to 20.
 
         Raises QwenRefError if the prompt is empty or does not fit, or an option makes no sense.
         """
         if max_tokens is not None and not is_count(max_tokens):
             raise QwenRefError(f"max_tokens: {max_tokens!r:.80} is not a whole number from 1 on")
+        if logprobs is not None and not (is_count(logprobs, least=0) and logprobs <= MOST_LOGPROBS):
+            raise QwenRefError(f"logprobs: {logprobs!r:.80} is not a whole number in 0 to {MOST_LOGPROBS}")
         if progress is not None and not callable(progress):
-            raise QwenRefError(f"progress: a {type(progress).__name__} cannot be called")
+            raise QwenRefError(f"progress: {of_type(progress)} cannot be called")
         stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
         if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
             raise QwenRefError(f"stop: {reprlib.repr(stop)} is no text or list of texts, none of them empty")
         for name, choice in ("raw", raw), ("special", special):
             if not isinstance(choice, bool):
                 raise QwenRefError(f"{name}: {choice!r:.80} is not true or false")
+        if thinking is False and thinking_budget is not None:
+            raise QwenRefError("thinking_budget: without thinking there is no thought to end")
         if special and not raw:
             raise QwenRefError("special: it says how to read a raw prompt")
         about: dict[str, Any] = dict(system=system, tools=check_tools(tools), thinking=thinking)
@@ -240,15 +292,27 @@ class Model:
             )
         limit = min(max_tokens or MAX_TOKENS, self.context - len(token_ids))
         settings = defaults(prompt.thinks, prompt.thinks_unasked)
+        if schema is not None:  # a penalty on what was said hits the quotation mark that ends a text
+            settings = dataclasses.replace(settings, presence_penalty=0.0)
         settings = override(settings, **stored(self.text.file.metadata, self.path))
         sampler, drafts = Sampler(override(settings, **sampling)), new_drafts(self.text, draft)
-        return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts)
+        guides = new_guides(
+            self.tokenizer,
+            prompt,
+            thinking_budget=thinking_budget,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            logit_bias=logit_bias,
+            schema=schema,
+            grammars=lambda: self.grammars,
+        )
+        return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts, guides, logprobs)
 
 
 def listed(name: str, given: Sequence[Any] | None) -> list[Any]:
     """Pictures or clips as a list. Raises QwenRefError for one that is in none: a path is a sequence, too."""
     if not isinstance(given, list | tuple | None):
-        raise QwenRefError(f"{name}: give a list, of one too, not a {type(given).__name__}")
+        raise QwenRefError(f"{name}: give a list, of one too, not {of_type(given)}")
     return list(given or ())
 
 
@@ -286,11 +350,14 @@ def load(
     backend: str | None = None,
     threads: int | None = None,
     mmproj: str | os.PathLike[str] | None = None,
+    keep: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
     pictures too.
 
-    Without a `path` it is the small model that ships with the package.
+    `path` may be the name of a model that was pulled, "qwen3.5:0.8b" (`qwen_ref.hub`); without one it is the
+    small model that ships with the package.
     `dtype` (numpy.float32 or numpy.float64) is what is computed in. `backend` is "numba" (kernels, which read
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
@@ -299,8 +366,13 @@ def load(
     affinity and its cgroup's share, or as OMP_NUM_THREADS says. `context` is the longest text, prompt and
     answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file; unless given
     it is looked for beside the model when the first picture comes.
+    `keep` is how many bytes may hold what was read, for prompts that begin as earlier ones did
+    (qwen_ref/engine/prefixes.py; its `default_budget()` is a good number): nothing is kept unless it is
+    given, or `cache`, a folder from which more is taken and to which `model.prefixes.save()` writes: with it
+    alone `keep` is `default_budget()`.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
-    path = shipped.MODEL if path is None else path
-    return Model(path, dtype, memory_budget, context, backend, threads, mmproj)
+    path, vision = hub.resolve(shipped.MODEL if path is None else path)
+    mmproj = vision if mmproj is None else mmproj
+    return Model(path, dtype, memory_budget, context, backend, threads, mmproj, keep, cache)

@@ -20,6 +20,7 @@ from pathlib import Path
 from qwen_ref import load
 from qwen_ref.engine import Generation
 from qwen_ref.engine.draft import MTP, Drafts, Lookup
+from qwen_ref.engine.guide import new_guides
 from qwen_ref.prompt import Prompt
 from qwen_ref.sampling import Sampler, Sampling
 
@@ -77,7 +78,9 @@ def table() -> tuple[str, str]:
 
 def rate(model, prompt: str, token_ids: list[int], drafts: Drafts) -> tuple[float, dict]:
     ids = model.tokenizer.encode(prompt)
-    generation = Generation(model, Prompt(ids), Given(token_ids), len(token_ids), (), None, drafts)
+    asked = Prompt(ids)
+    guides = new_guides(model.tokenizer, asked)
+    generation = Generation(model, asked, Given(token_ids), len(token_ids), (), None, drafts, guides)
     list(generation)
     assert generation.token_ids == token_ids
     return (len(token_ids) - 1) / generation.decode_seconds, generation.drafted
