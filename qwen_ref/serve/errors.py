@@ -1,0 +1,11 @@
+"""What goes wrong with a request: one sentence and an HTTP status."""
+
+from __future__ import annotations
+
+
+class Problem(Exception):
+    """`param` is the request's field that it is about; `retry` the seconds after which to try again."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, retry: int | None = None):
+        super().__init__(message)
+        self.status, self.message, self.param, self.retry = status, message, param, retry
