@@ -12,16 +12,22 @@ import sys
 from typing import NoReturn
 
 from gguf_io import GGUFError, output
-from qwen_ref.cli import bench, conformance, generate, golden, perplexity, warmup
+from qwen_ref.cli import bench, chat, conformance, generate, golden, perplexity, pull, rm, serve, warmup
+from qwen_ref.cli import list as list_
 from qwen_ref.errors import QwenRefError
 
 COMMANDS = {
     "generate": generate,
+    "chat": chat,
+    "serve": serve,
     "bench": bench,
     "perplexity": perplexity,
     "golden": golden,
     "conformance": conformance,
     "warmup": warmup,
+    "pull": pull,
+    "list": list_,
+    "rm": rm,
 }
 
 NO_MEMORY = "not enough memory: {}; with --backend numpy, try --memory 0"

@@ -32,36 +32,26 @@ from typing import Any
 
 from qwen_ref.cli.options import (
     MODEL_HELP,
-    THREADS_HELP,
+    add_media,
+    add_resources,
+    add_sampling,
     add_thinking,
-    memory_of,
+    add_thinking_budget,
+    model_file,
+    resources_of,
+    sampling_of,
     shipped_model,
     typed_text,
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import read_text
-
-SAMPLING = {  # option -> (type, help)
-    "temperature": (float, "divides the logits; 0 takes the likeliest token"),
-    "top-k": (int, "keep this many tokens; 0: all"),
-    "top-p": (float, "keep the likeliest tokens that together reach this probability"),
-    "min-p": (float, "keep tokens at least this likely relative to the likeliest"),
-    "repetition-penalty": (float, "divide the logits of tokens seen; 1: off"),
-    "presence-penalty": (float, "subtract from the logits of tokens seen; 0: off"),
-    "frequency-penalty": (float, "subtract as often as a token was seen; 0: off"),
-    "penalty-last-n": (
-        int,
-        "so many of the last tokens count as seen, prompt included; -1: all (those generated)",
-    ),
-    "seed": (int, "makes the draws repeatable"),
-}
+from qwen_ref.files import read_json, read_text
 
 OF_VIDEOS = ("fps", "max-frames", "max-video-tokens", "frame-rate", "frame-times")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("--model", type=model_file, metavar="FILE", help=MODEL_HELP)
     text = parser.add_argument_group("prompt")
     source = text.add_mutually_exclusive_group()
     source.add_argument(
@@ -73,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
     text.add_argument("--system", type=typed_text, metavar="TEXT", help="system prompt")
     add_thinking(text, "reason before answering (unless one of both is given, the chat template decides)")
+    add_thinking_budget(text)
     text.add_argument("--raw", action="store_true", help="no chat template: continue the prompt as it is")
     text.add_argument(
         "--special", action="store_true", help="with --raw: control tokens spelled in the prompt count"
@@ -88,11 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="mp4, webm, gif, a data: URI of one, or a folder of frames; repeatable",
     )
-    media.add_argument(
-        "--mmproj", metavar="FILE", help="the model's vision file (found by itself when it lies beside it)"
-    )
-    media.add_argument("--max-image-tokens", type=int, metavar="N", help="of each image (16,384)")
-    media.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
+    add_media(media)
     media.add_argument("--fps", type=float, metavar="X", help="frames of a video to look at, a second (2)")
     media.add_argument("--max-frames", type=int, metavar="N", help="of a video to look at (768)")
     media.add_argument(
@@ -115,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     media.add_argument(
         "--draw", metavar="FILE", help="save the first image with the boxes and points of the answer on it"
     )
-    ends = parser.add_argument_group("length")
+    ends = parser.add_argument_group("form and length")
     ends.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most this many tokens (32,768)")
     ends.add_argument(
         "--stop",
@@ -126,35 +113,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end before this text; repeatable",
     )
     ends.add_argument(
+        "--json-schema",
+        type=typed_text,
+        metavar="TEXT",
+        help="answer in JSON that fits this JSON schema, given as text or as a file; true for any object",
+    )
+    ends.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
     )
-    sampling = parser.add_argument_group(
-        "sampling (in this order; unless given, as the file says or else the model card)"
-    )
-    sampling.add_argument("--greedy", action="store_true", help="the likeliest token always, no penalties")
-    for name, (kind, explanation) in SAMPLING.items():
-        sampling.add_argument(f"--{name}", type=kind, metavar="X" if kind is float else "N", help=explanation)
+    add_sampling(parser)
     other = parser.add_argument_group("output and resources")
     other.add_argument(
         "--json", action="store_true", help="print one JSON object at the end instead of streaming"
     )
+    add_resources(other)
     other.add_argument(
-        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
-    )
-    other.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
-    other.add_argument(
-        "--draft",
-        choices=["auto", "mtp", "lookup", "off"],
-        default="auto",
-        help="guess the next tokens and only check them, which changes the speed and not the text: by the "
-        "file's MTP layer, from the text so far, or whatever helps (auto)",
-    )
-    other.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
-    other.add_argument(
-        "--memory",
-        type=float,
-        metavar="GIB",
-        help="keep at most this much of the weights as floats (half of what is free)",
+        "--cache",
+        metavar="FOLDER",
+        help="a folder for what was read: a prompt that begins as an earlier one did is read on from there",
     )
 
 
@@ -186,10 +162,20 @@ def check_options(args: argparse.Namespace) -> None:
             raise QwenRefError(f"--{name}: does nothing beside --frame-times, which keep all frames")
         if len(args.video) > 1:
             raise QwenRefError("--frame-times: they are those of one --video")
-    for name in given(*(name for name in SAMPLING if name != "seed")) if args.greedy else ():
-        raise QwenRefError(f"--{name}: --greedy takes the likeliest token, whatever this is")
+    if args.thinking_budget is not None and args.thinking is False:
+        raise QwenRefError("--thinking-budget: --no-thinking leaves nothing to end")
     if args.special and not args.raw:
         raise QwenRefError("--special: it says how to read a --raw prompt")
+
+
+def read_schema(given: str | None) -> Any:
+    """What --json-schema says: text, or what its file holds. Raises QwenRefError."""
+    if given is None or given.lstrip().startswith("{") or given.strip() == "true":
+        return given
+    schema = read_json(given)
+    if schema is not True and not isinstance(schema, dict):
+        raise QwenRefError(f"{given}: holds no JSON schema, which is an object")
+    return schema
 
 
 def read_prompt(args: argparse.Namespace) -> str:
@@ -338,13 +324,13 @@ def draw(media: list[Any], text: str, path: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_options(args)
+    schema = read_schema(args.json_schema)
+    sampling = sampling_of(args)
     prompt = read_prompt(args)
     started = time.perf_counter()
-    import numpy as np
-
     from qwen_ref.engine import load
 
-    budget = memory_of(args.memory)
+    resources = resources_of(args)
     if args.model is None:
         args.model = shipped_model()
     messages, media = open_media(args, prompt)
@@ -353,27 +339,20 @@ def run(args: argparse.Namespace) -> int:
     about_prompt = dict(system=args.system, thinking=args.thinking, raw=args.raw, special=args.special)
     about_prompt["shapes"] = [m.shape for m in media]
     with encoding_beside(args.model, messages, about_prompt) as encoded:
-        model = load(
-            args.model,
-            dtype=getattr(np, args.dtype),
-            memory_budget=budget,
-            context=args.context,
-            backend=args.backend,
-            threads=args.threads,
-            mmproj=args.mmproj,
-        )
+        model = load(args.model, **resources, cache=args.cache)
         model.warm_up(show_compiling, pictures=bool(media))
         encoded_prompt = dataclasses.replace(encoded(), media=media)
-    options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
-    if args.greedy:
-        options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    if args.thinking_budget is not None and not encoded_prompt.thinks:
+        raise QwenRefError("--thinking-budget: there is no thought to end; --thinking asks for one")
     generation = model.generate(
         encoded_prompt,
         max_tokens=args.max_tokens,
         stop=args.stop,
         progress=show_progress if sys.stderr.isatty() else None,
         draft=args.draft,
-        **options,
+        thinking_budget=args.thinking_budget,
+        schema=schema,
+        **sampling,
     )
     load_seconds = time.perf_counter() - started
     if media and sys.stderr.isatty():
@@ -393,22 +372,31 @@ def run(args: argparse.Namespace) -> int:
         generation.finish_reason = "interrupted"
         status = 130
     show("\n")
+    if schema is not None and generation.finish_reason != "stop":
+        print(f"the answer is cut off ({generation.finish_reason}): its JSON is not whole", file=sys.stderr)
+    if model.prefixes is not None:
+        model.prefixes.save()
     if args.draw is not None:
         draw(media, generation.text, args.draw)
     if args.json:
         report(generation, load_seconds)
     elif sys.stderr.isatty():
         numbers = statistics(generation, load_seconds)
+        read = len(generation.prompt_ids) - generation.cached_tokens
         drafted, accepted = (
             sum(sum(counts[what]) for counts in generation.drafted.values())
             for what in ("drafted", "accepted")
         )
+        kept = f" ({generation.cached_tokens} more were kept)" if generation.cached_tokens else ""
         drafts = f" ({accepted} of {drafted} drafted ones were right)" if drafted else ""
+        said = (
+            f"the thought says the same {generation.repeats} times in a row, " if generation.repeats else ""
+        )
         print(
-            f"[{numbers['prompt_tokens']} prompt tokens at {numbers['prompt_tokens_per_second']} t/s, "
+            f"[{read} prompt tokens at {numbers['prompt_tokens_per_second']} t/s{kept}, "
             f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s{drafts}, "
             f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
-            f"{generation.finish_reason}]",
+            f"{said}{generation.finish_reason}]",
             file=sys.stderr,
         )
     return status
@@ -425,11 +413,12 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
 
     return {
         "prompt_tokens": prompt,
+        "cached_tokens": generation.cached_tokens,
         "generated_tokens": generated,
         "load_seconds": round(load_seconds, 3),
         "prompt_seconds": round(generation.prompt_seconds, 3),
         "decode_seconds": round(generation.decode_seconds, 3),
-        "prompt_tokens_per_second": rate(prompt, generation.prompt_seconds),
+        "prompt_tokens_per_second": rate(prompt - generation.cached_tokens, generation.prompt_seconds),
         "decode_tokens_per_second": rate(generated - 1, generation.decode_seconds),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "private_memory_mb": private_memory_mb(),
@@ -457,6 +446,8 @@ def report(generation: object, load_seconds: float) -> None:
                 "prompt_token_ids": generation.prompt_ids,
                 "token_ids": generation.token_ids,
                 "drafts": generation.drafted,
+                "forced_tokens": generation.forced_tokens,
+                "repeats": generation.repeats,
             }
             | statistics(generation, load_seconds)
         )

@@ -24,22 +24,22 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen_ref.chat import Message
 from qwen_ref.cli.options import (
     MODEL_HELP,
     TILED_HELP,
     add_thinking,
     memory_of,
+    model_file,
     shipped_model,
     to_json,
     typed_text,
 )
+from qwen_ref.conversation import saved
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import read_json
 from qwen_ref.media import parts
 from qwen_ref.oracle.logits import TOP
 
@@ -55,7 +55,7 @@ ROWS, COLUMNS = 3, 256  # kept of each tensor of a larger model
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="golden", required=True, metavar="ACTION")
     record = commands.add_parser("record", help="write a golden")
-    record.add_argument("--model", metavar="FILE", help=MODEL_HELP)
+    record.add_argument("--model", type=model_file, metavar="FILE", help=MODEL_HELP)
     record.add_argument("--mmproj", metavar="FILE", help="the model's vision file, as for generate")
     asked = record.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", type=typed_text, metavar="TEXT", help="the question")
@@ -144,23 +144,6 @@ def rows_of(text: str) -> int | list[int]:
     return [int(n) for n in text.split(",")] if "," in text else count_of(text)
 
 
-def read_messages(path: Path) -> tuple[list[Message], list[dict[str, Any]] | None]:
-    """Messages and tools of a JSON file: a list of messages, or {"messages": […], "tools": […]}.
-
-    Pictures and clips are files beside it. Raises QwenRefError.
-    """
-    found = read_json(path)
-    messages, tools = (
-        (found.get("messages"), found.get("tools")) if isinstance(found, dict) else (found, None)
-    )
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise QwenRefError(f"{path}: messages: is no list of objects")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise QwenRefError(f"{path}: tools: {tools!r:.80} is no list of objects")
-    parts.beside(path.parent, messages)
-    return messages, tools
-
-
 def record_golden(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
     from qwen_ref.oracle import golden, record
@@ -187,7 +170,7 @@ def record_golden(args: argparse.Namespace) -> int:
     if args.messages is None:
         conversation, tools = [parts.user_message(args.prompt, args.image, args.video)], None
     else:
-        conversation, tools = read_messages(args.messages)
+        conversation, tools = saved.read(args.messages)
     if args.raw:
         prompt = model.encode_prompt(args.prompt, raw=True)
     else:

@@ -8,12 +8,12 @@ import os
 import sys
 from typing import Any
 
-from qwen_ref import shipped
+from qwen_ref import hub, shipped
 from qwen_ref.errors import QwenRefError
 
 MODEL_HELP = (
-    "a Qwen3.5 GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint "
-    "(the small model that ships with qwen_ref)"
+    "a Qwen3.5 GGUF file, any part of a split one, the folder of a Hugging Face checkpoint, or the name of a "
+    "model that was pulled (the small model that ships with qwen_ref)"
 )
 TILED_HELP = "the engine has V heads in GGUF's order; a golden has those together that share a K head"
 
@@ -22,6 +22,117 @@ THREADS_HELP = (
     "threads (unless given, as many as there are cores for this process, by taskset and the share of its "
     "container, or OMP_NUM_THREADS if that is less)"
 )
+
+
+SAMPLING = {  # option -> (type, help)
+    "temperature": (float, "divides the logits; 0 takes the likeliest token"),
+    "top-k": (int, "keep this many tokens; 0: all"),
+    "top-p": (float, "keep the likeliest tokens that together reach this probability"),
+    "min-p": (float, "keep tokens at least this likely relative to the likeliest"),
+    "repetition-penalty": (float, "divide the logits of tokens seen; 1: off"),
+    "presence-penalty": (float, "subtract from the logits of tokens seen; 0: off"),
+    "frequency-penalty": (float, "subtract as often as a token was seen; 0: off"),
+    "penalty-last-n": (
+        int,
+        "so many of the last tokens count as seen, prompt included; -1: all (those generated)",
+    ),
+    "seed": (int, "makes the draws repeatable"),
+}
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "sampling (in this order; unless given, as the file says or else the model card)"
+    )
+    group.add_argument("--greedy", action="store_true", help="the likeliest token always, no penalties")
+    for name, (kind, explanation) in SAMPLING.items():
+        group.add_argument(f"--{name}", type=kind, metavar="X" if kind is float else "N", help=explanation)
+
+
+def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `Model.generate` takes of them. Raises QwenRefError for what --greedy leaves without effect."""
+    options = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SAMPLING}
+    if args.greedy:
+        for name in SAMPLING:
+            if name != "seed" and options[name.replace("-", "_")] is not None:
+                raise QwenRefError(f"--{name}: --greedy takes the likeliest token, whatever this is")
+        options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    return options
+
+
+def add_media(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--mmproj", metavar="FILE", help="the model's vision file (found by itself when it lies beside it)"
+    )
+    group.add_argument("--max-image-tokens", type=int, metavar="N", help="of each image (16,384)")
+    group.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
+
+
+def add_resources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
+    )
+    group.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
+    group.add_argument(
+        "--draft",
+        choices=["auto", "mtp", "lookup", "off"],
+        default="auto",
+        help="guess the next tokens and only check them, which changes the speed and not the text: by the "
+        "file's MTP layer, from the text so far, or whatever helps (auto)",
+    )
+    group.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
+    group.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="keep at most this much of the weights as floats (half of what is free)",
+    )
+
+
+def add_keeping(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--keep",
+        type=float,
+        metavar="GIB",
+        help="memory for what was read (a quarter of what is free, 1 at most; 0: every turn is read anew)",
+    )
+    group.add_argument("--cache", metavar="FOLDER", help="keep it in a folder too, for the next start")
+
+
+def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `qwen_ref.load` takes, of these. Raises QwenRefError."""
+    from qwen_ref.engine.prefixes import default_budget
+
+    if args.keep is None:
+        return {"keep": default_budget(), "cache": args.cache}
+    if not 0 <= args.keep < 1 << 20:
+        raise QwenRefError(f"--keep: {args.keep} is not in 0 to 1048576 GiB")
+    if args.cache is not None and not args.keep:
+        raise QwenRefError("--keep: 0 leaves nothing to keep in --cache")
+    return {"keep": int(args.keep * 2**30), "cache": args.cache}
+
+
+def add_thinking_budget(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--thinking-budget",
+        type=int,
+        metavar="N",
+        help="end a thought at so many tokens, with a sentence that Qwen models know",
+    )
+
+
+def resources_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `qwen_ref.load` takes, of these, --context and --mmproj. Raises QwenRefError."""
+    import numpy as np
+
+    return dict(
+        dtype=getattr(np, args.dtype),
+        memory_budget=memory_of(args.memory),
+        context=args.context,
+        backend=args.backend,
+        threads=args.threads,
+        mmproj=args.mmproj,
+    )
 
 
 def add_thinking(parser: argparse._ActionsContainer, explanation: str) -> None:
@@ -40,6 +151,11 @@ def typed_text(typed: str) -> str:
     except UnicodeEncodeError:
         typed = os.fsencode(typed).decode(errors="surrogateescape")
     return typed
+
+
+def model_file(model: str) -> str:
+    """What --model says: a path as it is, and a name as that of its file. Raises QwenRefError."""
+    return os.fspath(hub.resolve(model)[0])
 
 
 def shipped_model() -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from qwen_ref import engine, files, machine
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, shipped_model, to_json
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, model_file, shipped_model, to_json
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file, write_whole
@@ -41,9 +41,11 @@ from qwen_ref.perplexity import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("-m", "--model", type=model_file, metavar="FILE", help=MODEL_HELP)
     parser.add_argument("-f", "--text", metavar="FILE", help="the text, in UTF-8")
-    parser.add_argument("--base", metavar="FILE", help="compare with this: another model, or saved logits")
+    parser.add_argument(
+        "--base", type=model_file, metavar="FILE", help="compare with this: another model, or saved logits"
+    )
     parser.add_argument(
         "--save-logits", metavar="FILE", help="write logits; 127 MB a chunk of 512 with Qwen's vocabulary"
     )

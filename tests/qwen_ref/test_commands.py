@@ -195,7 +195,7 @@ def test_text_is_utf8_in_the_locale_c_too(asked):
         ("--video a --video b --frame-times 1", "--frame-times: they are those of one --video"),
         *(
             (f"--greedy --{name} 1", f"--{name}: --greedy takes the likeliest token, whatever this is")
-            for name in generate.SAMPLING
+            for name in options.SAMPLING
             if name != "seed"
         ),
         ("--special", "--special: it says how to read a --raw prompt"),
@@ -233,7 +233,7 @@ def test_help_is_phrases(name):
         if action.option_strings and action.nargs != 0 and not action.choices and action.dest != "allow":
             assert action.metavar in (
                 *("FILE", "TEXT", "N", "X", "GIB", "X,X…", "N[,N…]", "FILE.svg", "FOLDER"),
-                *("PATTERN", "ENGINE"),
+                *("PATTERN", "ENGINE", "NAME", "ADDRESS", "KEY", "URL", "MIB"),
             )
 
 
@@ -244,8 +244,8 @@ def test_help_and_its_examples(asked, capsys, name):
     shown = capsys.readouterr().out
     assert end.value.code == 0 and COMMANDS[name].__doc__.partition("\n")[0] in shown
     lines = shown.replace("\\\n", "").splitlines()
-    examples = [line for line in lines if re.match(r"  (cat .* \| )?python -m qwen_ref ", line)]
-    assert len(examples) >= 4
+    examples = [line for line in lines if re.match(r"  (cat .* \| |[A-Z_]+=\S+ )?python -m qwen_ref ", line)]
+    assert len(examples) >= (1 if name in ("list", "rm") else 4)
     for example in examples:
         words = shlex.split(example.partition("qwen_ref ")[2], comments=True)
         assert words[0] == name and asked(shlex.join(words))["command"] == name
@@ -259,6 +259,12 @@ def test_memory_and_json_and_text_of_the_locale_c(capsys):
     for gib in -1, 1 << 20, float("nan"):
         with pytest.raises(QwenRefError, match=rf"^--memory: {gib} is not in 0 to 1048576 GiB"):
             options.memory_of(gib)
+    for keep, count in (0, 0), (0.5, 1 << 29):
+        told = options.keeping_of(argparse.Namespace(keep=keep, cache=None))
+        assert told == {"keep": count, "cache": None}
+    for keep, words in (-1, "-1 is not in 0 to"), (float("nan"), "nan is"), (0, "0 leaves nothing to keep"):
+        with pytest.raises(QwenRefError, match=f"^--keep: {words}"):
+            options.keeping_of(argparse.Namespace(keep=keep, cache="x"))
     infinite = {"a": [float("nan"), float("-inf"), 1.5], "b": None}
     assert options.to_json(infinite) == '{"a": [null, null, 1.5], "b": null}'
     assert options.to_json([1], 1) == "[\n 1\n]"
@@ -359,17 +365,19 @@ def test_an_answer_is_the_models(fixtures, capsys, same_process, line, prompt):
 def test_figures_of_an_answer(fixtures):
     answer = load(fixtures / "tiny.gguf").generate("Hi", raw=True)
     answer.prompt_ids, answer.prompt_seconds, answer.decode_seconds = [1] * 10, 0.3004, 1.5
-    for generated, rate in (4, 2.0), (2, 0.67), (1, None), (0, None):
-        answer.token_ids = [1] * generated
+    cases = (4, 2.0, 0, 33.29), (2, 0.67, 4, 19.97), (1, None, 0, 33.29), (0, None, 0, 33.29)
+    for generated, rate, cached, speed in cases:
+        answer.token_ids, answer.cached_tokens = [1] * generated, cached
         told = generate.statistics(answer, 1.23456)
         assert 10 < told.pop("private_memory_mb") < told.pop("peak_memory_mb") + 1 < 100_000
         assert told == {
             "prompt_tokens": 10,
+            "cached_tokens": cached,
             "generated_tokens": generated,
             "load_seconds": 1.235,
             "prompt_seconds": 0.3,
             "decode_seconds": 1.5,
-            "prompt_tokens_per_second": 33.29,
+            "prompt_tokens_per_second": speed,
             "decode_tokens_per_second": rate,
         }
 

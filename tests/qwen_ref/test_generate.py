@@ -546,10 +546,10 @@ def test_runs_where_numba_cannot_be_imported(fixtures):
     [
         (dict(special=True), "special: it says how to read a raw prompt"),
         (dict(raw="yes"), "raw: 'yes' is not true or false"),
-        (dict(limits=5), "limits: a int is no"),
+        (dict(limits=5), "limits: an int is no"),
         (dict(tools=np.array([1, 2])), "tools: a ndarray is no list of tools"),
         (dict(max_tokens=True), "max_tokens: True is not a whole number"),
-        (dict(progress=5), "progress: a int cannot be called"),
+        (dict(progress=5), "progress: an int cannot be called"),
         (dict(stop=np.zeros((9, 9))), "stop: .* is no text or list"),
         (dict(temperature=Fraction(1, 2)), "temperature: Fraction"),
     ],
@@ -563,9 +563,11 @@ def test_options_of_a_wrong_kind(fixtures, options, words):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(path=5), "model: a int is no path"),
+        (dict(path=5), "model: an int is no path"),
         (dict(path=b"/"), "model: a bytes is no path"),
-        (dict(mmproj=5), "mmproj: a int is no path"),
+        (dict(mmproj=5), "mmproj: an int is no path"),
+        (dict(cache=""), "cache: its name is empty"),
+        (dict(cache="x", keep=0), "keep: 0 leaves nothing to keep in cache"),
         (dict(context="x"), "context: 'x' is not in 1 to"),
         (dict(context=True), "context: True is not in 1 to"),
         (dict(context=5.0), "context: 5.0 is not in 1 to"),
