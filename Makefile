@@ -5,7 +5,7 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test test-oldest test-debian13 lint oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
+.PHONY: help demo test test-oldest test-debian13 lint pages oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
 	tiny-scores tiny-engines clean
 
 help:  ## this list
@@ -50,6 +50,15 @@ lint: .venv/core  ## ruff and mypy
 
 oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 15 minutes)
 	$(PY) -m pytest tests/oracle
+	$(PY) -m pytest -m slow
+
+.venv/pages: .venv/core
+	@command -v chromium > /dev/null || { echo "these tests need Debian's package chromium" >&2; exit 2; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,pages]
+	@touch $@
+
+pages: .venv/pages  ## the server's page in headless Chromium (half a minute)
+	$(PY) -m pytest tests/pages
 
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
 	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle

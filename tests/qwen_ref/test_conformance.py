@@ -625,7 +625,10 @@ DECODE_MISTAKES = {
 DRAFT_MISTAKES = {mistake: DECODE_MISTAKES[mistake] for mistake in ("state", "convolution", "cache")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+SLOW = [pytest.param("forced", marks=pytest.mark.slow)]  # 2,000 steps
+
+
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "forced"), *SLOW])
 def test_a_mistake_in_decoding_is_seen(name):
     """In every arithmetic; also by logits alone, but for a position where attention hardly matters."""
     case = by_name(name)

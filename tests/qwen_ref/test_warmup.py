@@ -18,6 +18,7 @@ def warm_up(model, cache):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_all_is_compiled_once_and_can_be_moved(fixtures, tmp_path):
     told = warm_up(fixtures / "tiny-wide.gguf", tmp_path / "here")
     assert "kernels compiled in" in told and told.count("\n") == 1
