@@ -180,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
             leave(sig, frame)
 
         server.handle_exit = handle_exit  # type: ignore[method-assign]
+        bound.listen()  # who reads the next line may ask at once
         print(f"{', '.join(names)} at {url_of(bound)} (Ctrl-C stops)", file=sys.stderr, flush=True)
         if key is None and not ipaddress.ip_address(bound.getsockname()[0]).is_loopback:
             print("anyone in the network may ask: --api-key sets a key", file=sys.stderr)

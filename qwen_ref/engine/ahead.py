@@ -7,7 +7,7 @@ only the next question is left to be.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from qwen_ref.engine.generation import NEAR, advance
@@ -22,7 +22,7 @@ PIECE = 32  # tokens at a time: a question that comes meanwhile waits for that
 
 def read_ahead(
     model: Model, messages: list[Message], tools: list[dict[str, Any]] | None = None
-) -> Iterator[None]:
+) -> Generator[None]:
     """Read these messages as they will stand before the next question, a piece at each step of the iterator.
 
     What was read is kept, also if the iterator is closed before its end. Raises QwenRefError if there is no

@@ -128,6 +128,7 @@ class Scheduler:
         self.steps = 0
         self.on_end: Callable[[Run], Any] = lambda run: None
         self.idle: Callable[[], bool] = lambda: False  # something small to do; whether there is more of it
+        self.busy: Callable[[], Any] = lambda: None  # called before each step: nothing is left for later
         self._thread.start()
 
     @property
@@ -171,6 +172,7 @@ class Scheduler:
             reading = [run for run in self._running if run.generation.reading]
             deciding = [run for run in self._running if not run.generation.reading]
             try:
+                self.busy()
                 self._step(deciding + reading[:1])
             except Exception as error:  # a fault of ours: those answers are lost, not the server
                 log.exception("a step failed")
@@ -181,7 +183,7 @@ class Scheduler:
     def _next_runs(self) -> bool:
         """Wait until there are answers to go on with; false when there never will be."""
         while not self._take_up():
-            if self.idle():
+            if self._work_in_peace():
                 continue
             with self._changed:
                 if self._stop_at is not None:
@@ -189,6 +191,13 @@ class Scheduler:
                 if not len(self._waiting):
                     self._changed.wait()
         return True
+
+    def _work_in_peace(self) -> bool:
+        try:
+            return self.idle()
+        except Exception:  # that is nobody's answer: the server goes on
+            log.exception("what was done while nobody asked has failed")
+            return False
 
     def _take_up(self) -> bool:
         """Begin what there is room for. Whether there is anything to go on with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -72,9 +72,10 @@ class Service:
         self.started = int(time.time())
         self.scheduler = Scheduler(settings.parallel, settings.queue, settings.seconds)
         self.metrics = Metrics(self.scheduler)
-        self.scheduler.on_end, self.scheduler.idle = self._ended, self._read_ahead
+        self.scheduler.on_end = self._ended
+        self.scheduler.idle, self.scheduler.busy = self._read_ahead, self._leave_off
         self._said = list[tuple[list[Message], Any]]()  # the last conversation, and the tools in it
-        self._ahead: Iterator[None] | None = None
+        self._ahead: Generator[None] | None = None
         self._opening = asyncio.Semaphore(TOGETHER)
 
     @cached_property
@@ -114,6 +115,12 @@ class Service:
             self._ahead = None
         self.model.prefixes.save()
         return False
+
+    def _leave_off(self) -> None:
+        """Somebody asks: what was read ahead so far is kept, since it may be for that."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            ahead.close()
 
     async def reply(self, ask: Ask, client: str) -> Reply:
         """Raises Problem or QwenRefError for what cannot be answered."""

@@ -56,9 +56,11 @@ def listening(command: list[str], line: str, env: Any = None) -> Any:
     assert process.stderr
     found = next(found for said in process.stderr if (found := re.search(line, said)))
     threading.Thread(target=process.stderr.read, daemon=True).start()
-    yield process, int(found[1])
-    process.terminate()
-    process.wait()
+    try:
+        yield process, int(found[1])
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def post(port: int, body: Any, path: str = CHAT) -> tuple[int, Any]:

@@ -31,6 +31,7 @@ from qwen_ref.answer import Delta
 from qwen_ref.cli import main
 from qwen_ref.cli.serve import url_of
 from qwen_ref.engine import Model, advance
+from qwen_ref.engine.ahead import PIECE
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.prompt import last_question
@@ -200,6 +201,32 @@ def test_ollama_clients_of_all_kinds(client: TestClient) -> None:
         assert client.post("/api/chat", json=body | {"messages": turns}).status_code == 400, wrong
     refused = client.post("/api/chat", json=body | {"options": {"num_predict": 0}})
     assert refused.json()["error"].startswith("options.num_predict: 0 is not")
+
+
+def test_what_was_read_ahead_so_far_counts(model: Model) -> None:
+    service = Service(model, ["tiny"], Settings())
+    service.scheduler.stop(0)
+    service.scheduler.join()  # what its thread does is done here
+    said = [
+        {"role": "user", "content": f"A story, {'please ' * 40}."},
+        {"role": "assistant", "content": "No."},
+    ]
+    service._said = [(said, None)]
+    assert service._read_ahead()  # a piece
+    service._leave_off()
+    answer = model.generate([*said, *HELLO], max_tokens=1)
+    list(answer)
+    assert answer.cached_tokens == PIECE
+    service._leave_off()
+
+
+def test_what_fails_while_nobody_asks_is_nobody_s_fault(model: Model, caplog: Any) -> None:
+    service = Service(model, ["tiny"], Settings())
+    service.scheduler.idle = lambda: 1 // 0
+    with TestClient(create_app(service), base_url="http://localhost") as client:
+        for _ in range(2):
+            assert chat(client)["choices"][0]["message"]["content"] == "2 + 3 = 5."
+    until(lambda: "what was done while nobody asked has failed" in caplog.text)
 
 
 def test_nobody_gets_another_s_tokens(client: TestClient, model: Model) -> None:
