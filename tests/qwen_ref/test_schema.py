@@ -66,25 +66,26 @@ def test_a_schema_in_a_conversation(model):
     assert model.generate("?", schema=POINT, max_tokens=3).finish_reason is None
     generation = model.generate("?", schema=POINT, max_tokens=3)
     assert len([*generation]) and generation.finish_reason == "length"
-    asked, tools = [{"role": "user", "content": "?"}], [{"name": "f"}]
+    question, tools = [{"role": "user", "content": "?"}], [{"name": "f"}]
     for choice, called in ("auto", True), ("none", False):
         generation = model.generate(
-            asked, schema=POINT, tools=tools, tool_choice=choice, logit_bias={calls: 100}, max_tokens=30
+            question, schema=POINT, tools=tools, tool_choice=choice, logit_bias={calls: 100}, max_tokens=30
         )
         assert "".join(generation).startswith("<tool_call>" if called else '{"x": 1, "name": "ab')
     begun = {"role": "assistant", "content": '{"x": 1, "na'}
-    generation = model.generate([*asked, begun], schema=POINT)
+    generation = model.generate([*question, begun], schema=POINT)
     assert "".join(generation) in ('me": "ab"}', 'me": "ab\\"ü"}')
     assert json.loads(generation.message["content"])["x"] == 1
-    generation = model.generate([*asked, begun], schema=POINT, tools=tools, logit_bias={calls: 100})
+    generation = model.generate([*question, begun], schema=POINT, tools=tools, logit_bias={calls: 100})
     assert "".join(generation) in ('me": "ab"}', 'me": "ab\\"ü"}')  # no call any more
     generation = model.generate("?", schema={"type": "string"}, logit_bias={calls: 100}, max_tokens=9)
     assert "".join(generation).startswith('"') and calls not in generation.token_ids  # structure is no text
     ends = dict.fromkeys(model.tokenizer.eos_ids, 100)  # not before there is an answer
-    generation = model.generate("?", schema="true", thinking=True, thinking_budget=3, logit_bias=ends)
-    assert "".join(generation) and isinstance(json.loads(generation.message["content"]), dict)
+    asked = dict(schema="true", thinking=True, thinking_budget=3, max_tokens=80)
+    generation = model.generate("?", **asked, seed=2, logit_bias=ends | {quotes: 12})
+    assert "".join(generation) and generation.message["content"].startswith("{")
     with pytest.raises(QwenRefError, match="schema: the message that is continued begins in another way"):
-        model.generate([*asked, begun | {"content": "Sure"}], schema=POINT)
+        model.generate([*question, begun | {"content": "Sure"}], schema=POINT)
 
 
 @pytest.mark.parametrize("seed", range(4))
