@@ -44,7 +44,10 @@ def served(model: list[str], *options: str) -> Any:
 def llama_served(model: list[str], *options: str) -> Any:
     """And llama-server's. (Without --no-repack it crashes on processors with AMX.)"""
     folder = llama_bin()
-    command = [folder / "llama-server", "-m", *model, *"--port 0 -np 1 -t 2 -c 16384 --no-repack".split()]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [folder / "llama-server", "-m", *model, "--port", port]
+    command += "-np 1 -t 2 -c 16384 --no-repack --jinja".split()
     env = os.environ | {"LD_LIBRARY_PATH": str(folder)}
     with listening([*map(str, command), *options], r"listening on http://127.0.0.1:(\d+)", env) as server:
         yield server
