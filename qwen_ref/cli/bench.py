@@ -31,20 +31,13 @@ from subprocess import PIPE, Popen
 from typing import Any
 
 from qwen_ref import children
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, model_file, shipped_model
+from qwen_ref.cli.options import THREADS_HELP, add_models, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-m",
-        "--model",
-        type=model_file,
-        action="append",
-        metavar="FILE",
-        help=f"{MODEL_HELP}; repeatable",
-    )
+    add_models(parser)
     parser.add_argument(
         "-p", type=int, action="append", metavar="N", help="prompt tokens (512; 0: none); repeatable"
     )

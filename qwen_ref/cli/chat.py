@@ -27,6 +27,7 @@ from qwen_ref import hub
 from qwen_ref.cli.generate import show_progress, statistics
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_draft,
     add_keeping,
     add_media,
     add_resources,
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_sampling(parser)
     resources = parser.add_argument_group("resources")
+    add_draft(resources)
     add_resources(resources)
     add_keeping(resources)
 

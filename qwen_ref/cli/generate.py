@@ -32,6 +32,7 @@ from typing import Any
 
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_draft,
     add_media,
     add_resources,
     add_sampling,
@@ -126,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument(
         "--json", action="store_true", help="print one JSON object at the end instead of streaming"
     )
+    add_draft(other)
     add_resources(other)
     other.add_argument(
         "--cache",

@@ -68,11 +68,19 @@ def add_media(group: argparse._ActionsContainer) -> None:
     group.add_argument("--max-video-tokens", type=int, metavar="N", help="of each video (12,288)")
 
 
-def add_resources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """--model of a command that takes several."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        type=model_file,
+        action="append",
+        metavar="FILE",
+        help=f"{MODEL_HELP}; repeatable",
     )
-    group.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
+
+
+def add_draft(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--draft",
         choices=["auto", "mtp", "lookup", "off"],
@@ -80,6 +88,13 @@ def add_resources(group: argparse._ArgumentGroup) -> None:
         help="guess the next tokens and only check them, which changes the speed and not the text: by the "
         "file's MTP layer, from the text so far, or whatever helps (auto)",
     )
+
+
+def add_resources(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
+    )
+    group.add_argument("--backend", choices=["numba", "numpy"], help="compiled kernels or plain NumPy")
     group.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     group.add_argument(
         "--memory",

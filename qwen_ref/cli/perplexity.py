@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from qwen_ref import engine, files, machine
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, memory_of, model_file, shipped_model, to_json
+from qwen_ref.cli.options import MODEL_HELP, add_resources, memory_of, model_file, shipped_model, to_json
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file, write_whole
@@ -52,17 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--context", type=int, metavar="N", help="tokens of a chunk (512)")
     parser.add_argument("--chunks", type=int, metavar="N", help="at most this many chunks (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; [value, standard error]")
-    parser.add_argument(
-        "--dtype", choices=["float32", "float64"], default="float32", help="what is computed in"
-    )
-    parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels (if installed) or plain NumPy")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
-    parser.add_argument(
-        "--memory",
-        type=float,
-        metavar="GIB",
-        help="keep at most this much of the weights of a model as floats (half of what is free)",
-    )
+    add_resources(parser)
 
 
 def is_logits_file(path: str) -> bool:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_draft,
     add_keeping,
     add_resources,
     keeping_of,
@@ -89,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--context", type=int, metavar="N", help="longest prompt and answer (the model's own)"
     )
     add_keeping(limits)
-    add_resources(parser.add_argument_group("resources"))
+    resources = parser.add_argument_group("resources")
+    add_draft(resources)
+    add_resources(resources)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -17,19 +17,12 @@ import contextlib
 import sys
 import time
 
-from qwen_ref.cli.options import MODEL_HELP, model_file, shipped_model
+from qwen_ref.cli.options import add_models, shipped_model
 from qwen_ref.errors import QwenRefError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-m",
-        "--model",
-        type=model_file,
-        action="append",
-        metavar="FILE",
-        help=f"{MODEL_HELP}; repeatable",
-    )
+    add_models(parser)
     parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
     parser.add_argument("--no-pictures", action="store_true", help="leave out what only pictures need")
     parser.add_argument(

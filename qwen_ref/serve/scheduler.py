@@ -171,13 +171,14 @@ class Scheduler:
         while self._next_runs():
             reading = [run for run in self._running if run.generation.reading]
             deciding = [run for run in self._running if not run.generation.reading]
+            runs = deciding + reading[:1]
             try:
                 self.busy()
-                self._step(deciding + reading[:1])
+                self._step(list(runs))
             except Exception as error:  # a fault of ours: those answers are lost, not the server
                 log.exception("a step failed")
-                for run in self._running[:]:
-                    if run in deciding + reading[:1]:
+                for run in runs:
+                    if run in self._running:
                         self._end(run, error)
 
     def _next_runs(self) -> bool:
