@@ -16,6 +16,7 @@ from gguf_io import GGUFError
 from qwen_ref import hub, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
+from qwen_ref.engine import look
 from qwen_ref.engine.backend import choose_layers, is_count, most_threads, use_threads
 from qwen_ref.engine.draft import new_drafts
 from qwen_ref.engine.generation import Generation, Progress
@@ -205,6 +206,78 @@ class Model:
         encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
         return dataclasses.replace(encoded, media=media)
 
+    def encoded(
+        self,
+        prompt: str | list[Message] | Prompt,
+        *,
+        system: str | None = None,
+        tools: list[dict[str, Any]] | None = None,
+        thinking: bool | None = None,
+        raw: bool = False,
+        special: bool = False,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        limits: Limits | None = None,
+    ) -> Prompt:
+        """The prompt, encoded with these options unless it is already; they are those of `generate`.
+
+        Raises QwenRefError if an option makes no sense, is given for what is encoded, or the prompt is empty.
+        """
+        for name, choice in ("raw", raw), ("special", special):
+            if not isinstance(choice, bool):
+                raise QwenRefError(f"{name}: {choice!r:.80} is not true or false")
+        if special and not raw:
+            raise QwenRefError("special: it says how to read a raw prompt")
+        about: dict[str, Any] = dict(system=system, tools=check_tools(tools), thinking=thinking)
+        about |= dict(raw=raw or None, special=special or None, limits=limits)
+        about |= dict(images=listed("images", images) or None, videos=listed("videos", videos) or None)
+        about = {name: value for name, value in about.items() if value is not None}
+        if not isinstance(prompt, Prompt):
+            prompt = self.encode_prompt(prompt, **about)
+        elif about:
+            raise QwenRefError(f"{', '.join(about)}: the prompt is encoded; give this to encode_prompt")
+        if not prompt.token_ids:
+            raise QwenRefError("the prompt: is empty")
+        return prompt
+
+    def trace(
+        self,
+        prompt: str | list[Message] | Prompt,
+        *,
+        names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> look.Trace:
+        """Read a prompt, in one step, and keep every tensor that comes about: a mapping of names to arrays.
+
+        trace["layers.0.linear_attn.q_norm"] has transformers' name and order of heads. Beside the tensors
+        there are trace.attention(3), a layer's attention weights [H, T, T]; trace.states, DeltaNet's after
+        each token; and trace.lens(), what each half layer would say next (`qwen_ref.engine.look.Trace`).
+
+        It is always computed with NumPy's layers, whatever the model was loaded with, since inside the
+        kernels nothing has a name: what kernels answer is the same but for their rounding. What you changed
+        counts: text.config, text.layers (`replaced`), an outer `watching`.
+
+        `prompt` and `options` (system, tools, thinking, raw, special, images, videos, limits) are those of
+        `generate`; for an answer's tokens too, `dataclasses.replace` the token_ids of an encoded prompt.
+        `names` are patterns (fnmatch) of what is kept, ["layers.3.*", "logits"]; None keeps all. Raises
+        QwenRefError if the prompt does not fit the context, or what is kept half of the free memory.
+        """
+        prompt = self.encoded(prompt, **options)
+        if len(prompt.token_ids) > self.context:
+            raise QwenRefError(
+                f"the prompt: {len(prompt.token_ids)} tokens are more than a context of {self.context}"
+            )
+        return look.trace(self, prompt, names)
+
+    def states(self, prompt: str | list[Message] | Prompt, **options: Any) -> look.States:
+        """DeltaNet's states after each token of a prompt: a mapping of layers to [T, H_v, K, V].
+
+        states[0][:, 3] are those of head 3 in layer 0. A layer's are computed when they are asked for, since
+        they are large (1 MiB a token for the 0.8B); states.each(0) gives one token's after another. In all
+        else as `trace`, of which this is `trace(prompt).states`.
+        """
+        return self.trace(prompt, names=look.FOR_STATES, **options).states
+
     def generate(
         self,
         prompt: str | list[Message] | Prompt,
@@ -267,24 +340,20 @@ class Model:
         stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
         if not (isinstance(stops, list | tuple) and all(isinstance(s, str) and s for s in stops)):
             raise QwenRefError(f"stop: {reprlib.repr(stop)} is no text or list of texts, none of them empty")
-        for name, choice in ("raw", raw), ("special", special):
-            if not isinstance(choice, bool):
-                raise QwenRefError(f"{name}: {choice!r:.80} is not true or false")
         if thinking is False and thinking_budget is not None:
             raise QwenRefError("thinking_budget: without thinking there is no thought to end")
-        if special and not raw:
-            raise QwenRefError("special: it says how to read a raw prompt")
-        about: dict[str, Any] = dict(system=system, tools=check_tools(tools), thinking=thinking)
-        about |= dict(raw=raw or None, special=special or None, limits=limits)
-        about |= dict(images=listed("images", images) or None, videos=listed("videos", videos) or None)
-        about = {name: value for name, value in about.items() if value is not None}
-        if not isinstance(prompt, Prompt):
-            prompt = self.encode_prompt(prompt, **about)
-        elif about:
-            raise QwenRefError(f"{', '.join(about)}: the prompt is encoded; give this to encode_prompt")
+        prompt = self.encoded(
+            prompt,
+            system=system,
+            tools=tools,
+            thinking=thinking,
+            raw=raw,
+            special=special,
+            images=images,
+            videos=videos,
+            limits=limits,
+        )
         token_ids = prompt.token_ids
-        if not token_ids:
-            raise QwenRefError("the prompt: is empty")
         if len(token_ids) >= self.context:
             raise QwenRefError(
                 f"the prompt: {len(token_ids)} tokens leave no room for an answer in a context of "

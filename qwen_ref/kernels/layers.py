@@ -24,7 +24,7 @@ from qwen_ref.kernels.quantize import BLOCK, Quantized, new_quantized, quantize_
 from qwen_ref.model import matrix as numpy_matrix
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import LayerBatch, State
-from qwen_ref.model.trace import watched
+from qwen_ref.model.trace import watcher
 from qwen_ref.model.weights import AttentionWeights, DeltaNetWeights, MlpWeights, matrices
 
 INTEGER = {  # type -> (its product, columns must be a multiple of this)
@@ -154,8 +154,11 @@ def lacks_kernel(weight: Matrix) -> bool:
 
 def shows_nothing(layer: str) -> None:
     """Tells whoever watches that there are no taps in here."""
-    if watched():
-        tell(f"watching: {layer}: the kernels show nothing of what is inside it; backend='numpy' shows all")
+    if watcher():
+        tell(
+            f"watching: {layer}: the kernels show nothing of what is inside it; model.trace does, and so "
+            "does watching a model that was loaded with backend='numpy'"
+        )
 
 
 def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:

@@ -18,6 +18,9 @@
     weights.py       which tensor of the file is which matrix — a tensor that nothing uses is refused
     layers.py        the functions that a model calls, for which kernels or your own may stand in
 
+What you change in here takes effect with qwen_ref.load(backend="numpy") and in model.trace: the kernels,
+which answer unless one says so, have functions of their own. layers.py, `replaced`, changes both.
+
 Shapes: T tokens, S cached tokens, C tokens of a chunk, N patches, H heads, D head size; DeltaNet's heads have
 keys of size K and values of size V. docs/reading.md follows one token through two layers, and has a glossary.
 """

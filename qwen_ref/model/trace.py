@@ -39,8 +39,9 @@ def part(name: str) -> Iterator[None]:
         _path.reset(before)
 
 
-def watched() -> bool:
-    return _watch.get() is not None
+def watcher() -> Watch | None:
+    """Who watches here, if anybody does."""
+    return _watch.get()
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qwen_ref.engine.look import grouped_heads
 from qwen_ref.errors import QwenRefError
 from qwen_ref.oracle.budget import OF_ONE, SLACK, UNIT, budgets
 from qwen_ref.oracle.causes import find_cause
 from qwen_ref.oracle.golden import Entry, Golden, Part, as_numpy
 from qwen_ref.oracle.logits import agreement, divergence
 from qwen_ref.oracle.names import ATTENTION, DELTANET, ENDS, LAYER, MERGER, MTP, PATH, VISION, VISION_BLOCK
-from qwen_ref.oracle.record import grouped_heads
 
 BESIDE = ("token_ids", "positions", "generated", "steps", "acceptance")  # what may be found beside tensors
 OTHER_ROWS = ("images.", "videos.", "mtp.draft.")  # rows are none of the T tokens

@@ -1,53 +1,33 @@
-"""A model and a prompt to a golden: run in float64, and once in each arithmetic for the error budgets.
-
-V heads stand in transformers' order in a golden, in which the heads that share a K head lie together; a GGUF
-file, and so the model here, has them tiled.
-"""
+"""A model and a prompt to a golden: run in float64, and once in each arithmetic for the error budgets."""
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qwen_ref.config import Config
+from qwen_ref.engine.look import LOGITS, Network, chosen, embed, in_transformers_order, run
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.matrix import linear
 from qwen_ref.model.mtp import MTPLayer, of_the_token_before
 from qwen_ref.model.state import State
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.trace import Watch, part, watching
-from qwen_ref.model.vision import VisionModel
+from qwen_ref.model.trace import Watch, watching
 from qwen_ref.oracle.arithmetic import ARITHMETICS, Rounding, unrounded
 from qwen_ref.oracle.golden import DRAFTS, Entry, Golden, as_numpy, as_rows
 from qwen_ref.oracle.logits import TOP, best_of, divergence
 from qwen_ref.oracle.names import ATTENTION, ENDS, LAYER, MTP
 from qwen_ref.prompt import Prompt
 
-LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
-
-V_HEADS = ("in_proj_b", "in_proj_a", "beta", "g", "o", "state", "in_proj_z", "norm")
-WITH_V_HEADS = ("in_proj_qkv", "conv1d")  # at their end
-
 Progress = Callable[[str], None]
-
-
-class Network(Protocol):
-    """What computes: a `qwen_ref.engine.Model` that was opened with NumPy's layers."""
-
-    text: TextModel
-
-    @property
-    def vision(self) -> VisionModel: ...
 
 
 def canonical(name: str, x: Any, config: Config) -> np.ndarray:
@@ -66,65 +46,10 @@ def canonical(name: str, x: Any, config: Config) -> np.ndarray:
 
     Raises QwenRefError if the shape is another.
     """
-    x = as_numpy(name, x)
-    if ".self_attn.weights." in name:
-        if x.ndim != 3:
-            raise QwenRefError(f"{name}: shape {x.shape} should be (H / H_kv, T, S)")
-        return x.transpose(1, 0, 2)
-    return grouped_heads(name, x, config)
-
-
-def grouped_heads(name: str, x: np.ndarray, config: Config) -> np.ndarray:
-    """V heads from GGUF's order to transformers', if the tensor has any. Raises QwenRefError."""
-    place, _, last = name.rpartition(".")
-    if not place.endswith("linear_attn"):
-        return x
-    H_v = config.linear_num_value_heads
-    axis = 0 if last == "state" else 1
-    if last in V_HEADS:
-        if x.ndim <= axis or x.shape[axis] != H_v:
-            raise QwenRefError(f"{name}: shape {x.shape} should have {H_v} V heads in dimension {axis}")
-        return untiled(x, axis, config)
-    if last in WITH_V_HEADS:
-        if x.shape[1:] != (config.conv_channels,):
-            raise QwenRefError(f"{name}: shape {x.shape} should be (T, {config.conv_channels})")
-        qk, v = np.split(x, [2 * config.key_dim], axis=1)
-        v = v.reshape(len(x), H_v, -1)  # [T, H_v*V] -> [T, H_v, V]
-        return np.concatenate([qk, untiled(v, 1, config).reshape(len(x), -1)], axis=1)
-    return x
-
-
-def untiled(x: np.ndarray, axis: int, config: Config) -> np.ndarray:
-    """V head v * H_k + k, as GGUF has it, goes to k * (H_v / H_k) + v."""
-    H_k, H_v = config.linear_num_key_heads, config.linear_num_value_heads
-    return np.take(x, np.arange(H_v).reshape(-1, H_k).T.ravel(), axis)
+    return in_transformers_order(name, as_numpy(name, x), config)
 
 
 # ---- running the model
-
-
-def embed(network: Network, prompt: Prompt) -> np.ndarray:
-    """[T, hidden]: the prompt's tokens, and what the vision tower sees in the places of pictures.
-
-    The tower's taps stand under images.0, images.1, … and videos.0, ….
-    """
-    x = network.text.embed(prompt.token_ids)
-    number = {"image": itertools.count(), "video": itertools.count()}
-    seen = []
-    for media in prompt.media:
-        with part(f"{media.shape.kind}s.{next(number[media.shape.kind])}"):
-            patches = np.concatenate(list(media.patches(None)))  # of all time steps, [t*h*w, C*2*16*16]
-            seen.append(network.vision.encode(patches, media.grid_thw))
-    if seen:
-        x[prompt.places] = np.concatenate(seen)
-    return x
-
-
-def run(network: Network, prompt: Prompt, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and final hidden states, [T, hidden]; `watch` sees and may change all that has a name."""
-    with watching(watch):
-        text, x = network.text, embed(network, prompt)
-        return x, text.forward(x, text.new_state(), prompt.positions)
 
 
 def run_mtp(
@@ -188,10 +113,6 @@ def continued(network: Network, prompt: Prompt, tokens: int, eos_ids: frozenset[
 
 
 # ---- what is kept
-
-
-def chosen(names: Sequence[str] | None, name: str) -> bool:
-    return names is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
 
 
 def mtp_is_chosen(names: Sequence[str] | None) -> bool:

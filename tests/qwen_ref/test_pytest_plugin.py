@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError
+from qwen_ref.engine.look import untiled
 from qwen_ref.oracle.check import check
 from qwen_ref.oracle.golden import load
-from qwen_ref.oracle.record import untiled
 from qwen_ref.pytest_plugin import arguments
 
 pytest_plugins = "pytester"

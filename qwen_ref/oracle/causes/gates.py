@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qwen_ref.engine.look import grouped_heads
 from qwen_ref.model.activation import gelu_tanh, sigmoid, silu, softplus
 from qwen_ref.oracle.arithmetic import to_bfloat16
 from qwen_ref.oracle.causes.cause import Array, Cause, Place, TooLittle, later, tiled_order
-from qwen_ref.oracle.record import grouped_heads
 
 CONV, GATED, MLP = "linear_attn.conv1d", "self_attn.gated", "mlp.gated"
 BETA, DECAY = "linear_attn.beta", "linear_attn.g"
