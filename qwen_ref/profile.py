@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -75,20 +75,63 @@ def matrices_of(network: TextModel) -> list[Matrix]:
 
 def part_bytes(network: TextModel, sequences: int = 1) -> dict[str, int]:
     """Bytes that one token of each sequence reads, and for DeltaNet's state also writes, by part."""
-    config, weights = network.config, network.weights
-
-    def nbytes(group: MixerWeights | MlpWeights) -> int:
-        return sum(m.tensor.nbytes for m in matrices(group))
-
-    state = 4 * config.linear_key_head_dim * config.value_dim
+    weights = network.weights
     parts = {"attention": 0, "deltanet": 0, "mlp": 0, "lm_head": weights.output.tensor.nbytes}
     for layer in weights.layers:
-        parts["mlp"] += nbytes(layer.mlp)
-        if isinstance(layer.mixer, AttentionWeights):
-            parts["attention"] += nbytes(layer.mixer)
-        else:
-            parts["deltanet"] += nbytes(layer.mixer) + 2 * state * sequences
+        parts["mlp"] += group_bytes(layer.mlp)
+        kind = "attention" if isinstance(layer.mixer, AttentionWeights) else "deltanet"
+        parts[kind] += mixer_bytes(network, layer.mixer, sequences)
     return parts
+
+
+def group_bytes(group: MixerWeights | MlpWeights) -> int:
+    return sum(m.tensor.nbytes for m in matrices(group))
+
+
+def mixer_bytes(network: TextModel, mixer: MixerWeights, sequences: int = 1) -> int:
+    if isinstance(mixer, AttentionWeights):
+        return group_bytes(mixer)
+    state = 4 * network.config.linear_key_head_dim * network.config.value_dim
+    return group_bytes(mixer) + 2 * state * sequences
+
+
+class LayerCost(NamedTuple):
+    """Of one layer and one token: seconds; bytes of weights that are read, and of state, written too."""
+
+    mixer_seconds: float
+    mlp_seconds: float
+    mixer_bytes: int
+    mlp_bytes: int
+
+
+def profile_layers(network: TextModel, token_ids: Sequence[int], rounds: int = 8) -> list[LayerCost]:
+    """Decode some tokens one by one, each layer timed: medians, without the first two, which may compile."""
+    spent: list[float] = []
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            started = time.perf_counter()
+            result = function(*args)
+            spent.append(time.perf_counter() - started)
+            return result
+
+        return call
+
+    plain, state, rows = network.layers, network.new_state(), []
+    names = ("attention", "deltanet", "mlp")
+    network.layers = replaced(plain, **{name: timed(getattr(plain, name)) for name in names})
+    try:
+        for n in range(rounds + 2):
+            spent.clear()
+            network.forward([token_ids[n % len(token_ids)]], state)
+            rows.append(list(spent))
+    finally:
+        network.layers = plain
+    median = [statistics.median(times) for times in zip(*rows[2:])]  # of mixer, MLP, mixer, MLP, ...
+    return [
+        LayerCost(*seconds, mixer_bytes(network, layer.mixer), group_bytes(layer.mlp))
+        for seconds, layer in zip(zip(median[::2], median[1::2]), network.weights.layers, strict=True)
+    ]
 
 
 def profile_decode(network: TextModel, token_ids: Sequence[int]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Generation(Iterator[str]):
     logprobs        if asked for: of each of `token_ids`, how likely it was
     repeats         so many times in a row its thought has said the same; 0 if it does not
     forced_tokens   of those generated, how many took no step of their own: nothing else could come
+    guess           the tokens that the last step had as a draft, of which the first ones may have been right
     drafted         of each source of drafts, by place in the draft: tokens "drafted" and "accepted"
 
     Several go on together with `advance`.
@@ -109,7 +110,7 @@ class Generation(Iterator[str]):
         self._progress = progress or (lambda what, done, total: None)
         self._drafts, self._guides = drafts, guides
         self._prefixes = None if prompt.first_position else model.prefixes
-        self._guess = list[int]()  # the sequence's last tokens: drafted, not chosen yet
+        self.guess = list[int]()
         self._decoder = StreamDecoder(model.tokenizer)
         self._answer = Answer(model.tokenizer, prompt.token_ids, prompt.begun, prompt.tools)
         self._held = ""  # text that may be the beginning of a stop string
@@ -197,24 +198,24 @@ class Generation(Iterator[str]):
         """The sequence, with what it reads next: of the prompt, or the last token and a draft behind it, or
         the last one and those that had to follow."""
         sequence, prompt = self._sequence, len(self.prompt_ids)
-        self._guess = []
+        self.guess = []
         if len(sequence) == prompt:
             self._progress(f"reading the prompt of {prompt} tokens", sequence.state.num_tokens, prompt)
         elif sequence.unread == 1:
-            self._guess = self._drafts.draft(sequence, len(self._tokens) - len(sequence) - 1)
-            if self._guess:
+            self.guess = self._drafts.draft(sequence, len(self._tokens) - len(sequence) - 1)
+            if self.guess:
                 sequence.state.mark()
-                sequence.extend(self._guess)
+                sequence.extend(self.guess)
         return sequence
 
     def _deciding(self, hidden: Array) -> Array:
         """Of hidden [T, hidden], the states of what was read, those that tokens are chosen from."""
-        return hidden[:0] if self._sequence.unread else hidden[-1 - len(self._guess) :]
+        return hidden[:0] if self._sequence.unread else hidden[-1 - len(self.guess) :]
 
     def _after_step(self, hidden: Array, logits: Array) -> str:
         """The text that comes of hidden [T, hidden]; logits [1 + len(guess), vocab] are of the deciding ones,
         after the token before the guess and after its own."""
-        sequence, guess, prompt = self._sequence, self._guess, len(self.prompt_ids)
+        sequence, guess, prompt = self._sequence, self.guess, len(self.prompt_ids)
         if sequence.unread:
             self._drafts.read(sequence, hidden, sequence.state.num_tokens)
             if (rank := self._prompt.pauses.get(sequence.state.num_tokens)) is not None:
@@ -246,7 +247,7 @@ class Generation(Iterator[str]):
         """The tokens that come next, of which all but the last were guessed; they are put into `_tokens`, of
         which the first `sure` are known."""
         ends, self._rated = self._model.tokenizer.eos_ids, []
-        for n, (row, guess) in enumerate(zip(logits, [*self._guess, None], strict=True), sure):
+        for n, (row, guess) in enumerate(zip(logits, [*self.guess, None], strict=True), sure):
             self._check_logits(row, n)
             if forced := self._guides.forced():
                 token_id = forced[0]

@@ -29,13 +29,14 @@ def main() -> None:
     found, states = dict[str, np.ndarray](), dict[str, list[np.ndarray]]()
     with torch.inference_mode():
         given = model(input_ids=input_ids, output_attentions=True, output_hidden_states=True)
-        layers = [i for i, kind in enumerate(model.config.text_config.layer_types) if kind == "full_attention"]
+        kinds = model.config.text_config.layer_types
+        layers = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
         weights = [x for x in given.attentions if x is not None]
         for layer, x in zip(layers, weights, strict=True):
             found[f"attention.{layer}"] = x[0].numpy()  # [H, T, T]
         for layer, x in enumerate(given.hidden_states):
             found[f"hidden.{layer}"] = x[0].numpy()  # [T, hidden]; the first are the embeddings
-        for length in range(1, input_ids.shape[1] + 1):  # the state after a token is where a text ends with it
+        for length in range(1, input_ids.shape[1] + 1):  # a token's state is where a text ends with it
             with observe(model) as seen:
                 model(input_ids=input_ids[:, :length])
             for name, x in seen.items():
