@@ -12,7 +12,19 @@ import sys
 from typing import NoReturn
 
 from gguf_io import GGUFError, output
-from qwen_ref.cli import bench, chat, conformance, generate, golden, perplexity, pull, rm, serve, warmup
+from qwen_ref.cli import (
+    bench,
+    chat,
+    conformance,
+    generate,
+    golden,
+    inspect,
+    perplexity,
+    pull,
+    rm,
+    serve,
+    warmup,
+)
 from qwen_ref.cli import list as list_
 from qwen_ref.errors import QwenRefError
 
@@ -21,6 +33,7 @@ COMMANDS = {
     "chat": chat,
     "serve": serve,
     "bench": bench,
+    "inspect": inspect,
     "perplexity": perplexity,
     "golden": golden,
     "conformance": conformance,
