@@ -92,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.compare_prompt is not None or args.compare_model is not None:
         asked.append((args.compare_model or args.model, args.compare_prompt or args.prompt))
     resources, models, runs = resources_of(args), dict[Any, Any](), []
-    with write_whole(
-        args.output
-    ) as file:  # at once: that it cannot be written should not come out at the end
+    with write_whole(args.output) as file:  # first: that it cannot be written must not come out at the end
         for path, prompt in asked:
             if path not in models:
                 models[path] = load(path or shipped_model(), **resources)

@@ -25,6 +25,7 @@ from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.machine import available_memory
 from qwen_ref.model.deltanet import gated_delta_recurrent
 from qwen_ref.model.layers import NUMPY, Array, replaced
+from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.trace import Watch, part, watcher, watching
 from qwen_ref.model.vision import VisionModel
@@ -223,10 +224,20 @@ def likeliest(logits: Array, top: int) -> Best:
     top = min(top, logits.shape[1])
     highest = logits.max(axis=1, keepdims=True)
     total = highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
-    ids = np.argpartition(-logits, top - 1, axis=1)[:, :top]
-    logprobs = np.take_along_axis(logits, ids, axis=1) - total
-    order = np.lexsort((ids, -logprobs), axis=1)
-    return Best(np.take_along_axis(ids, order, 1), np.take_along_axis(logprobs, order, 1))
+    left, ids = logits.copy(), np.empty((len(logits), top), np.int64)
+    for n in range(top):
+        ids[:, n] = left.argmax(axis=1)
+        np.put_along_axis(left, ids[:, n : n + 1], -np.inf, axis=1)
+    return Best(ids, np.take_along_axis(logits, ids, axis=1) - total)
+
+
+def product(x: Array, weight: Matrix) -> Array:
+    """x [T, I], weight [O, I] -> [T, O]: matrix.linear at a fifth of its time where O is a vocabulary, with
+    more rounding in float32, of which a lens shows nothing."""
+    y = np.empty((len(x), weight.shape[0]), x.dtype)
+    for start, panel in weight.panels(x.dtype):
+        np.matmul(x, panel.T, out=y[:, start : start + len(panel)])
+    return y
 
 
 class Trace(Mapping[str, Array]):
@@ -293,12 +304,13 @@ class Trace(Mapping[str, Array]):
         norm, eps = text.weights.final_norm, text.config.rms_norm_eps
         places = [f"layers.{i}.{half}" for i in range(text.config.num_layers) for half in ("mixed", "output")]
         x = np.concatenate([self.tensor(name) for name in places])  # [2*layers*T, hidden]
+        head = product if text.layers.lm_head is NUMPY.lm_head else text.layers.lm_head
         step, best = max(1, LOGITS // text.config.vocab_size), []
         for start in range(0, len(x), step):
             if progress:
                 progress(start, len(x))
             some = text.layers.rms_norm(x[start : start + step], norm, eps)
-            best.append(likeliest(text.layers.lm_head(some, text.weights.output), top))
+            best.append(likeliest(head(some, text.weights.output), top))
         ids, logprobs = (np.concatenate(parts) for parts in zip(*best))
         cut = np.arange(1, len(places)) * len(self.tokens)
         return {name: Best(*pair) for name, *pair in zip(places, np.split(ids, cut), np.split(logprobs, cut))}

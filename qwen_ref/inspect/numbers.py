@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from qwen_ref.engine import Generation, Model, advance
 from qwen_ref.engine.look import FOR_STATES, Best, States, Trace, likeliest, spelled
@@ -158,6 +159,7 @@ def said(logits: Array, token_ids: list[int]) -> tuple[Best, Array, Array]:
     return best, np.array(logprobs, np.float64), np.array(ranks, np.int64)
 
 
+@threadpool_limits.wrap(limits=1)  # of products as small as these, threads only wait for each other
 def delta_numbers(states: States, layer: int) -> DeltaNumbers:
     q, k, v, g, beta = states.inputs(layer)
     T, H, _ = k.shape
