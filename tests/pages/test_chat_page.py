@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,16 +11,14 @@ from typing import Any
 
 import pytest
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
+from conftest import SIZES, check_access
+from playwright.sync_api import Page, expect
 
 import qwen_ref
 from qwen_ref.serve.app import create_app
 from qwen_ref.serve.service import Service, Settings
 
 SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"
-expect.set_options(timeout=30_000)
-SIZES = {"phone": {"width": 360, "height": 640}, "desktop": {"width": 1280, "height": 800}}
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +32,6 @@ def address() -> Iterator[str]:
         server.should_exit = True
         service.scheduler.stop(0)
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium")
-    assert path, "these tests need Debian's package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["phone-light", "desktop-dark"])
@@ -73,13 +60,6 @@ def answered(page: Page, count: int = 1) -> Any:
     expect(page.locator(".turn.assistant .below span")).to_have_count(count)
     expect(page.locator("#send")).to_be_enabled()
     return page.locator(".turn.assistant").last
-
-
-def check_access(page: Page) -> None:
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide == 0, "the page scrolls sideways"
 
 
 def test_a_conversation(page: Page, tmp_path: Path) -> None:
