@@ -105,13 +105,15 @@ def lower(x: Array) -> Array:
 
 
 def delta_of(x: DeltaNumbers, arrays: Arrays) -> dict[str, Any]:
-    """Lanes [T, H] as shares of each head's largest value; `left` by columns, as steps from one to the next,
-    which are mostly 0; `reads` by rows."""
+    """Lanes [T, H] as multiples of a step that each head has its own of; `left` by columns, as differences
+    from one to the next, which are mostly 0; `reads` by rows."""
     lanes = {}
     for name in LANES:
         lane = getattr(x, name)
         most = np.maximum(np.abs(lane).max(axis=0), 1e-30)  # [H]
-        lanes[name] = {"most": most.tolist(), "share": arrays.add(np.round(65535 * lane / most), "u2")}
+        finest = 65535 if name == "decay" else 1023  # what is left after hundreds of tokens is 1 - decay
+        values = arrays.add(np.round(finest * lane / most), "u2")
+        lanes[name] = {"step": (most / finest).tolist(), "values": values}
     T, H = x.decay.shape
     columns = [np.round(255 * np.clip(x.left[:, s:, s], 0, 1)) for s in range(T)]  # [H, T - s] of each
     steps = np.concatenate([np.diff(c, axis=1, prepend=0) for c in columns], axis=1)

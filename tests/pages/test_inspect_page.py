@@ -168,7 +168,7 @@ def test_what_a_state_holds(opened: Any) -> None:
     names = "decay", "beta", "writes", "erases", "fades", "norm", "rank"
     for n, name in enumerate(names):
         values = getattr(found, name)[:, head]
-        assert abs(float(lanes.nth(n).inner_text()) - values[t]) <= 0.01 * values[t] + 1e-4 * values.max()
+        assert abs(float(lanes.nth(n).inner_text()) - values[t]) <= 0.01 * values[t] + 1e-3 * values.max()
     amount = found.left[head, t] * found.wrote[:, head]
     assert abs(float(lanes.nth(7).inner_text().split()[0]) - amount.sum()) < 0.02 * amount.sum()
     text = said.inner_text().split("holds")[1]
