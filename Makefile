@@ -57,7 +57,7 @@ oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on sma
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,pages]
 	@touch $@
 
-pages: .venv/pages  ## the server's page in headless Chromium (half a minute)
+pages: .venv/pages  ## the pages of serve and inspect in headless Chromium (a minute)
 	$(PY) -m pytest tests/pages
 
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)

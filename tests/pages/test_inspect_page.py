@@ -179,7 +179,7 @@ def test_what_a_state_holds(opened: Any) -> None:
     text = said.inner_text().split("was written by")[1]
     s = int(abs(reads).argmax())
     assert named(run, s) in text.split("%")[0]
-    first = float(text.split(" %")[0].split()[-1]) / 100
+    first = float(text.split(" %")[0].split()[-1].lstrip("(")) / 100
     assert abs(first - reads[s]) < 0.07 and np.sign(first) == np.sign(reads[s])
     page.locator("#deltanet").get_by_label("of this token, later on").check()
     column = found.reads[head, :, t]
@@ -208,6 +208,15 @@ def test_pointing_shows_and_leaving_restores(opened: Any) -> None:
     page.mouse.click(box["x"] + (s + 0.5) * box["width"] / T, box["y"] + (t + 0.5) * box["height"] / T)
     page.locator("#attention h2").hover()
     expect(now).to_contain_text(f"{t + 1} of ")
+
+
+def test_nothing_moves_while_one_points(opened: Any) -> None:
+    page, (run,) = opened("picture")
+    tops = set()
+    for t in range(0, len(run.token_ids), 3):
+        page.evaluate("t => hover(HEAD.runs[0], t)", t)
+        tops.add(page.evaluate("document.querySelector('#costs').offsetTop"))
+    assert len(tops) == 1
 
 
 def test_a_patch_of_the_picture_is_a_token(opened: Any) -> None:
