@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SIZES, check_access
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 import qwen_ref
@@ -16,6 +17,7 @@ from qwen_ref.inspect.numbers import Run, look
 from qwen_ref.inspect.page import page as made_of
 
 SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"
+WIDE = np.asarray(Image.open(SHAPES).convert("RGB"))[: 5 * 32]  # its upper part: rows are not columns
 EVIL = "</script><b>2 + 3</b>"
 
 
@@ -27,7 +29,7 @@ def looked(model: Any, text: str, **options: Any) -> Run:
 @pytest.fixture(scope="session")
 def runs() -> dict[str, list[Run]]:
     model = qwen_ref.load(backend="numpy")
-    picture = looked(model, "Describe this picture.", images=[str(SHAPES)])
+    picture = looked(model, "Describe this picture.", images=[WIDE])
     return {"picture": [picture], "two": [looked(model, "What is 2 + 3?"), looked(model, EVIL)]}
 
 
@@ -76,6 +78,13 @@ def near(text: str, share: float) -> bool:
     return first.startswith("<") or abs(float(first) / 100 - share) < 0.02
 
 
+def first(run: Run, text: str, values: Any) -> bool:
+    """Whether a text names a token of those that have the largest value, but for what a byte rounds off."""
+    size = abs(values)
+    close = np.flatnonzero(size >= size.max() - 0.016 * np.sqrt(size.max()))
+    return any(named(run, int(s)) in text for s in close)
+
+
 def pick(page: Page, section: str, layer: int, head: int) -> None:
     page.locator(f"#{section} select").select_option(label=str(layer))
     page.locator(f"#{section} .heads button").nth(head).click()
@@ -120,7 +129,7 @@ def test_probabilities_and_the_lens_of_a_token(opened: Any) -> None:
             expect(row).to_contain_text(run.spelled(int(run.best.token_ids[t - 1, n])).strip())
         came = said.locator("li.came")
         expect(came).to_contain_text(run.trace.tokens[t].strip())
-        caption = page.locator("#lens caption")
+        caption = page.locator("#lens .run > .says")
         expect(caption).to_contain_text(run.trace.tokens[t].strip())
         for layer in 0, 5, 7:
             for half, name in enumerate(("mixed", "output")):
@@ -141,13 +150,13 @@ def test_attention_by_layer_head_and_direction(opened: Any) -> None:
         expect(said).to_contain_text(f"Layer {layer}, head {head}:")
         text = said.inner_text().split("looks at")[1]
         assert near(text, row.max()), (text, row.max())
-        assert named(run, int(row.argmax())) in text.split("%")[0]
+        assert first(run, text.split("%")[0], row)
     page.locator("#attention").get_by_label("what looks at it").check()
     s = run.prompt_tokens - 1
     go(page, s)
     column = run.attention[7][2, :, s]
     text = page.locator("#attention .readout").inner_text().split("looked at by")[1]
-    assert near(text, column.max()) and named(run, int(column.argmax())) in text.split("%")[0]
+    assert near(text, column.max()) and first(run, text.split("%")[0], column)
 
 
 def named(run: Run, t: int) -> str:
@@ -172,20 +181,20 @@ def test_what_a_state_holds(opened: Any) -> None:
     amount = found.left[head, t] * found.wrote[:, head]
     assert abs(float(lanes.nth(7).inner_text().split()[0]) - amount.sum()) < 0.02 * amount.sum()
     text = said.inner_text().split("holds")[1]
-    s = int(amount.argmax())
-    assert named(run, s) in text.split("(")[0] and near(text, found.left[head, t, s])
+    assert first(run, text.split("(")[0], amount / amount.max())
+    shares = [float(part.split("(")[-1]) / 100 for part in text.split(" % of what it wrote")[:-1]]
+    assert all(abs(found.left[head, t] - share).min() < 0.006 for share in shares)
     page.locator("#deltanet").get_by_label("what the token reads of each").check()
     reads = found.reads[head, t]
     text = said.inner_text().split("was written by")[1]
-    s = int(abs(reads).argmax())
-    assert named(run, s) in text.split("%")[0]
-    first = float(text.split(" %")[0].split()[-1].lstrip("(")) / 100
-    assert abs(first - reads[s]) < 0.07 and np.sign(first) == np.sign(reads[s])
+    share = float(text.split(" %")[0].split("(")[-1]) / 100
+    assert abs(abs(share) - abs(reads).max()) < 0.07 and abs(reads - share).min() < 0.07
+    assert any(named(run, int(s)) in text.split("%")[0] for s in np.flatnonzero(abs(reads - share) < 0.07))
     page.locator("#deltanet").get_by_label("of this token, later on").check()
     column = found.reads[head, :, t]
     text = said.inner_text().split("is read by")[1]
-    order = np.argsort(-abs(column))
-    assert any(named(run, int(s)) in text.split("%")[0] for s in order[:2])
+    share = float(text.split(" %")[0].split("(")[-1]) / 100
+    assert any(named(run, int(s)) in text.split("%")[0] for s in np.flatnonzero(abs(column - share) < 0.07))
 
 
 def test_pointing_shows_and_leaving_restores(opened: Any) -> None:
@@ -226,7 +235,7 @@ def test_a_patch_of_the_picture_is_a_token(opened: Any) -> None:
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box and abs(box["width"] / box["height"] - span.columns / span.rows) < 0.05
-    row, column = 4, span.columns - 2
+    row, column = span.rows - 2, span.columns - 2
     canvas.click(position={
         "x": (column + 0.5) * box["width"] / span.columns,
         "y": (row + 0.5) * box["height"] / span.rows,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import qwen_ref
 from qwen_ref import QwenRefError
@@ -226,9 +227,11 @@ def test_what_is_in_a_prompt_is_text_on_the_page(model):
 
 
 def test_pictures_lie_where_their_tokens_are(model):
-    run = looked(model, "What is it?", images=[str(SHAPES)], limits=None)
+    wide = np.asarray(Image.open(SHAPES).convert("RGB"))[: 5 * 32]  # its upper part: rows are not columns
+    run = looked(model, "What is it?", images=[wide])
     (shown,) = Page(page([run])).runs
     (picture,), (span,) = shown["pictures"], run.trace.prompt.spans
+    assert span.rows < span.columns
     assert (picture["start"], picture["rows"], picture["columns"]) == span
     assert set(shown["tokens"][span.start : span.start + span.rows * span.columns]) == {"<|image_pad|>"}
     assert shown["tokens"][span.start - 1] == "<|vision_start|>"
@@ -304,3 +307,13 @@ def test_an_interruption_leaves_the_old_page(tmp_path, monkeypatch):
     monkeypatch.setattr(numbers, "profile_layers", lambda *about: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["inspect", "--backend", "numpy", "--prompt", "Hi", "-o", str(out), "-n", "1"]) == 130
     assert out.read_text() == "the old one" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_it_is_at_is_told_on_a_terminal(tmp_path, monkeypatch, capsys):
+    """In one line, which is empty in the end."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    line = ["inspect", "--backend", "numpy", "--prompt", "Hi", "-n", "1"]
+    assert main([*line, "-o", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr().err.partition("\n")[2]
+    assert "the states of DeltaNet: 50 %" in said and "reading it all once more" in said
+    assert said.endswith("\r\033[K") and "\n" not in said
