@@ -75,7 +75,7 @@ def percent(share: float) -> str:
 def near(text: str, share: float) -> bool:
     """Whether a text says this share, but for what a byte rounds off."""
     first = text.split(" %")[0].split()[-1].lstrip("(")
-    return first.startswith("<") or abs(float(first) / 100 - share) < 0.02
+    return share < 0.003 if first.startswith("<") else abs(float(first) / 100 - share) < 0.02
 
 
 def first(run: Run, text: str, values: Any) -> bool:
@@ -120,10 +120,13 @@ def test_keys_buttons_and_clicks_move_the_token(opened: Any) -> None:
 
 def test_probabilities_and_the_lens_of_a_token(opened: Any) -> None:
     page, (run,) = opened("picture")
-    for t in run.prompt_tokens + 2, run.prompt_tokens:
+    chance, (span,) = np.exp(run.logprobs), run.trace.prompt.spans
+    behind = span.start + span.rows * span.columns + 1  # the picture
+    differs = behind + int(abs(np.diff(chance))[behind - 1 :].argmax())  # from the token after it
+    for t in run.prompt_tokens + 2, differs:
         go(page, t)
         said = page.locator("#text .readout")
-        expect(said.locator("p").first).to_contain_text(f"had {percent(float(np.exp(run.logprobs[t - 1])))}")
+        assert near(said.locator("p").first.inner_text().split(" had ")[1], chance[t - 1])
         for n in range(6):
             row = said.locator("ol").first.locator("li").nth(n)
             expect(row).to_contain_text(run.spelled(int(run.best.token_ids[t - 1, n])).strip())
@@ -168,8 +171,9 @@ def named(run: Run, t: int) -> str:
 
 def test_what_a_state_holds(opened: Any) -> None:
     page, (run,) = opened("picture")
-    layer, head, t = 1, 0, run.prompt_tokens + 5
-    found = run.delta[layer]
+    remembers = {(layer, h): x.left[h].sum() for layer, x in run.delta.items() for h in range(1, len(x.left))}
+    layer, head = max(remembers, key=lambda place: remembers[place])  # another than the first
+    found, t = run.delta[layer], run.prompt_tokens + 5
     pick(page, "deltanet", layer, head)
     go(page, t)
     said, lanes = page.locator("#deltanet .readout"), page.locator("#deltanet .lane .value")
@@ -183,7 +187,7 @@ def test_what_a_state_holds(opened: Any) -> None:
     text = said.inner_text().split("holds")[1]
     assert first(run, text.split("(")[0], amount / amount.max())
     shares = [float(part.split("(")[-1]) / 100 for part in text.split(" % of what it wrote")[:-1]]
-    assert all(abs(found.left[head, t] - share).min() < 0.006 for share in shares)
+    assert all(abs(found.left[head, t] - share).min() < 0.008 for share in shares)
     page.locator("#deltanet").get_by_label("what the token reads of each").check()
     reads = found.reads[head, t]
     text = said.inner_text().split("was written by")[1]
