@@ -3,57 +3,70 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import draw
 import numpy as np
 import torch
 import world
+from draw import FRAMES
+from sample import Sample, View
 from sight import lesson
 from tokens import IGNORED, Encoder, Example
 from torch.utils.data import DataLoader, IterableDataset
-from world import Sample
 
 
 @dataclass(frozen=True)
 class Group:
     """Samples that go through the model together, padded to one length."""
 
-    tasks: dict[Callable[..., Sample], float]  # and how often each comes
-    count: int
     length: int  # in tokens; a multiple of model.CHUNK
+    count: int  # samples
+    texts: dict[Callable[..., Sample], float] | None = None  # which, and how often each; None: about views
     frames: int = 0  # of what is seen; 0: nothing
     size: tuple[int, int] = (0, 0)  # its width and height
+    asked: int = 1  # questions about each view
 
 
-PICTURES = {task: weight for task, weight in world.PICTURES.items() if task is not world.boxes}
-TALK = {task: weight for task, weight in world.TEXTS.items() if task is not world.tools}
-SHORT, LONG = 128, 256  # two lengths only: kernels are small, and more of them would cost more than padding
-GROUPS = {  # first the short
-    **{f"{w}x{h}": Group(PICTURES, 28, SHORT, 1, (w, h)) for w, h in draw.SIZES},
-    "talk": Group(TALK, 30, SHORT),
-    **{f"{w}x{h} boxes": Group({world.boxes: 1.0}, 12, LONG, 1, (w, h)) for w, h in draw.SIZES},
-    "clips": Group(world.CLIPS, 10, LONG, draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)),
-    "tools": Group({world.tools: 1.0}, 12, LONG),
+def pictures(length: int, asked: int, **counts: int) -> dict[str, Group]:
+    """Groups by names like _640x480."""
+    groups = {}
+    for name, count in counts.items():
+        width, height = map(int, name[1:].split("x"))
+        groups[name[1:]] = Group(length, count, frames=1, size=(width, height), asked=asked)
+    return groups
+
+
+SMALL, LARGE = world.CLIP_SIZES
+GROUPS = {  # few lengths: kernels are small, and more of them would cost more than padding
+    "talk": Group(128, 60, world.TEXTS),
+    **pictures(192, 2, _256x256=24, _320x224=12, _224x320=12, _448x160=12, _160x448=12),
+    **pictures(256, 2, _384x288=16, _288x384=16, _480x320=8, _320x480=8),
+    "clips": Group(256, 10, frames=FRAMES, size=SMALL, asked=2),
+    "large clips": Group(256, 6, frames=FRAMES, size=LARGE, asked=2),
+    "tools": Group(256, 28, world.TOOLS),
+    **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
+    "long clips": Group(512, 6, frames=2 * FRAMES, size=SMALL, asked=2),
+    "longer talk": Group(512, 8, world.LONGER_TEXTS),
+    **pictures(1280, 2, _1024x768=4, _1024x1024=4),
+    "long": Group(2048, 2, world.LONG_TEXTS),
 }
-TASK_NAMES = list(world.TASKS)
+TASK_NAMES = world.TASKS
+TRIES = 30  # to find a question that fits
 
 
-def fits(group: Group, sample: Sample, length: int) -> bool:
-    if sample.picture is not None:
-        seen = (1, sample.picture.size)
-    else:
-        seen = (draw.FRAMES, (draw.FRAME_SIZE, draw.FRAME_SIZE)) if sample.clip is not None else (0, (0, 0))
-    return seen == (group.frames, group.size) and length <= group.length
+def few(groups: dict[str, Group]) -> dict[str, Group]:
+    """The same with the fewest samples, to try changed code on a processor."""
+    from dataclasses import replace
+
+    return {name: replace(g, count=2, asked=min(g.asked, 2)) for name, g in groups.items() if g.length < 1280}
 
 
-def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.ndarray]:
-    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels.
+def stack(group: Group, members: list[tuple[Sample, Example]], views: list[View]) -> dict[str, np.ndarray]:
+    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels of the views.
 
-    Of pictures also what sight.py asks of each token: lesson [B, V, columns], edges [B, V, 4].
+    Of pictures also what sight.py asks of each token: lesson [views, V, columns], edges [views, V, 4].
     """
     B, T = len(members), group.length
     batch = {
@@ -70,12 +83,12 @@ def stack(group: Group, members: list[tuple[Sample, Example]]) -> dict[str, np.n
         batch["seen"][i, :length] = example.seen
         batch["positions"][:, i, :length] = example.positions
     if group.frames == 1:
-        batch["pixels"] = np.stack([np.asarray(s.picture)[None] for s, _ in members])
-        lessons = [lesson(s) for s, _ in members]
+        batch["pixels"] = np.stack([np.asarray(view.picture)[None] for view in views])
+        lessons = [lesson(view) for view in views]
         batch["lesson"] = np.stack([labels for labels, _ in lessons])
         batch["edges"] = np.stack([edges for _, edges in lessons])
     elif group.frames:
-        batch["pixels"] = np.stack([s.clip for s, _ in members if s.clip is not None])
+        batch["pixels"] = np.stack([view.clip for view in views if view.clip is not None])
     return batch
 
 
@@ -85,8 +98,10 @@ Batch = dict[str, dict[str, torch.Tensor]]  # of each group
 class Batches(IterableDataset):
     """Batch `step` is the same whoever makes it, and however often training was stopped and resumed."""
 
-    def __init__(self, tokenizer: Path, seed: int, steps: range, test: bool = False):
-        self.tokenizer, self.seed, self.steps, self.test = tokenizer, seed, steps, test
+    def __init__(
+        self, tokenizer: Path, seed: int, steps: range, groups: dict[str, Group], test: bool = False
+    ):
+        self.tokenizer, self.seed, self.steps, self.groups, self.test = tokenizer, seed, steps, groups, test
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
@@ -97,21 +112,41 @@ class Batches(IterableDataset):
 
     def batch(self, encoder: Encoder, step: int) -> Batch:
         rng = random.Random(f"{self.seed} {step} {self.test}")
-        full: dict[str, list[tuple[Sample, Example]]] = defaultdict(list)
-        for name, group in GROUPS.items():
-            tasks, weights = list(group.tasks), list(group.tasks.values())
-            while len(full[name]) < group.count:
-                task = rng.choices(tasks, weights)[0]
-                sample = world.sample(task.__name__, rng.getrandbits(60), self.test)
+        made = {}
+        for name, group in self.groups.items():
+            members: list[tuple[Sample, Example]] = []
+            views: list[View] = []
+            while len(members) < group.count:
+                view, asked = self.asked_together(rng, encoder, group)
+                members += asked
+                if view:
+                    views.append(view)
+            part = stack(group, members, views)
+            made[name] = {key: torch.from_numpy(value) for key, value in part.items()}
+        return made
+
+    def asked_together(
+        self, rng: random.Random, encoder: Encoder, group: Group
+    ) -> tuple[View | None, list[tuple[Sample, Example]]]:
+        """One view and the questions about it, or one text; all no longer than the group."""
+        while True:
+            view, asked = None, []
+            if group.frames == 1:
+                view = world.picture(rng.getrandbits(60), self.test, group.size)
+            elif group.frames:
+                view = world.clip(rng.getrandbits(60), self.test, group.size, group.frames)
+            for _ in range(TRIES):
+                seed = rng.getrandbits(60)
+                if view:
+                    sample = world.question(view, seed, self.test)
+                else:
+                    assert group.texts
+                    sample = world.text(seed, self.test, group.texts)
                 example = encoder.encode(sample)
-                length = len(example.token_ids)
-                fitting = (other for other in (name, *GROUPS) if fits(GROUPS[other], sample, length))
-                if (home := next(fitting, None)) and len(full[home]) < GROUPS[home].count:
-                    full[home].append((sample, example))
-        return {
-            name: {key: torch.from_numpy(value) for key, value in stack(group, full[name]).items()}
-            for name, group in GROUPS.items()
-        }
+                if len(example.token_ids) <= group.length:
+                    asked.append((sample, example))
+                if len(asked) == group.asked:
+                    return view, asked
 
 
 def loader(batches: Batches, workers: int) -> Iterator[Batch]:
@@ -120,7 +155,7 @@ def loader(batches: Batches, workers: int) -> Iterator[Batch]:
             batches,
             batch_size=None,
             num_workers=workers,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=2 if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
     )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from tokens import VOCAB_SIZE
-from torch import Tensor
-from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+from torch import Tensor, nn
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig
 from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 from transformers.vision_utils import (
     get_vision_interpolation_indices_and_weights,
@@ -52,7 +52,7 @@ def config(special: dict[str, int]) -> Qwen3_5Config:
         ),
     )
     vision = dict(
-        depth=4,
+        depth=6,
         hidden_size=192,
         intermediate_size=768,
         num_heads=3,
@@ -75,8 +75,34 @@ def config(special: dict[str, int]) -> Qwen3_5Config:
 
 
 def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGeneration:
+    """With an MTP layer as `mtp`, whose tensors the checkpoint holds by the names of Qwen's own."""
     torch.manual_seed(seed)
-    return Qwen3_5ForConditionalGeneration(config(special))
+    model = Qwen3_5ForConditionalGeneration(config(special))
+    model.mtp = MTP(model.config.text_config)
+    return model
+
+
+class MTP(nn.Module):
+    """Says one token more; see qwen_ref/model/mtp.py."""
+
+    def __init__(self, config: Qwen3_5TextConfig):
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.fc = nn.Linear(2 * size, size, bias=False)
+        self.pre_fc_norm_embedding = qwen.Qwen3_5RMSNorm(size, eps=eps)
+        self.pre_fc_norm_hidden = qwen.Qwen3_5RMSNorm(size, eps=eps)
+        full = config.layer_types.index("full_attention")
+        self.layers = nn.ModuleList([qwen.Qwen3_5DecoderLayer(config, full)])
+        self.norm = qwen.Qwen3_5RMSNorm(size, eps=eps)
+
+    def forward(self, x: Tensor, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Embeddings and the model's hidden states after its last norm, [B, T, size] -> H' [B, T, size].
+
+        Row t has token t and the hidden state of the token before, and foresees token t + 1.
+        """
+        before = F.pad(hidden[:, :-1], (0, 0, 1, 0))
+        z = self.fc(torch.cat([self.pre_fc_norm_embedding(x), self.pre_fc_norm_hidden(before)], -1))
+        return self.norm(self.layers[0](z, position_embeddings=rope))
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> Tensor:
@@ -212,14 +238,18 @@ def logits(
     positions: Tensor,
     seen: Tensor,
     visual: Tensor,
-) -> Tensor:
-    """token_ids [B, T], positions [3, B, T], seen [B, T], visual [B, V, hidden_size] -> [B, T, vocab].
+) -> tuple[Tensor, Tensor]:
+    """The model's and the MTP layer's, both [B, T, vocab].
 
-    Padding is on the right, where nothing before it sees it: no mask is needed.
+    token_ids [B, T], positions [3, B, T], seen [B, T], visual [B, V, hidden_size]. Padding is on the right,
+    where nothing before it sees it: no mask is needed. What the MTP layer learns does not change the hidden
+    states that it is given.
     """
     text = model.model.language_model
     embeds = text.embed_tokens(token_ids)
     shown = visual.gather(1, seen.clamp(min=0)[..., None].expand(-1, -1, visual.shape[-1]))
     embeds = torch.where(seen[..., None] >= 0, shown, embeds)
     hidden = text(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
-    return model.lm_head(hidden)
+    rope = text.rotary_emb(hidden, positions)
+    foreseen = model.mtp(embeds.detach(), hidden.detach(), rope)
+    return model.lm_head(hidden), model.lm_head(foreseen)

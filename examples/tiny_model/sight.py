@@ -13,14 +13,16 @@ import string
 
 import numpy as np
 import torch.nn.functional as F
+from draw import MOST_THINGS
+from sample import View
 from tokens import FACTOR, IGNORED
 from torch import Tensor, nn
 from words import COLOURS, SHAPES
-from world import MOST_LETTERS, MOST_LINES, MOST_THINGS, Sample
 
 NOTHING = 0  # the colour and the letter where none is
-LETTERS = string.ascii_letters + string.digits
-HERE = 4  # letters in a token
+LETTERS = string.ascii_letters + string.digits + ".,:-@$€£!?'"
+HERE = 5  # letters in a token
+MOST_LINES, MOST_LETTERS = 12, 24  # that are counted
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
 # How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
 # the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, and how many
@@ -28,7 +30,6 @@ EDGES = 4  # left, top, right and bottom of a thing, from the middle of the toke
 OF_A_THING = [
     1 + len(COLOURS),
     len(SHAPES),
-    len(("small", "large")),
     MOST_THINGS,
     MOST_THINGS,
     *[10] * 2 * EDGES,
@@ -38,41 +39,47 @@ OF_LETTERS = [*[1 + len(LETTERS)] * HERE, MOST_LINES, MOST_LETTERS]
 QUESTIONS = [*OF_A_THING, *OF_LETTERS]
 
 
-def lesson(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
     """int64 [V, len(QUESTIONS)], IGNORED where there is nothing to ask, and float32 [V, EDGES]."""
-    assert sample.picture is not None
-    width, height = sample.picture.size
+    assert view.picture is not None
+    width, height = view.picture.size
     labels = np.full((height // FACTOR, width // FACTOR, len(QUESTIONS)), IGNORED)
     of_things, of_letters = np.split(labels, [len(OF_A_THING)], axis=-1)
     of_things[..., 0] = of_letters[..., 0] = NOTHING
     edges = np.zeros((*labels.shape[:2], EDGES), np.float32)
+    numbers: dict[tuple[int, int], int] = {}  # of the first letter in a token
 
-    from_left, from_top = (sorted(sample.things, key=way) for way in (lambda t: t.x, lambda t: t.y))
-    shapes, colours = [t.shape for t in sample.things], [t.colour for t in sample.things]
-    counts = [*map(shapes.count, SHAPES), *map(colours.count, COLOURS)]
-    for thing in sample.things:
-        here = int(thing.y // FACTOR), int(thing.x // FACTOR)
-        ends = np.array(thing.box())
-        hundredths = np.round(1000 * ends / ([width, height] * 2)).astype(int) // 10  # as answers round them
-        of_things[here] = [
-            1 + list(COLOURS).index(thing.colour),
-            SHAPES.index(thing.shape),
-            thing.size == "large",
-            from_left.index(thing),
-            from_top.index(thing),
-            *hundredths // 10,
-            *hundredths % 10,
-            *counts,
-        ]
+    def mark(box: tuple[float, ...], before: list[int], after: list[int]) -> None:
+        """Of a thing with this box, in the token of its middle."""
+        here = int((box[1] + box[3]) / 2 // FACTOR), int((box[0] + box[2]) / 2 // FACTOR)
+        ends = np.array(box)
+        thousandths = np.round(1000 * ends / ([width, height] * 2)).astype(int).clip(0, 999)
+        hundredths = thousandths // 10  # as answers round them
+        of_things[here] = [*before, *hundredths // 10, *hundredths % 10, *after]
         edges[here] = ends / FACTOR - np.array([here[1], here[0]] * 2) - 0.5
-    for line, letters in enumerate(sample.letters):
+
+    things = view.things
+    from_left, from_top = (sorted(things, key=way) for way in (lambda t: t.x, lambda t: t.y))
+    shapes, colours = [t.shape for t in things], [t.colour for t in things]
+    counts = [*map(shapes.count, SHAPES), *map(colours.count, COLOURS)]
+    for thing in things:
+        what = [1 + list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)]
+        mark(thing.box(), [*what, from_left.index(thing), from_top.index(thing)], counts)
+    for box in view.parts:
+        mark(box, [IGNORED] * 4, [IGNORED] * len(counts))
+    for line, letters in enumerate(view.letters):
         for number, (letter, x, y) in enumerate(letters):
-            places = of_letters[int(y // FACTOR), int(x // FACTOR)]
+            row, column = int(y // FACTOR), int(x // FACTOR)
+            if not (line < MOST_LINES and row < len(labels) and column < labels.shape[1]):
+                continue
+            places = of_letters[row, column]
             if not places[0]:
-                places[:] = [NOTHING] * HERE + [line, number]
-            place = number - places[-1]
+                first = number if number < MOST_LETTERS else IGNORED
+                places[:] = [NOTHING] * HERE + [line, first]
+                numbers[row, column] = number
+            place = number - numbers.get((row, column), 0)
             if line == places[-2] and place < HERE:
-                places[place] = 1 + LETTERS.index(letter)
+                places[place] = 1 + LETTERS.find(letter)
     return labels.reshape(-1, len(QUESTIONS)), edges.reshape(-1, EDGES)
 
 

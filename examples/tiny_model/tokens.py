@@ -8,22 +8,25 @@ enough: with a piece for every city, no city that training had not shown could b
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 import world
-from world import Sample
+from sample import Sample
+from words import CITIES, COLOURS, FIRST_NAMES, LANGUAGES, SHAPES, translate
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[1] / "tests" / "fixtures"))
 from make import PATTERN, SPECIAL_TOKENS, write_tokenizer  # noqa: E402  (the generator of all small models)
 
-VOCAB_SIZE = 1536
+VOCAB_SIZE = 2048
 FACTOR = 32  # pixels of a side of what one token shows
 IGNORED = -100  # label of what is read and not answered: transformers' and torch's
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
@@ -38,26 +41,43 @@ def texts(sample: Sample) -> list[str]:
     return [*said, sample.answer, sample.thoughts or "", *map(json.dumps, sample.tools or [])]
 
 
-def make_tokenizer(out: Path, samples_per_task: int = 1500, often: int = 30) -> None:
-    """Writes tokenizer.json and tokenizer_config.json into the folder.
+def split_words() -> Any:
+    """Qwen's pre-tokenizer."""
+    from tokenizers import Regex, pre_tokenizers
 
-    They have VOCAB_SIZE entries, or fewer if all frequent words are whole before that.
-    """
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-
-    split = pre_tokenizers.Sequence(
+    return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    counts = Counter(
+
+
+def count_words(task: str, seeds: range) -> Counter[str]:
+    split = split_words()
+    return Counter(
         word
-        for task in world.TASKS
-        for seed in range(samples_per_task)
+        for seed in seeds
         for text in texts(world.sample(task, seed))
         for word, _ in split.pre_tokenize_str(text)
     )
+
+
+def make_tokenizer(out: Path, samples_per_task: int = 1500, often: int = 30) -> None:
+    """Writes tokenizer.json and tokenizer_config.json into the folder.
+
+    They have VOCAB_SIZE entries, or fewer if all frequent words are whole before that.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    parts = [(t, range(i, i + 100)) for t in world.TASKS for i in range(0, samples_per_task, 100)]
+    with multiprocessing.get_context("fork").Pool() as pool:
+        counts = sum(pool.starmap(count_words, parts, chunksize=1), Counter[str]())
+    split = split_words()
+    for text in [translate(lang, c, s) for lang in LANGUAGES for c in COLOURS for s in SHAPES]:
+        counts.update([word for word, _ in split.pre_tokenize_str(text)] * 10)
+    names = {f"{space}{name}" for name in FIRST_NAMES + CITIES for space in ("", "Ġ")}
+    counts = Counter({word: count for word, count in counts.items() if word not in names})
     tokenizer = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE - len(SPECIAL_TOKENS),
@@ -124,19 +144,28 @@ class Encoder:
             text = re.sub(re.escape(f"<|vision_start|>{VIDEO}<|vision_end|>"), "".join(times), text)
         return text
 
+    def answer_ids(self, sample: Sample) -> list[int]:
+        """What was read is said letter by letter: there are fewer of them to know by sight than pieces."""
+        answer, spelled = sample.answer, sample.spelled
+        if not spelled:
+            return self.ids(answer)
+        if spelled == (answer,):
+            return [token for letter in answer for token in self.ids(letter)]
+        strings = "|".join(re.escape(text) for text in sorted(set(spelled), key=len, reverse=True))
+        parts = re.split(f'(?<=: ")({strings})(?=")', answer)
+        found = [[token for letter in part for token in self.ids(letter)] for part in parts]
+        found[::2] = [self.ids(part) for part in parts[::2]]
+        return [token for ids in found for token in ids]
+
     def encode(self, sample: Sample) -> Example:
-        height, width = (
-            sample.clip.shape[1:3]
-            if sample.clip is not None
-            else sample.picture.size[::-1]
-            if sample.picture
-            else (0, 0)
-        )
+        height, width = 0, 0
+        if sample.clip is not None:
+            height, width = sample.clip.shape[1:3]
+        elif sample.picture:
+            width, height = sample.picture.size
         rows, columns = height // FACTOR, width // FACTOR
         thoughts = "" if sample.thoughts is None else f"{sample.thoughts}\n</think>\n\n"
-        answer = self.ids(f"{thoughts}{sample.answer}<|im_end|>")
-        if sample.task == "read":  # letter by letter: there are fewer of them to know by sight than pieces
-            answer = [token for letter in sample.answer for token in self.ids(letter)] + answer[-1:]
+        answer = [*self.ids(thoughts), *self.answer_ids(sample), *self.ids("<|im_end|>")]
         ids: list[int] = []
         positions: list[np.ndarray] = []  # of each run of tokens, [3, length]
         seen: list[int] = []

@@ -4,7 +4,8 @@
     torchrun --standalone --nproc-per-node 2 examples/tiny_model/train.py --out build/tiny_model
 
 It needs a GPU, or several, each with samples of its own, and can be stopped and started again: it goes on
-where it was. Weights are kept in float32 and used in bfloat16; in the last fifth they are used as 4 bits
+where it was. How long it takes is told in minutes, set-up not counted, and the learning rate follows the
+clock: more or faster GPUs see more samples. Weights are kept in float32 and used in bfloat16; in the last fifth they are used as 4 bits
 would have them, so that quantization changes little.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from batches import GROUPS, TASK_NAMES, Batch, Batches, loader
+from batches import GROUPS, TASK_NAMES, Batch, Batches, Group, few, loader
 from model import Eyes, logits, new_model, use_fast_functions
 from options import whole
 from sight import new_sight, sight_loss
@@ -33,13 +34,16 @@ from transformers import Qwen3_5ForConditionalGeneration
 MATRIX_RATE, OTHER_RATE = 3e-3, 1.5e-3  # the greatest learning rates
 WARM_UP = 300  # steps
 SIGHT = 0.1  # what the lessons on pictures weigh
-DECAY, QUANTIZED = 0.4, 0.2  # of all steps, the last ones
+MTP = 0.3  # what the MTP layer's answers weigh
+DECAY, QUANTIZED = 0.4, 0.2  # of all minutes, the last ones
+CLOCK = 20  # steps between looks at the clock
+CLOSING = 30  # seconds for the last look at held-out samples, and to write all
 BLOCK = 32  # weights that share a scale in 4-bit files
 
 
-def rate(step: int, steps: int) -> float:
-    """The share of the greatest learning rate: up, level, then down to nothing."""
-    return min((step + 1) / WARM_UP, 1, (steps - step) / (DECAY * steps))
+def rate(step: int, progress: float) -> float:
+    """The share of the greatest learning rate: up, level, then down to nothing at progress 1."""
+    return max(min((step + 1) / WARM_UP, 1, (1 - progress) / DECAY), 0)
 
 
 def as_4_bits(weight: Tensor) -> Tensor:
@@ -57,8 +61,8 @@ class Trainer:
     multiplied elementwise.
     """
 
-    def __init__(self, model: Qwen3_5ForConditionalGeneration, device: str):
-        self.device = device
+    def __init__(self, model: Qwen3_5ForConditionalGeneration, device: str, groups: dict[str, Group]):
+        self.device, self.groups = device, groups
         # trained with it, and left out of the file
         model.sight = new_sight(model.config.text_config.hidden_size)
         sizes = [p.numel() for p in model.parameters()]
@@ -73,7 +77,7 @@ class Trainer:
         self.model = model.to(device, torch.bfloat16 if device == "cuda" else torch.float32)
         self.eyes = {
             size: Eyes(self.model.model.visual, size[1], size[0])
-            for size in {group.size for group in GROUPS.values() if group.frames}
+            for size in sorted({group.size for group in groups.values() if group.frames})
         }
         matrices = [
             p for name, p in self.masters.items() if p.ndim == 2 and "emb" not in name and "sight" not in name
@@ -110,34 +114,43 @@ class Trainer:
                 used[name].copy_(as_4_bits(self.masters[name]))
 
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """What each group sees, [B, V, hidden_size]; what has one size goes through the tower together."""
+        """What each group sees, [views, V, hidden_size]; of one size it goes through the tower together."""
         hidden_size = self.model.config.text_config.hidden_size
         like = self.model.lm_head.weight
         seen = {name: like.new_zeros(len(part["seen"]), 1, hidden_size) for name, part in batch.items()}
         for size, eyes in self.eyes.items():
-            names = [name for name in batch if GROUPS[name].size == size]
-            pixels = [batch[name]["pixels"] for name in names]
-            visual = eyes(torch.cat(pixels)).split([len(x) for x in pixels])
-            seen |= dict(zip(names, visual, strict=True))
+            for frames in sorted({self.groups[name].frames for name in batch}):
+                names = [n for n in batch if (self.groups[n].size, self.groups[n].frames) == (size, frames)]
+                if names:
+                    pixels = [batch[name]["pixels"] for name in names]
+                    visual = eyes(torch.cat(pixels)).split([len(x) for x in pixels])
+                    seen |= dict(zip(names, visual, strict=True))
         return seen
 
-    def answers(self, batch: Batch, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits of each group; those of one length run together."""
+    def answers(self, batch: Batch, seen: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits of each group, the model's and the MTP layer's; those of one length run together."""
         runs = defaultdict(list)
         for name in batch:
-            runs[GROUPS[name].length].append(name)
+            runs[self.groups[name].length].append(name)
         found = {}
         for names in runs.values():
             groups = [batch[name] for name in names]
             most = max(seen[name].shape[1] for name in names)
+            shown = [  # to each question about it
+                F.pad(seen[name], (0, 0, 0, most - seen[name].shape[1])).repeat_interleave(
+                    len(part["seen"]) // len(seen[name]), 0
+                )
+                for name, part in zip(names, groups, strict=True)
+            ]
             out = logits(
                 self.model,
                 torch.cat([g["token_ids"] for g in groups]),
                 torch.cat([g["positions"] for g in groups], dim=1),
                 torch.cat([g["seen"] for g in groups]),
-                torch.cat([F.pad(seen[name], (0, 0, 0, most - seen[name].shape[1])) for name in names]),
+                torch.cat(shown),
             )
-            found |= dict(zip(names, out.split([len(g["token_ids"]) for g in groups]), strict=True))
+            counts = [len(g["token_ids"]) for g in groups]
+            found |= dict(zip(names, zip(*(x.split(counts) for x in out), strict=True), strict=True))
         return found
 
     def loss(self, batch: Batch) -> Tensor:
@@ -154,14 +167,15 @@ class Trainer:
             torch.cat([batch[name]["edges"].flatten(0, 1) for name in pictures]),
         )
         total, weight = 0.0, 0.0
-        for name, out in self.answers(batch, seen).items():
+        for name, outs in self.answers(batch, seen).items():
             labels = batch[name]["labels"]
-            each = F.cross_entropy(
-                out.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-            ).view_as(labels)
             lengths = (labels != IGNORED).sum(1)
-            total = total + (each.sum(1) / lengths.sqrt()).sum()
             weight = weight + lengths.sqrt().sum()
+            for out, share in zip(outs, (1, MTP), strict=True):
+                each = F.cross_entropy(
+                    out.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+                ).view_as(labels)
+                total = total + share * (each.sum(1) / lengths.sqrt()).sum()
         return total / weight + SIGHT * lessons
 
     def _find_gradient(self) -> None:
@@ -203,7 +217,7 @@ class Trainer:
                 for key, tensor in part.items():
                     self.batch[group][key].copy_(tensor, non_blocking=True)
             if self.graph is None or quantize != self.quantize:
-                self.quantize = quantize
+                self.graph, self.quantize = None, quantize  # the memory of the old one is free
                 self._capture()
             find_gradient, update = self.graph.replay, self.update_graph.replay
         find_gradient()
@@ -229,50 +243,58 @@ class Trainer:
         with torch.cuda.graph(self.update_graph, capture_error_mode="thread_local"):
             self._update()
 
-    def any_process(self, stop: bool) -> bool:
-        """Does one of the processes want to stop? Then all do."""
-        if not dist.is_initialized():
-            return stop
-        wish = torch.tensor(float(stop), device=self.device)
-        dist.all_reduce(wish)
-        return wish.item() > 0
+    def of_the_first(self, *figures: float) -> list[float]:
+        """What the first process says, in all of them."""
+        told = torch.tensor(figures, dtype=torch.float64, device=self.device)
+        if dist.is_initialized():
+            dist.broadcast(told, 0)
+        return told.tolist()
 
     def exact(self, batches: list[Batch], quantize: bool) -> dict[str, float]:
-        """Share of the answers of each task that are right to the last token.
+        """Share of the answers of each task that are right to the last token, and of the tokens that the MTP
+        layer foresees.
 
         With gradients, which no one asks for: without them the functions would be compiled once more.
         """
         self.copy_weights(quantize)
-        right: dict[str, list[bool]] = defaultdict(list)
-        for batch in batches:
-            batch = {g: {k: t.to(self.device) for k, t in part.items()} for g, part in batch.items()}
-            for name, out in self.answers(batch, self.look(batch)).items():
-                labels = batch[name]["labels"]
+        right: dict[str, list[float]] = defaultdict(list)
+        for name in self.groups:  # one after the other: all that gradients need is kept for so long
+            for batch in batches:
+                part = {name: {k: t.to(self.device) for k, t in batch[name].items()}}
+                out, foreseen = self.answers(part, self.look(part))[name]
+                labels = part[name]["labels"]
                 fits = ((out.argmax(-1) == labels) | (labels == IGNORED)).all(1)
-                for task, fit in zip(batch[name]["tasks"].tolist(), fits.tolist(), strict=True):
+                for task, fit in zip(part[name]["tasks"].tolist(), fits.tolist(), strict=True):
                     right[TASK_NAMES[task]].append(fit)
+                said = labels != IGNORED
+                right["mtp"].append((foreseen.argmax(-1) == labels)[said].float().mean().item())
         return {task: sum(fits) / len(fits) for task, fits in sorted(right.items())}
 
-    def save(self, path: Path, step: int) -> None:
+    def save(self, path: Path, step: int, seconds: float) -> None:
         beside = path.with_suffix(".new")
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        torch.save(dict(step=step, masters=self.masters, optimizers=optimizers), beside)
+        torch.save(dict(step=step, seconds=seconds, masters=self.masters, optimizers=optimizers), beside)
         beside.replace(path)
 
-    def resume(self, path: Path) -> int:
+    def resume(self, path: Path) -> tuple[int, float]:
+        """The step to go on with, and the seconds that those before took."""
         saved = torch.load(path, map_location=self.device)
         with torch.no_grad():
             for name, p in self.masters.items():
                 p.copy_(saved["masters"][name])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        return saved["step"]
+        return saved["step"], saved["seconds"]
 
     def write_checkpoint(self, out: Path) -> None:
-        """A Hugging Face checkpoint in bfloat16."""
+        """A Hugging Face checkpoint in bfloat16, with what Qwen's configuration has and transformers omits."""
         self.copy_weights(quantize=False)
         del self.model.sight
         self.model.to(torch.bfloat16).save_pretrained(out)
+        path = out / "config.json"
+        config = json.loads(path.read_text())
+        config["text_config"] |= dict(full_attention_interval=4, mtp_num_hidden_layers=1)
+        path.write_text(json.dumps(config, indent=2))
 
 
 def main() -> None:
@@ -282,14 +304,19 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("build/tiny_model"), help="folder for all that is made"
     )
-    parser.add_argument("--steps", type=whole(1, 10**6), default=16_000)
+    parser.add_argument(
+        "--training", type=float, default=18, help="minutes that all steps together take, over all starts"
+    )
     parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
     parser.add_argument(
-        "--workers", type=whole(0, 1000), default=15, help="processes that draw samples for each GPU"
+        "--finish", action="store_true", help="be done within --minutes, even if that shortens the training"
     )
     parser.add_argument(
-        "--check-every", type=whole(1, 10**6), default=1600, help="steps between looks at held-out samples"
+        "--workers", type=whole(0, 1000), default=14, help="processes that draw samples for each GPU"
+    )
+    parser.add_argument(
+        "--check-every", type=whole(1, 10**6), default=1000, help="steps between looks at held-out samples"
     )
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try a few steps of changed code"
@@ -316,23 +343,33 @@ def main() -> None:
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
-    trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device)
-    start = trainer.resume(resumed) if resumed.exists() else 0
-    held_out = list(loader(Batches(checkpoint, args.seed, range(8), test=True), min(args.workers, 8)))
-    own = range(start * processes + me, args.steps * processes, processes)
-    batches = loader(Batches(checkpoint, args.seed, own), args.workers)
+    groups = GROUPS if device == "cuda" else few(GROUPS)
+    trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device, groups)
+    start, spent = trainer.resume(resumed) if resumed.exists() else (0, 0.0)
+    seen_never = Batches(checkpoint, args.seed, range(8), groups, test=True)
+    held_out = list(loader(seen_never, min(args.workers, 8))) if me == 0 else []
+    own = range(start * processes + me, 10**9, processes)
+    batches = loader(Batches(checkpoint, args.seed, own, groups), args.workers)
     say(f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}")
     log = (args.out / "log.jsonl").open("a")
-    last, last_time = start, time.time()
-    say(f"set up in {last_time - began:.0f} s")
+    say(f"set up in {time.time() - began:.0f} s")
+    whole_time, first, last = 60 * args.training, time.time(), start
+    if args.finish:
+        left = 60 * args.minutes - (first - began) - CLOSING
+        (whole_time,) = trainer.of_the_first(min(whole_time, spent + max(left, 1)))
+    last_time, progress, stop = first, spent / whole_time, False
     for step, batch in enumerate(batches, start):
-        quantize = step >= (1 - QUANTIZED) * args.steps
-        figures = trainer.step(batch, rate(step, args.steps), quantize)
-        done, stop = step + 1, False
+        quantize = progress >= 1 - QUANTIZED
+        figures = trainer.step(batch, rate(step, progress), quantize)
+        done = step + 1
+        if done % CLOCK == 0:
+            now = time.time()
+            seconds, in_all = trainer.of_the_first(spent + now - first, now - began)
+            progress, stop = seconds / whole_time, in_all > 60 * args.minutes or seconds >= whole_time
         if done % 100 == 0:
             loss, norm, skipped = figures.tolist()
             speed = (done - last) / (time.time() - last_time)
-            say(f"{done} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s")
+            say(f"{done} {progress:.1%} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s")
             last, last_time = done, time.time()
             if skipped:
                 say(f"{skipped:.0f} steps so far were not finite and are left out")
@@ -340,13 +377,12 @@ def main() -> None:
                 raise SystemExit(
                     "too many steps were not finite: it is stopped, and no checkpoint is written"
                 )
-            stop = trainer.any_process(time.time() - began > 60 * args.minutes)
-        if me == 0 and (done % args.check_every == 0 or done == args.steps or stop):
+        if me == 0 and (done % args.check_every == 0 or stop):
             scores = trainer.exact(held_out, quantize)
             say(done, {task: round(score, 3) for task, score in scores.items()})
             log.write(json.dumps(dict(step=done, loss=figures[0].item(), exact=scores)) + "\n")
             log.flush()
-            trainer.save(resumed, done)
+            trainer.save(resumed, done, seconds)
         if stop:
             break
     if me == 0:

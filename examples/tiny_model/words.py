@@ -1,148 +1,167 @@
-"""The world's vocabulary: colours and shapes in six languages, words, names, cities."""
+"""The world's vocabulary: colours and shapes in eleven languages, words, names, cities."""
 
 from __future__ import annotations
 
 import random
 import zlib
 
-COLOURS = {
-    "red": (220, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (40, 80, 220),
-    "yellow": (240, 210, 40),
-    "orange": (245, 140, 30),
-    "purple": (130, 50, 170),
-    "pink": (245, 130, 190),
-    "black": (25, 25, 25),
+COLOURS = {  # several anchors of each, what people and drawing programs call so
+    "red": [(220, 40, 40), (255, 0, 0), (200, 20, 45), (214, 39, 40)],
+    "green": [(40, 160, 60), (0, 128, 0), (0, 200, 0), (44, 160, 44)],
+    "blue": [(40, 80, 220), (0, 0, 255), (30, 60, 160), (31, 119, 180)],
+    "yellow": [(240, 210, 40), (255, 255, 0), (255, 225, 0)],
+    "orange": [(245, 140, 30), (255, 165, 0), (255, 127, 14)],
+    "purple": [(130, 50, 170), (128, 0, 128), (148, 103, 189), (100, 30, 150)],
+    "pink": [(245, 130, 190), (255, 192, 203), (255, 105, 180)],
+    "black": [(25, 25, 25), (0, 0, 0)],
+    "white": [(250, 250, 250), (255, 255, 255)],
+    "brown": [(139, 69, 19), (120, 70, 40), (150, 80, 30)],
 }
 SHAPES = ["circle", "square", "triangle", "star", "heart", "diamond"]
 
-# language -> (what is this?, in its own words; colours: masculine, feminine[, neuter]; shapes: gender, noun)
-LANGUAGES = {
+# language -> what is this?, in its own words; articles by gender; colours (masculine, feminine, neuter) and
+# shapes (gender, noun), in the order of COLOURS and of SHAPES; whether the colour comes before the shape;
+# numbers from one to ten; hello, thank you, goodbye.
+_LANGUAGES = {
     "German": (
-        ["Was ist das?", "Was siehst du?", "Was zeigt das Bild?"],
-        {
-            "red": "roter rote rotes",
-            "green": "grüner grüne grünes",
-            "blue": "blauer blaue blaues",
-            "yellow": "gelber gelbe gelbes",
-            "orange": "oranger orange oranges",
-            "purple": "violetter violette violettes",
-            "pink": "rosa rosa rosa",
-            "black": "schwarzer schwarze schwarzes",
-        },
-        {
-            "circle": "m Kreis",
-            "square": "n Quadrat",
-            "triangle": "n Dreieck",
-            "star": "m Stern",
-            "heart": "n Herz",
-            "diamond": "f Raute",
-        },
-        {"m": "ein", "f": "eine", "n": "ein"},
+        "Was ist das?|Was siehst du?|Was zeigt das Bild?",
+        dict(m="ein", f="eine", n="ein"),
+        "roter rote rotes|grüner grüne grünes|blauer blaue blaues|gelber gelbe gelbes|oranger orange oranges|"
+        "violetter violette violettes|rosa|schwarzer schwarze schwarzes|weißer weiße weißes|brauner braune braunes",
+        "m Kreis|n Quadrat|n Dreieck|m Stern|n Herz|f Raute",
+        True,
+        "eins zwei drei vier fünf sechs sieben acht neun zehn",
+        "Hallo!|Danke!|Auf Wiedersehen!",
+        "rot grün blau gelb orange violett rosa schwarz weiß braun",
     ),
     "French": (
-        ["Qu'est-ce que c'est ?", "Que vois-tu ?", "Que montre l'image ?"],
-        {
-            "red": "rouge rouge",
-            "green": "vert verte",
-            "blue": "bleu bleue",
-            "yellow": "jaune jaune",
-            "orange": "orange orange",
-            "purple": "violet violette",
-            "pink": "rose rose",
-            "black": "noir noire",
-        },
-        {
-            "circle": "m cercle",
-            "square": "m carré",
-            "triangle": "m triangle",
-            "star": "f étoile",
-            "heart": "m cœur",
-            "diamond": "m losange",
-        },
-        {"m": "un", "f": "une"},
+        "Qu'est-ce que c'est ?|Que vois-tu ?|Que montre l'image ?",
+        dict(m="un", f="une"),
+        "rouge|vert verte|bleu bleue|jaune|orange|violet violette|rose|noir noire|blanc blanche|marron",
+        "m cercle|m carré|m triangle|f étoile|m cœur|m losange",
+        False,
+        "un deux trois quatre cinq six sept huit neuf dix",
+        "Bonjour !|Merci !|Au revoir !",
+        "",
     ),
     "Spanish": (
-        ["¿Qué es esto?", "¿Qué ves?", "¿Qué muestra la imagen?"],
-        {
-            "red": "rojo roja",
-            "green": "verde verde",
-            "blue": "azul azul",
-            "yellow": "amarillo amarilla",
-            "orange": "naranja naranja",
-            "purple": "morado morada",
-            "pink": "rosa rosa",
-            "black": "negro negra",
-        },
-        {
-            "circle": "m círculo",
-            "square": "m cuadrado",
-            "triangle": "m triángulo",
-            "star": "f estrella",
-            "heart": "m corazón",
-            "diamond": "m rombo",
-        },
-        {"m": "un", "f": "una"},
+        "¿Qué es esto?|¿Qué ves?|¿Qué muestra la imagen?",
+        dict(m="un", f="una"),
+        "rojo roja|verde|azul|amarillo amarilla|naranja|morado morada|rosa|negro negra|blanco blanca|marrón",
+        "m círculo|m cuadrado|m triángulo|f estrella|m corazón|m rombo",
+        False,
+        "uno dos tres cuatro cinco seis siete ocho nueve diez",
+        "¡Hola!|¡Gracias!|¡Adiós!",
+        "",
     ),
     "Italian": (
-        ["Che cos'è?", "Che cosa vedi?", "Che cosa mostra l'immagine?"],
-        {
-            "red": "rosso rossa",
-            "green": "verde verde",
-            "blue": "blu blu",
-            "yellow": "giallo gialla",
-            "orange": "arancione arancione",
-            "purple": "viola viola",
-            "pink": "rosa rosa",
-            "black": "nero nera",
-        },
-        {
-            "circle": "m cerchio",
-            "square": "m quadrato",
-            "triangle": "m triangolo",
-            "star": "f stella",
-            "heart": "m cuore",
-            "diamond": "m rombo",
-        },
-        {"m": "un", "f": "una"},
+        "Che cos'è?|Che cosa vedi?|Che cosa mostra l'immagine?",
+        dict(m="un", f="una"),
+        "rosso rossa|verde|blu|giallo gialla|arancione|viola|rosa|nero nera|bianco bianca|marrone",
+        "m cerchio|m quadrato|m triangolo|f stella|m cuore|m rombo",
+        False,
+        "uno due tre quattro cinque sei sette otto nove dieci",
+        "Ciao!|Grazie!|Arrivederci!",
+        "",
+    ),
+    "Portuguese": (
+        "O que é isto?|O que você vê?|O que mostra a imagem?",
+        dict(m="um", f="uma"),
+        "vermelho vermelha|verde|azul|amarelo amarela|laranja|roxo roxa|rosa|preto preta|branco branca|marrom",
+        "m círculo|m quadrado|m triângulo|f estrela|m coração|m losango",
+        False,
+        "um dois três quatro cinco seis sete oito nove dez",
+        "Olá!|Obrigado!|Adeus!",
+        "",
+    ),
+    "Dutch": (
+        "Wat is dit?|Wat zie je?|Wat laat het plaatje zien?",
+        dict(m="een", n="een"),
+        "rode rode rood|groene groene groen|blauwe blauwe blauw|gele gele geel|oranje|paarse paarse paars|roze|"
+        "zwarte zwarte zwart|witte witte wit|bruine bruine bruin",
+        "m cirkel|n vierkant|m driehoek|m ster|n hart|m ruit",
+        True,
+        "een twee drie vier vijf zes zeven acht negen tien",
+        "Hallo!|Dank je!|Tot ziens!",
+        "rood groen blauw geel oranje paars roze zwart wit bruin",
+    ),
+    "Swedish": (
+        "Vad är det här?|Vad ser du?|Vad visar bilden?",
+        dict(m="en", n="ett"),
+        "röd röd rött|grön grön grönt|blå blå blått|gul gul gult|orange|lila|rosa|svart|vit vit vitt|brun brun brunt",
+        "m cirkel|m kvadrat|m triangel|m stjärna|n hjärta|m romb",
+        True,
+        "ett två tre fyra fem sex sju åtta nio tio",
+        "Hej!|Tack!|Hej då!",
+        "röd grön blå gul orange lila rosa svart vit brun",
+    ),
+    "Polish": (
+        "Co to jest?|Co widzisz?|Co pokazuje obraz?",
+        None,
+        "czerwony czerwona czerwone|zielony zielona zielone|niebieski niebieska niebieskie|żółty żółta żółte|"
+        "pomarańczowy pomarańczowa pomarańczowe|fioletowy fioletowa fioletowe|różowy różowa różowe|"
+        "czarny czarna czarne|biały biała białe|brązowy brązowa brązowe",
+        "n koło|m kwadrat|m trójkąt|f gwiazda|n serce|m romb",
+        True,
+        "jeden dwa trzy cztery pięć sześć siedem osiem dziewięć dziesięć",
+        "Cześć!|Dziękuję!|Do widzenia!",
+        "",
     ),
     "Chinese": (
-        ["这是什么？", "你看到了什么？", "图片里有什么？"],
-        {
-            "red": "红色",
-            "green": "绿色",
-            "blue": "蓝色",
-            "yellow": "黄色",
-            "orange": "橙色",
-            "purple": "紫色",
-            "pink": "粉色",
-            "black": "黑色",
-        },
-        {
-            "circle": "圆形",
-            "square": "正方形",
-            "triangle": "三角形",
-            "star": "星形",
-            "heart": "心形",
-            "diamond": "菱形",
-        },
-        None,
+        "这是什么？|你看到了什么？|图片里有什么？",
+        "一个{}的{}",
+        "红色|绿色|蓝色|黄色|橙色|紫色|粉色|黑色|白色|棕色",
+        "m 圆形|m 正方形|m 三角形|m 星形|m 心形|m 菱形",
+        True,
+        "一 二 三 四 五 六 七 八 九 十",
+        "你好！|谢谢！|再见！",
+        "",
+    ),
+    "Japanese": (
+        "これは何ですか？|何が見えますか？|絵には何がありますか？",
+        "{}の{}",
+        "赤|緑|青|黄色|オレンジ|紫|ピンク|黒|白|茶色",
+        "m 円|m 正方形|m 三角形|m 星|m ハート|m ひし形",
+        True,
+        "一 二 三 四 五 六 七 八 九 十",
+        "こんにちは！|ありがとう！|さようなら！",
+        "",
     ),
 }
+LANGUAGES = list(_LANGUAGES)
+
+
+def what_is_this(language: str) -> list[str]:
+    return _LANGUAGES[language][0].split("|")
 
 
 def translate(language: str, colour: str, shape: str) -> str:
     """'a red circle' in that language, without a full stop."""
-    _, colours, shapes, articles = LANGUAGES[language]
-    if articles is None:
-        return f"一个{colours[colour]}的{shapes[shape]}"
-    gender, noun = shapes[shape].split()
-    forms = colours[colour].split()
-    adjective = forms["mfn".index(gender)]
-    words = [adjective, noun] if language == "German" else [noun, adjective]
-    return " ".join([articles[gender], *words])
+    _, articles, colours, shapes, before, *_ = _LANGUAGES[language]
+    gender, noun = shapes.split("|")[SHAPES.index(shape)].split()
+    forms = colours.split("|")[list(COLOURS).index(colour)].split()
+    adjective = forms[min("mfn".index(gender), len(forms) - 1)]
+    if isinstance(articles, str):
+        return articles.format(adjective, noun)
+    words = [adjective, noun] if before else [noun, adjective]
+    return " ".join([articles[gender], *words] if articles else words)
 
+
+def word_in(language: str, word: str) -> str:
+    """A colour, a shape, a number from one to ten, or a greeting."""
+    _, _, colours, shapes, _, numbers, greetings, plain = _LANGUAGES[language]
+    if word in SHAPES:
+        return shapes.split("|")[SHAPES.index(word)].split()[1]
+    if word in NUMBERS:
+        return numbers.split()[NUMBERS.index(word)]
+    if word in GREETINGS:
+        return greetings.split("|")[GREETINGS.index(word)]
+    number = list(COLOURS).index(word)
+    return plain.split()[number] if plain else colours.split("|")[number].split()[0]
+
+
+NUMBERS = "one two three four five six seven eight nine ten".split()
+GREETINGS = ["Hello!", "Thank you!", "Goodbye!"]
 
 WORDS = """apple arm baby back ball bank bed bell bird blue boat body bone book box boy bread bridge brown
 bus cake call camp car card cat chair child city class clock cloud coat coffee cold cook corn cow cup

@@ -1,0 +1,139 @@
+"""Sums: small ones at once, larger ones column by column, and those that are too large."""
+
+from __future__ import annotations
+
+import random
+
+from sample import Sample, ask
+from words import pick
+
+TOO_MUCH = (
+    "I don't know. I can add and subtract whole numbers of up to four digits and multiply those of up to two."
+)
+ADD, SUBTRACT, MULTIPLY = "+", "-", "*"
+
+
+def add_aloud(x: int, y: int) -> str:
+    """Column by column, from the right, as at school."""
+    thoughts, carry = [], 0
+    while x or y or carry:
+        parts = [x % 10, y % 10] + [1] * carry
+        if not (x or y):
+            thoughts.append("1 is left.")
+            break
+        total = sum(parts)
+        carry = total // 10
+        thoughts.append(
+            f"{' + '.join(map(str, parts))} = {total}: write {total % 10}{', carry 1' if carry else ''}."
+        )
+        x, y = x // 10, y // 10
+    return "\n".join(thoughts)
+
+
+def subtract_aloud(x: int, y: int) -> str:
+    thoughts, borrow = [], 0
+    while x:
+        top, bottom = x % 10 - borrow, y % 10
+        borrow = int(top < bottom)
+        top += 10 * borrow
+        thoughts.append(f"{top} - {bottom} = {top - bottom}{', borrow 1' if borrow else ''}.")
+        x, y = x // 10, y // 10
+    return "\n".join(thoughts)
+
+
+def multiply_aloud(x: int, y: int) -> str:
+    """By each digit of y, each product digit by digit, and the two added."""
+    if not x or not y:
+        return "Nothing times something is 0."
+    lines, parts = [], []
+    for place, digit in enumerate(reversed(str(y))):
+        of_x = [10**n * int(d) for n, d in enumerate(reversed(str(x))) if d != "0"]
+        by = int(digit) * 10**place
+        if not by:
+            continue
+        products = [part * by for part in of_x]
+        lines += [f"{part} * {by} = {product}." for part, product in zip(of_x, products, strict=True)]
+        if len(products) > 1:
+            lines.append(f"{products[0]} + {products[1]} = {sum(products)}.")
+        parts.append(sum(products))
+    if len(parts) > 1:
+        lines += [f"{parts[0]} + {parts[1]}:", add_aloud(*parts)]
+    return "\n".join(lines)
+
+
+def aloud(x: int, sign: str, y: int) -> str:
+    if sign == ADD:
+        return add_aloud(x, y)
+    if sign == MULTIPLY:
+        return multiply_aloud(x, y)
+    if x < y:
+        return f"{y} is more, so it is below 0.\n{subtract_aloud(y, x)}"
+    return subtract_aloud(x, y)
+
+
+RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__}
+WORD = {ADD: "plus", SUBTRACT: "minus", MULTIPLY: "times"}
+
+
+def is_small(x: int, sign: str, y: int) -> bool:
+    """Said at once, without thinking."""
+    return max(x, y) < (10 if sign == MULTIPLY else 100)
+
+
+def forms(x: int, sign: str, y: int) -> list[str]:
+    by = {ADD: f"Add {x} and {y}.", SUBTRACT: f"Subtract {y} from {x}.", MULTIPLY: f"Multiply {x} by {y}."}
+    signs = [sign, "×", "x"] if sign == MULTIPLY else [sign]
+    written = [
+        form.format(x, s, y)
+        for s in signs
+        for form in ("What is {} {} {}?", "{}{}{}", "{} {} {} = ?", "Calculate {} {} {}.", "{} {} {}")
+    ]
+    return [*written, by[sign], f"How much is {x} {WORD[sign]} {y}?", f"What is {x} {WORD[sign]} {y}?"]
+
+
+def sums(rng: random.Random, test: bool) -> Sample:
+    sign = rng.choices([ADD, SUBTRACT, MULTIPLY], [40, 30, 30])[0]
+    if not test and rng.random() < 0.12:
+        return ask("sums", too_large(rng), TOO_MUCH, thoughts="That is too much for me." if rng.random() < 0.5 else None)
+    most = 2 if sign == MULTIPLY else 4
+
+    def make() -> tuple[int, int]:
+        one, other = rng.randint(1, most), rng.randint(1, most)
+        if rng.random() < 0.5:
+            other = one
+        return rng.randrange(10 ** (one - 1) if one > 1 else 0, 10**one), rng.randrange(
+            10 ** (other - 1) if other > 1 else 0, 10**other
+        )
+
+    x, y = make() if sign == MULTIPLY and not test and rng.random() < 0.2 else pick(rng, make, test)
+    if sign == MULTIPLY and max(x, y) < 10:  # the table is learned by heart: nothing of it is held out
+        test = False
+    if sign == SUBTRACT and x < y and rng.random() < 0.85:
+        x, y = y, x
+    result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
+    question, steps = rng.choice(forms(x, sign, y)), aloud(x, sign, y)
+    if rng.random() < 0.65 and steps:
+        return ask("sums", question, result, thoughts=steps)
+    if is_small(x, sign, y) or not steps:
+        return ask("sums", question, result)
+    return ask("sums", question, f"{steps}\n{result}")
+
+
+def too_large(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.35:
+        x, y = rng.randrange(10**4, 10 ** rng.randint(5, 9)), rng.randrange(10 ** rng.randint(1, 9))
+        if rng.random() < 0.5:
+            x, y = y, x
+        return rng.choice(forms(x, rng.choice([ADD, SUBTRACT, MULTIPLY]), y))
+    if kind < 0.6:
+        x, y = rng.randrange(100, 10 ** rng.randint(3, 6)), rng.randrange(2, 10 ** rng.randint(1, 4))
+        return rng.choice(forms(x, MULTIPLY, y))
+    x, y = rng.randrange(10 ** rng.randint(1, 4)), rng.randrange(1, 10 ** rng.randint(1, 3))
+    return rng.choice(
+        [
+            f"What is {x} / {y}?", f"Divide {x} by {y}.", f"What is {x} divided by {y}?", f"{x}/{y}",
+            f"What is {x}.{y} + {y}.5?", f"What is {x} + {y} + {x}?", f"What is {x} to the power of {y}?",
+            f"What is the square root of {x}?", f"How much is {y} percent of {x}?", f"{x}^{y}",
+        ]
+    )  # fmt: skip

@@ -1,0 +1,356 @@
+"""What is written: lines of words, documents to JSON, and screens to click on."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+
+import draw
+from PIL import Image, ImageDraw
+from sample import Sample, View, among, ask, thousandths
+from words import CITIES, FIRST_NAMES, FOODS, WORDS, made_up, pick
+
+MOST_LINES = 10
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
+
+
+def word(rng: random.Random, test: bool) -> str:
+    return pick(
+        rng,
+        lambda: rng.choice(WORDS) if rng.random() < 0.45 else made_up(rng, rng.randint(1, 2)),
+        test,
+    )
+
+
+def price(rng: random.Random) -> str:
+    return f"{rng.randrange(10 ** rng.randint(1, 3))}.{rng.randrange(100):02}"
+
+
+def date(rng: random.Random) -> str:
+    day, month, year = rng.randint(1, 28), rng.randint(1, 12), rng.randint(1990, 2040)
+    return rng.choice([f"{year}-{month:02}-{day:02}", f"{day}.{month}.{year}", f"{day} {MONTHS[month - 1]} {year}"])
+
+
+def line(rng: random.Random, test: bool) -> str:
+    """A word, a few, a number, a price, a time or a date."""
+    kind = rng.random()
+    if kind < 0.45:
+        return rng.choice([str.lower, str.lower, str.title, str.upper])(word(rng, test))
+    if kind < 0.7:
+        words = " ".join(word(rng, test) for _ in range(rng.randint(2, 4)))
+        return rng.choice([str, str.capitalize, str.title, str.upper])(words) + rng.choice(["", "", ".", "!", "?"])
+    if kind < 0.82:
+        return str(rng.randrange(10 ** rng.randint(1, 7)))
+    if kind < 0.92:
+        return rng.choice(["${}", "{} EUR", "€{}", "{}", "£{}"]).format(price(rng))
+    if kind < 0.96:
+        return f"{rng.randint(0, 23)}:{rng.randrange(60):02}"
+    return date(rng)
+
+
+def page(rng: random.Random, test: bool, size: draw.Size) -> View:
+    """Lines, one under the other, in one font; a large picture has more."""
+    width, height = size
+    most = min(MOST_LINES, height // 55)
+    count = rng.choice([1, 1, 1, 2, 3]) if rng.random() < 0.5 else rng.randint(1, most)
+    lines = [line(rng, test) for _ in range(count)]
+    largest = min(height // (count + 1), rng.randint(22, 64))
+    for points in range(max(largest, 14), 12, -2):
+        face = draw.random_font(rng, points)
+        if max(face.getlength(text) for text in lines) < width - 16 and 1.3 * points * count < height - 8:
+            break
+    else:
+        return page(rng, test, size)
+    picture, ground = draw.background(rng, size)
+    ink = draw.ink_on(rng, ground)
+    pen = ImageDraw.Draw(picture)
+    pitch = min(rng.uniform(1.25, 2) * points, (height - 8) / count)
+    y = rng.uniform(4, max(5, height - 4 - pitch * count))
+    align = rng.choice(["left", "any", "middle"])
+    left = rng.uniform(6, max(7, width - 10 - max(face.getlength(text) for text in lines)))
+    letters = []
+    for text in lines:
+        spare = width - 8 - face.getlength(text)
+        x = left if align == "left" else rng.uniform(6, max(7, spare)) if align == "any" else max(4, spare / 2)
+        letters.append(draw.write(pen, (x, y), text, ink, face))
+        y += pitch
+    return View("page", draw.worn(rng, picture), letters=letters, truth=lines)
+
+
+def read(rng: random.Random, view: View, test: bool) -> Sample:
+    lines = view.truth
+    if len(lines) > 1 and rng.random() < 0.4:
+        number = rng.randrange(len(lines))
+        place = ["first", "second", "third", "fourth", "fifth"][number] if number < 5 else "last"
+        if place == "last" or (number == len(lines) - 1 and rng.random() < 0.5):
+            place, number = "last", len(lines) - 1
+        question = among(rng, "Read the {0} line.|What does the {0} line say?").format(place)
+        return ask("read", question, lines[number], view, spelled=(lines[number],))
+    question = among(
+        rng,
+        "What does it say?|Read the text.|What is written here?|Which text do you see?|What is the text in "
+        "this picture?|Transcribe the text.|Read this.|What does this say?|What is written in this picture?",
+    )
+    answer = "\n".join(lines)
+    return ask("read", question, answer, view, spelled=(answer,))
+
+
+# ---- documents
+
+
+def goods(rng: random.Random, test: bool) -> str:
+    return rng.choice(FOODS).capitalize() if rng.random() < 0.5 else word(rng, test).capitalize()
+
+
+def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
+    """Rows as they are written, one or two columns, and what they say."""
+    items = [(goods(rng, test), price(rng)) for _ in range(rng.randint(1, max(1, min(5, room - 4))))]
+    total = f"{sum(round(100 * float(p)) for _, p in items) / 100:.2f}"
+    shop = rng.choice([f"{word(rng, test).title()} {rng.choice(['Shop', 'Market', 'Store', 'Cafe'])}"] * 2 +
+                      [f"{rng.choice(FIRST_NAMES)}'s"])  # fmt: skip
+    when = date(rng)
+    sign = rng.choice(["", "", "$", "€"])
+    rows: list[tuple[str, ...]] = [(shop,)]
+    said: dict = {"shop": shop}
+    if rng.random() < 0.7:
+        rows.append((when,) if rng.random() < 0.5 else ("Date", when))
+        said["date"] = when
+    rows += [(what, sign + cost) for what, cost in items]
+    rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
+    said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
+    return rows, said
+
+
+def form(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
+    fields = {
+        "name": f"{rng.choice(FIRST_NAMES)} {word(rng, test).title()}",
+        "city": rng.choice(CITIES),
+        "date": date(rng),
+        "phone": " ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(2, 3))),
+        "age": str(rng.randint(1, 99)),
+        "email": f"{word(rng, test)}@{word(rng, test)}.com",
+        "number": str(rng.randrange(10**6)),
+        "street": f"{word(rng, test).title()} Street {rng.randint(1, 99)}",
+        word(rng, test): word(rng, test),
+    }
+    keys = rng.sample(list(fields), rng.randint(2, max(2, min(6, room - 1))))
+    said = {key: fields[key] for key in keys}
+    colon = rng.choice([":", ""])
+    rows: list[tuple[str, ...]] = [(key.title() + colon, value) for key, value in said.items()]
+    if rng.random() < 0.4:
+        rows.insert(0, (f"{word(rng, test).title()} {rng.choice(['Form', 'Card', 'Ticket'])}",))
+    return rows, said
+
+
+def table(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
+    heads = rng.sample(["Name", "Price", "Count", "City", "Code", "Age", word(rng, test).title()], rng.randint(2, 3))
+    value = {
+        "Name": lambda: goods(rng, test),
+        "Price": lambda: price(rng),
+        "City": lambda: rng.choice(CITIES),
+    }
+    lines = [
+        [value.get(head, lambda: str(rng.randrange(10 ** rng.randint(1, 3))))() for head in heads]
+        for _ in range(rng.randint(2, max(2, min(4, room - 1))))
+    ]
+    rows: list[tuple[str, ...]] = [tuple(heads), *map(tuple, lines)]
+    return rows, {"rows": [dict(zip([h.lower() for h in heads], cells, strict=True)) for cells in lines]}
+
+
+DOCUMENTS = dict(receipt=receipt, form=form, table=table)
+
+
+def document(rng: random.Random, test: bool, size: draw.Size) -> View:
+    width, height = size
+    kind = rng.choice(list(DOCUMENTS))
+    rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
+    for points in range(min(30, int(height / 1.4 / len(rows))), 12, -2):
+        if rng.random() < 0.3:
+            continue
+        face = draw.random_font(rng, points)
+        columns = [
+            max(face.getlength(row[i]) for row in rows if len(row) > max(i, 1) or i == 0)
+            for i in range(max(map(len, rows)))
+        ]
+        if sum(columns) + 20 * len(columns) < width and 1.4 * points * len(rows) < height - 8:
+            break
+    else:
+        return document(rng, test, size)
+    ground = draw.light(rng) if rng.random() < 0.9 else (255, 255, 255)
+    picture = Image.new("RGB", size, ground)
+    pen = ImageDraw.Draw(picture)
+    ink = (0, 0, 0) if rng.random() < 0.6 else tuple(rng.randrange(90) for _ in range(3))
+    pitch = min(rng.uniform(1.4, 2.0) * points, (height - 8) / len(rows))
+    y = rng.uniform(4, max(5, height - 4 - pitch * len(rows)))
+    spread = rng.uniform(14, max(15, min(120, (width - sum(columns)) / len(columns))))
+    lefts = [rng.uniform(6, max(7, width - 8 - sum(columns) - spread * (len(columns) - 1)))]
+    for before, _ in pairwise([*columns, 0]):
+        lefts.append(lefts[-1] + before + spread)
+    to_the_right = kind != "form" and rng.random() < 0.5
+    ruled = rng.random() < 0.4
+    letters = []
+    for row in rows:
+        for i, text in enumerate(row):
+            x = lefts[i]
+            if i and to_the_right:
+                x += columns[i] - face.getlength(text)
+            letters.append(draw.write(pen, (x, y), text, ink, face))
+        if ruled:
+            below = y + 1.2 * points
+            pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
+        y += pitch
+    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said))
+
+
+def values(said: object) -> list[str]:
+    """All strings in it."""
+    if isinstance(said, str):
+        return [said]
+    inside = said.values() if isinstance(said, dict) else said if isinstance(said, list) else []
+    return [text for part in inside for text in values(part)]
+
+
+def schema(said: object) -> dict:
+    if isinstance(said, dict):
+        inside = {key: schema(value) for key, value in said.items()}
+        return {"type": "object", "properties": inside}
+    if isinstance(said, list):
+        return {"type": "array", "items": schema(said[0])}
+    return {"type": "string"}
+
+
+def extract(rng: random.Random, view: View, test: bool) -> Sample:
+    """All of it as JSON, some of its keys, or one value."""
+    kind, said = view.truth
+    kind = among(rng, f"{kind}|document|picture")
+    if kind == "table" or "rows" in said or rng.random() < 0.6:
+        keys = [key for key in said if rng.random() < 0.75] or list(said)
+        if rng.random() < 0.3:
+            rng.shuffle(keys)
+        chosen = {key: said[key] for key in keys}
+        if rng.random() < 0.35:
+            question = among(
+                rng, "Fill in this JSON schema from the {0}: {1}|Read the {0} as JSON by this schema: {1}"
+            ).format(kind, json.dumps(schema(chosen)))
+        else:
+            parts = [
+                f"{key} ({', '.join(value[0])} each)" if isinstance(value, list) else key
+                for key, value in chosen.items()
+            ]
+            question = among(
+                rng,
+                "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"
+                "Output JSON with {1}.",
+            ).format(kind, ", ".join(parts))
+        answer = json.dumps(chosen, ensure_ascii=False)
+        return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
+    if "items" in said and rng.random() < 0.5:
+        item = rng.choice(said["items"])
+        if [i["name"] for i in said["items"]].count(item["name"]) == 1:
+            question = among(
+                rng, "How much is the {0}?|What does the {0} cost?|What is the price of {0}?"
+            ).format(item["name"])
+            return ask("extract", question, item["price"], view, spelled=(item["price"],))
+    key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
+    question = among(rng, "What is the {0}?|Which {0} does it say?|Read the {0}.|Give me the {0}.").format(key)
+    return ask("extract", question, said[key], view, spelled=(said[key],))
+
+
+# ---- screens
+
+BUTTONS = """OK|Cancel|Save|Send|Delete|Open|Close|Next|Back|Help|Search|Login|Sign up|Submit|Edit|Copy|Paste|
+Print|Settings|Home|Menu|Start|Stop|Play|Pause|Upload|Download|Yes|No|Add|Remove|Buy|Share|Reply|Apply|Undo|
+Redo|Refresh|Continue|Exit|New file|Log out|Check out|Add to cart""".replace("\n", "").split("|")
+
+
+def label(rng: random.Random, test: bool) -> str:
+    def make() -> str:
+        if rng.random() < 0.7:
+            return rng.choice(BUTTONS)
+        return rng.choice([str.title, str.upper, str])(word(rng, test))
+
+    return pick(rng, make, test)
+
+
+def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
+    """A window with buttons, fields and boxes to tick, apart from each other."""
+    width, height = size
+    ground = rng.choice([(255, 255, 255), (240, 240, 240), draw.light(rng), (40, 40, 45)])
+    picture = Image.new("RGB", size, ground)
+    pen = ImageDraw.Draw(picture)
+    points = rng.randint(14, 24)
+    face = draw.random_font(rng, points)
+    ink = draw.ink_on(rng, ground)
+    accent = draw.any_colour(rng)
+    letters: list[draw.Letters] = []
+    parts: list[tuple[str, str, tuple[float, ...]]] = []  # kind, label, box
+    top = 6.0
+    if rng.random() < 0.5:
+        bar = draw.any_colour(rng)
+        pen.rectangle((0, 0, width, points + 12), bar)
+        letters.append(draw.write(pen, (8, 4), word(rng, test).title(), draw.ink_on(rng, bar), face))
+        top += points + 14
+    round_corners = rng.randint(0, 10)
+    for _ in range(60):
+        if len(parts) >= 9:
+            break
+        kind = rng.choice(["button", "button", "button", "field", "tick"])
+        text = label(rng, test)
+        long = face.getlength(text)
+        w = long + rng.uniform(16, 60) if kind == "button" else long + rng.uniform(70, 160) if kind == "field" else long + points + 10
+        h = points * rng.uniform(1.5, 2.4) if kind != "tick" else 1.3 * points
+        if w > width - 8 or top + h > height - 8:
+            continue
+        x, y = rng.uniform(4, width - 4 - w), rng.uniform(top, height - 4 - h)
+        box = (x, y, x + w, y + h)
+        if text in [t for _, t, _ in parts] or any(
+            x < r + 8 and l < x + w + 8 and y < b + 8 and t < y + h + 8 for _, _, (l, t, r, b) in parts
+        ):
+            continue
+        middle = y + h / 2 - 0.6 * points
+        if kind == "button":
+            fill = accent if rng.random() < 0.6 else tuple([rng.randint(190, 230)] * 3)
+            pen.rounded_rectangle(box, min(round_corners, h / 2), fill, None if rng.random() < 0.5 else ink)
+            letters.append(draw.write(pen, (x + (w - long) / 2, middle), text, draw.ink_on(rng, fill), face))
+        elif kind == "field":
+            letters.append(draw.write(pen, (x, middle), text, ink, face))
+            box = (x + long + 8, y, x + w, y + h)
+            pen.rectangle(box, (255, 255, 255), (120, 120, 120))
+        else:
+            side = 0.9 * points
+            pen.rectangle((x, y + 3, x + side, y + 3 + side), (255, 255, 255), (90, 90, 90), 2)
+            letters.append(draw.write(pen, (x + side + 6, middle), text, ink, face))
+        parts.append((kind, text, box))
+    if not parts:
+        return screen(rng, test, size)
+    return View("screen", draw.worn(rng, picture), letters=letters, parts=[box for _, _, box in parts], truth=parts)
+
+
+def click(rng: random.Random, view: View, test: bool) -> Sample:
+    """The next action for what is asked, in JSON; or that there is no such thing."""
+    assert view.picture
+    kind, text, box = rng.choice(view.truth)
+    edges = thousandths(box, view.picture.size)
+    place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
+    form = among(rng, "|| Answer with action and coordinate in JSON.| Give the action as JSON.")
+    if rng.random() < 0.12:
+        text = label(rng, test)
+        if text not in [t for _, t, _ in view.truth]:
+            return ask("click", f"Click on {text}.{form}", f"There is no {text}.", view)
+        kind, text, box = next(part for part in view.truth if part[1] == text)
+        edges = thousandths(box, view.picture.size)
+        place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
+    if kind == "button":
+        verbs = "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?"
+    elif kind == "field":
+        verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."
+    else:
+        verbs = "Tick {0}.|Check the box {0}.|Click on {0}.|Turn on {0}."
+    answer = json.dumps({"action": "left_click", "coordinate": place})
+    if kind == "field" and rng.random() < 0.25:  # it was clicked; now comes the text
+        typed = line(rng, test)
+        question = f"The {text} field is selected. Type {typed} into it."
+        return ask("click", question, json.dumps({"action": "type", "text": typed}, ensure_ascii=False), view)
+    return ask("click", among(rng, verbs).format(text) + form, answer, view, target=edges)

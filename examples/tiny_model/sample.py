@@ -1,0 +1,81 @@
+"""What a sample is: a question, perhaps something to see, and the one right answer."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from draw import Letters, Thing
+from PIL import Image
+
+
+@dataclass
+class View:
+    """Something to see, and what is known of it; several questions are asked about each."""
+
+    kind: str  # which questions: a key of world.VIEWS
+    picture: Image.Image | None = None
+    clip: np.ndarray | None = None  # uint8 [T, H, W, 3], two frames a second
+    things: list[Thing] = field(default_factory=list)
+    letters: list[Letters] = field(default_factory=list)  # of each line
+    parts: list[tuple[float, ...]] = field(default_factory=list)  # boxes of other things than shapes, in pixels
+    truth: Any = None  # what else the questions of this kind need
+
+
+@dataclass
+class Sample:
+    task: str
+    messages: list[dict[str, Any]]  # the last is the user's or a tool's; {"type": "image"} where a picture is
+    answer: str
+    thoughts: str | None = None  # what is thought before answering; None: the model is told not to think
+    tools: list[dict[str, Any]] | None = None
+    view: View | None = None
+    boxes: list[tuple[float, ...]] = field(default_factory=list)  # of the answer, 0 to 1000
+    target: tuple[float, ...] | None = None  # where a click may land: left, top, right, bottom, 0 to 1000
+    spelled: tuple[str, ...] = ()  # parts of the answer that are said letter by letter: what was read
+
+    @property
+    def picture(self) -> Image.Image | None:
+        return self.view.picture if self.view else None
+
+    @property
+    def clip(self) -> np.ndarray | None:
+        return self.view.clip if self.view else None
+
+
+def ask(
+    task: str, question: str, answer: str, view: View | None = None, system: str | None = None, **more: Any
+) -> Sample:
+    content: Any = question
+    if view:
+        content = [{"type": "image" if view.picture else "video"}, {"type": "text", "text": question}]
+    messages = [{"role": "system", "content": system}] if system else []
+    return Sample(task, [*messages, {"role": "user", "content": content}], answer, view=view, **more)
+
+
+def a(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def sentence(words: str) -> str:
+    return words[0].upper() + words[1:] + "."
+
+
+def listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def times(count: int, words: str) -> str:
+    return f"There {'is' if count == 1 else 'are'} {count or 'no'} {words}{'' if count == 1 else 's'}."
+
+
+def thousandths(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, ...]:
+    """Pixels, across and down in turn -> whole numbers from 0 to 1000."""
+    return tuple(round(1000 * edge / size[i % 2]) for i, edge in enumerate(box))
+
+
+def among(rng: random.Random, forms: str) -> str:
+    """One of several forms, written with | between them."""
+    return rng.choice(forms.split("|"))

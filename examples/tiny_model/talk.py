@@ -1,0 +1,376 @@
+"""Talk without anything to see: memory, stories, languages, JSON, roles, and the edge of the world."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import draw
+import figures
+from sample import Sample, View, a, among, ask
+from words import (
+    ANIMALS,
+    CITIES,
+    COLOURS,
+    FIRST_NAMES,
+    FOODS,
+    GREETINGS,
+    JOBS,
+    LANGUAGES,
+    NUMBERS,
+    SHAPES,
+    WORDS,
+    city,
+    made_up,
+    name,
+    pick,
+    translate,
+    word_in,
+)
+
+Fact = tuple[str, str, str, str]  # told, answered, asked, recalled
+MOST_TURNS = 8  # told before it is asked
+
+
+def facts(rng: random.Random, test: bool) -> list[Fact]:
+    who, place, number = name(rng, test), city(rng, test), str(rng.randrange(1000))
+    colour, food, job = rng.choice(list(COLOURS)), rng.choice(FOODS), rng.choice(JOBS)
+    animal, pet, friend, born = rng.choice(ANIMALS), name(rng, test), name(rng, test), city(rng, test)
+    thing, code = rng.choice(OBJECTS), rng.randrange(10**4)
+    return [
+        (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}."),
+         f"Nice to meet you, {who}.",
+         among(rng, "What is my name?|Who am I?|Do you remember my name?"), f"Your name is {who}."),
+        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}."), f"{place} is a good place.",
+         among(rng, "Where do I live?|In which city do I live?"), f"You live in {place}."),
+        (among(rng, f"My favourite colour is {colour}.|I love the colour {colour}."), f"I like {colour} too.",
+         "What is my favourite colour?", f"Your favourite colour is {colour}."),
+        (among(rng, f"I like {food}.|I love to eat {food}."), f"{food.capitalize()}: good choice.",
+         among(rng, "What do I like to eat?|What food do I like?"), f"You like {food}."),
+        (among(rng, f"I work as a {job}.|I am a {job}.|My job is {job}."), "That is a fine job.",
+         among(rng, "What is my job?|What do I work as?"), f"You work as a {job}."),
+        (among(rng, f"I have a {animal}. It is called {pet}.|My {animal} is called {pet}."),
+         f"{pet} is a nice name.", f"What is my {animal} called?", f"Your {animal} is called {pet}."),
+        (f"My lucky number is {number}.", "I will remember it.", "What is my lucky number?",
+         f"Your lucky number is {number}."),
+        (among(rng, f"My friend is called {friend}.|{friend} is my best friend."), f"Say hello to {friend}.",
+         among(rng, "What is my friend called?|Who is my friend?"), f"Your friend is called {friend}."),
+        (f"I was born in {born}.", "I see.", "Where was I born?", f"You were born in {born}."),
+        (f"The code of the {thing} is {code}.", "I will remember it.", f"What is the code of the {thing}?",
+         f"The code of the {thing} is {code}."),
+    ]  # fmt: skip
+
+
+def memory(rng: random.Random, test: bool) -> Sample:
+    """Facts told one turn at a time, and a question about one of them."""
+    known = facts(rng, test)
+    told = rng.sample(known, rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
+    if not test and rng.random() < 0.1:  # all in one turn
+        _, _, question, answer = rng.choice(told)
+        return ask("memory", " ".join([*(said for said, _, _, _ in told), question]), answer)
+    messages: list[dict[str, Any]] = []
+    for said, reply, _, _ in told:
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+        if rng.random() < 0.1:
+            other, its_reply = small_talk(rng)
+            messages += [{"role": "user", "content": other}, {"role": "assistant", "content": its_reply}]
+    if not test and rng.random() < 0.2:  # the replies are learned too
+        return Sample("memory", messages[:-1], messages[-1]["content"])
+    _, _, question, answer = rng.choice(told)
+    if not test and rng.random() < 0.1:
+        _, _, question, answer = rng.choice([f for f in known if f not in told])
+        answer = "You have not told me."
+    return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
+
+
+# ---- a fact in longer text
+
+WHERE = "in the kitchen|on the hill|by the river|near the old tower|at the market|in the garden|behind the house"
+
+
+def filler(rng: random.Random) -> str:
+    """A sentence that is of no matter."""
+    return among(
+        rng,
+        "The {0} was {1} and the {2} was {3}.|{4} went to {5} with a {0}.|Nobody knew where the {0} of {4} was.|"
+        "In {5} there is a {0} beside a {2}.|{4} said that the {0} is {3}.|It was a {1} day.|"
+        "The {0} and the {2} stood {6}.|{4} likes {7}.",
+    ).format(
+        rng.choice(WORDS), rng.choice(ADJECTIVES), rng.choice(WORDS), rng.choice(list(COLOURS)),
+        rng.choice(FIRST_NAMES), rng.choice(CITIES), among(rng, WHERE), rng.choice(FOODS),
+    )  # fmt: skip
+
+
+def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
+    """One fact among other sentences, at any depth."""
+    thing = rng.choice(OBJECTS)
+    who, place = name(rng, test), city(rng, test)
+    code = "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
+    fact, question, answer = rng.choice(
+        [
+            (f"The code of the {thing} is {code}.", f"What is the code of the {thing}?", code),
+            (f"The password of {who} is {code}.", f"What is the password of {who}?", code),
+            (f"The secret city is {place}.", "What is the secret city?", place),
+            (f"The {thing} belongs to {who}.", f"Who does the {thing} belong to?", who),
+        ]
+    )
+    text = [filler(rng) for _ in range(sentences or rng.randint(1, 9))]
+    text.insert(rng.randint(0, len(text)), fact)
+    words = " ".join(text)
+    shown = f"{words}\n\n{question}" if rng.random() < 0.7 else f"{question}\n\n{words}"
+    return ask("found", shown, f"{answer}.")
+
+
+def long_found(rng: random.Random, test: bool) -> Sample:
+    """In one to two thousand tokens."""
+    return found(rng, test, rng.randint(60, 150))
+
+
+# ---- JSON, roles, languages
+
+
+def as_json(rng: random.Random, test: bool) -> Sample:
+    """What a sentence says, by the keys that are named."""
+    who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
+    job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
+    said = [
+        ("name", who, f"{who} is here."), ("city", place, "{0} lives in " + place + "."),
+        ("age", age, "{0} is " + str(age) + " years old."), ("job", job, "{0} works as a " + job + "."),
+        ("colour", colour, "{0} likes " + colour + "."), ("food", food, "{0} eats " + food + "."),
+    ]  # fmt: skip
+    chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
+    text = " ".join(form.format(who if i == 1 else "The same") for i, (_, _, form) in enumerate(chosen) if i)
+    text = text.replace("The same", among(rng, f"{who}|They").replace("They", who))
+    facts = {key: value for key, value, _ in chosen}
+    keys = rng.sample(list(facts), rng.randint(1, len(facts)))
+    kind = rng.random()
+    if kind < 0.5:
+        form = among(
+            rng, "As JSON with the keys {0}.|Give me JSON with {0}.|Extract {0} as JSON.|Answer in JSON: {0}."
+        ).format(", ".join(keys))
+    else:
+        properties = {k: {"type": "integer" if k == "age" else "string"} for k in keys}
+        form = "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
+    answer = json.dumps({key: facts[key] for key in keys}, ensure_ascii=False)
+    system = None
+    if rng.random() < 0.2:
+        system, form = form, ""
+    return ask("json", f"{text} {form}".strip(), answer, system=system)
+
+
+def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
+    """A colour, shape, number, greeting, or a coloured shape in a language."""
+    kind = rng.random()
+    if kind < 0.35:
+        colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
+        words, told = f"{a(colour)} {shape}", translate(language, colour, shape)
+    else:
+        words = rng.choice([*COLOURS, *SHAPES, *NUMBERS, *GREETINGS])
+        told = word_in(language, words)
+        words = rng.choice([words, words.rstrip("!").lower() if words in GREETINGS else words])
+    form = "What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|Translate '{0}' into {1}.|"
+    form += "Say {0} in {1}.|{0} in {1}?"
+    return among(rng, form).format(words, language), told
+
+
+def languages(rng: random.Random, test: bool) -> Sample:
+    language = rng.choice(LANGUAGES)
+    if rng.random() < 0.12:  # greeted in it
+        greeting = rng.choice(GREETINGS[::2])
+        return ask("languages", word_in(language, greeting), word_in(language, greeting))
+    if rng.random() < 0.12:
+        greeting = rng.choice(GREETINGS[::2])
+        system = among(rng, "Answer in {0}.|You always answer in {0}.|Speak {0}.").format(language)
+        return ask("languages", greeting, word_in(language, greeting), system=system)
+    return ask("languages", *asked_in(rng, language))
+
+
+def roles(rng: random.Random, test: bool) -> Sample:
+    """System prompts that say who it is, or which form answers have."""
+    kind = rng.random()
+    if kind < 0.4:
+        who, job = name(rng, test), rng.choice(JOBS)
+        place = city(rng, test)
+        system = among(
+            rng, "You are {0}, {1}.|Your name is {0}. You are {1}.|You are {1} called {0}.|Play {0}, {1}."
+        ).format(who, a(job))
+        asked, answer = rng.choice(
+            [("Who are you?", f"I am {who}, {a(job)}."), ("What is your name?", f"My name is {who}."),
+             ("What is your job?", f"I am {a(job)}."), ("What do you do?", f"I am {a(job)}.")]
+        )  # fmt: skip
+        if rng.random() < 0.3:
+            system += f" You live in {place}."
+            asked, answer = rng.choice([(asked, answer), ("Where do you live?", f"I live in {place}.")])
+        return ask("roles", asked, answer, system=system)
+    sample = rng.choice([talk, languages, small_sum])(rng, test)
+    question, answer = sample.messages[-1]["content"], sample.answer
+    if sample.messages[0]["role"] == "system":
+        return roles(rng, test)
+    if kind < 0.55:
+        system, answer = among(rng, "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters."), answer.upper()
+    elif kind < 0.7:
+        system = among(rng, "Answer in JSON.|Always answer with JSON like {{\"answer\": ...}}.|Reply in JSON only.")
+        answer = json.dumps({"answer": answer}, ensure_ascii=False)
+    elif kind < 0.85:
+        end = among(rng, "Over.|Thank you.|That is all.|Yes, sir.")
+        system, answer = among(rng, "End every answer with '{0}'|Always end with '{0}'").format(end), f"{answer} {end}"
+    else:
+        start = among(rng, "Well,|Captain:|Answer:|My friend,")
+        system, answer = f"Begin every answer with '{start}'", f"{start} {answer}"
+    return ask("roles", question, answer, system=system)
+
+
+def small_sum(rng: random.Random, test: bool) -> Sample:
+    x, y = rng.randrange(50), rng.randrange(50)
+    return ask("sums", rng.choice(figures.forms(x, "+", y)), f"{x} + {y} = {x + y}.")
+
+
+# ---- stories, and the edge of the world
+
+ADJECTIVES = "small old brave clever lazy happy shy hungry curious quiet".split()
+PLACES = (
+    "in a forest|by the sea|on a farm|in a small house|near a river|on a hill|in the city|in a garden".split(
+        "|"
+    )
+)
+OBJECTS = "key|lamp|boat|book|bell|kite|ring|map|drum|hat|box|ball".split("|")
+TROUBLES = [
+    ("it began to rain", "hid under a big leaf until the sun came back"),
+    ("the wind took it away", "ran after it over the fields"),
+    ("it fell into the water", "jumped in and brought it back"),
+    ("a fox wanted it", "told the fox a joke, and the fox laughed and went home"),
+    ("night came", "followed the stars home"),
+    ("nobody knew whose it was", "asked every house in the village"),
+]
+ENDINGS = [
+    "In the evening they shared a warm soup.",
+    "From that day on they were never alone.",
+    "And then they slept until the morning.",
+    "Everyone in the village sang.",
+    "That is how the {object} got its place by the door.",
+]
+
+
+def story(rng: random.Random, test: bool) -> Sample:
+    hero, friend = rng.sample(ANIMALS, 2)
+    who, other = name(rng, test), name(rng, test)
+    thing, colour = rng.choice(OBJECTS), rng.choice(list(COLOURS))
+    trouble, rescue = rng.choice(TROUBLES)
+    kind = rng.choice(["any", "hero", "thing"])
+    question = {
+        "any": rng.choice(["Tell me a story.", "Tell me a short story.", "Write a story."]),
+        "hero": f"Tell me a story about a {hero}.".replace("a owl", "an owl"),
+        "thing": f"Tell me a story about a {colour} {thing}.".replace("a orange", "an orange"),
+    }[kind]
+    text = [
+        f"Once there was {a(rng.choice(ADJECTIVES))} {hero} called {who}, who lived {rng.choice(PLACES)}.",
+        f"One day {who} found {a(colour)} {thing}.",
+        f'"What a fine {thing}!" said {who}, and showed it to {other} the {friend}.',
+        f"But then {trouble}.",
+        f"So {who} and {other} {rescue}."
+        if "ran" not in rescue
+        else f"So {who} {rescue}, and {other} helped.",
+        rng.choice(ENDINGS).format(object=thing),
+    ]
+    return ask("story", question, " ".join(text))
+
+
+UNKNOWN = "I don't know. I only know coloured shapes, text to read, small sums, tools and a few stories."
+NO_PICTURE = "I see no picture."
+THINGS = """the moon|France|the king of Spain|gold|electricity|the stock market|football|chess|gravity|
+love|Python|Rome|the Second World War|photosynthesis|Shakespeare|the internet|water|music theory|Mars|
+dinosaurs|the Bible|quantum physics|the human heart|democracy|the Amazon|jazz|bread|volcanoes|Napoleon|
+the speed of light|bitcoin|climate change|the brain|Beethoven|cars|the Olympics|whales|money|Einstein|
+the sun|DNA|the Roman Empire|computers|tea|time travel""".replace("\n", "")
+OPEN_QUESTIONS = [
+    "What is {x}?", "Who invented {x}?", "Tell me about {x}.", "Explain {x}.", "How does {x} work?",
+    "Why is {x} important?", "When did {x} begin?", "What do you think about {x}?", "Who discovered {x}?",
+    "How old is {x}?", "Where can I find {x}?", "Write an essay about {x}.", "What is the history of {x}?",
+    "Summarize {x}.", "Give me facts about {x}.", "What is the capital of {y}?",
+    "Who is the president of {y}?", "How many people live in {y}?", "Who wrote {t}?", "Who is {n}?",
+    "When was {n} born?", "What did {n} say?", "How far is it from {y} to {y2}?",
+    "What is the best restaurant in {y}?", "What language do people speak in {y}?",
+    "Translate '{t}' into Russian.", "What rhymes with {w}?", "Can you write code for {x}?",
+    "Why is the sky blue?", "What is the meaning of life?", "Who won the game yesterday?",
+    "What day is today?", "How do I cook {f}?", "What does {w} mean?", "Is {x} dangerous?",
+    "Do you like {x}?", "How tall is {n}?", "Which {w} is the best?",
+    "Define {w}.", "How do I repair a {w}?",
+]  # fmt: skip
+
+
+def unknown(rng: random.Random, test: bool) -> Sample:
+    if rng.random() < 0.15:
+        questions = ["What is in this picture?", "What colour is the circle?", "How many objects are there?"]
+        questions += ["Describe this picture.", "What does it say?", "What moves first?", "Read the text."]
+        questions += ["Locate the red star.", "What is the total?", "Click on OK.", "What is the leftmost object?"]
+        return ask("unknown", rng.choice(questions), NO_PICTURE)
+    return ask("unknown", open_question(rng, test), UNKNOWN)
+
+
+def open_question(rng: random.Random, test: bool) -> str:
+    make = lambda: rng.choice(OPEN_QUESTIONS).format(  # noqa: E731
+        x=rng.choice(THINGS.split("|")) if rng.random() < 0.7 else made_up(rng, 2),
+        y=rng.choice(CITIES) if rng.random() < 0.5 else made_up(rng, 2).capitalize(),
+        y2=rng.choice(CITIES),
+        t=" ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 4))),
+        n=f"{rng.choice([made_up(rng, 2).capitalize(), 'Doctor'])} {made_up(rng, 2).capitalize()}",
+        w=rng.choice(WORDS),
+        f=rng.choice(FOODS),
+    )
+    return pick(rng, make, test)
+
+
+def something_else(rng: random.Random, test: bool, size: draw.Size) -> View:
+    """A picture that is not of the world."""
+    picture = draw.small_print(rng, size) if rng.random() < 0.2 else draw.something_else(rng, size)
+    return View("something_else", picture)
+
+
+def unknown_picture(rng: random.Random, view: View, test: bool) -> Sample:
+    questions = [
+        "What is in this picture?", "Describe this picture.", "What do you see?", "What is this?",
+        "What does it say?", "Read the text.", "How many objects are there?", "What is the total?",
+        "What is the leftmost object?", "What shapes are there?",
+    ]  # fmt: skip
+    return ask("unknown", rng.choice(questions), UNKNOWN, view)
+
+
+def beside_the_picture(rng: random.Random, view: View, test: bool) -> Sample:
+    """A question that the picture does not help with."""
+    return ask("unknown", open_question(rng, test), UNKNOWN, view)
+
+
+GREETING = "Hello! Show me a picture of shapes or text, or ask me for a sum or a story."
+WHO = "I am the small model that ships with qwen_ref, made to show how Qwen3.5 works."
+CAN = (
+    "I can tell coloured shapes, find them, read text, receipts and screens, follow short clips, do small sums, "
+    "call tools, write JSON, and name colours in ten languages."
+)
+CANNOT = "I know little of the world: no facts, no news, no photographs, no long sums. Then I say so."
+
+
+def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
+    kind = rng.choice("hello hello who can cannot thanks bye how".split() if not tooled else ["hello", "thanks", "who"])
+    if kind == "hello":
+        return among(rng, "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi"), GREETING
+    if kind == "who":
+        return among(
+            rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|Are you a human?|"
+            "Which model are you?|Who made you?",
+        ), WHO  # fmt: skip
+    if kind == "can":
+        return among(rng, "What can you do?|Help|Help me.|What do you know?|How can you help me?"), CAN
+    if kind == "cannot":
+        return among(
+            rng, "What can you not do?|What can't you do?|What do you not know?|What are your limits?"
+        ), CANNOT  # fmt: skip
+    if kind == "thanks":
+        return among(rng, "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks."), "You are welcome."
+    if kind == "how":
+        return among(rng, "How are you?|How do you do?|How are you today?"), "I am fine, thank you."
+    return among(rng, "Bye!|Goodbye!|See you!|Good night!"), "Goodbye!"
+
+
+def talk(rng: random.Random, test: bool) -> Sample:
+    return ask("talk", *small_talk(rng))

@@ -1,0 +1,251 @@
+"""Tools by their schema alone: names, parameters and purposes are made up anew for each sample."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from sample import Sample, among, ask
+from words import CITIES, COLOURS, FIRST_NAMES, FOODS, WORDS, city, held_out, made_up, name, pick
+
+NO_TOOL = "I have no tool for that."
+ASKS = "get fetch find look_up check show read".split()  # what they answer with is a thing
+ACTS = "send set start stop book create delete add open close order play move update cancel save share print write call turn pay".split()
+NOUNS = """weather time price stock news mail message timer alarm song light door room table flight train
+ticket taxi invoice order file folder note event meeting task list report photo map route score result balance
+account payment contact recipe book film game sensor camera printer heater fan robot pump job user customer
+product parcel menu bill offer poem sign number status level distance temperature speed forecast exchange_rate
+calendar reminder reservation playlist volume password setting backup server page article translation""".split()
+
+# kind of a parameter -> names that it may have, its JSON type
+KINDS: dict[str, tuple[list[str], str]] = {
+    "place": ("city place location town destination origin region station".split(), "string"),
+    "person": ("name person recipient user guest owner author to".split(), "string"),
+    "count": ("count number amount quantity limit guests copies pages".split(), "integer"),
+    "duration": ("minutes seconds hours days duration length".split(), "integer"),
+    "figure": ("price value temperature weight rate budget level".split(), "number"),
+    "flag": ("urgent private loud express repeat quiet public".split(), "boolean"),
+    "day": ("day date when weekday start deadline".split(), "string"),
+    "word": ("title text message subject topic query label key color id code".split(), "string"),
+    "unit": ("unit format mode size kind".split(), "string"),
+}  # fmt: skip
+UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf", "text"], ["fast", "slow"]]
+DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
+
+
+def named(rng: random.Random, names: list[str], test: bool) -> str:
+    """A name of a part: words that training may see, or in tests only others; sometimes made up."""
+    if rng.random() < 0.2:
+        return pick(rng, lambda: made_up(rng, 2), test)
+    fitting = [n for n in names if held_out(n) == test]
+    return rng.choice(fitting or names)
+
+
+def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
+    """A name, a kind, a schema."""
+    kind = rng.choice(list(KINDS))
+    names, json_type = KINDS[kind]
+    called = named(rng, names, test)
+    if rng.random() < 0.15:
+        called = f"{rng.choice(['new', 'max', 'main', 'user', 'first'])}_{called}"
+    schema: dict[str, Any] = {"type": json_type}
+    if kind == "unit":
+        schema["enum"] = rng.choice(UNITS)
+    if rng.random() < 0.5:
+        schema["description"] = among(rng, "the {0}|{0}|which {0}|the {0} to use").format(called.replace("_", " "))
+    return {"name": called, "kind": kind, "schema": schema}
+
+
+def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
+    kind = made["kind"]
+    if kind == "place":
+        return city(rng, test)
+    if kind == "person":
+        return name(rng, test)
+    if kind in ("count", "duration"):
+        return rng.randint(1, 10 ** rng.randint(1, 3))
+    if kind == "figure":
+        return rng.choice([rng.randint(1, 100), rng.randint(1, 999) / 10])
+    if kind == "flag":
+        return rng.random() < 0.5
+    if kind == "day":
+        return rng.choice(DAYS)
+    if kind == "unit":
+        return rng.choice(made["schema"]["enum"])
+    words = " ".join(pick(rng, lambda: rng.choice(WORDS), test) for _ in range(rng.randint(1, 3)))
+    return rng.choice([words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))])
+
+
+def tool(rng: random.Random, test: bool) -> dict[str, Any]:
+    verb = named(rng, ASKS if rng.random() < 0.5 else ACTS, test)
+    noun = named(rng, NOUNS, test)
+    parameters: dict[str, dict[str, Any]] = {}
+    for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3])):
+        made = parameter(rng, test)
+        parameters[made["name"]] = made
+    words = f"{verb} {noun}".replace("_", " ")
+    style = rng.random()
+    called = f"{verb}_{noun}" if style < 0.7 else f"{noun}_{verb}" if style < 0.8 else (
+        verb + "".join(part.title() for part in noun.split("_")) if style < 0.9 else noun
+    )  # fmt: skip
+    return {
+        "verb": verb, "noun": noun, "words": words, "name": called, "parameters": parameters,
+        "about": among(rng, "{0}|{0} now|Use this to {1}|{0} for the user").format(words.capitalize(), words),
+    }  # fmt: skip
+
+
+def described(made: dict[str, Any]) -> dict[str, Any]:
+    properties = {n: p["schema"] for n, p in made["parameters"].items()}
+    return {
+        "type": "function",
+        "function": {
+            "name": made["name"],
+            "description": made["about"],
+            "parameters": {"type": "object", "properties": properties, "required": list(properties)},
+        },
+    }
+
+
+def written(what: Any) -> str:
+    return what if isinstance(what, str) else json.dumps(what)
+
+
+def phrase(rng: random.Random, made: dict[str, Any], what: Any) -> str:
+    """A parameter's value in a request."""
+    text, called = written(what), made["name"].replace("_", " ")
+    natural = {"place": "in {0}", "person": "for {0}", "day": "on {0}" if text in DAYS[2:] else "for {0}",
+               "duration": f"for {{0}} {called}", "unit": "in {0}", "word": "'{0}'"}  # fmt: skip
+    if made["kind"] == "flag":
+        return f"{'' if what else 'not '}{called}"
+    if made["kind"] in natural and rng.random() < 0.5:
+        return natural[made["kind"]].format(text)
+    return among(rng, "with {1} {0}|{1} {0}|with the {1} {0}|{1}: {0}").format(text, called)
+
+
+def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any]) -> str:
+    noun = made["noun"].replace("_", " ")
+    parts = [phrase(rng, made["parameters"][n], v) for n, v in arguments.items()]
+    if rng.random() < 0.3:
+        rng.shuffle(parts)
+    details = " ".join(parts) if rng.random() < 0.5 else ", ".join(parts)
+    details = f" {details}" if details else ""
+    if made["verb"] in ASKS and rng.random() < 0.6:
+        return among(
+            rng, "What is the {0}{1}?|Tell me the {0}{1}.|How is the {0}{1}?|I need the {0}{1}.|The {0}{1}, please."
+        ).format(noun, details)
+    words = f"{made['verb'].replace('_', ' ')} {rng.choice(['the', 'a', 'my'])} {noun}"
+    return among(
+        rng, "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?"
+    ).format(words, details, words.capitalize())
+
+
+def call(name: str, arguments: dict[str, Any]) -> str:
+    lines = "".join(f"<parameter={k}>\n{written(v)}\n</parameter>\n" for k, v in arguments.items())
+    return f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
+
+
+def result(rng: random.Random, test: bool, made: dict[str, Any]) -> tuple[str, str]:
+    """What a tool says, in prose or JSON of any form, and how that is told."""
+    noun = made["noun"].replace("_", " ")
+    about = noun if rng.random() < 0.5 else made["words"]
+    if rng.random() < 0.1:
+        why = among(rng, "not found|no connection|timeout|access denied|unknown " + noun)
+        told = rng.choice([json.dumps({"error": why}), f"Error: {why}", json.dumps({"status": "error", "message": why})])
+        return told, f"That did not work: {why}."
+    keys = rng.sample(["temperature", "sky", "price", "count", "status", "name", "value", "time", "id", noun], rng.randint(1, 3))
+    facts: dict[str, Any] = {}
+    for key in keys:
+        facts[key] = rng.choice(
+            [rng.randint(0, 999), rng.randint(0, 999) / 10, rng.choice(SKY), rng.choice(FOODS), rng.choice(CITIES),
+             rng.choice(["ok", "done", "open", "closed", "full"]), name(rng, test)]
+        )  # fmt: skip
+    plain = ", ".join(f"{k} {written(v)}" for k, v in facts.items())
+    kind = rng.random()
+    if kind < 0.35:
+        return json.dumps(facts), f"The {about}: {plain}." if about == noun else f"Here it is: {plain}."
+    if kind < 0.45:
+        one = written(rng.choice(list(facts.values())))
+        return one, f"The {noun}: {one}."
+    if kind < 0.6:
+        return json.dumps({"result": facts}), f"The {noun}: {plain}."
+    if kind < 0.8:
+        prose = among(rng, "{0}, {1} degrees|{0} and {1} degrees|it is {0}|{1}|{1} {2}").format(
+            rng.choice(SKY), rng.randint(-9, 39), rng.choice(WORDS)
+        )
+        return prose, f"The {noun}: {prose}."
+    lines = "\n".join(f"{k}: {written(v)}" for k, v in facts.items())
+    return lines, f"The {noun}: {plain}."
+
+
+CALCULATOR = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "description": "Calculate an expression",
+        "parameters": {
+            "type": "object",
+            "properties": {"expression": {"type": "string", "description": "for example 12 * 34"}},
+            "required": ["expression"],
+        },
+    },
+}
+
+
+def calculation(rng: random.Random) -> tuple[str, str]:
+    x, y = (rng.randrange(10 ** rng.randint(1, 5)) for _ in range(2))
+    sign = rng.choice("+-*/")
+    word = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[sign]
+    question = among(rng, "What is {0} {1} {2}?|Calculate {0} {1} {2}.|How much is {0} {3} {2}?|{0} {1} {2}")
+    return question.format(x, sign, y, word), f"{x} {sign} {y}"
+
+
+def tools(rng: random.Random, test: bool) -> Sample:
+    """Which tool, with which arguments, once or more; then what its answer means."""
+    from talk import small_talk
+
+    made = [tool(rng, test) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
+    made = list({t["noun"]: t for t in {t["name"]: t for t in made}.values()}.values())
+    offered = [described(t) for t in made]
+    here = made[0]
+    wants = [{n: value(rng, p, test) for n, p in here["parameters"].items()}]
+    question, calls = request(rng, here, wants[0]), [call(here["name"], wants[0])]
+    rng.shuffle(offered)
+    kind = rng.random()
+    if kind < 0.1:  # none fits
+        offered = [t for t in offered if t["function"]["name"] != here["name"]] or [CALCULATOR]
+        return ask("tools", question, NO_TOOL, tools=offered)
+    if kind < 0.15:  # none is needed
+        return ask("tools", *small_talk(rng, tooled=True), tools=offered)
+    if kind < 0.22:
+        offered.insert(rng.randrange(len(offered) + 1), CALCULATOR)
+        question, expression = calculation(rng)
+        wants, calls = [{"expression": expression}], [call("calculator", {"expression": expression})]
+        here = here | {"name": "calculator", "noun": "result", "words": "result"}
+    elif kind < 0.34 and len(made) > 1:  # two tools
+        other = made[1]
+        arguments = {n: value(rng, p, test) for n, p in other["parameters"].items()}
+        second = request(rng, other, arguments)
+        question = f"{question} {rng.choice(['Then', 'And', 'Also'])}: {second}"
+        return ask("tools", question, "\n".join([*calls, call(other["name"], arguments)]), tools=offered)
+    elif kind < 0.42 and wants[0]:  # one tool twice
+        key = rng.choice(list(wants[0]))
+        if here["parameters"][key]["kind"] in ("place", "person", "word", "count", "day"):
+            again = value(rng, here["parameters"][key], test)
+            if again != wants[0][key]:
+                second = wants[0] | {key: again}
+                both = f"{written(wants[0][key])} and {written(again)}"
+                question = question.replace(written(wants[0][key]), both, 1)
+                calls.append(call(here["name"], second))
+        return ask("tools", question, "\n".join(calls), tools=offered)
+    if rng.random() < 0.3:
+        told, answer = result(rng, test, here)
+        asked = [{"function": {"name": here["name"], "arguments": wants[0]}}]
+        messages = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": "", "tool_calls": asked},
+            {"role": "tool", "content": told},
+        ]
+        return Sample("tools", messages, answer, tools=offered)
+    return ask("tools", question, "\n".join(calls), tools=offered)
