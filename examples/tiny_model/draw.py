@@ -104,7 +104,7 @@ def random_things(
     width, height = size
     side = min(size)
     gap, away = (0.85, 0.0) if close else (1.15, 0.015 * side)
-    apart_by = max(5.0, 0.04 * side)
+    apart_by = 1 + 0.035 * side
     low, high = radii
     while True:
         things: list[Thing] = []
@@ -123,7 +123,9 @@ def random_things(
                 things.append(Thing(rng.choice(list(COLOURS)), shape, x, y, radius, turn))
             if len(things) == count:
                 return things
-        high = max(low, 0.8 * high)
+        high, apart_by = max(low, 0.8 * high), 0.9 * apart_by  # it is full: make room
+        if high == low:
+            low *= 0.9
 
 
 def shade(rng: random.Random, colour: str, by: int = 12) -> Colour:

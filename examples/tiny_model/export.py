@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{checkpoint}: there is no model.safetensors in it, which train.py writes")
     add_license(checkpoint)
     write_preprocessor(checkpoint)
-    convert(checkpoint, "--no-mtp", "--model-name", "qwen_ref tiny", "--outfile", full, "--outtype", "bf16")
+    convert(checkpoint, "--model-name", "qwen_ref tiny", "--outfile", full, "--outtype", "bf16")
     mmproj = args.folder / "mmproj-tiny-bf16.gguf"
     convert(checkpoint, "--mmproj", "--outfile", mmproj, "--outtype", "bf16")
     small, small_mmproj = args.folder / "tiny-Q4_K_M.gguf", args.folder / "mmproj-tiny-Q8_0.gguf"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from tokens import VOCAB_SIZE
 from torch import Tensor, nn
-from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 from transformers.vision_utils import (
     get_vision_interpolation_indices_and_weights,
@@ -85,7 +85,7 @@ def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGenera
 class MTP(nn.Module):
     """Says one token more; see qwen_ref/model/mtp.py."""
 
-    def __init__(self, config: Qwen3_5TextConfig):
+    def __init__(self, config: qwen.Qwen3_5TextConfig):
         super().__init__()
         size, eps = config.hidden_size, config.rms_norm_eps
         self.fc = nn.Linear(2 * size, size, bias=False)
@@ -179,6 +179,7 @@ def use_fast_functions(compiled: bool) -> None:
     global in_chunks
     qwen.causal_conv1d_fn, qwen.torch_chunk_gated_delta_rule = causal_conv, delta_rule
     if compiled:
+        torch._dynamo.config.recompile_limit = 32  # a norm is called with several kinds of arguments
         in_chunks = torch.compile(in_chunks, dynamic=True)
         qwen.causal_conv1d_fn = torch.compile(causal_conv, dynamic=True)
         for rotate in ("apply_rotary_pos_emb", "apply_rotary_pos_emb_vision"):

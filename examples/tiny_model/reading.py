@@ -286,6 +286,7 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     accent = draw.any_colour(rng)
     letters: list[draw.Letters] = []
     parts: list[tuple[str, str, tuple[float, ...]]] = []  # kind, label, box
+    taken: list[tuple[float, ...]] = []
     top = 6.0
     if rng.random() < 0.5:
         bar = draw.any_colour(rng)
@@ -299,16 +300,19 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         kind = rng.choice(["button", "button", "button", "field", "tick"])
         text = label(rng, test)
         long = face.getlength(text)
-        w = long + rng.uniform(16, 60) if kind == "button" else long + rng.uniform(70, 160) if kind == "field" else long + points + 10
+        spare = {"button": rng.uniform(16, 60), "field": rng.uniform(70, 160), "tick": points + 10.0}
+        w = long + spare[kind]
         h = points * rng.uniform(1.5, 2.4) if kind != "tick" else 1.3 * points
         if w > width - 8 or top + h > height - 8:
             continue
         x, y = rng.uniform(4, width - 4 - w), rng.uniform(top, height - 4 - h)
         box = (x, y, x + w, y + h)
         if text in [t for _, t, _ in parts] or any(
-            x < r + 8 and l < x + w + 8 and y < b + 8 and t < y + h + 8 for _, _, (l, t, r, b) in parts
+            x < right + 8 and left < x + w + 8 and y < bottom + 8 and above < y + h + 8
+            for left, above, right, bottom in taken
         ):
             continue
+        taken.append(box)
         middle = y + h / 2 - 0.6 * points
         if kind == "button":
             fill = accent if rng.random() < 0.6 else tuple([rng.randint(190, 230)] * 3)

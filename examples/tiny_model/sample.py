@@ -34,6 +34,7 @@ class Sample:
     view: View | None = None
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # of the answer, 0 to 1000
     target: tuple[float, ...] | None = None  # where a click may land: left, top, right, bottom, 0 to 1000
+    key: str | None = None  # what an answer must contain, if other words would do too
     spelled: tuple[str, ...] = ()  # parts of the answer that are said letter by letter: what was read
 
     @property

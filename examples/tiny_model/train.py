@@ -36,7 +36,7 @@ WARM_UP = 300  # steps
 SIGHT = 0.1  # what the lessons on pictures weigh
 MTP = 0.3  # what the MTP layer's answers weigh
 DECAY, QUANTIZED = 0.4, 0.2  # of all minutes, the last ones
-CLOCK = 20  # steps between looks at the clock
+CLOCK = 20  # steps between looks at the clock; on a processor each
 CLOSING = 30  # seconds for the last look at held-out samples, and to write all
 BLOCK = 32  # weights that share a scale in 4-bit files
 
@@ -136,12 +136,10 @@ class Trainer:
         for names in runs.values():
             groups = [batch[name] for name in names]
             most = max(seen[name].shape[1] for name in names)
-            shown = [  # to each question about it
-                F.pad(seen[name], (0, 0, 0, most - seen[name].shape[1])).repeat_interleave(
-                    len(part["seen"]) // len(seen[name]), 0
-                )
-                for name, part in zip(names, groups, strict=True)
-            ]
+            shown = []  # to each question what it is about
+            for name, part in zip(names, groups, strict=True):
+                views = F.pad(seen[name], (0, 0, 0, most - seen[name].shape[1]))[:, None]
+                shown.append(views.expand(-1, len(part["seen"]) // len(views), -1, -1).flatten(0, 1))
             out = logits(
                 self.model,
                 torch.cat([g["token_ids"] for g in groups]),
@@ -343,7 +341,7 @@ def main() -> None:
     use_fast_functions(compiled=device == "cuda")
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
-    groups = GROUPS if device == "cuda" else few(GROUPS)
+    groups = GROUPS if device == "cuda" else few()
     trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device, groups)
     start, spent = trainer.resume(resumed) if resumed.exists() else (0, 0.0)
     seen_never = Batches(checkpoint, args.seed, range(8), groups, test=True)
@@ -362,11 +360,11 @@ def main() -> None:
         quantize = progress >= 1 - QUANTIZED
         figures = trainer.step(batch, rate(step, progress), quantize)
         done = step + 1
-        if done % CLOCK == 0:
+        if done % (CLOCK if device == "cuda" else 1) == 0:
             now = time.time()
             seconds, in_all = trainer.of_the_first(spent + now - first, now - began)
             progress, stop = seconds / whole_time, in_all > 60 * args.minutes or seconds >= whole_time
-        if done % 100 == 0:
+        if done % (100 if device == "cuda" else 1) == 0:
             loss, norm, skipped = figures.tolist()
             speed = (done - last) / (time.time() - last_time)
             say(f"{done} {progress:.1%} loss {loss:.4f} norm {norm:.2f} {speed:.1f} steps/s")
