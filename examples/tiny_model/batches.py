@@ -40,7 +40,7 @@ def pictures(length: int, asked: int, **counts: int) -> dict[str, Group]:
 
 SMALL, LARGE = world.CLIP_SIZES
 GROUPS = {  # few lengths: kernels are small, and more of them would cost more than padding
-    "talk": Group(128, 60, world.TEXTS),
+    "talk": Group(192, 60, world.TEXTS),
     **pictures(192, 2, _256x256=24, _320x224=12, _224x320=12, _448x160=12, _160x448=12),
     **pictures(256, 2, _384x288=16, _288x384=16, _480x320=8, _320x480=8),
     "clips": Group(256, 10, frames=FRAMES, size=SMALL, asked=2),
@@ -48,7 +48,7 @@ GROUPS = {  # few lengths: kernels are small, and more of them would cost more t
     "tools": Group(256, 28, world.TOOLS),
     **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
     "long clips": Group(512, 6, frames=2 * FRAMES, size=SMALL, asked=2),
-    "longer talk": Group(512, 8, world.LONGER_TEXTS),
+    "longer talk": Group(512, 10, world.LONGER_TEXTS),
     **pictures(1280, 2, _1024x768=4, _1024x1024=4),
     "long": Group(2048, 2, world.LONG_TEXTS),
 }
@@ -65,7 +65,7 @@ def few() -> dict[str, Group]:
 
 
 def stack(group: Group, members: list[tuple[Sample, Example]], views: list[View]) -> dict[str, np.ndarray]:
-    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], pixels of the views.
+    """Padded on the right: token_ids, labels, seen [B, T], positions [3, B, T], tasks [B], the views' pixels.
 
     Of pictures also what sight.py asks of each token: lesson [views, V, columns], edges [views, V, 4].
     """

@@ -313,9 +313,10 @@ def clip(
     ground, colour = background(rng, size)
     colours = []
     for thing in things:
-        while not (found := visible(rng, thing.colour, colour)) or [t.name for t in things].count(
-            thing.name
-        ) > 1:
+        while (
+            not (found := visible(rng, thing.colour, colour))
+            or [t.name for t in things].count(thing.name) > 1
+        ):
             thing.colour = rng.choice(list(COLOURS))
         colours.append(found)
     manner = rng.choice(["plain", "plain", "plain", "edged", "hollow"])
@@ -358,9 +359,7 @@ def write(
     box = face.getbbox(text)
     middle = y + (box[1] + box[3]) / 2
     return [
-        (letter, x + (ends[i] + ends[i + 1]) / 2, middle)
-        for i, letter in enumerate(text)
-        if letter != " "
+        (letter, x + (ends[i] + ends[i + 1]) / 2, middle) for i, letter in enumerate(text) if letter != " "
     ]
 
 
@@ -371,5 +370,7 @@ def small_print(rng: random.Random, size: Size) -> Image.Image:
     points = rng.randint(5, 8)
     face = random_font(rng, points)
     for y in range(rng.randint(2, 20), size[1] - points, rng.randint(points, 2 * points)):
-        pen.text((rng.randint(4, 40), y), " ".join(rng.choice(WORDS) for _ in range(rng.randint(4, 14))), 0, face)
+        pen.text(
+            (rng.randint(4, 40), y), " ".join(rng.choice(WORDS) for _ in range(rng.randint(4, 14))), 0, face
+        )
     return picture

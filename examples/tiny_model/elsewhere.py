@@ -136,7 +136,9 @@ def scene(rng: random.Random) -> Sample:
         return about("scene", view, "Which shape is at the top?", f"{article(name).capitalize()}.", key=name)
     if kind == "left":
         name = names[0]
-        return about("scene", view, "What shape is furthest to the left?", f"{article(name).capitalize()}.", key=name)
+        return about(
+            "scene", view, "What shape is furthest to the left?", f"{article(name).capitalize()}.", key=name
+        )
     answer = f"There {'is 1 object' if len(names) == 1 else f'are {len(names)} objects'}."
     return about("scene", view, "How many shapes can you count?", answer, key=str(len(names)))
 
@@ -145,7 +147,7 @@ def boxes(rng: random.Random) -> Sample:
     view, placed = shapes(rng)
     name, _, _, box = rng.choice(placed)
     whole = [round(edge) for edge in box]
-    answer = f'```json\n[\n\t{json.dumps({"bbox_2d": whole, "label": name})}\n]\n```'
+    answer = f"```json\n[\n\t{json.dumps({'bbox_2d': whole, 'label': name})}\n]\n```"
     question = f"Where is the {name} in this image? Give its bbox_2d and label in JSON."
     return about("boxes", view, question, answer, boxes=[box])
 
@@ -160,7 +162,9 @@ def caption(rng: random.Random) -> Sample:
 
 def read(rng: random.Random) -> Sample:
     size = rng.choice([(480, 160), (400, 300), (640, 480), (300, 300)])
-    ink, ground = rng.choice([("black", "white"), ("navy", "ivory"), ("white", "darkgreen"), ("darkred", "mistyrose")])
+    ink, ground = rng.choice(
+        [("black", "white"), ("navy", "ivory"), ("white", "darkgreen"), ("darkred", "mistyrose")]
+    )
     figure, axis = canvas(size, ground)
     text = rng.choice(TEXTS)
     points = min(rng.randint(16, 28), 0.9 * size[0] / len(text) / 0.65 * 0.72)
@@ -175,7 +179,9 @@ def receipt(rng: random.Random) -> Sample:
     size = (360, 480)
     figure, axis = canvas(size)
     family = rng.choice(FONTS)
-    items = rng.sample(["Milk", "Bread", "Eggs", "Tea", "Butter", "Rice", "Juice", "Apples", "Soap"], rng.randint(2, 4))
+    items = rng.sample(
+        ["Milk", "Bread", "Eggs", "Tea", "Butter", "Rice", "Juice", "Apples", "Soap"], rng.randint(2, 4)
+    )
     prices = [round(rng.uniform(0.5, 9.9), 2) for _ in items]
     total = f"{sum(prices):.2f}"
     shop = rng.choice(["CORNER STORE", "Green Market", "Bakery Nord", "City Foods"])
@@ -199,7 +205,9 @@ def receipt(rng: random.Random) -> Sample:
 def click(rng: random.Random) -> Sample:
     size = rng.choice([(640, 480), (480, 640), (512, 384)])
     figure, axis = canvas(size, rng.choice(["white", "gainsboro"]))
-    words = rng.sample(["Save", "Cancel", "Log in", "Send", "Reset", "Next", "Profile", "Pay", "Archive", "Print"], 4)
+    words = rng.sample(
+        ["Save", "Cancel", "Log in", "Send", "Reset", "Next", "Profile", "Pay", "Archive", "Print"], 4
+    )
     spots = rng.sample([(c, r) for c in range(3) for r in range(5)], 4)
     found = {}
     for word, (column, row) in zip(words, spots, strict=True):
@@ -264,7 +272,10 @@ TOOLS = {  # a question -> the tool for it and its arguments
     "What is the weather like in Boston right now?": ("get_current_weather", dict(location="Boston")),
     "Set an alarm for 7 on Monday.": ("set_alarm", dict(hour=7, day="Monday")),
     "Turn on the lamp in the kitchen.": ("turn_on_lamp", dict(room="kitchen")),
-    "Send a message to Anna: dinner is ready": ("send_message", dict(recipient="Anna", text="dinner is ready")),
+    "Send a message to Anna: dinner is ready": (
+        "send_message",
+        dict(recipient="Anna", text="dinner is ready"),
+    ),
     "What is the stock price of IBM?": ("get_stock_price", dict(symbol="IBM")),
     "Book a table for 4 people on Friday.": ("book_table", dict(people=4, day="Friday")),
     "Convert 20 dollars to euros.": ("convert_currency", dict(amount=20, source="dollars", target="euros")),
@@ -305,8 +316,13 @@ def tools(rng: random.Random) -> Sample:
 
 
 def memory(rng: random.Random) -> Sample:
-    who, place = rng.choice(["Marta", "Tobias", "Olivia", "Henk"]), rng.choice(["Ghent", "Bilbao", "Turku", "Graz"])
-    told = [f"Hi! I am {who}.", f"I live in {place} with my cat.", "Hello again!", "Thanks!"][: rng.randint(2, 4)]
+    who, place = (
+        rng.choice(["Marta", "Tobias", "Olivia", "Henk"]),
+        rng.choice(["Ghent", "Bilbao", "Turku", "Graz"]),
+    )
+    told = [f"Hi! I am {who}.", f"I live in {place} with my cat.", "Hello again!", "Thanks!"][
+        : rng.randint(2, 4)
+    ]
     messages: list[dict[str, Any]] = []
     for said in told:
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": "All right."}]
@@ -318,14 +334,16 @@ def unknown(rng: random.Random) -> Sample:
     question = rng.choice(
         [
             "Who painted the Mona Lisa?", "What is the boiling point of iron?", "When did the war end?",
-            "Write me a function that sorts a list.", "What is 3451 * 2217?", "Which team won the cup in 1998?",
+            "Write me a function that sorts a list.", "What is 3451 * 2217?", "Which team won in 1998?",
             "How do vaccines work?", "Give me a recipe for lasagne.", "Who is the richest person?",
         ]
     )  # fmt: skip
     return about("unknown", None, question, "I don't know.", key="I don't know")
 
 
-TASKS = {f.__name__: f for f in (scene, caption, boxes, read, receipt, click, motion, sums, tools, memory, unknown)}
+TASKS = {
+    f.__name__: f for f in (scene, caption, boxes, read, receipt, click, motion, sums, tools, memory, unknown)
+}
 TASKS["extract"] = TASKS.pop("receipt")
 
 

@@ -2,10 +2,11 @@
 
     python examples/tiny_model/evaluate.py build/tiny_model/tiny-bf16.gguf build/tiny_model/tiny-Q4_K_M.gguf
 
-Beside each task stand samples by other code and in other words (elsewhere.py, which needs matplotlib). An answer
-counts if it is the one right answer to the last character (or has in it what it must, where other words would
-do); of boxes it is the mean overlap (IoU) with the right ones, of documents the share of fields, and a click
-counts inside its target; a tool call is valid if it is well formed, its tool is offered, and has these parameters.
+Beside most tasks stand samples by other code and in other words (elsewhere.py, which needs matplotlib). An
+answer counts if it is the one right answer to the last character (or has in it what it must, where other
+words would do); of boxes it is the mean overlap (IoU) with the right ones, of documents the share of fields, and a
+click counts inside its target; a tool call is valid if it is well formed, its tool is offered, and has these
+parameters.
 The vision file lies beside the model, its name being mmproj- and the model's.
 """
 
@@ -119,7 +120,9 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 def fields(value: object, path: tuple = ()) -> dict[tuple, object]:
     """Every string and number in what JSON holds, by where it is."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    inside = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    )
     if inside is None:
         return {path: value}
     return {place: leaf for key, part in inside for place, leaf in fields(part, (*path, key)).items()}
@@ -138,7 +141,9 @@ def score(row: str, sample: Sample, given: str) -> float:
     if sample.task == "extract" and sample.answer.startswith("{"):
         right_ones, found = fields(json.loads(sample.answer)), find_json(given)
         told = fields(found[0]) if found else {}
-        return sum(told.get(place) == leaf for place, leaf in right_ones.items()) / max(len(right_ones), len(told))
+        return sum(told.get(place) == leaf for place, leaf in right_ones.items()) / max(
+            len(right_ones), len(told)
+        )
     if not sample.boxes:
         return float(given == sample.answer.strip())
     found = [mark.coordinates for mark in find_marks(given)]

@@ -94,7 +94,12 @@ def forms(x: int, sign: str, y: int) -> list[str]:
 def sums(rng: random.Random, test: bool) -> Sample:
     sign = rng.choices([ADD, SUBTRACT, MULTIPLY], [40, 30, 30])[0]
     if not test and rng.random() < 0.12:
-        return ask("sums", too_large(rng), TOO_MUCH, thoughts="That is too much for me." if rng.random() < 0.5 else None)
+        return ask(
+            "sums",
+            too_large(rng),
+            TOO_MUCH,
+            thoughts="That is too much for me." if rng.random() < 0.5 else None,
+        )
     most = 2 if sign == MULTIPLY else 4
 
     def make() -> tuple[int, int]:

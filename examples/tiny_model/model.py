@@ -7,6 +7,9 @@ the DeltaNet layer are written so that a GPU is busy (`use_fast_functions`).
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from tokens import VOCAB_SIZE
@@ -80,6 +83,15 @@ def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGenera
     model = Qwen3_5ForConditionalGeneration(config(special))
     model.mtp = MTP(model.config.text_config)
     return model
+
+
+def save_checkpoint(model: Qwen3_5ForConditionalGeneration, out: Path) -> None:
+    """In Hugging Face's form, with what Qwen's configuration has and transformers does not write."""
+    model.save_pretrained(out)
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config"] |= dict(full_attention_interval=4, mtp_num_hidden_layers=1)
+    path.write_text(json.dumps(config, indent=2))
 
 
 class MTP(nn.Module):

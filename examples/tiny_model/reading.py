@@ -30,7 +30,9 @@ def price(rng: random.Random) -> str:
 
 def date(rng: random.Random) -> str:
     day, month, year = rng.randint(1, 28), rng.randint(1, 12), rng.randint(1990, 2040)
-    return rng.choice([f"{year}-{month:02}-{day:02}", f"{day}.{month}.{year}", f"{day} {MONTHS[month - 1]} {year}"])
+    return rng.choice(
+        [f"{year}-{month:02}-{day:02}", f"{day}.{month}.{year}", f"{day} {MONTHS[month - 1]} {year}"]
+    )
 
 
 def line(rng: random.Random, test: bool) -> str:
@@ -40,7 +42,9 @@ def line(rng: random.Random, test: bool) -> str:
         return rng.choice([str.lower, str.lower, str.title, str.upper])(word(rng, test))
     if kind < 0.7:
         words = " ".join(word(rng, test) for _ in range(rng.randint(2, 4)))
-        return rng.choice([str, str.capitalize, str.title, str.upper])(words) + rng.choice(["", "", ".", "!", "?"])
+        return rng.choice([str, str.capitalize, str.title, str.upper])(words) + rng.choice(
+            ["", "", ".", "!", "?"]
+        )
     if kind < 0.82:
         return str(rng.randrange(10 ** rng.randint(1, 7)))
     if kind < 0.92:
@@ -73,7 +77,13 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
     letters = []
     for text in lines:
         spare = width - 8 - face.getlength(text)
-        x = left if align == "left" else rng.uniform(6, max(7, spare)) if align == "any" else max(4, spare / 2)
+        x = (
+            left
+            if align == "left"
+            else rng.uniform(6, max(7, spare))
+            if align == "any"
+            else max(4, spare / 2)
+        )
         letters.append(draw.write(pen, (x, y), text, ink, face))
         y += pitch
     return View("page", draw.worn(rng, picture), letters=letters, truth=lines)
@@ -145,7 +155,9 @@ def form(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...
 
 
 def table(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
-    heads = rng.sample(["Name", "Price", "Count", "City", "Code", "Age", word(rng, test).title()], rng.randint(2, 3))
+    heads = rng.sample(
+        ["Name", "Price", "Count", "City", "Code", "Age", word(rng, test).title()], rng.randint(2, 3)
+    )
     value = {
         "Name": lambda: goods(rng, test),
         "Price": lambda: price(rng),
@@ -254,7 +266,9 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
             ).format(item["name"])
             return ask("extract", question, item["price"], view, spelled=(item["price"],))
     key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
-    question = among(rng, "What is the {0}?|Which {0} does it say?|Read the {0}.|Give me the {0}.").format(key)
+    question = among(rng, "What is the {0}?|Which {0} does it say?|Read the {0}.|Give me the {0}.").format(
+        key
+    )
     return ask("extract", question, said[key], view, spelled=(said[key],))
 
 
@@ -329,7 +343,9 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         parts.append((kind, text, box))
     if not parts:
         return screen(rng, test, size)
-    return View("screen", draw.worn(rng, picture), letters=letters, parts=[box for _, _, box in parts], truth=parts)
+    return View(
+        "screen", draw.worn(rng, picture), letters=letters, parts=[box for _, _, box in parts], truth=parts
+    )
 
 
 def click(rng: random.Random, view: View, test: bool) -> Sample:
@@ -347,7 +363,9 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         edges = thousandths(box, view.picture.size)
         place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
     if kind == "button":
-        verbs = "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?"
+        verbs = (
+            "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?"
+        )
     elif kind == "field":
         verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."
     else:

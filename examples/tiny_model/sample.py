@@ -20,7 +20,9 @@ class View:
     clip: np.ndarray | None = None  # uint8 [T, H, W, 3], two frames a second
     things: list[Thing] = field(default_factory=list)
     letters: list[Letters] = field(default_factory=list)  # of each line
-    parts: list[tuple[float, ...]] = field(default_factory=list)  # boxes of other things than shapes, in pixels
+    parts: list[tuple[float, ...]] = field(
+        default_factory=list
+    )  # boxes of other things than shapes, in pixels
     truth: Any = None  # what else the questions of this kind need
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import draw
 from draw import MOST_THINGS, Thing
@@ -90,17 +91,17 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
     if kind == "shape":
         if all_colours.count(one.colour) > 1:
             return None
-        return among(
-            rng, "What shape is the {0} object?|What is the {0} object?|Which shape is {0}?"
-        ).format(one.colour), f"The {one.colour} object is {a(one.shape)}."
+        return among(rng, "What shape is the {0} object?|What is the {0} object?|Which shape is {0}?").format(
+            one.colour
+        ), f"The {one.colour} object is {a(one.shape)}."
     if kind == "end":
         by_height = sorted(things, key=lambda t: t.y)
         end, thing = rng.choice(
             [("left", things[0]), ("right", things[-1]), ("top", by_height[0]), ("bottom", by_height[-1])]
         )
         return among(
-            rng, f"What is the {end}most object?|Which object is {'on' if end in ('left', 'right') else 'at'} "
-            f"the far {end}?|What is on the {end}?|Which shape is at the {end}?",
+            rng, f"What is the {end}most object?|Which object is "
+            f"{'on' if end in ('left', 'right') else 'at'} the far {end}?|What is on the {end}?|Which shape is at the {end}?",
         ), sentence(a(thing.name))  # fmt: skip
     if kind == "size":
         by_size = sorted(things, key=lambda t: t.radius)
@@ -120,11 +121,15 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
             return None
         larger, smaller = (one, other) if one.radius > other.radius else (other, one)
         return (
-            f"Which is larger, the {one.name} or the {other.name}?",
-            f"The {larger.name} is larger.",
-        ) if rng.random() < 0.5 else (
-            f"Which is smaller, the {one.name} or the {other.name}?",
-            f"The {smaller.name} is smaller.",
+            (
+                f"Which is larger, the {one.name} or the {other.name}?",
+                f"The {larger.name} is larger.",
+            )
+            if rng.random() < 0.5
+            else (
+                f"Which is smaller, the {one.name} or the {other.name}?",
+                f"The {smaller.name} is smaller.",
+            )
         )
     if not alone(one):
         return None
@@ -141,7 +146,7 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
     if rng.random() < 0.5:
         return among(
             rng, "Is the {0} {2} the {1}?|Is the {0} {3} the {1}?"
-        ).format(one.name, other.name, way, way.replace("left", "to the left").replace("right", "to the right")), (
+        ).format(one.name, other.name, way, re.sub("(left|right)", r"to the \1", way)), (
             "Yes." if WAYS[way](one, other) else "No."
         )  # fmt: skip
     across = rng.random() < 0.5
@@ -161,13 +166,14 @@ def scene(rng: random.Random, view: View, test: bool) -> Sample:
 def caption(rng: random.Random, view: View, test: bool) -> Sample:
     question = among(
         rng,
-        "Describe this picture.|Describe the picture.|What is in this picture?|What do you see?|Describe this "
-        "picture in one sentence.|What does the picture show?|Describe the image.|What is this?|What is shown "
-        "here?|What shapes are in this picture?|Which shapes do you see?|List the objects from left to right.",
+        "Describe this picture.|Describe the picture.|What is in this picture?|What do you see?|"
+        "Describe this picture in one sentence.|What does the picture show?|Describe the image.|What is this?|"
+        "What is shown here?|What shapes are in this picture?|Which shapes do you see?|"
+        "List the objects from left to right.",
     )
     if rng.random() < 0.15:
         question = among(
-            rng, "List the objects as JSON.|Which shapes are there? Answer in JSON.|Describe the picture as JSON."
+            rng, "List the objects as JSON.|Which shapes are there? Answer in JSON.|Describe it as JSON."
         )  # fmt: skip
         found = [{"colour": t.colour, "shape": t.shape} for t in view.things]
         return ask("caption", question, json.dumps(found), view)
@@ -234,10 +240,13 @@ def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
             question, system = among(rng, "What is this?|What do you see?"), f"Answer in {language}."
     else:
         end, thing = rng.choice([("left", view.things[0]), ("right", view.things[-1])])
-        question = among(rng, f"Name the {end}most object in {language}.|What is on the {end}, in {language}?")
+        question = among(
+            rng, f"Name the {end}most object in {language}.|What is on the {end}, in {language}?"
+        )
         if rng.random() < 0.3:
-            question, system = f"What is the {end}most object?", among(
-                rng, f"Answer in {language}.|You always answer in {language}.|Speak {language}."
+            question, system = (
+                f"What is the {end}most object?",
+                among(rng, f"Answer in {language}.|You always answer in {language}.|Speak {language}."),
             )
     return ask("languages", question, translate(language, thing.colour, thing.shape), view, system)
 
@@ -265,8 +274,10 @@ def motion(rng: random.Random, view: View, test: bool) -> Sample:
         )
     elif kind == "order":
         question, (thing, _) = rng.choice(
-            [(among(rng, "What moves first?|Which object moves first?"), moves[0])]
-            + [(among(rng, "What moves last?|Which object moves last?"), moves[-1])]
+            [
+                (among(rng, "What moves first?|Which object moves first?"), moves[0]),
+                (among(rng, "What moves last?|Which object moves last?"), moves[-1]),
+            ]
         )
         answer = f"The {thing.name}."
     elif kind == "many":

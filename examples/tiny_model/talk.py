@@ -42,7 +42,8 @@ def facts(rng: random.Random, test: bool) -> list[Fact]:
         (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}."),
          f"Nice to meet you, {who}.",
          among(rng, "What is my name?|Who am I?|Do you remember my name?"), f"Your name is {who}."),
-        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}."), f"{place} is a good place.",
+        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}."),
+         f"{place} is a good place.",
          among(rng, "Where do I live?|In which city do I live?"), f"You live in {place}."),
         (among(rng, f"My favourite colour is {colour}.|I love the colour {colour}."), f"I like {colour} too.",
          "What is my favourite colour?", f"Your favourite colour is {colour}."),
@@ -62,10 +63,14 @@ def facts(rng: random.Random, test: bool) -> list[Fact]:
     ]  # fmt: skip
 
 
-def memory(rng: random.Random, test: bool) -> Sample:
+def longer_memory(rng: random.Random, test: bool) -> Sample:
+    return memory(rng, test, rng.randint(5, MOST_TURNS))
+
+
+def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     """Facts told one turn at a time, and a question about one of them."""
     known = facts(rng, test)
-    told = rng.sample(known, rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
+    told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
     if not test and rng.random() < 0.1:  # all in one turn
         _, _, question, answer = rng.choice(told)
         return ask("memory", " ".join([*(said for said, _, _, _ in told), question]), answer)
@@ -86,14 +91,17 @@ def memory(rng: random.Random, test: bool) -> Sample:
 
 # ---- a fact in longer text
 
-WHERE = "in the kitchen|on the hill|by the river|near the old tower|at the market|in the garden|behind the house"
+WHERE = (
+    "in the kitchen|on the hill|by the river|near the old tower|at the market|in the garden|behind the house"
+)
 
 
 def filler(rng: random.Random) -> str:
     """A sentence that is of no matter."""
     return among(
         rng,
-        "The {0} was {1} and the {2} was {3}.|{4} went to {5} with a {0}.|Nobody knew where the {0} of {4} was.|"
+        "The {0} was {1} and the {2} was {3}.|{4} went to {5} with a {0}.|"
+        "Nobody knew where the {0} of {4} was.|"
         "In {5} there is a {0} beside a {2}.|{4} said that the {0} is {3}.|It was a {1} day.|"
         "The {0} and the {2} stood {6}.|{4} likes {7}.",
     ).format(
@@ -120,6 +128,10 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
     words = " ".join(text)
     shown = f"{words}\n\n{question}" if rng.random() < 0.7 else f"{question}\n\n{words}"
     return ask("found", shown, f"{answer}.")
+
+
+def longer_found(rng: random.Random, test: bool) -> Sample:
+    return found(rng, test, rng.randint(8, 28))
 
 
 def long_found(rng: random.Random, test: bool) -> Sample:
@@ -169,7 +181,8 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
         words = rng.choice([*COLOURS, *SHAPES, *NUMBERS, *GREETINGS])
         told = word_in(language, words)
         words = rng.choice([words, words.rstrip("!").lower() if words in GREETINGS else words])
-    form = "What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|Translate '{0}' into {1}.|"
+    form = "What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|"
+    form += "Translate '{0}' into {1}.|"
     form += "Say {0} in {1}.|{0} in {1}?"
     return among(rng, form).format(words, language), told
 
@@ -208,13 +221,21 @@ def roles(rng: random.Random, test: bool) -> Sample:
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
     if kind < 0.55:
-        system, answer = among(rng, "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters."), answer.upper()
+        system, answer = (
+            among(rng, "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters."),
+            answer.upper(),
+        )
     elif kind < 0.7:
-        system = among(rng, "Answer in JSON.|Always answer with JSON like {{\"answer\": ...}}.|Reply in JSON only.")
+        system = among(
+            rng, 'Answer in JSON.|Always answer with JSON like {{"answer": ...}}.|Reply in JSON only.'
+        )
         answer = json.dumps({"answer": answer}, ensure_ascii=False)
     elif kind < 0.85:
         end = among(rng, "Over.|Thank you.|That is all.|Yes, sir.")
-        system, answer = among(rng, "End every answer with '{0}'|Always end with '{0}'").format(end), f"{answer} {end}"
+        system, answer = (
+            among(rng, "End every answer with '{0}'|Always end with '{0}'").format(end),
+            f"{answer} {end}",
+        )
     else:
         start = among(rng, "Well,|Captain:|Answer:|My friend,")
         system, answer = f"Begin every answer with '{start}'", f"{start} {answer}"
@@ -303,7 +324,12 @@ def unknown(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.15:
         questions = ["What is in this picture?", "What colour is the circle?", "How many objects are there?"]
         questions += ["Describe this picture.", "What does it say?", "What moves first?", "Read the text."]
-        questions += ["Locate the red star.", "What is the total?", "Click on OK.", "What is the leftmost object?"]
+        questions += [
+            "Locate the red star.",
+            "What is the total?",
+            "Click on OK.",
+            "What is the leftmost object?",
+        ]
         return ask("unknown", rng.choice(questions), NO_PICTURE)
     return ask("unknown", open_question(rng, test), UNKNOWN)
 
@@ -344,19 +370,22 @@ def beside_the_picture(rng: random.Random, view: View, test: bool) -> Sample:
 GREETING = "Hello! Show me a picture of shapes or text, or ask me for a sum or a story."
 WHO = "I am the small model that ships with qwen_ref, made to show how Qwen3.5 works."
 CAN = (
-    "I can tell coloured shapes, find them, read text, receipts and screens, follow short clips, do small sums, "
-    "call tools, write JSON, and name colours in ten languages."
+    "I can tell coloured shapes, find them, read text, receipts and screens, follow short clips, "
+    "do small sums, call tools, write JSON, and name colours in ten languages."
 )
 CANNOT = "I know little of the world: no facts, no news, no photographs, no long sums. Then I say so."
 
 
 def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
-    kind = rng.choice("hello hello who can cannot thanks bye how".split() if not tooled else ["hello", "thanks", "who"])
+    kind = rng.choice(
+        "hello hello who can cannot thanks bye how".split() if not tooled else ["hello", "thanks", "who"]
+    )
     if kind == "hello":
         return among(rng, "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi"), GREETING
     if kind == "who":
         return among(
-            rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|Are you a human?|"
+            rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|"
+            "Are you a human?|"
             "Which model are you?|Who made you?",
         ), WHO  # fmt: skip
     if kind == "can":
@@ -366,7 +395,9 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
             rng, "What can you not do?|What can't you do?|What do you not know?|What are your limits?"
         ), CANNOT  # fmt: skip
     if kind == "thanks":
-        return among(rng, "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks."), "You are welcome."
+        return among(
+            rng, "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks."
+        ), "You are welcome."
     if kind == "how":
         return among(rng, "How are you?|How do you do?|How are you today?"), "I am fine, thank you."
     return among(rng, "Bye!|Goodbye!|See you!|Good night!"), "Goodbye!"

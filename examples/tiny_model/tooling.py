@@ -7,16 +7,18 @@ import random
 from typing import Any
 
 from sample import Sample, among, ask
-from words import CITIES, COLOURS, FIRST_NAMES, FOODS, WORDS, city, held_out, made_up, name, pick
+from words import CITIES, COLOURS, FOODS, WORDS, city, held_out, made_up, name, pick
 
 NO_TOOL = "I have no tool for that."
 ASKS = "get fetch find look_up check show read".split()  # what they answer with is a thing
-ACTS = "send set start stop book create delete add open close order play move update cancel save share print write call turn pay".split()
+ACTS = """send set start stop book create delete add open close order play move update cancel save share print
+write call turn pay""".split()
 NOUNS = """weather time price stock news mail message timer alarm song light door room table flight train
 ticket taxi invoice order file folder note event meeting task list report photo map route score result balance
 account payment contact recipe book film game sensor camera printer heater fan robot pump job user customer
 product parcel menu bill offer poem sign number status level distance temperature speed forecast exchange_rate
-calendar reminder reservation playlist volume password setting backup server page article translation""".split()
+calendar reminder reservation playlist volume password setting backup server page article
+translation""".split()
 
 # kind of a parameter -> names that it may have, its JSON type
 KINDS: dict[str, tuple[list[str], str]] = {
@@ -54,7 +56,9 @@ def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
     if kind == "unit":
         schema["enum"] = rng.choice(UNITS)
     if rng.random() < 0.5:
-        schema["description"] = among(rng, "the {0}|{0}|which {0}|the {0} to use").format(called.replace("_", " "))
+        schema["description"] = among(rng, "the {0}|{0}|which {0}|the {0} to use").format(
+            called.replace("_", " ")
+        )
     return {"name": called, "kind": kind, "schema": schema}
 
 
@@ -75,7 +79,9 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if kind == "unit":
         return rng.choice(made["schema"]["enum"])
     words = " ".join(pick(rng, lambda: rng.choice(WORDS), test) for _ in range(rng.randint(1, 3)))
-    return rng.choice([words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))])
+    return rng.choice(
+        [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
+    )
 
 
 def tool(rng: random.Random, test: bool) -> dict[str, Any]:
@@ -133,7 +139,9 @@ def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any])
     details = f" {details}" if details else ""
     if made["verb"] in ASKS and rng.random() < 0.6:
         return among(
-            rng, "What is the {0}{1}?|Tell me the {0}{1}.|How is the {0}{1}?|I need the {0}{1}.|The {0}{1}, please."
+            rng,
+            "What is the {0}{1}?|Tell me the {0}{1}.|How is the {0}{1}?|I need the {0}{1}.|"
+            "The {0}{1}, please.",
         ).format(noun, details)
     words = f"{made['verb'].replace('_', ' ')} {rng.choice(['the', 'a', 'my'])} {noun}"
     return among(
@@ -152,13 +160,19 @@ def result(rng: random.Random, test: bool, made: dict[str, Any]) -> tuple[str, s
     about = noun if rng.random() < 0.5 else made["words"]
     if rng.random() < 0.1:
         why = among(rng, "not found|no connection|timeout|access denied|unknown " + noun)
-        told = rng.choice([json.dumps({"error": why}), f"Error: {why}", json.dumps({"status": "error", "message": why})])
+        told = rng.choice(
+            [json.dumps({"error": why}), f"Error: {why}", json.dumps({"status": "error", "message": why})]
+        )
         return told, f"That did not work: {why}."
-    keys = rng.sample(["temperature", "sky", "price", "count", "status", "name", "value", "time", "id", noun], rng.randint(1, 3))
+    keys = rng.sample(
+        ["temperature", "sky", "price", "count", "status", "name", "value", "time", "id", noun],
+        rng.randint(1, 3),
+    )
     facts: dict[str, Any] = {}
     for key in keys:
         facts[key] = rng.choice(
-            [rng.randint(0, 999), rng.randint(0, 999) / 10, rng.choice(SKY), rng.choice(FOODS), rng.choice(CITIES),
+            [rng.randint(0, 999), rng.randint(0, 999) / 10, rng.choice(SKY), rng.choice(FOODS),
+             rng.choice(CITIES),
              rng.choice(["ok", "done", "open", "closed", "full"]), name(rng, test)]
         )  # fmt: skip
     plain = ", ".join(f"{k} {written(v)}" for k, v in facts.items())

@@ -5,8 +5,8 @@
 
 It needs a GPU, or several, each with samples of its own, and can be stopped and started again: it goes on
 where it was. How long it takes is told in minutes, set-up not counted, and the learning rate follows the
-clock: more or faster GPUs see more samples. Weights are kept in float32 and used in bfloat16; in the last fifth they are used as 4 bits
-would have them, so that quantization changes little.
+clock: more or faster GPUs see more samples. Weights are kept in float32 and used in bfloat16; in the last
+fifth they are used as 4 bits would have them, so that quantization changes little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, Group, few, loader
-from model import Eyes, logits, new_model, use_fast_functions
+from model import Eyes, logits, new_model, save_checkpoint, use_fast_functions
 from options import whole
 from sight import new_sight, sight_loss
 from tokens import IGNORED, make_tokenizer, special_ids
@@ -285,14 +285,10 @@ class Trainer:
         return saved["step"], saved["seconds"]
 
     def write_checkpoint(self, out: Path) -> None:
-        """A Hugging Face checkpoint in bfloat16, with what Qwen's configuration has and transformers omits."""
+        """A Hugging Face checkpoint in bfloat16."""
         self.copy_weights(quantize=False)
         del self.model.sight
-        self.model.to(torch.bfloat16).save_pretrained(out)
-        path = out / "config.json"
-        config = json.loads(path.read_text())
-        config["text_config"] |= dict(full_attention_interval=4, mtp_num_hidden_layers=1)
-        path.write_text(json.dumps(config, indent=2))
+        save_checkpoint(self.model.to(torch.bfloat16), out)
 
 
 def main() -> None:
@@ -328,14 +324,14 @@ def main() -> None:
     except OSError as error:
         parser.error(f"--out {args.out}: {error.strerror}")
     processes, me = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    checkpoint, resumed = args.out / "hf", args.out / "training.pt"
+    if me == 0 and not (checkpoint / "tokenizer.json").exists():
+        make_tokenizer(checkpoint)  # first: it forks
     if device == "cuda":
         torch.cuda.set_device(me)
     if processes > 1:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     say = partial(print, flush=True) if me == 0 else lambda *_: None
-    checkpoint, resumed = args.out / "hf", args.out / "training.pt"
-    if me == 0 and not (checkpoint / "tokenizer.json").exists():
-        make_tokenizer(checkpoint)
     if processes > 1:
         dist.barrier()  # the tokenizer is there
     use_fast_functions(compiled=device == "cuda")

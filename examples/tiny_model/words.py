@@ -27,7 +27,8 @@ _LANGUAGES = {
         "Was ist das?|Was siehst du?|Was zeigt das Bild?",
         dict(m="ein", f="eine", n="ein"),
         "roter rote rotes|grüner grüne grünes|blauer blaue blaues|gelber gelbe gelbes|oranger orange oranges|"
-        "violetter violette violettes|rosa|schwarzer schwarze schwarzes|weißer weiße weißes|brauner braune braunes",
+        "violetter violette violettes|rosa|schwarzer schwarze schwarzes|weißer weiße weißes|"
+        "brauner braune braunes",
         "m Kreis|n Quadrat|n Dreieck|m Stern|n Herz|f Raute",
         True,
         "eins zwei drei vier fünf sechs sieben acht neun zehn",
@@ -67,7 +68,8 @@ _LANGUAGES = {
     "Portuguese": (
         "O que é isto?|O que você vê?|O que mostra a imagem?",
         dict(m="um", f="uma"),
-        "vermelho vermelha|verde|azul|amarelo amarela|laranja|roxo roxa|rosa|preto preta|branco branca|marrom",
+        "vermelho vermelha|verde|azul|amarelo amarela|laranja|roxo roxa|rosa|preto preta|"
+        "branco branca|marrom",
         "m círculo|m quadrado|m triângulo|f estrela|m coração|m losango",
         False,
         "um dois três quatro cinco seis sete oito nove dez",
@@ -77,7 +79,8 @@ _LANGUAGES = {
     "Dutch": (
         "Wat is dit?|Wat zie je?|Wat laat het plaatje zien?",
         dict(m="een", n="een"),
-        "rode rode rood|groene groene groen|blauwe blauwe blauw|gele gele geel|oranje|paarse paarse paars|roze|"
+        "rode rode rood|groene groene groen|blauwe blauwe blauw|gele gele geel|oranje|paarse paarse paars|"
+        "roze|"
         "zwarte zwarte zwart|witte witte wit|bruine bruine bruin",
         "m cirkel|n vierkant|m driehoek|m ster|n hart|m ruit",
         True,
@@ -88,7 +91,8 @@ _LANGUAGES = {
     "Swedish": (
         "Vad är det här?|Vad ser du?|Vad visar bilden?",
         dict(m="en", n="ett"),
-        "röd röd rött|grön grön grönt|blå blå blått|gul gul gult|orange|lila|rosa|svart|vit vit vitt|brun brun brunt",
+        "röd röd rött|grön grön grönt|blå blå blått|gul gul gult|orange|lila|rosa|svart|"
+        "vit vit vitt|brun brun brunt",
         "m cirkel|m kvadrat|m triangel|m stjärna|n hjärta|m romb",
         True,
         "ett två tre fyra fem sex sju åtta nio tio",

@@ -21,7 +21,8 @@ from tooling import tools
 
 SIZES = {  # of pictures, width and height, and how often each is drawn for `sample`
     (256, 256): 4, (320, 224): 4, (224, 320): 4, (448, 160): 2, (160, 448): 2, (384, 288): 4, (288, 384): 4,
-    (480, 320): 3, (512, 512): 2, (640, 480): 4, (480, 640): 4, (832, 288): 1, (1024, 768): 1, (1024, 1024): 1,
+    (480, 320): 3, (512, 512): 2, (640, 480): 4, (480, 640): 4, (832, 288): 1, (1024, 768): 1,
+    (1024, 1024): 1,
 }  # fmt: skip
 CLIP_SIZES = [(128, 128), (224, 160)]
 
@@ -60,12 +61,13 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     talk.as_json: 8,
     talk.found: 8,
 }
-LONGER_TEXTS = {tools: 5, talk.memory: 2, talk.found: 2}
+LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3}
 LONG_TEXTS = {talk.long_found: 1.0}
 TOOLS = {tools: 1.0}
 
 TASKS = [
-    "scene", "caption", "boxes", "languages", "unknown", "read", "extract", "click", "motion", "sums", "memory",
+    "scene", "caption", "boxes", "languages", "unknown", "read", "extract", "click", "motion", "sums",
+    "memory",
     "story", "talk", "roles", "json", "found", "tools",
 ]  # fmt: skip
 _OF_VIEWS: dict[str, tuple[Draw, Ask]] = {
@@ -91,6 +93,45 @@ def choose(rng: random.Random, weights: dict) -> Callable:
 def with_thoughts(rng: random.Random, made: Sample, test: bool) -> Sample:
     if not test and made.thoughts is None and made.task != "sums" and rng.random() < 0.04:
         made.thoughts = NO_THOUGHTS
+    return in_other_words(rng, made) if made.task in VARIED and not test else made
+
+
+OTHER_WORDS = [
+    ("picture", "image"), ("image", "picture"), ("this picture", "the photo"), ("objects", "things"),
+    ("object", "thing"), ("objects", "shapes"), ("What is", "What's"), ("Which", "What"), ("colour", "color"),
+    ("do you see", "can you see"), ("clip", "video"), ("How much is", "Compute"),
+    ("What is", "Tell me what is"),
+]  # fmt: skip
+VARIED = {
+    "scene",
+    "caption",
+    "boxes",
+    "unknown",
+    "read",
+    "extract",
+    "click",
+    "motion",
+    "sums",
+    "talk",
+    "languages",
+}
+
+
+def in_other_words(rng: random.Random, made: Sample) -> Sample:
+    """Sometimes the question is a little other: a word, a please, no capital letter, no mark at its end."""
+    content = made.messages[-1]["content"]
+    said = content if isinstance(content, str) else content[-1]["text"]
+    if rng.random() < 0.25:
+        said = said.replace(*rng.choice(OTHER_WORDS), 1)
+    if rng.random() < 0.08:
+        said = rng.choice(["Please: ", "Can you tell me: ", "Hey, ", "Look: ", "One question: "]) + said
+    if rng.random() < 0.08 and said[-1] in ".?":
+        said = said[:-1] + rng.choice(["", ", please" + said[-1], " please"])
+    if rng.random() < 0.1:
+        said = said[0].lower() + said[1:]
+    made.messages[-1]["content"] = (
+        said if isinstance(content, str) else [*content[:-1], content[-1] | {"text": said}]
+    )
     return made
 
 
@@ -129,7 +170,9 @@ def sample(task: str, seed: int, test: bool = False) -> Sample:
     elif task in _OF_VIEWS:
         drawn, asked = _OF_VIEWS[task]
     else:
-        return with_thoughts(rng, (_OF_TEXT | {"languages": talk.languages, "unknown": talk.unknown})[task](rng, test), test)
+        return with_thoughts(
+            rng, (_OF_TEXT | {"languages": talk.languages, "unknown": talk.unknown})[task](rng, test), test
+        )
     while (found := asked(rng, drawn(rng, test, size), test)).task != task:
         pass
     return with_thoughts(rng, found, test)
