@@ -94,9 +94,9 @@ kit: .venv/oracle  ## make the conformance kit anew
 
 # The small model of the package; see examples/tiny_model.
 TINY := build/tiny_model
-GPUS := 2
+GPUS := 4
 
-tiny: .venv/oracle  ## train the small model from nothing and make its files (20 minutes of two H200s; or GPUS=1)
+tiny: .venv/oracle  ## train the small model from nothing and make its files (20 minutes of four H100s; or GPUS=1)
 	$(PY) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) examples/tiny_model/train.py --out $(TINY)
 	$(PY) examples/tiny_model/export.py $(TINY)
 

@@ -101,7 +101,8 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
         )
         return among(
             rng, f"What is the {end}most object?|Which object is "
-            f"{'on' if end in ('left', 'right') else 'at'} the far {end}?|What is on the {end}?|Which shape is at the {end}?",
+            f"{'on' if end in ('left', 'right') else 'at'} the far {end}?|What is on the {end}?|"
+            f"Which shape is at the {end}?",
         ), sentence(a(thing.name))  # fmt: skip
     if kind == "size":
         by_size = sorted(things, key=lambda t: t.radius)
@@ -167,8 +168,8 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
     question = among(
         rng,
         "Describe this picture.|Describe the picture.|What is in this picture?|What do you see?|"
-        "Describe this picture in one sentence.|What does the picture show?|Describe the image.|What is this?|"
-        "What is shown here?|What shapes are in this picture?|Which shapes do you see?|"
+        "Describe this picture in one sentence.|What does the picture show?|Describe the image.|"
+        "What is this?|What is shown here?|What shapes are in this picture?|Which shapes do you see?|"
         "List the objects from left to right.",
     )
     if rng.random() < 0.15:

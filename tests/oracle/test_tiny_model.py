@@ -107,9 +107,7 @@ def test_the_lesson_on_letters_spells_the_text(number):
         for place, letter in enumerate(letters):
             if letter[token]:
                 lines[line[token]][first[token] + place] = sight.LETTERS[letter[token] - 1]
-    for line, text in zip(
-        lines, sample.view.truth, strict=True
-    ):  # without spaces
+    for line, text in zip(lines, sample.view.truth, strict=True):  # without spaces
         assert all(text.replace(" ", "")[n] == letter for n, letter in line.items())
 
 
