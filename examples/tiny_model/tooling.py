@@ -118,21 +118,35 @@ def written(what: Any) -> str:
     return what if isinstance(what, str) else json.dumps(what)
 
 
-def phrase(rng: random.Random, made: dict[str, Any], what: Any) -> str:
-    """A parameter's value in a request."""
+NATURAL = {
+    "place": "in {0}|at {0}|for {0}",
+    "person": "for {0}|to {0}|with {0}",
+    "count": "for {0} {1}|{0} {1}",
+    "duration": "for {0} {1}",
+    "unit": "in {0}|as {0}",
+    "word": "'{0}'|{0}|of {0}|called {0}|: {0}",
+    "figure": "at {0}|of {0}",
+}
+FROM_AND_TO = {"origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}"}
+
+
+def phrase(rng: random.Random, made: dict[str, Any], what: Any, alone: bool) -> str:
+    """A parameter's value in a request; without its name only if no other is of its kind."""
     text, called = written(what), made["name"].replace("_", " ")
-    natural = {"place": "in {0}", "person": "for {0}", "day": "on {0}" if text in DAYS[2:] else "for {0}",
-               "duration": f"for {{0}} {called}", "unit": "in {0}", "word": "'{0}'"}  # fmt: skip
     if made["kind"] == "flag":
         return f"{'' if what else 'not '}{called}"
-    if made["kind"] in natural and rng.random() < 0.5:
-        return natural[made["kind"]].format(text)
+    natural = NATURAL.get(made["kind"], "on {0}|{0}" if text in DAYS[2:] else "{0}|for {0}")
+    if made["name"] in FROM_AND_TO and rng.random() < 0.7:
+        return FROM_AND_TO[made["name"]].format(text)
+    if alone and rng.random() < 0.6:
+        return among(rng, natural).format(text, called)
     return among(rng, "with {1} {0}|{1} {0}|with the {1} {0}|{1}: {0}").format(text, called)
 
 
 def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any]) -> str:
     noun = made["noun"].replace("_", " ")
-    parts = [phrase(rng, made["parameters"][n], v) for n, v in arguments.items()]
+    kinds = [p["kind"] for p in made["parameters"].values()]
+    parts = [phrase(rng, p, arguments[n], kinds.count(p["kind"]) == 1) for n, p in made["parameters"].items()]
     if rng.random() < 0.3:
         rng.shuffle(parts)
     details = " ".join(parts) if rng.random() < 0.5 else ", ".join(parts)
@@ -157,7 +171,6 @@ def call(name: str, arguments: dict[str, Any]) -> str:
 def result(rng: random.Random, test: bool, made: dict[str, Any]) -> tuple[str, str]:
     """What a tool says, in prose or JSON of any form, and how that is told."""
     noun = made["noun"].replace("_", " ")
-    about = noun if rng.random() < 0.5 else made["words"]
     if rng.random() < 0.1:
         why = among(rng, "not found|no connection|timeout|access denied|unknown " + noun)
         told = rng.choice(
@@ -178,7 +191,7 @@ def result(rng: random.Random, test: bool, made: dict[str, Any]) -> tuple[str, s
     plain = ", ".join(f"{k} {written(v)}" for k, v in facts.items())
     kind = rng.random()
     if kind < 0.35:
-        return json.dumps(facts), f"The {about}: {plain}." if about == noun else f"Here it is: {plain}."
+        return json.dumps(facts), f"The {noun}: {plain}."
     if kind < 0.45:
         one = written(rng.choice(list(facts.values())))
         return one, f"The {noun}: {one}."
