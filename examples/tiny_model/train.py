@@ -310,7 +310,7 @@ def main() -> None:
         "--workers", type=whole(0, 1000), default=14, help="processes that draw samples for each GPU"
     )
     parser.add_argument(
-        "--check-every", type=whole(1, 10**6), default=1000, help="steps between looks at held-out samples"
+        "--check-every", type=whole(1, 10**6), default=1500, help="steps between looks at held-out samples"
     )
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try a few steps of changed code"
@@ -340,21 +340,25 @@ def main() -> None:
     groups = GROUPS if device == "cuda" else few()
     trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device, groups)
     start, spent = trainer.resume(resumed) if resumed.exists() else (0, 0.0)
-    seen_never = Batches(checkpoint, args.seed, range(8), groups, test=True)
-    held_out = list(loader(seen_never, min(args.workers, 8))) if me == 0 else []
+    seen_never = Batches(checkpoint, args.seed, range(4), groups, test=True)
+    held_out = list(loader(seen_never, min(args.workers, 4))) if me == 0 else []
     own = range(start * processes + me, 10**9, processes)
     batches = loader(Batches(checkpoint, args.seed, own, groups), args.workers)
     say(f"{sum(p.numel() for p in trainer.masters.values()) / 1e6:.1f} M weights, from step {start}")
     log = (args.out / "log.jsonl").open("a")
-    say(f"set up in {time.time() - began:.0f} s")
-    whole_time, first, last = 60 * args.training, time.time(), start
-    if args.finish:
-        left = 60 * args.minutes - (first - began) - CLOSING
-        (whole_time,) = trainer.of_the_first(min(whole_time, spent + max(left, 1)))
-    last_time, progress, stop = first, spent / whole_time, False
+    say(f"samples after {time.time() - began:.0f} s")
+    whole_time, last = 60 * args.training, start
+    progress, stop = spent / whole_time, False
     for step, batch in enumerate(batches, start):
         quantize = progress >= 1 - QUANTIZED
         figures = trainer.step(batch, rate(step, progress), quantize)
+        if step == start:  # which compiles
+            figures.tolist()
+            first = last_time = time.time()
+            say(f"set up in {first - began:.0f} s")
+            if args.finish:
+                left = 60 * args.minutes - (first - began) - CLOSING
+                (whole_time,) = trainer.of_the_first(min(whole_time, spent + max(left, 1)))
         done = step + 1
         if done % (CLOCK if device == "cuda" else 1) == 0:
             now = time.time()
