@@ -21,7 +21,7 @@ SHAPES = ["circle", "square", "triangle", "star", "heart", "diamond"]
 
 # language -> what is this?, in its own words; articles by gender; colours (masculine, feminine, neuter) and
 # shapes (gender, noun), in the order of COLOURS and of SHAPES; whether the colour comes before the shape;
-# numbers from one to ten; hello, thank you, goodbye.
+# numbers from one to ten; hello, thank you, goodbye; the colours alone, where that is another word.
 _LANGUAGES = {
     "German": (
         "Was ist das?|Was siehst du?|Was zeigt das Bild?",
