@@ -152,8 +152,8 @@ ax.legend(loc="lower left")
 plot(
     fig,
     f"How wrong the answer is for each of {PAIRS} pairs after all of them were written into a {K} by {V} "
-    "matrix. The dotted line is what an empty matrix gets. Linear attention treats all pairs alike; the delta "
-    "rule has the last one exactly right, and pays with the oldest.",
+    "matrix. The dotted line is what an empty matrix gets. Linear attention treats all pairs alike; the "
+    "delta rule has the last one exactly right, and pays with the oldest.",
 )
 
 # %%
@@ -255,8 +255,8 @@ ax.set_xticks(
 ax.legend()
 plot(
     fig,
-    f"What is left of the token that completes “{FACT}” after each later token, in the three heads that hold it "
-    "longest. Dashed: what decay alone leaves. The way down is not smooth: single tokens decide to forget.",
+    f"What is left of the token that completes “{FACT}” after each later token, in the three heads that hold "
+    "it longest. Dashed: what decay alone leaves. The way down is not smooth: single tokens decide to forget.",
 )
 
 # %%

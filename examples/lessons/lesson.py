@@ -141,6 +141,15 @@ def plot(fig: Any, caption: str) -> None:
     plt.close(fig)
 
 
+def picture(svg: str, caption: str) -> None:
+    """Show a drawing."""
+    drawing = svg[svg.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1
+    )
+    text = f"<figcaption>{html.escape(caption)}</figcaption>"
+    display(f"[figure] {caption}", html=f'<figure class="plot">{drawing}{text}</figure>')
+
+
 # ---- exercises
 
 RIGHT = "Right."

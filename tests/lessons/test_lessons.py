@@ -1,5 +1,5 @@
-"""Every lesson runs on the shipped model, as a notebook and as a script; its page needs nothing from outside; its
-exercise knows its right answer, and has a hint for wrong ones.
+"""Every lesson runs on the shipped model, as a notebook and as a script; its page needs nothing from outside;
+its exercise knows its right answer, and has a hint for wrong ones.
 """
 
 import re
@@ -28,7 +28,7 @@ def pages():
 
 
 def outside(page):
-    """What a browser would fetch for a page that is no part of it; links, which one has to click, are none."""
+    """What a browser would fetch for a page that is no part of it. Links have to be clicked, and are none."""
     page = re.sub(r"<a\s[^>]*>", "", page)
     name = r"\s(?:href|src|srcset|data)=[\"']?(?!data:|#)([^\"'>\s]+)"
     loads = re.findall(r"<(?:link|script|iframe|img|image|use|source|object)\b[^>]*?" + name, page)
