@@ -5,8 +5,10 @@
 # adds what it has found.
 
 # %%
+from dataclasses import replace
+
 import numpy as np
-from lesson import BLUE, GREY, ORANGE, close, example, exercise, figure, picture, plot, say, show, trace
+from lesson import BLUE, GREY, ORANGE, close, example, exercise, figure, picture, plot, say, show
 
 import qwen_ref
 from qwen_ref.model.activation import softmax
@@ -46,7 +48,7 @@ picture(example("blocks").picture(config), "Both kinds of blocks, with the sizes
 # %%
 PROMPT = "My name is Ada. What is my name?"  # CHANGE ME
 prompt = model.encode_prompt(PROMPT)
-values = trace(text, prompt.token_ids)
+values = model.trace(prompt)  # every value that has a name, in order
 added = {}  # what each half of each layer has added, [T, hidden]
 for i in range(config.num_layers):
     kind = "self_attn.o_proj" if config.is_full_attention(i) else "linear_attn.out_proj"
@@ -101,8 +103,7 @@ def lens(x):
 
 
 answer = "".join(model.generate(prompt, max_tokens=8, temperature=0))
-ids = prompt.token_ids + model.tokenizer.encode(answer)
-values = trace(text, ids)
+values = model.trace(replace(prompt, token_ids=prompt.token_ids + model.tokenizer.encode(answer)))
 start = len(prompt.token_ids) - 1
 chosen = values["logits"][start:].argmax(axis=1)  # what the model says after each token
 depths = ["embed_tokens"]

@@ -5,8 +5,10 @@
 # it is let through.
 
 # %%
+from dataclasses import replace
+
 import numpy as np
-from lesson import BLUE, close, exercise, figure, plot, say, show, trace
+from lesson import BLUE, close, exercise, figure, plot, say, show
 
 import qwen_ref
 from qwen_ref.model.activation import softmax
@@ -53,23 +55,15 @@ PROMPT = "My name is Ada. What is my name?"  # CHANGE ME: try "What is 27 + 58?"
 prompt = model.encode_prompt(PROMPT)
 answer = "".join(model.generate(prompt, max_tokens=12, temperature=0))
 ids = prompt.token_ids + model.tokenizer.encode(answer)
-tokens = [repr(model.tokenizer.decode([i]))[1:-1] for i in ids]
-values = trace(text, ids)
-layers = [i for i in range(config.num_layers) if config.is_full_attention(i)]
-
-
-def weights(layer):
-    """[H, T, T]: how much token t takes from token s."""
-    groups = [values[f"layers.{layer}.self_attn.weights.{h}"] for h in range(config.num_key_value_heads)]
-    return np.concatenate(groups)
-
-
+values = model.trace(replace(prompt, token_ids=ids))  # every value that has a name
+tokens = [repr(token)[1:-1] for token in values.tokens]
+layers = values.layers(attention=True)
 for layer in layers:
-    a = weights(layer)
-    assert close(a.sum(axis=-1), np.ones(a.shape[:2])) and np.triu(a, 1).max() == 0
+    weights = values.attention(layer)  # [H, T, T]: how much token t takes from token s
+    assert close(weights.sum(axis=-1), np.ones(weights.shape[:2])) and np.triu(weights, 1).max() == 0
 
 layer = layers[-1]
-maps = weights(layer)
+maps = values.attention(layer)
 fig, axes = figure(columns=len(maps), height=3.4, width=11, sharey=True)
 for head, ax in enumerate(axes):
     ax.imshow(np.sqrt(maps[head]), vmin=0, vmax=1)

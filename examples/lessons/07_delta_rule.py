@@ -9,7 +9,7 @@
 
 # %%
 import numpy as np
-from lesson import BLUE, GREEN, GREY, ORANGE, exercise, figure, plot, say, show, trace
+from lesson import BLUE, GREEN, GREY, ORANGE, exercise, figure, plot, say, show
 
 import qwen_ref
 from qwen_ref.model import deltanet
@@ -185,27 +185,13 @@ matrix would get 1: what faded does less harm than what was half overwritten.
 
 # %%
 model = qwen_ref.load(backend="numpy")
-text, config = model.text, model.text.config
 TEXT = "My name is Ada. Please remember it. What is my name?"  # CHANGE ME
 FACT = "Ada"
 
-prompt = model.encode_prompt(TEXT)
-tokens = [model.tokenizer.decode([i]) for i in prompt.token_ids]
+trace = model.trace(TEXT)
+tokens = trace.tokens
 ends = np.cumsum([len(token) for token in tokens])
 fact = int(np.argmax(ends >= "".join(tokens).index(FACT) + len(FACT)))  # the token that completes it
-traced = trace(text, prompt.token_ids)
-
-
-def of_layer(layer):
-    """What the delta rule of this layer is given: q and k [T, H, K], v [T, H, V], g and beta [T, H]."""
-    named = {
-        name: traced[f"layers.{layer}.linear_attn.{name}"]
-        for name in ("q_norm", "k_norm", "conv1d", "g", "beta")
-    }
-    T, (H, K, V) = len(tokens), traced[f"layers.{layer}.linear_attn.state"].shape
-    q, k = (np.tile(named[name], (1, H // config.linear_num_key_heads, 1)) for name in ("q_norm", "k_norm"))
-    v = named["conv1d"][:, 2 * config.key_dim :].reshape(T, H, V)
-    return q / np.sqrt(K), k, v, named["g"], named["beta"]
 
 
 def what_is_left(k, g, beta):
@@ -218,11 +204,10 @@ def what_is_left(k, g, beta):
 
 
 heads = {}
-for layer in range(config.num_layers):
-    if not config.is_full_attention(layer):
-        _, k, _, g, beta = of_layer(layer)
-        for head in range(k.shape[1]):
-            heads[layer, head] = what_is_left(k[:, head], g[:, head], beta[:, head])
+for layer in trace.states:
+    _, k, _, g, beta = trace.states.inputs(layer)  # what the delta rule of this layer is given
+    for head in range(k.shape[1]):
+        heads[layer, head] = what_is_left(k[:, head], g[:, head], beta[:, head])
 longest = sorted(heads, key=lambda place: -heads[place][0].clip(0).sum())
 
 # %% [markdown]
@@ -231,7 +216,7 @@ longest = sorted(heads, key=lambda place: -heads[place][0].clip(0).sum())
 
 # %%
 layer, head = longest[0]
-q, k, v, g, beta = of_layer(layer)
+q, k, v, g, beta = trace.states.inputs(layer)
 without = v.copy()
 without[fact] = 0
 empty = np.zeros((v.shape[1], k.shape[2], v.shape[2]))

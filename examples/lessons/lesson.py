@@ -13,8 +13,7 @@ import inspect
 import io
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -185,17 +184,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     return a.shape == b.shape and bool(np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-12))
 
 
-# ---- the model
-
-
-def trace(text: Any, token_ids: list[int]) -> dict[str, np.ndarray]:
-    """Every named value of one pass over these tokens, in order; `logits` last."""
-    from qwen_ref.model.trace import watching
-
-    seen: dict[str, np.ndarray] = {}
-    with watching(lambda name, x: seen.update({name: x})):
-        text.logits(text.forward(token_ids, text.new_state()))
-    return seen
+# ---- the rest
 
 
 def example(name: str) -> ModuleType:
@@ -205,14 +194,3 @@ def example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@contextmanager
-def changed(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """In this block an attribute has another value."""
-    before = getattr(thing, name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        setattr(thing, name, before)
