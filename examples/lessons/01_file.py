@@ -84,7 +84,8 @@ show(reader.Tensor.nbytes.fget, "return")
 # %%
 for tensor in list(file.tensors.values())[:12]:
     print(
-        f"{tensor.name:32}{list(tensor.shape)!s:16}{tensor.type.name:6}{tensor.nbytes:>9,} bytes at {tensor.offset:,}"
+        f"{tensor.name:32}{list(tensor.shape)!s:16}{tensor.type.name:6}{tensor.nbytes:>9,} bytes at "
+        f"{tensor.offset:,}"
     )
 
 # %% [markdown]
@@ -127,8 +128,8 @@ bars.invert_yaxis()
 bars.set(xlabel="MB")
 plot(
     fig,
-    "The whole file from its first byte to its last, and how many bytes each part takes. The header with the vocabulary "
-    "comes first; then block after block, mixer and MLP in turn.",
+    "The whole file from its first byte to its last, and how many bytes each part takes. The header with "
+    "the vocabulary comes first; then block after block, mixer and MLP in turn.",
 )
 
 # %%
@@ -166,7 +167,10 @@ def check(answer):
         return "These are bits, and only those of the numbers themselves; every block has scales, too."
     if answer == right // 1024:
         return "That is one row."
-    return f"A number takes {8 * answer / numbers:.3f} bits in your answer, and should take a little more than 6.5."
+    return (
+        f"A number takes {8 * answer / numbers:.3f} bits in your answer, and should take a little more "
+        "than 6.5."
+    )
 
 
 # %%

@@ -156,8 +156,9 @@ right.set(xlabel="bits of the MLPs' weights", title="The model's answers")
 right.legend()
 plot(
     fig,
-    "Left: bits against error for the types of GGUF, on random weights. Right: the same rounding applied to all MLPs of the "
-    "small model, and how far its answers move. Answers go with the square of the error: twice as steep.",
+    "Left: bits against error for the types of GGUF, on random weights. Right: the same rounding applied "
+    "to all MLPs of the small model, and how far its answers move. Answers go with the square of the "
+    "error: twice as steep.",
 )
 
 # %%
@@ -195,8 +196,14 @@ def check(answer):
     if close(given, scale * stored_block[2:].astype(float)):
         return "The bytes are signed: 255 stands for -1. Ask for view(np.int8)."
     if close(given / given[0], right / right[0]):
-        return f"The weights are right but for one factor: your scale is {given[0] / right[0]:.3g} times the true one."
-    return "Neither scale nor whole numbers are right: the scale is bytes 0 and 1, the numbers are bytes 2 to 33."
+        return (
+            f"The weights are right but for one factor: your scale is {given[0] / right[0]:.3g} times the "
+            "true one."
+        )
+    return (
+        "Neither scale nor whole numbers are right: the scale is bytes 0 and 1, the numbers are bytes 2 "
+        "to 33."
+    )
 
 
 # %%

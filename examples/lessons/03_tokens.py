@@ -90,7 +90,7 @@ show(tokenizer_module, "PRE_TOKENIZERS = {", "}")
 show(Tokenizer.encode, "for i, piece", "token_ids +=")
 
 # %%
-# Python's re knows no \p{L} (letters), \p{M} (accents) and \p{N} (digits), so here is the expression for simple texts.
+# Python's re knows no \p{L} (letters), \p{M} (accents) and \p{N} (digits): the same for simple texts.
 WORDS = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\r\n\w]?[^\W\d_]+|\d| ?[^\s\w]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
@@ -140,8 +140,8 @@ ax.set(xlabel="in one token")
 ax.legend()
 plot(
     fig,
-    "How much of a text one token holds. At one byte a token nothing is merged at all; below one character a token, a reader "
-    "gets pieces of characters.",
+    "How much of a text one token holds. At one byte a token nothing is merged at all; below one "
+    "character a token, a reader gets pieces of characters.",
 )
 
 # %%

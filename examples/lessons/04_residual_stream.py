@@ -25,7 +25,8 @@ text, config = model.text, model.text.config
 # A token's number picks a row of the embedding table: its vector $x$. Then come the layers, and each does
 # twice the same:
 #
-# $$x \leftarrow x + \operatorname{mixer}(\operatorname{norm}(x)), \qquad x \leftarrow x + \operatorname{mlp}(\operatorname{norm}(x)).$$
+# $$x \leftarrow x + \operatorname{mixer}(\operatorname{norm}(x)), \qquad
+# x \leftarrow x + \operatorname{mlp}(\operatorname{norm}(x)).$$
 #
 # The mixer is where a token looks at earlier ones: Gated DeltaNet (lesson 7) or, in every fourth layer,
 # attention (lesson 6). The MLP (lesson 9) works on each token by itself. In the source, `tap` only gives a
@@ -125,8 +126,8 @@ ax.set(xlabel="the token that is said in the end")
 fig.colorbar(image, ax=ax, label="its probability, read here")
 plot(
     fig,
-    "The logit lens: from bottom to top, how probable the token that is said in the end already is after each half of each "
-    "layer. Easy tokens are there early, others are made by the last layers.",
+    "The logit lens: from bottom to top, how probable the token that is said in the end already is after "
+    "each half of each layer. Easy tokens are there early, others are made by the last layers.",
 )
 
 # %%
@@ -187,7 +188,10 @@ def check(answer):
     if close(given, right):
         return None
     if given.shape != right.shape:
-        return f"The result has shape {list(given.shape)}, but x has {list(right.shape)}: keepdims=True keeps an axis."
+        return (
+            f"The result has shape {list(given.shape)}, but x has {list(right.shape)}: keepdims=True keeps "
+            "an axis."
+        )
     centred = x - x.mean(axis=1, keepdims=True)
     if close(given, rms_norm(centred, w, 0.0)):
         return "You subtract the mean. That is LayerNorm; RMSNorm leaves the mean where it is."

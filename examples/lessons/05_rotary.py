@@ -90,8 +90,8 @@ right.set(xlabel="pair i", ylabel="tokens for a full turn", title="Fast and slow
 right.legend()
 plot(
     fig,
-    "Left: how alike a vector is to itself at a distance, for three bases; a larger base sees farther. Right: how many tokens "
-    "each pair needs for a turn, and which coordinate turns it.",
+    "Left: how alike a vector is to itself at a distance, for three bases; a larger base sees farther. "
+    "Right: how many tokens each pair needs for a turn, and which coordinate turns it.",
 )
 
 # %%
@@ -147,8 +147,8 @@ for ax, where, title in zip(
 fig.colorbar(image, ax=axes, label="alike")
 plot(
     fig,
-    "How near each place of a picture is to its centre for attention. Numbered like text, only the row counts, and rows below "
-    "are far away. With three coordinates nearness is round.",
+    "How near each place of a picture is to its centre for attention. Numbered like text, only the row "
+    "counts, and rows below are far away. With three coordinates nearness is round.",
 )
 
 # %% [markdown]

@@ -25,7 +25,8 @@ text, config = model.text, model.text.config
 # by?) and a value $v$ (what do I offer?). The scores of a query against all keys become weights by softmax,
 # which makes them positive with a sum of one, and the answer is the mean of the values with these weights:
 #
-# $$a_{ts} = \frac{\exp(q_t \cdot k_s / \sqrt{D})}{\sum_{r \le t} \exp(q_t \cdot k_r / \sqrt{D})}, \qquad o_t = \sum_{s \le t} a_{ts} \, v_s.$$
+# $$a_{ts} = \frac{\exp(q_t \cdot k_s / \sqrt{D})}{\sum_{r \le t} \exp(q_t \cdot k_r / \sqrt{D})}, \qquad
+# o_t = \sum_{s \le t} a_{ts} \, v_s.$$
 #
 # A token sees itself and what is before it, $s \le t$; so all tokens of a text can be computed at once and
 # none sees what it should predict. The root keeps the scores of about the same size for any $D$: a sum of $D$
@@ -73,8 +74,9 @@ for head, ax in enumerate(axes):
     ax.grid(visible=False)
 plot(
     fig,
-    f"Attention of layer {layer} on the prompt and the model's answer: each row is a token, and the darker a column in it, the "
-    "more it takes from there. Everything above the diagonal is the future, and empty.",
+    f"Attention of layer {layer} on the prompt and the model's answer: each row is a token, and the darker "
+    "a column in it, the more it takes from there. Everything above the diagonal is the future, and "
+    "empty.",
 )
 
 # %%

@@ -240,8 +240,9 @@ ax.set_xticks(
 ax.legend()
 plot(
     fig,
-    f"What is left of the token that completes “{FACT}” after each later token, in the three heads that hold "
-    "it longest. Dashed: what decay alone leaves. The way down is not smooth: single tokens decide to forget.",
+    f"What is left of the token that completes “{FACT}” after each later token, in the three heads that "
+    "hold it longest. Dashed: what decay alone leaves. The way down is not smooth: single tokens decide "
+    "to forget.",
 )
 
 # %%

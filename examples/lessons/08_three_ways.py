@@ -41,7 +41,8 @@ rng = np.random.default_rng(8)
 # of the error, $u_t = \beta_t (v_t - S^\top k_t)$, where $S$ is the state just before the write, and bring
 # all $u$ to the left:
 #
-# $$u_t + \beta_t \sum_{s < t} \Gamma_{ts} \, (k_t \cdot k_s) \, u_s = \beta_t \, (v_t - \gamma_t \, S_0^\top k_t).$$
+# $$u_t + \beta_t \sum_{s < t} \Gamma_{ts} \, (k_t \cdot k_s) \, u_s
+# = \beta_t \, (v_t - \gamma_t \, S_0^\top k_t).$$
 #
 # These are $T$ equations for $T$ unknown vectors. Each contains only its own $u_t$ and earlier ones: as a
 # matrix, ones on the diagonal, and zeros above. Such a *unit triangular* system can always be solved.
@@ -149,8 +150,9 @@ right.set_xticks(CHUNKS, [str(C) for C in CHUNKS], fontsize=8)
 right.minorticks_off()
 plot(
     fig,
-    "Left: time against length, both logarithmic, so that a slope of one is work that grows with the text. All at once begins "
-    "well and ends badly. Right: short chunks are many small steps, long ones are large systems; dotted is what the model takes.",
+    "Left: time against length, both logarithmic, so that a slope of one is work that grows with the "
+    "text. All at once begins well and ends badly. Right: short chunks are many small steps, long ones "
+    "are large systems; dotted is what the model takes.",
 )
 
 # %%
@@ -190,7 +192,10 @@ def check(answer):
     if close(np.tril(given, -1), np.tril(right, -1)) and np.abs(np.triu(given, 1)).max() < 1e-12:
         return "The diagonal must be ones: the sum is over s < t, without t itself."
     if np.abs(np.triu(given, 1)).max() > 1e-12:
-        return "Something stands above the diagonal: a token knows nothing of later ones. np.tril(…, -1) keeps what is below."
+        return (
+            "Something stands above the diagonal: a token knows nothing of later ones. np.tril(…, -1) "
+            "keeps what is below."
+        )
     if close(given, np.eye(T) + np.tril(beta[:, None] * products, -1)):
         return "The decay from s to t is missing."
     if close(given, np.eye(T) + np.tril(decay * products, -1)):
@@ -199,7 +204,10 @@ def check(answer):
         return "beta belongs to the token that reads, the row t; yours is that of the column: beta[:, None]."
     if close(given, np.eye(T) + np.tril(beta[:, None] * decay.T * products, -1)):
         return "Your decay grows with the distance: exchange s and t in it."
-    return f"Row 1, column 0 is {given[1, 0]:.4f} and should be {right[1, 0]:.4f}: beta[1] exp(g[1]) (k[1] . k[0])."
+    return (
+        f"Row 1, column 0 is {given[1, 0]:.4f} and should be {right[1, 0]:.4f}: beta[1] exp(g[1]) (k[1] . "
+        "k[0])."
+    )
 
 
 # %%

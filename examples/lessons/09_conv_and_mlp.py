@@ -62,8 +62,8 @@ for ax, (name, channels) in zip(axes, parts.items(), strict=True):
 axes[0].set_ylabel("mean share of the weights")
 plot(
     fig,
-    "How much of a channel's kernel lies on the token itself (0) and on those before, in each DeltaNet layer, from pale (first) to "
-    "dark (last). Dotted: all alike.",
+    "How much of a channel's kernel lies on the token itself (0) and on those before, in each DeltaNet "
+    "layer, from pale (first) to dark (last). Dotted: all alike.",
 )
 
 # %%
@@ -134,8 +134,8 @@ right.set(xlabel="layer", ylim=(0, 1), title="Few numbers do most of the work")
 right.legend()
 plot(
     fig,
-    "Left: silu is a soft max(x, 0), and shuts below zero. Right, by layer: the share of gates above zero, and "
-    "how much of the sum of squares the largest tenth of the numbers has.",
+    "Left: silu is a soft max(x, 0), and shuts below zero. Right, by layer: the share of gates above "
+    "zero, and how much of the sum of squares the largest tenth of the numbers has.",
 )
 
 # %%
@@ -177,7 +177,10 @@ def check(answer):
             return "The past is missing from the sum."
         return f"The output of channel 0 is {y[0]:.4f}, and should be {right[0, 0]:.4f}."
     if new.shape != past.shape:
-        return f"The output is right. The new past has shape {list(new.shape)}, and should keep {list(past.shape)}."
+        return (
+            f"The output is right. The new past has shape {list(new.shape)}, and should keep "
+            f"{list(past.shape)}."
+        )
     if close(new, past):
         return "The output is right, but the past has not moved on: the oldest goes, the token comes in."
     if close(new, moved[::-1]):

@@ -109,7 +109,8 @@ for ax in axes.ravel()[len(chosen) :]:
     ax.axis("off")
 plot(
     fig,
-    f"“{text.strip()}” Each map shows where one head looks while this token of the answer is chosen: dark orange is much.",
+    f"“{text.strip()}” Each map shows where one head looks while this token of the answer is chosen: dark "
+    "orange is much.",
 )
 
 # %% [markdown]
@@ -158,7 +159,7 @@ plot(fig, f"The clip. “{answers['as it is']}” Backwards: “{answers['backwa
 # %% [markdown]
 # ## Exercise
 #
-# How many tokens does a photograph of 4,000 × 3,000 pixels cost, if at most 1,000,000 pixels may be looked
+# How many tokens does a photograph of 4,000 × 3,000 pixels cost, if at most 500,000 pixels may be looked
 # at? First both sides are rounded to multiples of 32. If that is too many pixels, both sides are divided by
 # the root of how many times too many there are (counted before rounding), and then rounded *down* to
 # multiples of 32. A token has 32 × 32 pixels.
@@ -167,16 +168,16 @@ plot(fig, f"The clip. “{answers['as it is']}” Backwards: “{answers['backwa
 # %% tags=["fold"] jupyter={"source_hidden": true}
 @exercise
 def check(answer):
-    right = images.image_tokens(3000, 4000, max_pixels=1_000_000)
+    right = images.image_tokens(3000, 4000, max_pixels=500_000)
     if answer == right:
         return None
     if answer == images.image_tokens(3000, 4000):
         return "That is without the limit."
     if answer == 4 * right:
         return "These are the patches of 16 × 16 pixels; four of them make a token."
-    if answer == 1_000_000 // 32**2:
+    if answer == 500_000 // 32**2:
         return "The limit is a bound: both sides are rounded down, so a little less is used."
-    scale = (1_000_000 / 12_000_000) ** 0.5
+    scale = (500_000 / 12_000_000) ** 0.5
     if answer == round(3000 * scale / 32) * round(4000 * scale / 32):
         return "Almost: under a limit, sides are rounded down, not to the nearest multiple."
     if answer > right:
@@ -190,7 +191,7 @@ check(...)  # your answer: a whole number of tokens
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def solution():
-    beta = (4000 * 3000 / 1_000_000) ** 0.5
+    beta = (4000 * 3000 / 500_000) ** 0.5
     return int(4000 / beta / 32) * int(3000 / beta / 32)
 
 

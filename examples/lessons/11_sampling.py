@@ -76,7 +76,7 @@ def draw(p):
 
 
 def judge(draft, q, p):
-    """draft: n tokens; q: the n distributions that they were drawn from; p: the model's n + 1 there and behind.
+    """draft: n tokens; q: the n distributions they were drawn from; p: the model's n + 1, there and behind.
 
     Gives the tokens that are said: the drafts that are kept, and one of the model's own.
     """
@@ -109,7 +109,8 @@ ax.set(xlabel="token", ylabel="probability")
 ax.legend()
 plot(
     fig,
-    "A draft from a wrong distribution (grey), judged by the right one (blue), is said with the right one (orange).",
+    "A draft from a wrong distribution (grey), judged by the right one (blue), is said with the right one "
+    "(orange).",
 )
 say(f"""
 Of {N:,} draws, the counts differ from $p$ by a chi-square of {chi_square:.1f}, where {len(p) - 1} is to be
@@ -130,7 +131,7 @@ DRAFT_TOKENS = 3
 
 
 def distributions(x, layers, state):
-    """Token ids [T] -> after each the distribution of the next token, [T, vocab], by the first layers only."""
+    """Token ids [T] -> after each the distribution of the next token, [T, vocab], by the first layers."""
     kept, every = text.weights, text.weights.layers
     text.weights = kept.__class__(kept.embedding, every[:layers], kept.final_norm, kept.output)
     whole, state.layers = state.layers, state.layers[:layers]
@@ -140,7 +141,7 @@ def distributions(x, layers, state):
 
 
 def with_drafts(ids, tokens):
-    """Read on from these ids until there are so many tokens more; gives them, and of each step how many it said."""
+    """Goes on from these ids for so many tokens; gives them, and how many each step said."""
     state, cheap = text.new_state(), text.new_state()
     (before,) = distributions(ids, config.num_layers, state)[-1:]
     distributions(ids, DRAFT_LAYERS, cheap)
@@ -186,8 +187,8 @@ right.set(xlabel="probability that a draft is kept", ylabel="tokens in a step", 
 right.legend()
 plot(
     fig,
-    "Left: how often a draft of the first layers alone would be kept, on this story. Right: what that is worth. Long drafts pay only "
-    "for a very good guesser.",
+    "Left: how often a draft of the first layers alone would be kept, on this story. Right: what that is "
+    "worth. Long drafts pay only for a very good guesser.",
 )
 
 # %% [markdown]
@@ -208,16 +209,25 @@ def check(answer):
     if np.abs(given - right).max() < 1e-9:
         return None
     if np.abs(given - p).max() < 1e-9:
-        return "With p itself, tokens that the draft says too rarely stay too rare: kept drafts already bring min(p, q)."
+        return (
+            "With p itself, tokens that the draft says too rarely stay too rare: kept drafts already "
+            "bring min(p, q)."
+        )
     if np.abs(given[::3]).max() < 1e-9 and abs(given.sum() - 1) > 1e-9:
         return f"The right tokens, but the sum is {given.sum():.2f} and should be 1."
     if given.min() < -1e-9:
-        return "Some probabilities are negative: where the draft says a token too often, nothing is missing; take 0."
+        return (
+            "Some probabilities are negative: where the draft says a token too often, nothing is missing; "
+            "take 0."
+        )
     if np.abs(given - np.array([2 / 3, 0, 0, 1 / 3])).max() < 1e-9:
         return "The wrong way round: these are the tokens that the draft says too often, not too rarely."
     if np.abs(given - np.abs(p - q) / np.abs(p - q).sum()).max() < 1e-9:
         return "Not the size of the difference: where q is larger than p, nothing is missing."
-    return f"With p = {p} and q = {q} it gives {given.round(3)}; only what is missing counts, and it has to add up to 1."
+    return (
+        f"With p = {p} and q = {q} it gives {given.round(3)}; only what is missing counts, and it has to "
+        "add up to 1."
+    )
 
 
 # %%

@@ -100,8 +100,9 @@ right.minorticks_off()
 right.legend()
 plot(
     fig,
-    "Left: on the slope memory is the limit, on the flat part arithmetic; the dotted line is where they meet. Right: the same product in time: "
-    "the first few tokens more cost little, since the weights are read anyway.",
+    "Left: on the slope memory is the limit, on the flat part arithmetic; the dotted line is where they "
+    "meet. Right: the same product in time: the first few tokens more cost little, since the weights are "
+    "read anyway.",
 )
 
 # %%
@@ -181,7 +182,10 @@ def check(answer):
         return "Right for many tokens, where arithmetic is the limit; with one, memory is."
     if all_are(lambda T: max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 60e9)):
         return "That is the time of a step in seconds; tokens a second are T by that."
-    return f"For one token it gives {answer(1):.4g} and should give {right(1):.4g}; for 100 {answer(100):.4g}, not {right(100):.4g}."
+    return (
+        f"For one token it gives {answer(1):.4g} and should give {right(1):.4g}; for 100 "
+        f"{answer(100):.4g}, not {right(100):.4g}."
+    )
 
 
 # %%
