@@ -152,7 +152,7 @@ allow {limit:,.0f}: here it is mostly Python that is waited for. The kernels, wh
 # %% [markdown]
 # ## Exercise
 #
-# A model has 0.8 thousand million weights of 4.5 bits each. A machine reads 17 GB in a second and does 60
+# A model has 0.8 thousand million weights of 4.5 bits each. A machine reads 17 GB in a second and does 600
 # thousand million operations in a second. Write `tokens_a_second(T)`: the most tokens it can get through in a
 # second if $T$ of them go through the model at once.
 
@@ -161,26 +161,26 @@ allow {limit:,.0f}: here it is mostly Python that is waited for. The kernels, wh
 @exercise
 def check(answer):
     def right(T):
-        return T / max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 60e9)
+        return T / max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 600e9)
 
     def all_are(other):
         return all(abs(answer(T) / other(T) - 1) < 0.01 for T in (1, 2, 4, 100))
 
     if all_are(right):
         return None
-    if all_are(lambda T: T / (0.8e9 * 4.5 / 8 / 17e9 + 2 * 0.8e9 * T / 60e9)):
+    if all_are(lambda T: T / (0.8e9 * 4.5 / 8 / 17e9 + 2 * 0.8e9 * T / 600e9)):
         return "You add both times; reading and computing go on at once, so the longer one counts."
-    if all_are(lambda T: T / max(0.8e9 * 4.5 / 17e9, 2 * 0.8e9 * T / 60e9)):
+    if all_are(lambda T: T / max(0.8e9 * 4.5 / 17e9, 2 * 0.8e9 * T / 600e9)):
         return "4.5 bits are not 4.5 bytes."
-    if all_are(lambda T: T / max(0.8e9 * 4.5 / 8 / 17e9, 0.8e9 * T / 60e9)):
+    if all_are(lambda T: T / max(0.8e9 * 4.5 / 8 / 17e9, 0.8e9 * T / 600e9)):
         return "A weight takes two operations for each token, a product and a sum."
-    if all_are(lambda T: 1 / max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 60e9)):
+    if all_are(lambda T: 1 / max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 600e9)):
         return "That is how many steps; each step takes T tokens through."
     if all_are(lambda T: T / (0.8e9 * 4.5 / 8 / 17e9)):
         return "Right for one token, where memory is the limit; with many, arithmetic is."
-    if all_are(lambda T: 60e9 / 2 / 0.8e9):
+    if all_are(lambda T: 600e9 / 2 / 0.8e9):
         return "Right for many tokens, where arithmetic is the limit; with one, memory is."
-    if all_are(lambda T: max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 60e9)):
+    if all_are(lambda T: max(0.8e9 * 4.5 / 8 / 17e9, 2 * 0.8e9 * T / 600e9)):
         return "That is the time of a step in seconds; tokens a second are T by that."
     return (
         f"For one token it gives {answer(1):.4g} and should give {right(1):.4g}; for 100 "
@@ -196,7 +196,7 @@ check(...)  # your function: def tokens_a_second(T): ...
 def solution():
     def tokens_a_second(T):
         reading = 0.8e9 * 4.5 / 8 / 17e9
-        computing = 2 * 0.8e9 * T / 60e9
+        computing = 2 * 0.8e9 * T / 600e9
         return T / max(reading, computing)
 
     return tokens_a_second
