@@ -17,9 +17,8 @@ from qwen_ref import shipped
 # %% [markdown]
 # ## The first bytes
 #
-# The file of the small model that comes with the package. You can put the path of any other GGUF file here.
-#
-# **The experiment to change:**
+# **The experiment to change:** which file is read. This is the small model that comes with the package; any
+# other GGUF file will do.
 
 # %%
 PATH = shipped.MODEL  # CHANGE ME: try shipped.MODEL.with_name("mmproj-tiny-Q8_0.gguf"), its vision file

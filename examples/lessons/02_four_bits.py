@@ -138,7 +138,8 @@ stored = [8 * TYPES[name].block_bytes / TYPES[name].block_size for name in names
 lost = [relative_error(through(name, weights), weights) for name in names]
 left.semilogy(stored, lost, "o", color=BLUE)
 for name, x, y in zip(names, stored, lost, strict=True):
-    left.annotate(name, (x, y), textcoords="offset points", xytext=(6, 3), fontsize=8)
+    below = name.endswith("_1")
+    left.annotate(name, (x, y), textcoords="offset points", xytext=(-4, -13) if below else (6, 3), fontsize=8)
 line = np.array([4, 9])
 left.semilogy(
     line, lost[0] * 2.0 ** -(line - stored[0]), "--", color=GREY, linewidth=1, label="half for each bit"

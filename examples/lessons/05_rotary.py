@@ -81,7 +81,9 @@ for theta, colour in (100.0, ORANGE), (THETA, BLUE), (10_000_000.0, GREEN):
         distances, np.cos(distances[:, None] * speeds).mean(axis=1), color=colour, label=f"θ = {theta:,.0f}"
     )
 left.axhline(0, color=GREY, linewidth=1)
-left.set(xlabel="distance in tokens", ylabel="mean of the cosines", title="Near tokens look near")
+left.set(
+    xlabel="distance in tokens", ylabel="mean of the cosines", title="Near tokens look near", ylim=(-0.3, 1.5)
+)
 left.legend()
 axis, _ = frequencies(config)
 for number, (name, colour) in enumerate([("time", BLUE), ("row", ORANGE), ("column", GREEN)]):
@@ -141,14 +143,15 @@ fig, axes = figure(columns=2, height=2.8, width=9)
 for ax, where, title in zip(
     axes, (straight, picture), ("numbered like text", "rows and columns"), strict=True
 ):
-    image = ax.imshow(alike(where), vmin=0, vmax=1)
+    image = ax.imshow(alike(where), vmin=0.2, vmax=1)
     ax.set(title=title, xticks=[], yticks=[])
     ax.grid(visible=False)
 fig.colorbar(image, ax=axes, label="alike")
 plot(
     fig,
-    "How near each place of a picture is to its centre for attention. Numbered like text, only the row "
-    "counts, and rows below are far away. With three coordinates nearness is round.",
+    "How near each place of a picture is to its centre for attention. Numbered like text, nearness runs "
+    "along the row, and the places right above and below are far away. With rows and columns, it falls "
+    "off on all sides.",
 )
 
 # %% [markdown]

@@ -38,18 +38,18 @@ show(causal_attention, "scores =", "out[:, group]")
 
 # %% [markdown]
 # Several heads do this at once, each with a query of its own. To keep fewer keys and values, groups of query
-# heads share one pair of them (*grouped* attention): here
+# heads share one pair of them (*grouped* attention).
 
 # %%
 say(f"""
-{config.num_attention_heads} query heads and {config.num_key_value_heads} heads of keys and values, so
-{config.num_attention_heads // config.num_key_value_heads} queries look into the same keys.
+Here there are {config.num_attention_heads} query heads and {config.num_key_value_heads} heads of keys and
+values, so {config.num_attention_heads // config.num_key_value_heads} queries look into the same keys.
 """)
 
 # %% [markdown]
 # ## What a head looks at
 #
-# **The experiment to change:**
+# **The experiment to change:** the prompt.
 
 # %%
 PROMPT = "My name is Ada. What is my name?"  # CHANGE ME: try "What is 27 + 58?"
@@ -65,12 +65,12 @@ for layer in layers:
 
 layer = layers[-1]
 maps = values.attention(layer)
-fig, axes = figure(columns=len(maps), height=3.4, width=11, sharey=True)
-for head, ax in enumerate(axes):
+fig, axes = figure(columns=2, rows=-(-len(maps) // 2), height=4.2 * -(-len(maps) // 2), width=9)
+for head, ax in enumerate(axes.ravel()[: len(maps)]):
     ax.imshow(np.sqrt(maps[head]), vmin=0, vmax=1)
     ax.set(title=f"head {head}", xticks=range(len(tokens)), yticks=range(len(tokens)))
-    ax.set_xticklabels(tokens, rotation=90, fontsize=5)
-    ax.set_yticklabels(tokens, fontsize=5)
+    ax.set_xticklabels(tokens, rotation=90, fontsize=6)
+    ax.set_yticklabels(tokens, fontsize=6)
     ax.grid(visible=False)
 plot(
     fig,

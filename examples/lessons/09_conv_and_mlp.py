@@ -58,8 +58,8 @@ for ax, (name, channels) in zip(axes, parts.items(), strict=True):
             markersize=4,
         )
     ax.axhline(1 / n, color=GREY, linestyle=":", linewidth=1)
-    ax.set(title=name, xlabel="tokens back", xticks=range(1 - n, 1), ylim=(0, None))
-axes[0].set_ylabel("mean share of the weights")
+    ax.set(title=name, xlabel="tokens back", xticks=range(1 - n, 1))
+axes[0].set(ylabel="mean share of the weights", ylim=(0, None))
 plot(
     fig,
     "How much of a channel's kernel lies on the token itself (0) and on those before, in each DeltaNet "
@@ -130,7 +130,7 @@ open_ = [float(np.mean(x > 0)) for x in gates.values()]
 few = [share_of_few(x) for x in gated.values()]
 right.plot(range(config.num_layers), open_, "o-", color=BLUE, label="gates above zero")
 right.plot(range(config.num_layers), few, "s-", color=PURPLE, label="what a tenth of the numbers do")
-right.set(xlabel="layer", ylim=(0, 1), title="Few numbers do most of the work")
+right.set(xlabel="layer", ylim=(0, 1.03), title="How many numbers do the work")
 right.legend()
 plot(
     fig,
