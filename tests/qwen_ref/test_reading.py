@@ -25,6 +25,7 @@ from qwen_ref.model.trace import watching
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "qwen_ref" / "model"
 PAGE = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
 
 def defined(path):
@@ -38,10 +39,10 @@ def defined(path):
 
 
 def test_what_the_page_names_exists():
-    names = re.findall(r"`(\w+\.py): ([\w.]+)`", re.sub(r"\s+", " ", PAGE))
+    names = re.findall(r"`(\w+\.py): ([\w.]+)`", re.sub(r"\s+", " ", PAGE + GLOSSARY))
     assert len(names) > 15
     assert [(file, name) for file, name in names if name not in set(defined(MODEL / file))] == []
-    for path in re.findall(r"(?:qwen_ref|examples)/[\w/]+\.py", PAGE):
+    for path in re.findall(r"(?:qwen_ref|examples)/[\w/]+\.py", PAGE + GLOSSARY):
         assert (ROOT / path).is_file(), path
 
 
