@@ -57,7 +57,9 @@ plot(fig, "What may follow “Once there was a”: the twelve likeliest tokens, 
 # Let $q$ be the distribution from which a draft $x$ was drawn, and $p$ the model's own. The rule:
 #
 # - keep the draft with probability $\min(1, p(x) / q(x))$;
-# - otherwise draw from what was missing, $r(x) = \max(0, p(x) - q(x)) / \sum_y \max(0, p(y) - q(y))$.
+# - otherwise draw a token from what was missing,
+#
+# $$r(x) = \frac{\max(0, p(x) - q(x))}{\sum_y \max(0, p(y) - q(y))}.$$
 #
 # The result has exactly the distribution $p$. For a token $x$ can come in two ways. Drafted and kept, with
 # probability

@@ -22,7 +22,6 @@ from jinja2 import DictLoader
 from latex2mathml.converter import convert
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
-from pygments.formatters import HtmlFormatter
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS = 120  # a cell may take: a lesson should take less than half of it
@@ -45,7 +44,7 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,"><style>{style}</style></head>
-<body>{nav}<main>{body}</main>{nav}</body></html>
+<body><nav>{links}</nav><main>{body}</main><footer>{links}</footer></body></html>
 """
 MATH = re.compile(
     r"(`+)[^`].*?\1|\$\$(?P<block>.+?)\$\$|(?<![\w$\\])\$(?=\S)(?P<inline>[^$\n]+?)(?<=\S)\$(?![\w$])", re.S
@@ -130,18 +129,20 @@ def links(lesson: Path) -> str:
     at = every.index(lesson)
     before = "".join(f'<a href="{x.stem}.html">← {about(x)[0]}</a>' for x in every[max(at - 1, 0) : at])
     behind = "".join(f'<a href="{x.stem}.html">{about(x)[0]} →</a>' for x in every[at + 1 : at + 2])
-    return f'<nav><span>{before}</span><a href="index.html">All lessons</a><span>{behind}</span></nav>'
+    return f'<span>{before}</span><a href="index.html">All lessons</a><span>{behind}</span>'
 
 
-def dressed(title: str, body: str, nav: str = "") -> str:
-    colours = HtmlFormatter(style="default").get_style_defs(".highlight")
-    return PAGE.format(title=html.escape(title), style=STYLE + colours, nav=nav, body=body)
+def dressed(title: str, body: str, links: str = "") -> str:
+    for wide in "<pre", '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"':
+        body = body.replace(f"{wide}>", f'{wide} tabindex="0">')  # so that the keyboard can scroll it
+    return PAGE.format(title=html.escape(title), style=STYLE, links=links, body=body)
 
 
 def index() -> str:
     """The page that lists the lessons: the course's README."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"\((\d\d_\w+)\.py\)", r"(\1.html)", text)
+    text = re.sub(r"\[([^\]]+)\]\((?!\w+\.html)[^)]+\)", r"`\1`", text)  # what lies in the project only
     equations = Equations()
     body = mistune.html(equations.take(text))
     return dressed("Lessons", equations.put(str(body)))

@@ -22,6 +22,6 @@ What you change in here takes effect with qwen_ref.load(backend="numpy") and in 
 which answer unless one says so, have functions of their own. layers.py, `replaced`, changes both.
 
 Shapes: T tokens, S cached tokens, C tokens of a chunk, N patches, H heads, D head size; DeltaNet's heads have
-keys of size K and values of size V. docs/reading.md follows one token through two layers, docs/glossary.md has
-the words, and examples/lessons begins at the beginning.
+keys of size K and values of size V. docs/reading.md follows one token through two layers, docs/glossary.md
+has the words, and examples/lessons begins at the beginning.
 """

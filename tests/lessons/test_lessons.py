@@ -83,6 +83,34 @@ def test_its_exercise(lesson, capsys):
     assert len(set(hints)) == len(hints) > 2
 
 
+EXPERIMENTS = {  # a lesson's variable, as `CHANGE ME` invites to change it
+    "01_file": ("PATH", 'shipped.MODEL.with_name("mmproj-tiny-Q8_0.gguf")'),
+    "02_four_bits": ("BLOCK", "256"),
+    "03_tokens": ("TEXT", '"Who\'s there?  A fox!"'),
+    "04_residual_stream": ("PROMPT", '"What is 2 + 3?"'),
+    "05_rotary": ("THETA", "100.0"),
+    "06_attention": ("PROMPT", '"What is 2 + 3?"'),
+    "07_delta_rule": ("PAIRS", "8"),
+    "08_three_ways": ("K = V", "128"),
+    "09_conv_and_mlp": ("TEXT", '"What is 2 + 3?"'),
+    "10_pictures": ("PICTURE", 'MEDIA / "word.png"'),
+    "11_sampling": ("DRAFT_LAYERS", "8"),
+    "12_training": ("START", "4.0"),
+    "13_roofline": ("ROWS, COLUMNS", "64, 4096"),
+}
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_its_experiment(lesson, capsys):
+    """A lesson that was changed as it invites to goes through."""
+    name, value = EXPERIMENTS[lesson.stem]
+    source = lesson.read_text(encoding="utf-8")
+    assert len(re.findall(rf"^{name} = .*# CHANGE ME", source, re.M)) == 1
+    changed = re.sub(rf"^{name} = .*", f"{name} = {value}", source, flags=re.M)
+    exec(compile(changed, str(lesson), "exec"), {})
+    assert RIGHT in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_it_has_all_that_a_lesson_has(lesson):
     cells = jupytext.read(lesson).cells
