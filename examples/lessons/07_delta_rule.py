@@ -186,7 +186,7 @@ matrix would get 1: what faded does less harm than what was half overwritten.
 # %%
 model = qwen_ref.load(backend="numpy")
 TEXT = "My name is Ada. Please remember it. What is my name?"  # CHANGE ME
-FACT = "Ada"
+FACT = "Ada"  # a word of it
 
 trace = model.trace(TEXT)
 tokens = trace.tokens

@@ -57,7 +57,7 @@ show(deltanet.deltanet, "beta = tap", "g = w.A")
 
 # %%
 K = V = 16
-START = -4.0  # CHANGE ME: with 4.0, nearly everything is forgotten at each token in the beginning
+START = -4.0  # CHANGE ME: with 4.0, nearly everything is forgotten from one token to the next at first
 
 
 def new_weights():
@@ -116,7 +116,7 @@ assert close(o, theirs[-1], 1e-12) and close(S, state, 1e-12)
 #
 # What is handed from token to token is $\bar S$, a matrix of the state's size: the memory of the way back.
 # Look at its last formula: it fades as the state does, so what the layer has forgotten teaches it nothing. A
-# layer that forgets too fast cannot learn to remember.
+# layer that forgets too fast at first hardly learns to remember: try `START`.
 
 
 # %%
@@ -256,8 +256,9 @@ plot(
 say(f"""
 After {STEPS} steps the layer with the delta rule answers {100 * right:.1f}% of new questions rightly, the one
 without erasing {100 * linear_right:.1f}%; by chance it would be {100 / DIGITS:.1f}%. What have they learned?
-The delta rule, to keep nearly everything (a factor of {kept:.3f} a token) and to replace (a mean share of
-{share:.2f}). Linear attention, to forget: it keeps {linear_kept:.2f}.
+The delta rule keeps a factor of {kept:.3f} of its state from one token to the next, and writes with a mean
+share of {share:.2f}. Linear attention keeps {linear_kept:.3f}: to be sure of what came last, it has to let go
+of what came before.
 """)
 
 # %% [markdown]
