@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import html
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,15 @@ import nbformat
 from jinja2 import DictLoader
 from latex2mathml.converter import convert
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS = 120  # a cell may take: a lesson should take less than half of it
 
 STYLE = (FOLDER / "page.css").read_text(encoding="utf-8")
-FOLDED = {
-    "fold": "How an answer is checked",
-    "solution": "A solution",
-}  # tag of a cell -> what stands before it
+# tag of a cell -> what stands before it
+FOLDED = {"fold": "How an answer is checked", "solution": "A solution"}
 TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
 {% block codecell %}
@@ -56,11 +54,9 @@ def lessons() -> list[Path]:
     return sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 
 
-def about(lesson: Path) -> tuple[str, str]:
-    """A lesson's title and its first paragraph."""
-    cell = jupytext.read(lesson).cells[0].source
-    title, paragraph = cell.split("\n\n")[:2]
-    return title.removeprefix("# "), " ".join(paragraph.split())
+def title(lesson: Path) -> str:
+    """As it stands in the first line."""
+    return jupytext.read(lesson).cells[0].source.splitlines()[0].removeprefix("# ")
 
 
 def run(lesson: Path) -> Any:
@@ -119,23 +115,22 @@ def page(lesson: Path, notebook: Any) -> str:
         exclude_output_prompt=True,
     )
     body, _ = exporter.from_notebook_node(notebook, resources={"folded": FOLDED})
-    title, _ = about(lesson)
-    return dressed(title, equations.put(body), links(lesson))
+    return dressed(title(lesson), equations.put(body), links(lesson))
 
 
 def links(lesson: Path) -> str:
     """To the lessons before and behind, and to the index."""
     every = lessons()
     at = every.index(lesson)
-    before = "".join(f'<a href="{x.stem}.html">← {about(x)[0]}</a>' for x in every[max(at - 1, 0) : at])
-    behind = "".join(f'<a href="{x.stem}.html">{about(x)[0]} →</a>' for x in every[at + 1 : at + 2])
+    before = "".join(f'<a href="{x.stem}.html">← {title(x)}</a>' for x in every[max(at - 1, 0) : at])
+    behind = "".join(f'<a href="{x.stem}.html">{title(x)} →</a>' for x in every[at + 1 : at + 2])
     return f'<span>{before}</span><a href="index.html">All lessons</a><span>{behind}</span>'
 
 
-def dressed(title: str, body: str, links: str = "") -> str:
+def dressed(name: str, body: str, links: str = "") -> str:
     for wide in "<pre", '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"':
         body = body.replace(f"{wide}>", f'{wide} tabindex="0">')  # so that the keyboard can scroll it
-    return PAGE.format(title=html.escape(title), style=STYLE, links=links, body=body)
+    return PAGE.format(title=html.escape(name), style=STYLE, links=links, body=body)
 
 
 def index() -> str:
@@ -169,10 +164,13 @@ def main() -> None:
         if options.numbers and lesson.name[:2] not in options.numbers:
             continue
         started = time.perf_counter()
-        write(lesson, options.folder)
+        try:
+            write(lesson, options.folder)
+        except CellExecutionError as error:
+            parser.exit(1, f"{lesson.name}: {error}\n")
         print(f"{lesson.stem:24}{time.perf_counter() - started:6.1f} s", flush=True)
     (options.folder / "index.html").write_text(index(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

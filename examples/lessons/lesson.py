@@ -184,7 +184,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     return a.shape == b.shape and bool(np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-12))
 
 
-# ---- the rest
+# ---- examples beside the lessons
 
 
 def example(name: str) -> ModuleType:

@@ -136,7 +136,7 @@ def test_the_course_lists_every_lesson():
     listed = re.findall(
         r"^\d+\. \[(.+?)\]\((\w+\.py)\)", (build.FOLDER / "README.md").read_text("utf-8"), re.M
     )
-    assert listed == [(build.about(path)[0].split(". ", 1)[1], path.name) for path in LESSONS]
+    assert listed == [(build.title(path).split(". ", 1)[1], path.name) for path in LESSONS]
     assert [int(path.stem[:2]) for path in LESSONS] == list(range(1, len(LESSONS) + 1))
 
 
