@@ -64,7 +64,7 @@ pages: .venv/pages  ## the pages of serve and inspect in headless Chromium (a mi
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,lessons]
 	@touch $@
 
-lessons: .venv/lessons  ## the lessons as pages with outputs, in build/lessons, and their tests (three minutes)
+lessons: .venv/lessons  ## the lessons as pages with outputs, in build/lessons, and their tests (four minutes)
 	$(PY) -m pytest tests/lessons --durations 0 --durations-min 1
 	@echo "build/lessons/index.html has all of them"
 
