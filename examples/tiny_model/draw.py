@@ -29,15 +29,25 @@ FONTS = {  # package of PyPI -> its files; Pillow's own font is one more
     "font_hanken_grotesk": ["HankenGrotesk-Regular.otf", "HankenGrotesk-Bold.otf"],
     "font_fjallaone": ["FjallaOne-Regular.ttf"],
     "font_intuitive": ["Intuitive.ttf"],
+    "matplotlib": [
+        "DejaVuSans.ttf",
+        "DejaVuSans-Bold.ttf",
+        "DejaVuSans-Oblique.ttf",
+        "DejaVuSerif.ttf",
+        "DejaVuSansMono.ttf",
+        "STIXGeneral.ttf",
+    ],
     "": ["Pillow"],
 }
+INSIDE = {"matplotlib": "mpl-data/fonts/ttf"}  # where a package has them, if not in files
+COMMON = ["matplotlib", "", "font_lato", "font_source_sans_pro"]  # like what is on most machines
 
 
 @functools.cache
 def font(package: str, file: str, points: int) -> ImageFont.FreeTypeFont:
     if not package:
         return ImageFont.load_default(points)
-    folder = Path(importlib.import_module(package).__file__).parent / "files"
+    folder = Path(importlib.import_module(package).__file__).parent / INSIDE.get(package, "files")
     return ImageFont.truetype(folder / file, points, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -334,7 +344,7 @@ def clip(
 
 
 def random_font(rng: random.Random, points: int) -> ImageFont.FreeTypeFont:
-    package = rng.choice(list(FONTS))
+    package = rng.choice(COMMON if rng.random() < 0.4 else list(FONTS))
     return font(package, rng.choice(FONTS[package]), points)
 
 

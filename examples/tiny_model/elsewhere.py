@@ -10,16 +10,21 @@ import io
 import json
 import math
 import random
+from pathlib import Path
 from typing import Any
 
+import font_roboto
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle, RegularPolygon
 from PIL import Image
 from sample import Sample, View
 
 matplotlib.use("agg")
+for file in (Path(font_roboto.__file__).parent / "files").glob("*.ttf"):
+    font_manager.fontManager.addfont(file)
 COLOURS = {
     "red": "red crimson tab:red", "green": "green forestgreen tab:green", "blue": "blue royalblue tab:blue",
     "yellow": "yellow gold", "orange": "orange darkorange tab:orange", "purple": "purple darkviolet",
@@ -27,7 +32,7 @@ COLOURS = {
 }  # fmt: skip
 SHAPES = ["circle", "square", "triangle", "star", "diamond"]
 SIZES = [(640, 480), (400, 300), (300, 300), (480, 640), (800, 300), (128, 128), (512, 384)]
-FONTS = ["DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono"]
+FONTS = ["DejaVu Sans", "Roboto", "cmss10"]  # training sees only the first
 TEXTS = """Good morning|Out of order|Please wait here|Room 214|Keep left|No smoking|Fresh fish|Bus 42 to Oslo|
 Gate B7|Open 9 to 5|Warning: hot|Made in Italy|Total 12.50|Hello world|Sold out|Mind the step|Free coffee|
 Do not enter|Platform 3|Big sale today""".replace("\n", "").split("|")

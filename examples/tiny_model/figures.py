@@ -81,14 +81,23 @@ def is_small(x: int, sign: str, y: int) -> bool:
 
 
 def forms(x: int, sign: str, y: int) -> list[str]:
-    by = {ADD: f"Add {x} and {y}.", SUBTRACT: f"Subtract {y} from {x}.", MULTIPLY: f"Multiply {x} by {y}."}
+    by = {
+        ADD: [f"Add {x} and {y}.", f"What is the sum of {x} and {y}?", f"Add {y} to {x}."],
+        SUBTRACT: [f"Subtract {y} from {x}.", f"Take {y} from {x}."],
+        MULTIPLY: [f"Multiply {x} by {y}.", f"What is the product of {x} and {y}?", f"Multiply {x} and {y}."],
+    }
     signs = [sign, "×", "x"] if sign == MULTIPLY else [sign]
     written = [
         form.format(x, s, y)
         for s in signs
-        for form in ("What is {} {} {}?", "{}{}{}", "{} {} {} = ?", "Calculate {} {} {}.", "{} {} {}")
-    ]
-    return [*written, by[sign], f"How much is {x} {WORD[sign]} {y}?", f"What is {x} {WORD[sign]} {y}?"]
+        for form in (
+            "What is {} {} {}?", "{}{}{}", "{} {} {} = ?", "Calculate {} {} {}.", "{} {} {}", "{} {} {} =",
+            "{}{}{}=", "{} {} {}?", "Compute {} {} {}.", "Can you calculate {} {} {}?", "Solve {} {} {}.",
+            "Tell me what {} {} {} is.", "How much is {} {} {}?", "I need the result of {} {} {}.",
+        )
+    ]  # fmt: skip
+    spoken = [f"How much is {x} {WORD[sign]} {y}?", f"What is {x} {WORD[sign]} {y}?", f"{x} {WORD[sign]} {y}"]
+    return [*written, *by[sign], *by[sign], *spoken]
 
 
 def sums(rng: random.Random, test: bool) -> Sample:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokens import VOCAB_SIZE
 from torch import Tensor, nn
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
@@ -85,6 +87,13 @@ def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGenera
     return model
 
 
+def load_weights(model: Qwen3_5ForConditionalGeneration, folder: Path) -> None:
+    """Those of a checkpoint that save_checkpoint wrote."""
+    saved = load_file(folder / "model.safetensors")
+    missing, unknown = model.load_state_dict(saved, strict=False)
+    assert not unknown and missing == ["lm_head.weight"], (missing, unknown)  # which is the embedding
+
+
 def save_checkpoint(model: Qwen3_5ForConditionalGeneration, out: Path) -> None:
     """In Hugging Face's form, with what Qwen's configuration has and transformers does not write."""
     model.save_pretrained(out)
@@ -118,10 +127,45 @@ class MTP(nn.Module):
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: None, activation: str, **_) -> Tensor:
-    """[B, C, T], [C, K] -> [B, C, T]: each channel's last K values, weighted."""
-    T, K = x.shape[2], weight.shape[1]
-    x = F.pad(x.mT, (0, 0, K - 1, 0))  # [B, K - 1 + T, C]
-    return F.silu(sum(x[:, k : k + T] * weight[:, k] for k in range(K))).mT
+    """[B, C, T], [C, K] -> [B, C, T]: each channel's last K values, weighted, and SiLU."""
+    return CausalConv.apply(x.mT, weight).mT
+
+
+def weighted(x: Tensor, weight: Tensor) -> Tensor:
+    """[B, T, C], [C, K] -> [B, T, C], before SiLU."""
+    T, K = x.shape[1], weight.shape[1]
+    x = F.pad(x, (0, 0, K - 1, 0))  # [B, K - 1 + T, C]
+    return sum(x[:, k : k + T] * weight[:, k] for k in range(K))
+
+
+def conv_silu(x: Tensor, weight: Tensor) -> Tensor:
+    return F.silu(weighted(x, weight))
+
+
+def conv_gradient(x: Tensor, weight: Tensor, of_out: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the loss by x and weight, from that by the output, all [B, T, C] but weight."""
+    T, K = x.shape[1], weight.shape[1]
+    out = weighted(x, weight).float()
+    slope = out.sigmoid() * (1 + out * (1 - out.sigmoid()))
+    of_sum = of_out.float() * slope
+    later = F.pad(of_sum, (0, 0, 0, K - 1))
+    of_x = sum(later[:, K - 1 - k : K - 1 - k + T] * weight[:, k] for k in range(K)).to(x.dtype)
+    before = F.pad(x, (0, 0, K - 1, 0))
+    of_weight = torch.stack([(before[:, k : k + T] * of_sum).sum((0, 1)) for k in range(K)], 1)
+    return of_x, of_weight.to(weight.dtype)
+
+
+class CausalConv(torch.autograd.Function):
+    """Autograd by itself would write and read each of the K products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return conv_silu(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor, Tensor]:
+        return conv_gradient(*ctx.saved_tensors, of_out)
 
 
 def delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **_) -> tuple[Tensor, None]:
@@ -188,12 +232,12 @@ def over_chunks(*parts: Tensor) -> Tensor:
 
 def use_fast_functions(compiled: bool) -> None:
     """In transformers' layers. Compiled is what moves much memory: whole layers would take minutes."""
-    global in_chunks
+    global in_chunks, conv_silu, conv_gradient
     qwen.causal_conv1d_fn, qwen.torch_chunk_gated_delta_rule = causal_conv, delta_rule
     if compiled:
         torch._dynamo.config.recompile_limit = 32  # a norm is called with several kinds of arguments
         in_chunks = torch.compile(in_chunks, dynamic=True)
-        qwen.causal_conv1d_fn = torch.compile(causal_conv, dynamic=True)
+        conv_silu, conv_gradient = (torch.compile(f, dynamic=True) for f in (conv_silu, conv_gradient))
         for rotate in ("apply_rotary_pos_emb", "apply_rotary_pos_emb_vision"):
             setattr(qwen, rotate, torch.compile(getattr(qwen, rotate), dynamic=True))
         for norm in (qwen.Qwen3_5RMSNorm, qwen.Qwen3_5RMSNormGated):

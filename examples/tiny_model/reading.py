@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 from itertools import pairwise
 
 import draw
@@ -35,8 +36,40 @@ def date(rng: random.Random) -> str:
     )
 
 
+LITTLE_WORDS = "to of at in for and from is no not the a on by with per off".split()
+
+
+def notice(rng: random.Random, test: bool) -> str:
+    """What a sign may say: words and figures of all kinds in one line, as 'Gate 12', 'Dinner: 7.50'."""
+
+    def part() -> str:
+        kind = rng.random()
+        if kind < 0.55:
+            return word(rng, test)
+        if kind < 0.7:
+            return rng.choice(LITTLE_WORDS)
+        if kind < 0.85:
+            return str(rng.randrange(10 ** rng.randint(1, 4)))
+        if kind < 0.92:
+            return rng.choice(string.ascii_uppercase) + str(rng.randrange(10 ** rng.randint(0, 3)))
+        return price(rng)
+
+    parts = [word(rng, test), *(part() for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])))]
+    if rng.random() < 0.2:
+        parts.reverse()
+    if rng.random() < 0.2:
+        parts[0] += ":"
+    if rng.random() < 0.15:
+        parts = [p.title() if rng.random() < 0.6 else p for p in parts]
+    return rng.choice([str, str.capitalize, str.capitalize, str.capitalize, str.title, str.upper])(
+        " ".join(parts)
+    )
+
+
 def line(rng: random.Random, test: bool) -> str:
-    """A word, a few, a number, a price, a time or a date."""
+    """A word, a few, a notice, a number, a price, a time or a date."""
+    if rng.random() < 0.35:
+        return notice(rng, test)
     kind = rng.random()
     if kind < 0.45:
         return rng.choice([str.lower, str.lower, str.title, str.upper])(word(rng, test))
@@ -74,7 +107,7 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
     y = rng.uniform(4, max(5, height - 4 - pitch * count))
     align = rng.choice(["left", "any", "middle"])
     left = rng.uniform(6, max(7, width - 10 - max(face.getlength(text) for text in lines)))
-    letters = []
+    letters, boxes = [], []
     for text in lines:
         spare = width - 8 - face.getlength(text)
         x = (
@@ -85,8 +118,10 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
             else max(4, spare / 2)
         )
         letters.append(draw.write(pen, (x, y), text, ink, face))
+        left_of_it, above, right, below = face.getbbox(text)
+        boxes.append((x + left_of_it, y + above, x + right, y + below))
         y += pitch
-    return View("page", draw.worn(rng, picture), letters=letters, truth=lines)
+    return View("page", draw.worn(rng, picture), letters=letters, parts=boxes, truth=lines)
 
 
 def read(rng: random.Random, view: View, test: bool) -> Sample:
@@ -101,10 +136,29 @@ def read(rng: random.Random, view: View, test: bool) -> Sample:
     question = among(
         rng,
         "What does it say?|Read the text.|What is written here?|Which text do you see?|What is the text in "
-        "this picture?|Transcribe the text.|Read this.|What does this say?|What is written in this picture?",
-    )
+        "this picture?|Transcribe the text.|Read this.|What does this say?|What is written in this picture?|"
+        "What does the {0} say?|Read the {0}.|What is on the {0}?|What is written on the {0}?|"
+        "Can you read this {0}?|Read this {0} to me.|Which words are on the {0}?|Tell me what the {0} says.",
+    ).format(among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket"))
     answer = "\n".join(lines)
     return ask("read", question, answer, view, spelled=(answer,))
+
+
+def place_of_line(rng: random.Random, view: View, test: bool) -> Sample:
+    """Where a line stands: its box."""
+    assert view.picture
+    lines = view.truth
+    number = rng.randrange(len(lines))
+    text = lines[number]
+    if lines.count(text) > 1:
+        return read(rng, view, test)
+    question = among(
+        rng, "Locate the text {0}. Answer with bbox_2d and label in JSON.|Where does it say {0}? Report "
+        "bbox_2d and label as JSON.|Find the words {0}. Output JSON with bbox_2d and label.",
+    ).format(text)  # fmt: skip
+    edges = thousandths(view.parts[number], view.picture.size)
+    line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
+    return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
 
 
 # ---- documents
@@ -254,7 +308,9 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
             question = among(
                 rng,
                 "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"
-                "Output JSON with {1}.",
+                "Output JSON with {1}.|Convert the {0} to JSON, keys: {1}.|Make JSON of the {0}: {1}.|"
+                "I need {1} of this {0} as JSON.|JSON with the keys {1}, please.|"
+                "Write this {0} as JSON. Its keys are {1}.",
             ).format(kind, ", ".join(parts))
         answer = json.dumps(chosen, ensure_ascii=False)
         return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
@@ -354,7 +410,11 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
     kind, text, box = rng.choice(view.truth)
     edges = thousandths(box, view.picture.size)
     place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
-    form = among(rng, "|| Answer with action and coordinate in JSON.| Give the action as JSON.")
+    form = among(
+        rng,
+        "|| Answer with action and coordinate in JSON.| Give the action as JSON.|"
+        " Reply in JSON with action and coordinate.",
+    )
     if rng.random() < 0.12:
         text = label(rng, test)
         if text not in [t for _, t, _ in view.truth]:
@@ -364,7 +424,9 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
     if kind == "button":
         verbs = (
-            "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?"
+            "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?|"
+            "Click on the button {0}.|Push the button with {0} on it.|Tap {0}.|I want to press {0}.|"
+            "Choose {0}.|Hit the {0} button.|Use the button labelled {0}."
         )
     elif kind == "field":
         verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."

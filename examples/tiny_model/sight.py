@@ -22,7 +22,7 @@ from words import COLOURS, SHAPES
 NOTHING = 0  # the colour and the letter where none is
 LETTERS = string.ascii_letters + string.digits + ".,:-@$€£!?'"
 HERE = 5  # letters in a token
-MOST_LINES, MOST_LETTERS = 12, 24  # that are counted
+MOST_LINES, MOST_LETTERS = 12, 40  # that are counted
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
 # How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
 # the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, and how many

@@ -39,14 +39,22 @@ def facts(rng: random.Random, test: bool) -> list[Fact]:
     animal, pet, friend, born = rng.choice(ANIMALS), name(rng, test), name(rng, test), city(rng, test)
     thing, code = rng.choice(OBJECTS), rng.randrange(10**4)
     return [
-        (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}."),
+        (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}.|Hello, I am {who}.|"
+               f"Hey! My name is {who}.|This is {who}.|It's {who} here.|{who} is my name."),
          f"Nice to meet you, {who}.",
-         among(rng, "What is my name?|Who am I?|Do you remember my name?"), f"Your name is {who}."),
-        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}."),
+         among(rng, "What is my name?|Who am I?|Do you remember my name?|What's my name?|Say my name.|"
+               "What am I called?|Do you know who I am?|What was my name again?|How am I called?"),
+         f"Your name is {who}."),
+        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}.|I come from {place}.|"
+               f"I'm from {place}.|I live in {place} now.|I live with my {animal} in {place}.|"
+               f"We live in {place}, my {animal} and I.|I live in {place} with {friend}."),
          f"{place} is a good place.",
-         among(rng, "Where do I live?|In which city do I live?"), f"You live in {place}."),
+         among(rng, "Where do I live?|In which city do I live?|What is my city?|Where is my home?|"
+               "Which place do I come from?|Tell me where I live.|What town do I live in?"),
+         f"You live in {place}."),
         (among(rng, f"My favourite colour is {colour}.|I love the colour {colour}."), f"I like {colour} too.",
-         "What is my favourite colour?", f"Your favourite colour is {colour}."),
+         among(rng, "What is my favourite colour?|Which colour do I like?|What's my favourite color?"),
+         f"Your favourite colour is {colour}."),
         (among(rng, f"I like {food}.|I love to eat {food}."), f"{food.capitalize()}: good choice.",
          among(rng, "What do I like to eat?|What food do I like?"), f"You like {food}."),
         (among(rng, f"I work as a {job}.|I am a {job}.|My job is {job}."), "That is a fine job.",
@@ -75,12 +83,15 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
         _, _, question, answer = rng.choice(told)
         return ask("memory", " ".join([*(said for said, _, _, _ in told), question]), answer)
     messages: list[dict[str, Any]] = []
-    for said, reply, _, _ in told:
+    short = among(rng, "|||Okay.|All right.|I see.|Good to know.|Noted.|Thanks for telling me.|Ok!|Fine.")
+    for said, reply, _, _ in told:  # whatever it said to that
+        reply = reply if test else short or reply
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
         if rng.random() < 0.1:
             other, its_reply = small_talk(rng)
+            its_reply = its_reply if test else short or its_reply
             messages += [{"role": "user", "content": other}, {"role": "assistant", "content": its_reply}]
-    if not test and rng.random() < 0.2:  # the replies are learned too
+    if not test and not short and rng.random() < 0.2:  # the replies are learned too
         return Sample("memory", messages[:-1], messages[-1]["content"])
     _, _, question, answer = rng.choice(told)
     if not test and rng.random() < 0.1:

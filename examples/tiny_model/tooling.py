@@ -10,22 +10,31 @@ from sample import Sample, among, ask
 from words import CITIES, COLOURS, FOODS, WORDS, city, held_out, made_up, name, pick
 
 NO_TOOL = "I have no tool for that."
-ASKS = "get fetch find look_up check show read".split()  # what they answer with is a thing
+ASKS = (
+    "get fetch find look_up check show read get_current search search_for query retrieve".split()
+)  # what they answer with is a thing
 ACTS = """send set start stop book create delete add open close order play move update cancel save share print
-write call turn pay""".split()
+write call turn pay turn_on turn_off switch_on switch_off put_on add_to rent hire reserve clean lock
+unlock post schedule remind convert translate print_out activate""".split()
 NOUNS = """weather time price stock news mail message timer alarm song light door room table flight train
 ticket taxi invoice order file folder note event meeting task list report photo map route score result balance
 account payment contact recipe book film game sensor camera printer heater fan robot pump job user customer
 product parcel menu bill offer poem sign number status level distance temperature speed forecast exchange_rate
 calendar reminder reservation playlist volume password setting backup server page article
-translation""".split()
+translation garage radio tv fire_alarm window curtain oven washing_machine taxi_ride hotel
+hotel_room seat weather_report stock_price share_price currency holiday parking bike car bus tram flights
+trains restaurants shops hotels""".split()
 
 # kind of a parameter -> names that it may have, its JSON type
 KINDS: dict[str, tuple[list[str], str]] = {
-    "place": ("city place location town destination origin region station".split(), "string"),
+    "place": ("city place location town destination origin region station country airport".split(), "string"),
+    "room": ("room area zone floor part".split(), "string"),
     "person": ("name person recipient user guest owner author to".split(), "string"),
-    "count": ("count number amount quantity limit guests copies pages".split(), "integer"),
-    "duration": ("minutes seconds hours days duration length".split(), "integer"),
+    "count": (
+        "count number amount quantity limit guests copies pages people persons seats tickets".split(),
+        "integer",
+    ),
+    "duration": ("minutes seconds hours days duration length hour minute".split(), "integer"),
     "figure": ("price value temperature weight rate budget level".split(), "number"),
     "flag": ("urgent private loud express repeat quiet public".split(), "boolean"),
     "day": ("day date when weekday start deadline".split(), "string"),
@@ -33,6 +42,7 @@ KINDS: dict[str, tuple[list[str], str]] = {
     "unit": ("unit format mode size kind".split(), "string"),
 }  # fmt: skip
 UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf", "text"], ["fast", "slow"]]
+ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
@@ -66,6 +76,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     kind = made["kind"]
     if kind == "place":
         return city(rng, test)
+    if kind == "room":
+        return rng.choice(ROOMS)
     if kind == "person":
         return name(rng, test)
     if kind in ("count", "duration"):
@@ -119,7 +131,8 @@ def written(what: Any) -> str:
 
 
 NATURAL = {
-    "place": "in {0}|at {0}|for {0}",
+    "place": "in {0}|at {0}|for {0}|in {0} right now|in {0}",
+    "room": "in the {0}|of the {0}|in the {0}|for the {0}",
     "person": "for {0}|to {0}|with {0}",
     "count": "for {0} {1}|{0} {1}",
     "duration": "for {0} {1}",
@@ -155,11 +168,14 @@ def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any])
         return among(
             rng,
             "What is the {0}{1}?|Tell me the {0}{1}.|How is the {0}{1}?|I need the {0}{1}.|"
-            "The {0}{1}, please.",
+            "The {0}{1}, please.|What's the {0}{1}?|Do you know the {0}{1}?|What is the {0} like{1}?|"
+            "Show me the {0}{1}.|Any {0}{1}?|I'd like to know the {0}{1}.|Give me the {0}{1}.",
         ).format(noun, details)
     words = f"{made['verb'].replace('_', ' ')} {rng.choice(['the', 'a', 'my'])} {noun}"
     return among(
-        rng, "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?"
+        rng,
+        "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?|{2}{1}.|"
+        "{2}{1}|I would like to {0}{1}.|Would you {0}{1}?|We need to {0}{1}.",
     ).format(words, details, words.capitalize())
 
 

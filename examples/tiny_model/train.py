@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from collections import defaultdict
 from functools import partial
@@ -23,7 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from batches import GROUPS, TASK_NAMES, Batch, Batches, Group, few, loader
-from model import Eyes, logits, new_model, save_checkpoint, use_fast_functions
+from model import Eyes, load_weights, logits, new_model, save_checkpoint, use_fast_functions
 from options import whole
 from sight import new_sight, sight_loss
 from tokens import IGNORED, make_tokenizer, special_ids
@@ -301,6 +302,9 @@ def main() -> None:
     parser.add_argument(
         "--training", type=float, default=18, help="minutes that all steps together take, over all starts"
     )
+    parser.add_argument(
+        "--weights", type=Path, help="a checkpoint whose tokenizer and weights it starts from"
+    )
     parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
     parser.add_argument(
@@ -326,7 +330,12 @@ def main() -> None:
     processes, me = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     checkpoint, resumed = args.out / "hf", args.out / "training.pt"
     if me == 0 and not (checkpoint / "tokenizer.json").exists():
-        make_tokenizer(checkpoint)  # first: it forks
+        if args.weights:
+            checkpoint.mkdir(exist_ok=True)
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(args.weights / name, checkpoint)
+        else:
+            make_tokenizer(checkpoint)  # first: it forks
     if device == "cuda":
         torch.cuda.set_device(me)
     if processes > 1:
@@ -338,7 +347,10 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients had NaN in them (torch 2.11, H200)
     groups = GROUPS if device == "cuda" else few()
-    trainer = Trainer(new_model(args.seed, special_ids(checkpoint)), device, groups)
+    model = new_model(args.seed, special_ids(checkpoint))
+    if args.weights:
+        load_weights(model, args.weights)
+    trainer = Trainer(model, device, groups)
     start, spent = trainer.resume(resumed) if resumed.exists() else (0, 0.0)
     seen_never = Batches(checkpoint, args.seed, range(4), groups, test=True)
     held_out = list(loader(seen_never, min(args.workers, 4))) if me == 0 else []

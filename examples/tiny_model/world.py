@@ -30,21 +30,21 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 52,
-    reading.page: 22,
-    reading.document: 16,
-    reading.screen: 12,
+    scenes.shapes: 36,
+    reading.page: 28,
+    reading.document: 20,
+    reading.screen: 22,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
     "shapes": {
-        scenes.scene: 50,
-        scenes.caption: 12,
-        scenes.boxes: 30,
+        scenes.scene: 46,
+        scenes.caption: 10,
+        scenes.boxes: 38,
         scenes.picture_in_language: 6,
         talk.beside_the_picture: 2,
     },
-    "page": {reading.read: 1},
+    "page": {reading.read: 0.85, reading.place_of_line: 0.15},
     "document": {reading.extract: 1},
     "screen": {reading.click: 1},
     "something_else": {talk.unknown_picture: 1},
