@@ -49,7 +49,7 @@ lint: .venv/core  ## ruff and mypy
 	$(PY) -m mypy
 
 oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 15 minutes)
-	$(PY) -m pytest tests/oracle
+	$(PY) -m pytest tests/oracle tests/test_examples.py
 	$(PY) -m pytest -m slow
 
 .venv/pages: .venv/core

@@ -400,10 +400,14 @@ def test_what_a_tool_answers_is_the_next_line(tmp_path):
     about = {"name": "get_weather", "description": "The weather in a city", "parameters": parameters}
     (tmp_path / "tools.json").write_text(json.dumps({"tools": [{"type": "function", "function": about}]}))
     question = "What is the weather in Oslo?"
-    lines = [question, '{"temperature": 5, "sky": "sunny"}', "/save a.json", question, "", "Hello"]
+    lines = [question, '{"temperature": 5, "sky": "sunny"}', "/save a.json", "/new", question, "", "Hello"]
     status, out, told = chat(lines, "--tools", "tools.json", cwd=tmp_path)
-    assert status == 0 and "\nIt is sunny in Oslo, at 5 degrees.\n" in out
-    assert told == ["a.json: 4 messages", "no answer of the tool; go on with a question"]
+    assert status == 0 and "\nThe weather: temperature 5, sky sunny.\n" in out
+    assert told == [
+        "a.json: 4 messages",
+        "a new conversation",
+        "no answer of the tool; go on with a question",
+    ]
     assert out.startswith('get_weather(city="Oslo")\n')
 
 
@@ -431,7 +435,7 @@ def test_questions_that_are_refused_have_an_empty_line():
         (["-n", "0"], "max_tokens: 0 is not"),
         (["--thinking-budget", "-3"], "thinking_budget: -3 is not"),
         (["--thinking-budget", "3", "--no-thinking"], "--thinking-budget: --no-thinking leaves nothing"),
-        (["--system", 2000 * "x y "], "the prompt: "),
+        (["--system", 4000 * "x y "], "the prompt: "),
     ],
 )
 def test_options_are_judged_before_anything_is_asked(options, words, capsys, monkeypatch):

@@ -265,21 +265,21 @@ def test_several_answers_to_one_request(client: TestClient) -> None:
 
 def test_what_the_numbers_of_an_answer_are(model: Model) -> None:
     """Tokens of a thought, of a prompt that is in part kept, and times; Prometheus is told of them, too."""
-    client = client_of(model, max_tokens=9)
+    client = client_of(model, max_tokens=11)
     before, asked = numbers_of(client), {"reasoning_effort": "high", "max_tokens": 99}
     found = [chat(client, messages=[{"role": "user", "content": "How many?"}], **asked) for _ in range(2)]
     for one, cached in zip(found, (0, found[1]["timings"]["cache_n"]), strict=True):
         usage, times = one["usage"], one["timings"]
         assert one["choices"][0]["finish_reason"] == "length"
-        assert usage["completion_tokens"] == times["predicted_n"] == 9  # no more than the server allows
-        assert usage["completion_tokens_details"]["reasoning_tokens"] == 8  # without the end of the thought
+        assert usage["completion_tokens"] == times["predicted_n"] == 11  # no more than the server allows
+        assert usage["completion_tokens_details"]["reasoning_tokens"] == 10  # without the end of the thought
         assert times["cache_n"] == usage["prompt_tokens_details"]["cached_tokens"] == cached
         assert times["prompt_n"] == usage["prompt_tokens"] - cached
-        assert times["predicted_per_second"] * times["predicted_ms"] == pytest.approx(8000)
+        assert times["predicted_per_second"] * times["predicted_ms"] == pytest.approx(10000)
     assert cached > 0
     after = numbers_of(client)
     told = [after[name] - before.get(name, 0) for name in ("prompt", "cached", "generated")]
-    assert told == [2 * usage["prompt_tokens"], cached, 18]
+    assert told == [2 * usage["prompt_tokens"], cached, 22]
     within = chat(client, **asked | {"max_tokens": 5})["choices"][0]  # a thought
     assert within["finish_reason"] == "length" and within["message"]["content"] == ""
     assert client.get("/v1/models/tiny").json()["id"] == "tiny"

@@ -1,12 +1,15 @@
 """The model that ships with the package: found without a path, named on the command line, in the wheel."""
 
 import configparser
+import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.grounding import find_marks
@@ -45,9 +48,8 @@ def test_it_knows_its_world(backend):
         prompt = model.encode_prompt(question, images, videos, **options)
         return "".join(model.generate(prompt, temperature=0, max_tokens=100))
 
-    assert ask("Describe this picture.", MEDIA / "shapes.png").endswith(
-        "a large red circle, a large green triangle, a large blue square and a small yellow star."
-    )
+    seen = "From left to right: a red circle, a green triangle, a blue square and a yellow star."
+    assert ask("Describe this picture.", MEDIA / "shapes.png") == seen
     (circle,) = find_marks(
         ask("Locate the red circle. Output JSON with bbox_2d and label.", MEDIA / "shapes.png")
     )
@@ -85,3 +87,18 @@ def test_a_prompt_that_a_context_could_just_hold():
     for more, told in (0, "tokens leave no room"), (1, "characters are more"):
         with pytest.raises(QwenRefError, match=told):
             load().generate("x" * (4096 * 21 * 4 + more), raw=True)
+
+
+def test_the_answers_in_the_picture_are_the_models(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    answers = importlib.import_module("answers")
+    told = json.loads(Image.open(ROOT / "docs" / "answers.png").text["answers"])
+    model = load()
+    for use, shown in zip(answers.USES, told, strict=True):
+        given = answers.ask(model, use)
+        if not (marks := find_marks(shown)):
+            assert given == shown
+            continue
+        assert [mark.label for mark in find_marks(given)] == [mark.label for mark in marks]
+        for mark, other in zip(find_marks(given), marks, strict=True):  # a last digit may be a toss-up
+            np.testing.assert_allclose(mark.coordinates, other.coordinates, atol=6)
