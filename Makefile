@@ -5,7 +5,7 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test test-oldest test-debian13 lint pages lessons oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
+.PHONY: help demo test test-oldest test-debian13 lint pages lessons docs oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
 	tiny-scores tiny-engines clean
 
 help:  ## this list
@@ -67,6 +67,14 @@ pages: .venv/pages  ## the pages of serve and inspect in headless Chromium (a mi
 lessons: .venv/lessons  ## the lessons as pages with outputs, in build/lessons, and their tests (four minutes)
 	$(PY) -m pytest tests/lessons --durations 0 --durations-min 1
 	@echo "build/lessons/index.html has all of them"
+
+.venv/docs: .venv/core
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,docs]
+	@touch $@
+
+docs: .venv/docs  ## the docs as a site in build/site, and its tests; they run the commands in README and docs
+	$(PY) -m pytest tests/docs
+	@echo "build/site/index.html is the front page"
 
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
 	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle
