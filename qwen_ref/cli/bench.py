@@ -13,6 +13,7 @@ examples:
   python -m qwen_ref bench --model a.gguf --model b.gguf -p 512 -n 128 -d 0 -d 8192 -r 3 --output json
   python -m qwen_ref bench --model model.gguf -p 0 --parallel 1 --parallel 4    # four answers at once
   python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
+  python -m qwen_ref bench --model model.gguf -d 0 -d 4096 -d 16384 --plot speed.svg    # or .png
   python -m qwen_ref bench --model model.gguf --busy 1    # how fast is it while another program computes?
 """
 
@@ -30,8 +31,8 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-from qwen_ref import children
-from qwen_ref.cli.options import THREADS_HELP, add_models, shipped_model
+from qwen_ref import children, plot
+from qwen_ref.cli.options import THREADS_HELP, add_models, add_plot, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.svg",
         help="say where the time of a token goes, as a table and, into FILE.svg, as a picture",
     )
+    add_plot(parser, "the speed of each test, by the tokens that came before if there are several -d")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +93,27 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table(results)
         print_environment()
+    if args.plot:
+        plot.write(args.plot, chart(results))
     return 0
+
+
+def chart(results: list[dict[str, Any]]) -> plot.Lines | plot.Bars:
+    """Tokens a second of each test: a line over depths, or a bar if there is one depth only."""
+    tests = [r for r in results if "tokens_per_second" in r]
+    models = {r["model"] for r in tests}
+    lines: dict[str, list[plot.Point]] = {}
+    for r in tests:
+        name, _, depth = r["test"].partition(" @ d")
+        name += f", {r['parallel']} at once" if r["parallel"] > 1 else ""
+        name = f"{r['model']} {name}" if len(models) > 1 else name
+        lines.setdefault(name, []).append(plot.Point(int(depth or 0), r["tokens_per_second"]))
+    title = "Tokens a second" + (f", {tests[0]['model']}" if len(models) == 1 else "")
+    if all(len(points) == 1 for points in lines.values()):
+        return plot.Bars(title, "tokens a second", {name: points[0].y for name, points in lines.items()})
+    return plot.Lines(
+        title, "tokens that came before", "tokens a second", {n: sorted(p) for n, p in lines.items()}
+    )
 
 
 # It ends with the process that started it.

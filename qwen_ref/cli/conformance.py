@@ -6,6 +6,7 @@ examples:
   python -m qwen_ref conformance --engine my_package.oracle:run grouped 'length-*'
   python -m qwen_ref conformance --engine "./engine {model} --ids {ids} --dump {dump}" --allow bfloat16
   python -m qwen_ref conformance --engine "llama-eval-callback -m {model} -f {text}" plain
+  python -m qwen_ref conformance --engine my_engine.py --plot card.svg        # or .png
   python -m qwen_ref conformance --self-test
 
 A Python function gets a case (qwen_ref.oracle.conformance.Case) and returns tensors under a golden's names.
@@ -32,7 +33,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from qwen_ref.cli.options import TILED_HELP, to_json
+from qwen_ref import plot
+from qwen_ref.cli.options import TILED_HELP, add_plot, to_json
 from qwen_ref.errors import QwenRefError
 
 if TYPE_CHECKING:
@@ -50,11 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tiled", action="store_true", help=TILED_HELP)
     parser.add_argument("--json", action="store_true", help="for programs: all differences of all cases")
+    add_plot(parser, "how near each case comes to its budget")
 
 
 def run(args: argparse.Namespace) -> int:
     from qwen_ref.oracle import conformance
 
+    if args.plot and not args.engine:
+        raise QwenRefError(f"--plot {args.plot}: without --engine there are no figures to draw")
     if args.self_test:
         return self_test(args)
     cases = conformance.cases(args.cases)
@@ -69,10 +74,24 @@ def run(args: argparse.Namespace) -> int:
     done = list(results) if args.json else print_card(results)
     if args.json:
         print(to_json([as_json(result) for result in done], 1))
+    if args.plot:
+        plot.write(args.plot, chart(done, args.engine))
     verdicts = {result.verdict for result in done} - {"not supported"}
     if "partly judged" in verdicts and verdicts <= {"right", "partly judged"}:
         return 3
     return 0 if verdicts == {"right"} else 1
+
+
+def chart(results: list[Result], engine: str) -> plot.Bars:
+    """Of each case the share of its budget that the tensor nearest to it takes."""
+    reports = {result.case.name: result.report for result in results if result.report}
+    shares = {
+        name: max(d.share[report.allowed] for d in report.differences)
+        for name, report in reports.items()
+        if report.differences
+    }
+    bad = {result.case.name for result in results if result.verdict == "wrong"}
+    return plot.Bars(f"{engine}: the largest error", "of the budget", shares, bad, log=True, limit=1)
 
 
 def self_test(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ examples:
   python -m qwen_ref golden show why.safetensors
   python -m qwen_ref golden check why.safetensors dump.safetensors --allow bfloat16
   python -m qwen_ref golden check why.safetensors dump.npz --json
+  python -m qwen_ref golden check why.safetensors dump.npz --plot layers.svg    # or .png
   python -m qwen_ref golden compare why.safetensors other.safetensors
   python -m qwen_ref golden export why.safetensors --out why
 
@@ -28,9 +29,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen_ref import plot
 from qwen_ref.cli.options import (
     MODEL_HELP,
     TILED_HELP,
+    add_plot,
     add_thinking,
     memory_of,
     model_file,
@@ -121,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--json", action="store_true", help="for programs")
         command.add_argument("--html", type=Path, metavar="FILE", help="write a page, with a chart, as well")
+        add_plot(command, "the error by layer")
         if name == "check":
             command.add_argument("--tiled", action="store_true", help=TILED_HELP)
     export = commands.add_parser("export", help="write a golden as JSON and raw numbers")
@@ -266,7 +270,31 @@ def check(args: argparse.Namespace) -> int:
         print(to_json({"verdict": report.verdict, **dataclasses.asdict(report)}, indent=1))
     else:
         print_report(report)
+    if args.plot:
+        plot.write(args.plot, chart(truth, report, f"{args.other.name} beside {args.golden_file.name}"))
     return {"right": 0, "wrong": 1}.get(report.verdict, 3)
+
+
+def chart(truth: Golden, report: Report, title: str) -> plot.Lines:
+    """Each tensor's error, by its rms, in the order in which the model computes them, and the budget."""
+    from qwen_ref.oracle import page
+
+    places = {name: float(i) for i, name in enumerate(truth.entries)}
+    errors = [
+        plot.Point(places[d.name], d.relative, d.name, d.share[report.allowed] > 1)
+        for d in report.differences
+    ]
+    budget = f"budget of {report.allowed}"
+    budgets = [
+        plot.Point(i, page.budget(truth.entries[name], report.allowed), f"{name}, {budget}")
+        for name, i in places.items()
+    ]
+    layers: dict[str, float] = {}
+    for name, i in places.items():
+        layers.setdefault(page.layer_of(name), i)
+    ticks = {i: layer.rpartition(".")[2] for layer, i in layers.items() if layer}
+    series = {"error": errors, budget: budgets} if errors else {}
+    return plot.Lines(title, "layer", "rms of the error / rms of the tensor", series, ["error"], True, ticks)
 
 
 def read_dump(path: Path, truth: Golden) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from qwen_ref import hub, shipped
+from qwen_ref import hub, plot, shipped
 from qwen_ref.errors import QwenRefError
 
 MODEL_HELP = (
@@ -125,6 +125,11 @@ def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.cache is not None and not args.keep:
         raise QwenRefError("--keep: 0 leaves nothing to keep in --cache")
     return {"keep": int(args.keep * 2**30), "cache": args.cache}
+
+
+def add_plot(parser: argparse.ArgumentParser, what: str) -> None:
+    """`what` the picture shows."""
+    parser.add_argument("--plot", type=plot.checked, metavar="FILE", help=f"draw {what}, as .svg or .png")
 
 
 def add_thinking_budget(group: argparse._ActionsContainer) -> None:

@@ -5,6 +5,7 @@ examples:
   python -m qwen_ref perplexity --model Q4_K_M.gguf --base BF16.gguf --text wiki.test.raw
   python -m qwen_ref perplexity --model model.gguf --text wiki.test.raw --save-logits logits.bin
   python -m qwen_ref perplexity --model model.gguf --base logits.bin
+  python -m qwen_ref perplexity --model model.gguf --text wiki.test.raw --plot positions.svg    # or .png
 
 The third and `llama-perplexity --save-all-logits` write the same format, which the fourth and
 `llama-perplexity --kl-divergence --kl-divergence-base` read. Ctrl-C ends with what the chunks so far say.
@@ -22,8 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from qwen_ref import engine, files, machine
-from qwen_ref.cli.options import MODEL_HELP, add_resources, memory_of, model_file, shipped_model, to_json
+from qwen_ref import engine, files, machine, plot
+from qwen_ref.cli.options import (
+    MODEL_HELP,
+    add_plot,
+    add_resources,
+    memory_of,
+    model_file,
+    shipped_model,
+    to_json,
+)
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file, write_whole
@@ -36,8 +45,11 @@ from qwen_ref.perplexity import (
     cut,
     evaluate,
     file_head,
+    scored,
     statistics,
 )
+
+BINS = 32  # of positions, in the picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--context", type=int, metavar="N", help="tokens of a chunk (512)")
     parser.add_argument("--chunks", type=int, metavar="N", help="at most this many chunks (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; [value, standard error]")
+    add_plot(parser, "the perplexity by position in a chunk")
     add_resources(parser)
 
 
@@ -163,7 +176,26 @@ def run(args: argparse.Namespace) -> int:
             print(to_json(about | found))  # a correlation without variance is no number
         else:
             print_statistics(about, found)
+        if args.plot:
+            names = Path(about["model"]).name, Path(args.base or "").name
+            plot.write(args.plot, chart(np.stack(done), chunks.shape[1], names))
     return status
+
+
+def chart(scores: np.ndarray, context: int, names: tuple[str, str]) -> plot.Lines:
+    """scores SCORE [N, places] -> perplexity by position, of the model and of its base."""
+    positions = np.array(scored(context))
+    series = {}
+    for kind, name in ("nll", names[0]), ("nll_base", f"{names[1]} (base)"):
+        if np.isnan(scores[kind]).any():
+            continue
+        with np.errstate(over="ignore"):
+            series[name] = [
+                plot.Point(float(positions[part].mean()), float(np.exp(scores[kind][:, part].mean())))
+                for part in np.array_split(np.arange(len(positions)), min(BINS, len(positions)))
+            ]
+    title = f"Perplexity, {len(scores)} chunks of {context} tokens"
+    return plot.Lines(title, "tokens before the one that is predicted", "perplexity", series)
 
 
 def print_statistics(about: dict[str, Any], found: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ MODELS = [
     "f32.gguf",
 ]
 
-# What a command has besides what the page says, to be quick or because something cannot be had here.
+# What is put behind a command so that it is quick.
 ALSO = {
     "*--engine *": " plain length-3",  # two cases of the kit instead of all
     "* generate *": " --max-tokens 60",
@@ -51,13 +51,15 @@ ELSEWHERE = {
     "make test": "CI runs it",
     "python3 -m venv *": "make demo does it",
     "pip install *": "packages are installed already, and none is fetched here",
-    "* pull *": "a network is needed; tests/qwen_ref/test_hub.py has a stand-in for the hub",
-    "* serve*": "it does not end; tests/qwen_ref/test_serve.py has the server",
+    "python -m qwen_ref pull *": "a network is needed; tests/qwen_ref/test_hub.py has a stand-in for the hub",
+    "python -m qwen_ref serve*": "it does not end; tests/qwen_ref/test_serve.py has the server",
     "llama-eval-callback *": "another program; tests/oracle/test_callback.py",
     "* dump.txt": "it reads what llama-eval-callback wrote",
     "llama-perplexity *": "another program; tests/oracle/test_perplexity.py",
     "* theirs.bin *": "it reads what llama-perplexity wrote",
 }
+if not shutil.which("g++"):
+    ELSEWHERE |= {"g++ *": "there is no compiler here", "./read_golden *": "it was not compiled"}
 
 ENGINE = """
 from qwen_ref import load
@@ -100,7 +102,7 @@ def first(patterns: dict[str, str], command: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def dumps(tmp_path_factory) -> Path:
-    """What an engine that is right has of a golden's tokens: dump.npz, dump.safetensors, and a folder DUMP."""
+    """What an engine that is right has of a golden's tokens: dump.npz, dump.safetensors, the folder DUMP."""
     folder = tmp_path_factory.mktemp("dumps")
     (folder / "DUMP").mkdir()
     model = qwen_ref.load(backend="numpy", dtype=np.float64)
