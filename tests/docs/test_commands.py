@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|python) [^`\n]+)`")
+WRITTEN = re.compile(r" --(?:out|html|draw|plot|save-logits) (\S+)")
 COMMENT = re.compile(r"\s+# .*$", re.MULTILINE)
 
 # Names of models -> files that stand in for them, in every folder.
@@ -141,7 +142,8 @@ def folder(tmp_path, dumps) -> Path:
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     places = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "QWEN_REF_MODELS": f"{folder}/pulled",
+        "PYTHONPATH": str(ROOT),
+        "QWEN_REF_MODELS": str(folder / "pulled"),
     }
     return subprocess.run(
         ["bash", "-c", command],
@@ -171,6 +173,8 @@ def test_commands(page, folder):
             ran = run(command + (first(ALSO, command) or ""), folder)
             if ran.returncode or "Traceback" in ran.stderr:
                 failed.append(f"{command}: status {ran.returncode}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+            elif absent := [name for name in WRITTEN.findall(command) if not (folder / name).exists()]:
+                failed.append(f"{command}: wrote no {absent[0]}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
     assert not failed, "\n".join(failed)
 
 
