@@ -21,6 +21,7 @@ def linked(page: str) -> list[str]:
     """The files of the repository that a page links to, by their paths in it."""
     links = LINK.findall((ROOT / page).read_text(encoding="utf-8"))
     paths = [(ROOT / page).parent.joinpath(link).resolve() for link in links if "://" not in link]
+    paths = [path / "README.md" if path.is_dir() else path for path in paths]
     return [
         path.relative_to(ROOT).as_posix() for path in paths if path.is_file() and path.is_relative_to(ROOT)
     ]
@@ -71,6 +72,17 @@ def on_files(files: Files, config: Any) -> Files:
             path = lesson.relative_to(ROOT).as_posix()
             own.append(File.generated(config, path, abs_src_path=str(lesson)))
     return Files(own)
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """A link to a folder shows its README."""
+    folder = (ROOT / page.file.src_uri).parent
+
+    def whole(link: re.Match[str]) -> str:
+        is_folder = (folder / link[1] / "README.md").is_file()
+        return link[0].rstrip("/") + "/README.md" if is_folder else link[0]
+
+    return LINK.sub(whole, markdown)
 
 
 class Docstrings(griffe.Extension):
