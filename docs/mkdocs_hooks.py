@@ -86,11 +86,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 class Docstrings(griffe.Extension):
-    """Lists in docstrings, a column of names and one of what they mean, are shown as they are written."""
+    """Docstrings are not Markdown: columns of names and what they mean stay as written, x[0][1] is no link."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
             paragraphs = obj.docstring.value.split("\n\n")
-            obj.docstring.value = "\n\n".join(
-                f"```text\n{p}\n```" if COLUMN.search(p) else p for p in paragraphs
-            )
+            shown = [f"```text\n{p}\n```" if COLUMN.search(p) else literal(p) for p in paragraphs]
+            obj.docstring.value = "\n\n".join(shown)
+
+
+def literal(paragraph: str) -> str:
+    """Outside of `code`, brackets that are only brackets."""
+    parts = paragraph.split("`")
+    return "`".join(part if i % 2 else part.replace("[", "\\[") for i, part in enumerate(parts))
