@@ -86,7 +86,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 class Docstrings(griffe.Extension):
-    """Docstrings are not Markdown: columns of names and what they mean stay as written, x[0][1] is no link."""
+    """Docstrings are not Markdown: columns of names and meanings stay as written, x[0][1] is no link."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
@@ -96,6 +96,8 @@ class Docstrings(griffe.Extension):
 
 
 def literal(paragraph: str) -> str:
-    """Outside of `code`, brackets that are only brackets."""
+    """Outside of code, brackets that are only brackets."""
+    if paragraph.startswith("    "):  # all of it is code
+        return paragraph
     parts = paragraph.split("`")
     return "`".join(part if i % 2 else part.replace("[", "\\[") for i, part in enumerate(parts))
