@@ -182,7 +182,7 @@ def solution():
     return 1024 * (2048 // 256) * (192 + 16 + 2)
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `python -m gguf_io FILE` prints what is in any GGUF file. Lesson 2 looks into a block. The

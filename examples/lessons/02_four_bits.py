@@ -219,7 +219,7 @@ def solution():
     return dequantize
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `gguf_io/quants.py` has all layouts. `python -m qwen_ref perplexity` measures what a file's

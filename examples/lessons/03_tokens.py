@@ -198,7 +198,7 @@ def solution():
     return decode
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `qwen_ref/tokenizer.py` also decodes token by token, without ever showing half a character:

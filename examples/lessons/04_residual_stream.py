@@ -220,7 +220,7 @@ def solution():
     return norm
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `docs/reading.md` follows one token through two layers, with the shape of every value on its

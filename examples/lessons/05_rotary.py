@@ -197,7 +197,7 @@ def solution():
     return np.concatenate([np.tile([0, 1, 2], (3, 1)), picture, np.tile([7, 8], (3, 1))], axis=1)
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `qwen_ref/model/yarn.py` stretches the slow clocks for longer texts. Rotary positions are by

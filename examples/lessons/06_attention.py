@@ -197,7 +197,7 @@ def solution():
     return attend
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `qwen_ref/model/attention.py` is 57 lines. Grouped queries are by

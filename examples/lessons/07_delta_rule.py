@@ -153,7 +153,7 @@ plot(
     fig,
     f"How wrong the answer is for each of {PAIRS} pairs after all of them were written into a {K} by {V} "
     "matrix. The dotted line is what an empty matrix gets. Linear attention treats all pairs alike; the "
-    "delta rule has the last one exactly right, and pays with the oldest.",
+    "delta rule has the last one exactly right; the older a pair, the more later ones have written over it.",
 )
 
 # %%
@@ -304,7 +304,7 @@ def solution():
     return dict(v=np.zeros(8), g=0.0, beta=1.0)
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** lesson 8 computes the same recurrence in two other ways. The paper is

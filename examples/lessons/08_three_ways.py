@@ -228,7 +228,7 @@ def solution():
     return system
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** the docstring of `gated_delta_chunked` derives the same in nine lines. The kernels in

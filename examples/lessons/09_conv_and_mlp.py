@@ -203,7 +203,7 @@ def solution():
     return step
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `qwen_ref/model/conv.py` is 15 lines, `qwen_ref/model/mlp.py` as many. Gated MLPs are by

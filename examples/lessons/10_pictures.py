@@ -195,7 +195,7 @@ def solution():
     return int(4000 / beta / 32) * int(3000 / beta / 32)
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `docs/vision.md` says what pictures and clips cost; `qwen_ref/model/vision.py` is the tower.

@@ -245,7 +245,7 @@ def solution():
     return after_rejection
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `qwen_ref/engine/draft.py` drafts from the text so far and from a layer made for it

@@ -312,7 +312,7 @@ def solution():
     return bar_x
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `examples/tiny_model/README.md` says how the small model was trained, with the same chain rule

@@ -205,7 +205,7 @@ def solution():
     return tokens_a_second
 
 
-check(solution())
+check(solution(), "The solution")
 
 # %% [markdown]
 # **To go on:** `tests/benchmarks/RESULTS.md` has measurements of real sizes. The roofline is by

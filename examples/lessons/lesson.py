@@ -161,21 +161,32 @@ def exercise(judge: Callable[[Any], str | None]) -> Callable[[Any], None]:
     """
 
     @functools.wraps(judge)
-    def check(answer: Any) -> None:
+    def check(answer: Any, whose: str = "") -> None:
         if answer is ...:
             display("Your turn: put your answer where the three dots are, and run this again.")
             return
         try:
-            hint = judge(answer)
+            hint = judge(answer) if finite(answer) else "There are numbers in it that are not finite."
         except Exception as error:
             hint = (
                 f"Your answer cannot be used ({type(error).__name__}: {error}); look at its type and shape."
             )
         text = RIGHT if hint is None else f"Not yet. {hint}"
+        text = f"{whose}: {text}" if whose else text
         kind = "right" if hint is None else "hint"
         display(text, html=f'<p class="{kind}">{html.escape(text)}</p>')
 
     return check
+
+
+def finite(answer: Any) -> bool:
+    """Whether all numbers in it are; NaN passes any comparison that asks for what is too large."""
+    if isinstance(answer, dict):
+        return all(map(finite, answer.values()))
+    if isinstance(answer, list | tuple):
+        return all(map(finite, answer))
+    numbers = isinstance(answer, float | np.floating | np.ndarray)
+    return not numbers or np.asarray(answer).dtype.kind not in "fc" or bool(np.isfinite(answer).all())
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from qwen_ref.config import Config
+from qwen_ref.engine.backend import is_count
 from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.machine import available_memory
 from qwen_ref.model.deltanet import gated_delta_recurrent
 from qwen_ref.model.layers import NUMPY, Array, replaced
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.trace import Watch, part, watcher, watching
+from qwen_ref.model.trace import Watch, in_place_of, part, watcher, watching
 from qwen_ref.model.vision import VisionModel
 from qwen_ref.prompt import Prompt
 from qwen_ref.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ LOGITS = 1 << 24  # that exist at a time: 67 positions of Qwen's vocabulary
 
 V_HEADS = ("in_proj_b", "in_proj_a", "beta", "g", "o", "state", "in_proj_z", "norm")
 WITH_V_HEADS = ("in_proj_qkv", "conv1d")  # at their end
+WITHOUT = ("q_norm", "k_norm", "out_proj")
 
 FOR_STATES = [f"*.linear_attn.{name}" for name in ("q_norm", "k_norm", "conv1d", "g", "beta", "state")]
 MIXERS = ("new_state", "attention", "deltanet")  # whose state has another form in the kernels
@@ -68,14 +70,14 @@ class NumpyTwin:
 
 
 def with_numpy(network: Part) -> Part:
-    """`network` itself if it has NumPy's layers, else a copy that has them and shares its weights.
+    """A copy that has NumPy's layers and the same weights; what is replaced later is not replaced in it.
 
     Functions that stand in for the kernels' come along. Raises QwenRefError for mixers, which may be made of
     kernels: their state would not go with NumPy's.
     """
-    layers = network.layers
+    layers, twin = network.layers, copy.copy(network)
     if layers.name == NUMPY.name:
-        return network
+        return twin
     own = vars(layers)  # what `replaced` has put there
     for name in MIXERS:
         if name in own:
@@ -83,7 +85,6 @@ def with_numpy(network: Part) -> Part:
                 f"layers: {name}: stands in for a kernel, and a look inside is NumPy's; load the model with "
                 f"backend='numpy' and use replaced(NUMPY, {name}=...)"
             )
-    twin = copy.copy(network)
     twin.layers = replaced(NUMPY, **own)
     return twin
 
@@ -120,7 +121,8 @@ def grouped_heads(name: str, x: Array, config: Config) -> Array:
         qk, v = np.split(x, [2 * config.key_dim], axis=1)
         v = v.reshape(len(x), H_v, -1)  # [T, H_v*V] -> [T, H_v, V]
         return np.concatenate([qk, untiled(v, 1, config).reshape(len(x), -1)], axis=1)
-    return x
+    of_ones_own = last not in WITHOUT and x.ndim > 1 and x.shape[1] == H_v  # a tap that someone has added
+    return untiled(x, 1, config) if of_ones_own else x
 
 
 def untiled(x: Array, axis: int, config: Config) -> Array:
@@ -164,6 +166,8 @@ def trace(model: Model, prompt: Prompt, names: Sequence[str] | None) -> Trace:
     """See `qwen_ref.engine.Model.trace`."""
     if not isinstance(names, list | tuple | None):
         raise QwenRefError(f"names: give a list of patterns, of one too, not {of_type(names)}")
+    if names is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise QwenRefError(f"names: {names!r:.80} is no list of patterns, of one at least")
     network, values = NumpyTwin(model), dict[str, Array]()
     config, T = network.text.config, len(prompt.token_ids)
     room, outer = available_memory() // 2, watcher()
@@ -180,7 +184,7 @@ def trace(model: Model, prompt: Prompt, names: Sequence[str] | None) -> Trace:
     def keep(name: str, x: Array) -> Array | None:
         instead = None if outer is None else outer(name, x)
         if chosen(names, name):
-            x = x if instead is None else instead
+            x = in_place_of(x, instead, name)
             fits(x.nbytes)
             values[name] = np.array(in_transformers_order(name, x, config))
         return instead
@@ -281,7 +285,7 @@ class Trace(Mapping[str, Array]):
         """[H, T, T] of a layer of full attention: the share that head h of token t gives to token s, which is
         0 where s > t. transformers' `attentions[layer]`. Raises QwenRefError."""
         with_attention = self.layers(attention=True)
-        if layer not in with_attention:
+        if not is_count(layer, least=0) or layer not in with_attention:
             numbers = ", ".join(map(str, with_attention))
             raise QwenRefError(f"layer {layer!r:.80}: has no attention weights; those are layers {numbers}")
         names = [f"layers.{layer}.self_attn.weights.{n}" for n in range(self.config.num_key_value_heads)]
@@ -300,6 +304,8 @@ class Trace(Mapping[str, Array]):
         (nostalgebraist, "interpreting GPT: the logit lens", 2020.) `progress` is called with how many are
         done, of how many.
         """
+        if not is_count(top):
+            raise QwenRefError(f"top: {top!r:.80} is not a whole number from 1 on")
         text = self._text
         norm, eps = text.weights.final_norm, text.config.rms_norm_eps
         places = [f"layers.{i}.{half}" for i in range(text.config.num_layers) for half in ("mixed", "output")]
@@ -336,6 +342,9 @@ class States(Mapping[int, Array]):
     def __init__(self, trace: Trace):
         self._trace = trace
 
+    def __contains__(self, layer: object) -> bool:
+        return is_count(layer, least=0) and layer in self._trace.layers(attention=False)
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._trace.layers(attention=False))
 
@@ -356,7 +365,7 @@ class States(Mapping[int, Array]):
 
     def inputs(self, layer: int) -> DeltaInputs:
         """Raises QwenRefError if it is no layer of DeltaNet."""
-        if layer not in list(self):
+        if layer not in self:
             numbers = ", ".join(map(str, self))
             raise QwenRefError(f"layer {layer!r:.80}: has no DeltaNet; those are layers {numbers}")
         c, path = self._trace.config, f"layers.{layer}.linear_attn."
@@ -381,6 +390,7 @@ class States(Mapping[int, Array]):
         end = self._trace[f"layers.{layer}.linear_attn.state"]
         if abs(state - end).max() > 1e-3 * abs(end).max():
             raise QwenRefError(
-                f"layer {layer}: its run ended in another state than gated_delta_recurrent; a layer that was "
-                "replaced shows its states only to watching, one token at a time"
+                f"layer {layer}: gated_delta_recurrent ends in another state than the run did, whose prompt "
+                "gated_delta_chunked reads: both must follow one rule (and a layer that was replaced shows "
+                "its states only to watching, one token at a time)"
             )

@@ -82,7 +82,7 @@ def look(model: Model, prompt: Prompt, label: str, *, max_tokens: int, draft: st
     if len(prompt.token_ids) > MOST:
         raise QwenRefError(
             f"the prompt: {len(prompt.token_ids):,} tokens are more than the {MOST:,} of which a page shows "
-            "all; --max-image-tokens makes pictures smaller"
+            f"all{'; --max-image-tokens makes pictures smaller' if prompt.media else ''}"
         )
     prompt_tokens = len(prompt.token_ids)
     answer, drafts = list[int](), list[Draft]()
@@ -93,6 +93,9 @@ def look(model: Model, prompt: Prompt, label: str, *, max_tokens: int, draft: st
     prompt = dataclasses.replace(prompt, token_ids=prompt.token_ids + answer)
     progress("reading it all once more", 0, 1)
     trace = model.trace(prompt, names=WANTED)
+    for name, x in trace.items():
+        if not np.isfinite(x).all():
+            raise QwenRefError(f"{model.path}: {name}: what the model computes there is not finite")
     best, logprobs, ranks = said(trace["logits"], prompt.token_ids)
     lens = trace.lens(IN_LENS, lambda done, total: progress("the logit lens", done, total))
     with_attention, with_delta = trace.layers(attention=True), trace.layers(attention=False)

@@ -69,6 +69,8 @@ def replaced(layers: Layers, **functions: Any) -> Layers:
     for name in functions:
         if name not in called:
             raise QwenRefError(f"layers: {name}: no model calls it, but {', '.join(called)}")
+        if not callable(functions[name]):
+            raise QwenRefError(f"layers: {name}: {functions[name]!r:.80} cannot be called")
     changed = copy.copy(layers)
     vars(changed).update(functions)
     if functions.keys() & {"new_state", "attention", "deltanet"}:

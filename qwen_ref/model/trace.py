@@ -14,6 +14,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from qwen_ref.errors import QwenRefError
+
 Watch = Callable[[str, np.ndarray], np.ndarray | None]
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -21,12 +23,22 @@ _path: ContextVar[str] = ContextVar("path", default="")
 
 
 def tap(name: str, x: np.ndarray) -> np.ndarray:
-    """x, or what the watcher puts in its place."""
+    """x, or what the watcher puts in its place. Raises QwenRefError for another shape or dtype."""
     watch = _watch.get()
     if watch is None:
         return x
-    instead = watch(_path.get() + name, x)
-    return x if instead is None else instead
+    path = _path.get() + name
+    return in_place_of(x, watch(path, x), path)
+
+
+def in_place_of(x: np.ndarray, instead: np.ndarray | None, path: str) -> np.ndarray:
+    """`instead`, or x if it is None. Raises QwenRefError for another shape or dtype."""
+    if instead is None:
+        return x
+    if not isinstance(instead, np.ndarray) or (instead.shape, instead.dtype) != (x.shape, x.dtype):
+        given = f"{instead.dtype} {instead.shape}" if isinstance(instead, np.ndarray) else f"{instead!r:.40}"
+        raise QwenRefError(f"{path}: {given} cannot stand in for {x.dtype} {x.shape}")
+    return instead
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from qwen_ref.engine import look
 from qwen_ref.kernels import KERNELS
 from qwen_ref.model import deltanet
 from qwen_ref.model.layers import replaced
-from qwen_ref.model.trace import watching
+from qwen_ref.model.trace import tap, watching
 from qwen_ref.prompt import Prompt
 
 TEXT = "What is 2 + 3? Say it – twice."
@@ -227,5 +227,59 @@ def test_states_of_another_rule_are_refused(monkeypatch):
     rule = deltanet.gated_delta_chunked
     monkeypatch.setattr(deltanet, "gated_delta_chunked", lambda *x: rule(*x[:4], x[4] / 2, x[5]))
     states = model.states(TEXT)
-    with pytest.raises(QwenRefError, match=r"^layer 0: its run ended in another state"):
+    with pytest.raises(QwenRefError, match=r"^layer 0: gated_delta_recurrent ends in another state"):
         states[0]
+
+
+def test_a_tap_of_ones_own_has_the_order_of_the_others(model, monkeypatch):
+    own = deltanet.sigmoid  # beta is the sigmoid of a tap: its double is one more
+    monkeypatch.setattr(deltanet, "sigmoid", lambda x: tap("double", 2 * own(x)) / 2)
+    trace = model.trace("Tell me a story.", names=["layers.0.linear_attn.*"])
+    np.testing.assert_allclose(
+        trace["layers.0.linear_attn.double"], 2 * trace["layers.0.linear_attn.beta"], rtol=1e-6
+    )
+
+
+def test_what_is_put_back_later_is_still_in_the_trace():
+    model = qwen_ref.load(backend="numpy")
+    plain = model.text.layers
+    model.text.layers = replaced(plain, lm_head=lambda x, weight: -plain.lm_head(x, weight))
+    trace = model.trace("Hi")
+    model.text.layers = plain
+    assert (trace.lens(1)["layers.7.output"].token_ids[:, 0] == trace["logits"].argmax(axis=1)).all()
+
+
+def test_one_rule_for_prompts_and_tokens(model, monkeypatch):
+    monkeypatch.setattr(
+        look, "gated_delta_recurrent", lambda q, k, v, g, beta, state: (v, state + k[0, :, :, None])
+    )
+    with pytest.raises(QwenRefError, match="layer 0: gated_delta_recurrent ends in another state"):
+        model.states("Hi")[0]
+
+
+def test_values_that_make_no_sense(model):
+    trace, states = model.trace("Hi"), model.states("Hi")
+    assert 3 not in states and 0 in states and False not in states and 0.0 not in states
+    for call, words in [
+        (lambda: trace.lens(top=-1), "top: -1 is not"),
+        (lambda: trace.lens(top=1.5), "top: 1.5 is not"),
+        (lambda: trace.attention(3.0), "layer 3.0: has no attention"),
+        (lambda: trace.attention(np.array([3, 7])), "has no attention"),
+        (lambda: states[True], "layer True: has no DeltaNet"),
+        (lambda: model.trace("Hi", names=[3]), r"names: \[3\] is no list of patterns"),
+        (lambda: model.trace("Hi", names=[]), r"names: \[\] is no list of patterns"),
+        (lambda: replaced(model.text.layers, mlp=1), "layers: mlp: 1 cannot be called"),
+    ]:
+        with pytest.raises(QwenRefError, match=words):
+            call()
+    for instead, words in [
+        (lambda x: x[:1, :3], r"layers.0.input_layernorm: float64 \(1, 3\) cannot stand in"),
+        (lambda x: x.astype(np.float32), "float32 .* cannot stand in for float64"),
+        (lambda x: 0.5, "0.5 cannot stand in"),
+    ]:
+
+        def put(name, x, instead=instead):
+            return instead(x) if name == "layers.0.input_layernorm" else None
+
+        with watching(put), pytest.raises(QwenRefError, match=words):
+            model.trace("Hi")
