@@ -26,7 +26,7 @@ from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.vision import VisionModel
+from qwen_ref.model.vision import VisionModel, vision_work
 from qwen_ref.prompt import Prompt, PromptEncoder
 from qwen_ref.sampling import Sampler, defaults, override, stored
 from qwen_ref.vision_file import find_vision_file
@@ -190,8 +190,8 @@ class Model:
             return reading
         c, grid = self.vision.config, (1, 16, 16)
         blank = np.zeros((16 * 16, 3 * TEMPORAL_PATCH_SIZE * c.patch_size**2), np.float32)
-        rate = seconds(lambda: self.vision.encode(blank, grid)) / self.vision.work(grid)
-        return reading + rate * sum(self.vision.work(m.grid_thw) for m in prompt.media)
+        rate = seconds(lambda: self.vision.encode(blank, grid)) / vision_work(c, grid)
+        return reading + rate * sum(vision_work(c, m.grid_thw) for m in prompt.media)
 
     def encode_prompt(
         self,

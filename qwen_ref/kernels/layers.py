@@ -7,6 +7,8 @@ vectors do not divide go through these twins.
 from __future__ import annotations
 
 import copy
+import math
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -179,6 +181,14 @@ def other_state(name: str) -> QwenRefError:
     )
 
 
+def zero_pages(*shape: int) -> np.ndarray:
+    """uint16 zeros that take memory once they are written, and give it back at their end: among malloc's
+    blocks what caches have outgrown stays, at 8,192 tokens of 0.8B 68 MiB beside the 96 in use."""
+    size = math.prod(shape)
+    pages = mmap.mmap(-1, max(1, 2 * size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, np.uint16, size).reshape(shape)
+
+
 class KVCache:
     """Keys [H_kv, S/16, D, 16] and values [H_kv, S, D] of a full-attention layer: float16, which Numba
     has on GPUs only, as its bits in uint16; room grows by half."""
@@ -187,8 +197,8 @@ class KVCache:
 
     def __init__(self, heads: int, head_dim: int):
         self.length = self.marked = 0
-        self.keys = np.zeros((heads, 0, head_dim, 16), np.uint16)
-        self.values = np.zeros((heads, 0, head_dim), np.uint16)
+        self.keys = zero_pages(heads, 0, head_dim, 16)
+        self.values = zero_pages(heads, 0, head_dim)
 
     def reserve(self, tokens: int) -> int:
         """Make room for so many more tokens; returns where they begin."""
@@ -204,8 +214,8 @@ class KVCache:
 
     def _resize(self, room: int) -> None:
         keys, values = self.keys, self.values
-        self.keys = np.zeros((len(keys), room // 16, *keys.shape[2:]), np.uint16)
-        self.values = np.zeros((len(values), room, values.shape[2]), np.uint16)
+        self.keys = zero_pages(len(keys), room // 16, *keys.shape[2:])
+        self.values = zero_pages(len(values), room, values.shape[2])
         self.keys[:, : keys.shape[1]], self.values[:, : values.shape[1]] = keys, values
 
     def copy(self) -> KVCache:

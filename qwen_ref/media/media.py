@@ -119,15 +119,8 @@ def open_part(part: Part, config: VisionConfig, limits: Limits, numbered: bool) 
 def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
     """Read a picture. Raises QwenRefError as `images.read_image` does."""
     sizes = patch_sizes(config)
-    low, most = config.image_pixels
-    if limits.max_image_tokens is not None:
-        most = min(most, limits.max_image_tokens * sizes.factor**2)
-    least = min(low, most)
     picture = images.read_image(source, limits.transparency)
-    height, width = images.smart_resize(picture.height, picture.width, sizes.factor, least, most)
-    while least and height * width > most:  # it enlarges to whole tokens, and so perhaps beyond the limit
-        least //= 2
-        height, width = images.smart_resize(picture.height, picture.width, sizes.factor, least, most)
+    (height, width), least, most = resized(picture.height, picture.width, config, limits.max_image_tokens)
 
     def patches(progress: Progress | None) -> Iterator[np.ndarray]:
         made = images.image_patches(picture, least, most, config.image_mean, config.image_std, sizes)
@@ -138,6 +131,24 @@ def open_image(source: Source, config: VisionConfig, limits: Limits) -> Media:
     name = images.name_of(source)
     tell_if_over(name, "max_image_tokens", most // sizes.factor**2, shape, picture.width, picture.height)
     return Media(name, shape, (1, h, w), patches, picture)
+
+
+def resized(
+    height: int, width: int, config: VisionConfig, max_tokens: int | None
+) -> tuple[tuple[int, int], int, int]:
+    """(height, width) that the tower sees of a picture, and the fewest and most pixels that led there.
+
+    Raises QwenRefError as `images.smart_resize` does.
+    """
+    factor, (low, most) = patch_sizes(config).factor, config.image_pixels
+    if max_tokens is not None:
+        most = min(most, max_tokens * factor**2)
+    least = min(low, most)
+    size = images.smart_resize(height, width, factor, least, most)
+    while least and size[0] * size[1] > most:  # it enlarges to whole tokens, and so perhaps beyond the limit
+        least //= 2
+        size = images.smart_resize(height, width, factor, least, most)
+    return size, least, most
 
 
 def open_video(

@@ -115,10 +115,11 @@ class VisionModel:
     def norm(self, x: Array, w: LayerNorm, name: str) -> Array:
         return tap(name, self.layers.layer_norm(x, *w, self.config.layer_norm_eps))
 
-    def work(self, grid_thw: tuple[int, int, int]) -> float:
-        """Multiplications of `encode`, which say how long one picture takes beside another."""
-        c, (t, h, w) = self.config, grid_thw
-        hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
-        block = hidden * (4 * hidden + 2 * c.intermediate_size + 2 * h * w)  # a patch: matrices, attention
-        merger = merged * (merged + c.out_hidden_size) / c.spatial_merge_size**2
-        return t * h * w * (c.depth * block + merger)
+
+def vision_work(c: VisionConfig, grid_thw: tuple[int, int, int]) -> float:
+    """Multiplications of `encode`, which say how long one picture takes beside another."""
+    t, h, w = grid_thw
+    hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
+    block = hidden * (4 * hidden + 2 * c.intermediate_size + 2 * h * w)  # a patch: matrices, attention
+    merger = merged * (merged + c.out_hidden_size) / c.spatial_merge_size**2
+    return t * h * w * (c.depth * block + merger)

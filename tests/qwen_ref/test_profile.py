@@ -15,7 +15,7 @@ from qwen_ref.media.media import Limits
 from qwen_ref.model import vision_block
 from qwen_ref.model.layers import replaced
 from qwen_ref.model.text import TextModel
-from qwen_ref.model.vision import VisionModel
+from qwen_ref.model.vision import VisionModel, vision_work
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,7 +44,8 @@ def test_seconds_until_an_answer(fixtures, monkeypatch):
     assert model.seconds_until_answer(long) == pytest.approx(200 / 64)
     images = [np.zeros(size, np.uint8) for size in ((64, 96, 3), (320, 64, 3))]
     seen = model.encode_prompt("x", images=images, limits=Limits(max_image_tokens=30))
-    work = sum(model.vision.work(m.grid_thw) for m in seen.media) / model.vision.work((1, 16, 16))
+    config = model.vision.config
+    work = sum(vision_work(config, m.grid_thw) for m in seen.media) / vision_work(config, (1, 16, 16))
     assert model.seconds_until_answer(seen) == pytest.approx(max(1, len(seen.token_ids) / 64) + work)
 
 
@@ -67,7 +68,7 @@ def test_the_tower_s_work_is_its_multiplications(fixtures, monkeypatch):
     for t, h, w in (1, 4, 6), (3, 2, 8):
         count = 0
         vision.encode(np.zeros((t * h * w, 3 * 2 * 16 * 16), np.float32), (t, h, w))
-        assert vision.work((t, h, w)) == count
+        assert vision_work(vision.config, (t, h, w)) == count
 
 
 def test_warming_up_leaves_the_threads_as_they_were(fixtures):

@@ -1,0 +1,351 @@
+"""How much memory an answer takes, and about how long it: said before anything of the model is loaded.
+
+Arrays have sizes that follow from the file's header, part by part; what Python and its libraries take was
+measured. tests/benchmarks/memory.py has the peaks of processes beside these sums.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gguf_io import GGUFFile
+from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config, read_vision_config
+from qwen_ref.engine.backend import choose_layers
+from qwen_ref.engine.sequence import PREFILL_BLOCK
+from qwen_ref.model.rope import rope_tables
+from qwen_ref.model.text import TextModel
+from qwen_ref.model.vision import vision_work
+from qwen_ref.model.weights import VISION_PARTS, matrices
+
+MIB = 1 << 20
+
+
+class MEASURED:
+    """RssAnon and RssFile (/proc/PID/status) of processes of `generate`, by tests/benchmarks/memory.py, on
+    x86-64 with Python 3.11 and Numba 0.68, less what is computed here. The small model and 0.8B with 16
+    tokens tell what goes with the vocabulary from what does not."""
+
+    LIBRARIES = 147 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 75 private, 72 of their files
+    PICTURES = 20 * MIB  # Pillow and qwen_ref.media: 7 private, 13 of files
+    TOKEN = 130  # bytes for each of the vocabulary: its text, and the sampler's copies of a logit
+    TOKENIZER = 340  # the same of the library's tokenizer, which `generate` has in a process beside
+    GAPS = 1.15  # of activations: malloc's blocks between those that are in use
+    PIXEL = 19  # bytes for each of a picture as the tower sees it: copies of Pillow's and NumPy's
+    FAULT = 1 << 16  # bytes of a file that come with the first one touched
+
+
+class Part(NamedTuple):
+    name: str
+    nbytes: int
+    of_file: bool = False  # pages that the system can drop, and read again
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be answered: `context` tokens of prompt and answer, pictures' included."""
+
+    file: GGUFFile
+    context: int
+    vision: GGUFFile | None = None
+    image: tuple[int, int] | None = None  # width and height of the one picture, as it lies in its file
+    max_image_tokens: int | None = None
+    threads: int = 1
+    block: int = PREFILL_BLOCK
+
+    @property
+    def config(self) -> Config:
+        return read_config(self.file)
+
+
+# ---- memory
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an answer takes, in bytes. The picture is looked at before the prompt is read: of `looking` and
+    `reading` the larger one counts."""
+
+    always: list[Part]
+    looking: list[Part]
+    reading: list[Part]
+
+    @property
+    def total(self) -> int:
+        return size(self.always) + max(size(self.looking), size(self.reading))
+
+    @property
+    def private(self) -> int:
+        """Of it what must stay in memory: without this nothing works, without the rest it is slow."""
+        return self.total - size([part for part in self.always if part.of_file])
+
+
+def size(parts: list[Part]) -> int:
+    return sum(part.nbytes for part in parts)
+
+
+def needs(job: Job) -> Needs:
+    """Raises QwenRefError if the file is no Qwen3.5 model, or the kernels do not fit it: NumPy keeps weights
+    as floats, as many as there is room for."""
+    c = job.config
+    layers = choose_layers(c, "numba", np.float32)
+    always = [
+        Part("Python and libraries", MEASURED.LIBRARIES),
+        Part("vocabulary", MEASURED.TOKEN * c.vocab_size),
+        Part("weights, pages of the file", text_pages(job), of_file=True),
+        Part("DeltaNet state", layers.new_state(c, np.float32).nbytes),
+    ]
+    reading = [
+        Part("KV cache, float16", cache_bytes(c, job.context)),
+        Part("activations of a block", activation_bytes(c, min(job.block, job.context))),
+    ]
+    if job.image is None:
+        return Needs(always, [], reading)
+    v, grid = seen(job)
+    assert job.vision is not None
+    floats = vision_floats(job.vision, v)
+    pages = sum(t.nbytes for t in job.vision.tensors.values())
+    always += [
+        Part("pictures' libraries", MEASURED.PICTURES),
+        Part("vision tower, pages of the file", pages, of_file=True),
+        Part("vision tower, as floats", floats),
+        Part("the picture", 4 * job.image[0] * job.image[1] + image_tokens(v, grid) * v.out_hidden_size * 4),
+    ]
+    return Needs(
+        always, [Part("activations of the vision tower", looking_bytes(v, grid, job.threads))], reading
+    )
+
+
+def text_pages(job: Job) -> int:
+    """Bytes of the file that an answer reads: all but a tower's, and of embeddings that are no output matrix
+    the rows of its tokens."""
+    tensors = job.file.tensors
+    touched = {name: t.nbytes for name, t in tensors.items() if not name.startswith(VISION_PARTS)}
+    if "output.weight" in tensors:
+        touched["token_embd.weight"] = min(touched["token_embd.weight"], job.context * MEASURED.FAULT)
+    return sum(touched.values()) + min(t.offset for t in tensors.values())
+
+
+def cache_bytes(c: Config, context: int) -> int:
+    """Keys and values of so many tokens. While caches grow, by half, one layer's is there twice
+    (kernels/layers.py)."""
+    layers = sum(c.is_full_attention(i) for i in range(c.num_layers)) + c.num_mtp_layers
+    token, room, most = 2 * c.num_key_value_heads * c.head_dim * 2, 0, layers * context
+    for stop in range(min(PREFILL_BLOCK, context), context + PREFILL_BLOCK, PREFILL_BLOCK):
+        if (length := min(stop, context)) > room:
+            before, room = room, -(-max(length, room + room // 2, 256) // 64) * 64
+            most = max(most, (layers + 1) * min(before, length))
+    return token * most
+
+
+def quantized_bytes(columns: int) -> int:
+    """Of one row of activations in 8 bits, with its scales and sums (kernels/quantize.py)."""
+    return columns + columns // 32 * 4 + columns // 16 * 4 + columns // 32 * 4
+
+
+def activation_bytes(c: Config, tokens: int) -> int:
+    """Of a block of a prompt, where most is alive at once: inside one of the three kinds of layers."""
+    q_heads = c.num_attention_heads * c.head_dim
+    attention = 4 * (4 * q_heads + 2 * c.num_key_value_heads * c.head_dim) + quantized_bytes(q_heads)
+    deltanet = 4 * (2 * c.conv_channels + 3 * c.value_dim) + quantized_bytes(c.value_dim)
+    mlp = 4 * 2 * c.intermediate_size + quantized_bytes(c.intermediate_size)
+    stream = 4 * 3 * c.hidden_size + quantized_bytes(c.hidden_size)  # before, normed, after
+    return int(MEASURED.GAPS * tokens * (stream + max(attention, deltanet, mlp)))
+
+
+def seen(job: Job) -> tuple[VisionConfig, tuple[int, int]]:
+    """The tower's configuration, and how many patches down and across it sees. Raises QwenRefError."""
+    from qwen_ref.media.media import resized
+
+    assert job.image is not None and job.vision is not None
+    v, (width, height) = read_vision_config(job.vision), job.image
+    (height, width), _, _ = resized(height, width, v, job.max_image_tokens)
+    return v, (height // v.patch_size, width // v.patch_size)
+
+
+def image_tokens(v: VisionConfig, grid: tuple[int, int]) -> int:
+    return grid[0] * grid[1] // v.spatial_merge_size**2
+
+
+def vision_floats(file: GGUFFile, v: VisionConfig) -> int:
+    """What becomes float32 when the tower is opened, and when they are used quantized matrices, for which it
+    has no kernels; at most 1 GiB of these is kept (Model.vision)."""
+    kernels = 4 * v.hidden_size * 3 * TEMPORAL_PATCH_SIZE * v.patch_size**2
+    table = file.tensors["v.position_embd.weight"].shape[0] if "v.position_embd.weight" in file.tensors else 0
+    matrices = [t for name, t in file.tensors.items() if len(t.shape) == 2 and "position_embd" not in name]
+    quantized = sum(
+        4 * t.shape[0] * t.shape[1] for t in matrices if t.type.name not in ("F32", "F16", "BF16")
+    )
+    return kernels + 4 * table * v.hidden_size + min(1 << 30, quantized)
+
+
+def looking_bytes(v: VisionConfig, grid: tuple[int, int], threads: int) -> int:
+    """Of the tower with all patches of a picture in it, within attention or the MLP."""
+    n = grid[0] * grid[1]
+    pixels = (2 * 4 * 3 * TEMPORAL_PATCH_SIZE + MEASURED.PIXEL) * v.patch_size**2  # of a patch, there twice
+    stream = 4 * 3 * v.hidden_size + 4 * v.head_dim  # x, normed, positions; cos and sin
+    attention = 4 * (3 + 3 + 2) * v.hidden_size
+    mlp = 4 * (v.intermediate_size + v.hidden_size)
+    scores = threads * 4 * 32 * n  # of 32 queries
+    return n * (pixels + stream + max(attention, mlp)) + scores
+
+
+def kept_bytes(job: Job, available: int) -> list[Part]:
+    """What a chat and a server hold besides: the tokenizer, and at most so much of what was read before."""
+    return [
+        Part("tokenizer", MEASURED.TOKENIZER * job.config.vocab_size),
+        Part("kept prefixes, at most (--keep)", min(1 << 30, available // 4)),
+    ]
+
+
+def snapshot_bytes(c: Config, tokens: int) -> int:
+    """Of a kept prefix: the state, and keys and values of its tokens."""
+    state = choose_layers(c, "numba", np.float32).new_state(c, np.float32).nbytes
+    layers = sum(c.is_full_attention(i) for i in range(c.num_layers))
+    return state + tokens * layers * 2 * c.num_key_value_heads * c.head_dim * 2
+
+
+# ---- what would fit
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` that fits, where smaller ones do too; 0 if none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def advice(job: Job, memory: int) -> list[str]:
+    """What would make it fit, where it does not: each alone is enough."""
+    found = []
+    context = largest(lambda n: needs(replace(job, context=n)).total <= memory, job.context)
+    if context:
+        found.append(f"--context {context}")
+    if job.image is not None:
+        v, grid = seen(job)
+        tokens = largest(
+            lambda n: needs(replace(job, max_image_tokens=n)).total <= memory, image_tokens(v, grid)
+        )
+        if tokens:
+            found.append(f"--max-image-tokens {tokens}")
+        if needs(replace(job, image=None)).total <= memory:
+            found.append("no picture")
+    over, weights = needs(job).total - memory, text_pages(job)
+    if over < weights:
+        found.append(f"a model file of at most {(weights - over) // MIB:,} MiB instead of {weights // MIB:,}")
+    return found
+
+
+def verdict(job: Job, memory: int) -> str:
+    """One sentence: whether it fits, and what would."""
+    need, have = needs(job), f"{memory // MIB:,} MiB"
+    if need.total <= memory:
+        return f"fits: {need.total / MIB:,.0f} of {have}"
+    would = "; ".join(advice(job, memory))
+    would = f"what would fit: {would}" if would else "nothing smaller of this file would"
+    if need.private <= memory:
+        return (
+            f"fits, but slowly: {need.total / MIB:,.0f} MiB are more than {have}, so weights are read from "
+            f"the disk again for each token; {would}"
+        )
+    return f"does not fit: {need.private / MIB:,.0f} MiB without the weights are more than {have}; {would}"
+
+
+# ---- time
+
+
+@dataclass(frozen=True)
+class Speed:
+    name: str
+    reads: float  # bytes a second, of plain reading
+    products: float  # products a second of a prompt's tokens with weights in 8 bits and fewer
+    floats: float  # the same of float32, in attention and the vision tower
+
+
+# A model, not a measurement. Reading: what others decoded with there (2B Q4_K_M, 7.8 to 9.3 t/s in
+# ik_llama.cpp). Products: others' prompts (2B 27.8 t/s in llama.cpp, 4B 27.6 in MNN: 53e9 and 110e9). Floats:
+# half of what two 4-wide units could do in each of four cores at 2.4 GHz.
+PI5 = Speed("a Raspberry Pi 5 (by a model, not measured)", 10e9, 80e9, 38e9)
+OF_READING = 0.8  # decoding reaches 78 to 88 % of plain reading (tests/benchmarks/RESULTS.md)
+
+
+def measure(file: GGUFFile) -> Speed:
+    """This machine, in about a second: its memory, the file's first layers with a small block of tokens, and
+    a product as in the vision tower. Kernels that are not there yet are compiled."""
+    from qwen_ref.profile import read_bandwidth
+
+    c, tokens = read_config(file), 64
+    network = TextModel(file, np.float32, 0, choose_layers(c, "numba", np.float32))
+    some = network.weights.layers[: c.full_attention_interval]
+    state = network.new_state()
+    rope = rope_tables(state.text_positions(tokens), c, np.float32)
+    x: np.ndarray = np.zeros((tokens, c.hidden_size), np.float32)
+    matrix: np.ndarray = np.zeros((768, 3, TEMPORAL_PATCH_SIZE, 16, 16), np.float32)
+    rows: np.ndarray = np.zeros((256, matrix[0].size), np.float32)
+
+    def read() -> None:
+        for layer, layer_state in zip(some, network.new_state().layers, strict=False):
+            network.block(x, layer, layer_state, rope)
+
+    def embed() -> None:
+        network.layers.patch_embed(rows, matrix, matrix[:, 0, 0, 0, 0])
+
+    products = tokens * sum(
+        m.shape[0] * m.shape[1] for w in some for m in (*matrices(w.mixer), *matrices(w.mlp))
+    )
+    floats = len(rows) * matrix.size
+    return Speed("this machine", read_bandwidth(), products / seconds(read), floats / seconds(embed))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """The least of three, after one that loads or compiles."""
+    call()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@dataclass(frozen=True)
+class Times:
+    """About how many seconds a picture and prompts take, and tokens a second of an answer."""
+
+    picture: float | None
+    short_prompt: float  # of SHORT tokens, or of the context if that is less
+    whole_prompt: float  # as long as the context
+    first_rate: float
+    last_rate: float  # at the context's end
+
+
+SHORT = 1000
+
+
+def times(job: Job, speed: Speed) -> Times:
+    c, tensors = job.config, job.file.tensors
+    output = "output.weight" if "output.weight" in tensors else "token_embd.weight"
+    blocks = tuple(f"blk.{i}." for i in range(c.num_layers))
+    layers = [t for name, t in tensors.items() if name.startswith(blocks) and len(t.shape) == 2]
+    attention = sum(c.is_full_attention(i) for i in range(c.num_layers))
+
+    def prompt(n: int) -> float:
+        pairs = n * n / 2 * attention * 2 * c.num_attention_heads * c.head_dim
+        return n * sum(t.shape[0] * t.shape[1] for t in layers) / speed.products + pairs / speed.floats
+
+    def rate(before: int) -> float:
+        # what a token reads; DeltaNet's state is written, too
+        moved = sum(t.nbytes for t in layers) + tensors[output].nbytes + 2 * snapshot_bytes(c, 0)
+        return OF_READING * speed.reads / (moved + snapshot_bytes(c, before) - snapshot_bytes(c, 0))
+
+    picture = None
+    if job.image is not None:
+        v, (h, w) = seen(job)
+        picture = vision_work(v, (1, h, w)) / speed.floats
+    return Times(picture, prompt(min(SHORT, job.context)), prompt(job.context), rate(0), rate(job.context))

@@ -1,0 +1,172 @@
+"""`plan`: its arithmetic beside real arrays, the sentences, and the example in docs/memory.md."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gguf_io import open_gguf
+from qwen_ref import QwenRefError, load, shipped
+from qwen_ref.cli import main
+from qwen_ref.cli.plan import bytes_of, size_of_image
+from qwen_ref.engine import Sequence, plan, step
+from qwen_ref.engine.prefixes import Prefixes
+from qwen_ref.kernels import KERNELS
+from qwen_ref.media import media
+from qwen_ref.model.matrix import Matrix
+from qwen_ref.prompt import Prompt, Rank
+
+PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load()
+
+
+@pytest.fixture
+def job(model):
+    return plan.Job(model.text.file, 700, model.vision.file, (448, 448), threads=2)
+
+
+# ---- arithmetic
+
+
+def test_states_and_kept_prefixes_have_the_sizes_of_their_arrays(model):
+    config, tokens = model.config, 131
+    parts = {part.name: part.nbytes for part in plan.needs(plan.Job(model.text.file, tokens)).always}
+    assert parts["DeltaNet state"] == KERNELS.new_state(config, np.float32).nbytes
+    sequence = Sequence(model.text, Prompt([5] * tokens))
+    while sequence.unread:
+        step(model.text, [sequence])
+    grown = sum(array.nbytes for array in sequence.state.arrays(True))
+    assert plan.cache_bytes(replace(config, num_mtp_layers=0), tokens) == grown
+    kept = Prefixes(1 << 30)
+    key = np.arange(tokens)
+    kept.keep(key, Rank.ANSWER, sequence.state)
+    assert plan.snapshot_bytes(config, tokens) == kept.nbytes - key.nbytes
+
+
+def test_a_cache_that_grows_is_there_with_a_layer_twice(model):
+    """A prompt in blocks of 512 finds room for 512, 1,024, 1,536, 2,304, 3,456, 5,184 and 7,776 tokens."""
+    config, token = replace(model.config, num_mtp_layers=0), 2 * 2 * 128 * 2
+    assert plan.cache_bytes(config, 512) == 2 * 512 * token
+    assert plan.cache_bytes(config, 3500) == 3 * 3456 * token
+    assert plan.cache_bytes(config, 5632) == 3 * 5184 * token
+
+
+def test_the_tower_s_floats_are_those_that_it_makes(model, job):
+    tower = model.vision
+    grid = plan.seen(job)[1]
+    tower.encode(np.zeros((16, 3 * 2 * 16 * 16), np.float32), (1, 4, 4))
+    weights = tower.weights
+    groups = [g for block in weights.blocks for g in (block.attention, block.mlp)] + [weights.merger]
+    kept = [m._kept for g in groups for m in vars(g).values() if isinstance(m, Matrix)]
+    floats = [weights.patch_embed, weights.position_embedding, *kept]
+    assert plan.vision_floats(tower.file, tower.config) == sum(array.nbytes for array in floats)
+    opened = media.open_image(np.zeros((448, 448, 3), np.uint8), tower.config, media.Limits())
+    assert opened.grid_thw == (1, *grid) and opened.shape.num_tokens == plan.image_tokens(tower.config, grid)
+
+
+def test_weights_are_the_file_but_for_rows_of_embeddings(model, fixtures):
+    file = model.text.file
+    assert 0 <= file.path.stat().st_size - plan.text_pages(plan.Job(file, 1)) < 4096
+    untied = open_gguf(fixtures / "tiny-grouped.gguf")
+    one, all_of_it = (plan.text_pages(plan.Job(untied, tokens)) for tokens in (1, 99))
+    assert 0 <= untied.path.stat().st_size - all_of_it < 4096
+    assert all_of_it - one == untied.tensors["token_embd.weight"].nbytes - plan.MEASURED.FAULT
+
+
+def test_times_follow_from_the_speed(job):
+    slow, fast = plan.Speed("a", 1e9, 1e9, 1e9), plan.Speed("b", 2e9, 2e9, 2e9)
+    one, two = plan.times(job, slow), plan.times(job, fast)
+    assert one.picture == 2 * two.picture and one.whole_prompt == 2 * two.whole_prompt
+    assert two.first_rate == 2 * one.first_rate and one.last_rate < one.first_rate
+    assert plan.times(replace(job, image=None), slow).picture is None
+
+
+# ---- sentences
+
+
+def test_what_fits_and_what_would(job):
+    need = plan.needs(job)
+    assert plan.verdict(job, need.total).startswith("fits: ")
+    slowly = plan.verdict(job, need.total - MIB)
+    assert slowly.startswith("fits, but slowly: ") and "--max-image-tokens " in slowly and "\n" not in slowly
+    assert plan.verdict(job, need.private - 1).startswith("does not fit: ")
+    assert plan.verdict(job, MIB).endswith("nothing smaller of this file would")
+
+
+@pytest.mark.parametrize("image", [None, (448, 448)])
+def test_the_advice_fits_and_no_more_would(job, image):
+    job = replace(job, image=image, context=700 if image else 4000)
+    memory = plan.needs(job).total - MIB
+    first = plan.advice(job, memory)[0].split()
+    field = {"--context": "context", "--max-image-tokens": "max_image_tokens"}[first[0]]
+    at_most = int(first[1])
+    assert plan.needs(replace(job, **{field: at_most})).total <= memory
+    assert plan.needs(replace(job, **{field: at_most + 64})).total > memory
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize(
+    "text, size",
+    [("2G", 2 << 30), ("512M", 512 << 20), ("1GiB", 1 << 30), ("1.5 gb", 3 << 29), (" 64k", 64 << 10)],
+)
+def test_sizes(text, size):
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "G", "0G", "-1G", "1e3M", "2GG", "nanG", "1..5G", "9" * 40 + "G", "٢G"]
+)
+def test_what_is_no_size(text):
+    with pytest.raises(QwenRefError, match=r"^memory: '.*' is no size like 2G or 512M$"):
+        bytes_of(text)
+
+
+def test_sizes_of_pictures():
+    assert size_of_image("448x336") == (448, 336)
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("--memory 2", "memory: '2' is no size like 2G or 512M"),
+        ("--image 448", "--image: '448' is no width and height like 448x448"),
+        ("--image 4480x2", "size: 4480 × 2 has a side over 200 times the other"),
+        ("--context 4097", "context: 4097 is not in 1 to 4096"),
+        ("--context 0", "context: 0 is not in 1 to 4096"),
+        ("--max-image-tokens 9", "--max-image-tokens: there is no --image"),
+        ("--image 9x9 --max-image-tokens 0", "--max-image-tokens: 0 is not"),
+        ("--threads 0", "--threads: 0 is not"),
+        ("nothing.gguf", "nothing.gguf"),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, line, said):
+    assert main(["plan", "--board", "pi5", *line.split()]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("qwen_ref: ") and said in told
+
+
+def test_a_plan_in_json(capsys):
+    assert (
+        main(["plan", str(shipped.MODEL), "--json", "--memory", "1G", "--image", "64x64", "--context", "99"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    both = (sum(found[part].values()) for part in ("looking", "reading"))
+    assert found["total"] == sum(found["always"].values()) + max(both) and found["fits"]
+    assert found["times"]["on"] == "this machine" and found["times"]["first_rate"] > 0
+
+
+def test_the_page_s_example(capsys):
+    command, _, shown = PAGE.read_text(encoding="utf-8").split("```\n$ ")[1].split("```")[0].partition("\n")
+    assert main(shlex.split(command.removeprefix("python -m qwen_ref "))) == 0
+    assert capsys.readouterr().out == shown
