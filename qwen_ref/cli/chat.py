@@ -30,6 +30,7 @@ from qwen_ref.cli.options import (
     add_draft,
     add_keeping,
     add_media,
+    add_memory_limit,
     add_resources,
     add_sampling,
     add_thinking,
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resources = parser.add_argument_group("resources")
     add_draft(resources)
     add_resources(resources)
+    add_memory_limit(resources)
     add_keeping(resources)
 
 

@@ -34,6 +34,7 @@ from qwen_ref.cli.options import (
     MODEL_HELP,
     add_draft,
     add_media,
+    add_memory_limit,
     add_resources,
     add_sampling,
     add_thinking,
@@ -129,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_draft(other)
     add_resources(other)
+    add_memory_limit(other)
     other.add_argument(
         "--cache",
         metavar="FOLDER",
@@ -281,12 +283,17 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     from qwen_ref import engine
     from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config, read_vision_config
+    from qwen_ref.engine import plan
     from qwen_ref.media.media import Limits
     from qwen_ref.vision_file import find_vision_file
 
     file = open_model(args.model)
-    vision = read_vision_config(find_vision_file(file.path, read_config(file), args.mmproj))
+    tower = find_vision_file(file.path, read_config(file), args.mmproj)
+    vision = read_vision_config(tower)
     frames = {"frame_rate": args.frame_rate, "times": args.frame_times}
+    if args.memory_limit is not None and args.max_image_tokens is None:
+        job = plan.Job(file, args.context or 1, tower)
+        given["max_image_tokens"] = plan.choose(job, args.memory_limit, args.context).max_image_tokens
     videos = [{"video": path} | frames for path in args.video]
     messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
     return messages, media

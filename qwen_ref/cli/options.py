@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ THREADS_HELP = (
 )
 
 
+UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SAMPLING = {  # option -> (type, help)
     "temperature": (float, "divides the logits; 0 takes the likeliest token"),
     "top-k": (int, "keep this many tokens; 0: all"),
@@ -104,6 +106,16 @@ def add_resources(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_memory_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--memory-limit",
+        type=bytes_of,
+        metavar="SIZE",
+        help="2G, 512M: choose context, block of a prompt, what is kept and pictures' size so that an answer "
+        "takes no more, and say what was chosen (no limit; `plan` says what fits)",
+    )
+
+
 def add_keeping(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--keep",
@@ -152,6 +164,7 @@ def resources_of(args: argparse.Namespace) -> dict[str, Any]:
         backend=args.backend,
         threads=args.threads,
         mmproj=args.mmproj,
+        memory_limit=args.memory_limit,
     )
 
 
@@ -183,6 +196,14 @@ def shipped_model() -> str:
     name = shipped.MODEL.name
     print(f"no --model given: using the small model that ships with qwen_ref ({name})", file=sys.stderr)
     return str(shipped.MODEL)
+
+
+def bytes_of(text: str) -> int:
+    """ "2G", "1.5 GiB", "512M" -> bytes; units are powers of 1,024. Raises QwenRefError."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(?:i?b)?", text.strip(), re.IGNORECASE)
+    if not found or not (size := int(float(found[1]) * UNITS[found[2].lower()])):
+        raise QwenRefError(f"memory: {text!r:.80} is no size like 2G or 512M")
+    return size
 
 
 def memory_of(gib: float | None) -> int | None:

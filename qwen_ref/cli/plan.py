@@ -7,6 +7,7 @@ below the sum. docs/memory.md says where the numbers come from.
 examples:
   python -m qwen_ref plan --context 4096                    # the small model that ships with qwen_ref
   python -m qwen_ref plan model.gguf --memory 2G --context 32768
+  python -m qwen_ref plan model.gguf --image 1024x768 --json
   python -m qwen_ref plan qwen3.5:0.8b --memory 1G --context 4096 --image 448x448 --board pi5
 """
 
@@ -18,10 +19,9 @@ import json
 import re
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, shipped_model
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, bytes_of, shipped_model
 from qwen_ref.errors import QwenRefError
 
-UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 MIB = 1 << 20
 
 
@@ -42,14 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="times on this machine, measured, or on a Pi 5",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, sizes in bytes")
-
-
-def bytes_of(text: str) -> int:
-    """ "2G", "1.5 GiB", "512M" -> bytes; units are powers of 1,024. Raises QwenRefError."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(?:i?b)?", text.strip(), re.IGNORECASE)
-    if not found or not (size := int(float(found[1]) * UNITS[found[2].lower()])):
-        raise QwenRefError(f"memory: {text!r:.80} is no size like 2G or 512M")
-    return size
 
 
 def size_of_image(text: str) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from qwen_ref.cli.options import (
     MODEL_HELP,
     add_draft,
     add_keeping,
+    add_memory_limit,
     add_resources,
     keeping_of,
     resources_of,
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resources = parser.add_argument_group("resources")
     add_draft(resources)
     add_resources(resources)
+    add_memory_limit(resources)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from qwen_ref.answer import Answer, Delta
 from qwen_ref.engine.draft import Drafts
 from qwen_ref.engine.guide import Guides
 from qwen_ref.engine.repeats import Repeats
-from qwen_ref.engine.sequence import PREFILL_BLOCK, Sequence, step
+from qwen_ref.engine.sequence import Sequence, step
 from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.messages import Message
 from qwen_ref.model.layers import Array
@@ -373,9 +373,10 @@ class Generation(Iterator[str]):
         return text[: len(text) - keep], False
 
 
-def advance(generations: List[Generation], block: int = PREFILL_BLOCK) -> list[tuple[Generation, str]]:
+def advance(generations: List[Generation], block: int | None = None) -> list[tuple[Generation, str]]:
     """One step of several answers of one model, in one pass over its weights: each of those that are not
-    over, and the piece of text that it has come to, often empty. Of a prompt up to `block` tokens are read.
+    over, and the piece of text that it has come to, often empty. Of a prompt up to `block` tokens are read,
+    and no more than the model's own `block`.
 
     What goes wrong with one of them alone, its `error`, is raised when the step is done for all: the others
     can go on. After an error, or Ctrl-C, in the middle of a step none of them can. Raises QwenRefError if
@@ -397,6 +398,7 @@ def advance(generations: List[Generation], block: int = PREFILL_BLOCK) -> list[t
     model.enter_thread()
     pieces = []
     try:
+        block = model.block if block is None else min(block, model.block)
         hidden = step(model.text, [g._before_step() for g in running], block)
         deciding = [g._deciding(states) for g, states in zip(running, hidden, strict=True)]
         rows, vocab = np.concatenate(deciding), len(model.tokenizer)

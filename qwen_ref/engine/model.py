@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gguf_io import GGUFError
+from gguf_io import GGUFError, GGUFFile
 from qwen_ref import hub, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
-from qwen_ref.engine import look
+from qwen_ref.engine import look, plan
 from qwen_ref.engine.backend import choose_layers, is_count, most_threads, use_threads
 from qwen_ref.engine.draft import new_drafts
 from qwen_ref.engine.generation import Generation, Progress
 from qwen_ref.engine.guide import new_guides
 from qwen_ref.engine.prefixes import Prefixes, default_budget
-from qwen_ref.errors import QwenRefError, of_type
+from qwen_ref.engine.sequence import PREFILL_BLOCK
+from qwen_ref.errors import QwenRefError, of_type, tell
 from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model.text import TextModel
@@ -55,6 +56,7 @@ class Model:
         mmproj: str | os.PathLike[str] | None,
         keep: int | None,
         cache: str | os.PathLike[str] | None,
+        memory_limit: int | None = None,
     ):
         if not isinstance(dtype, type) or dtype not in DTYPES:
             raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
@@ -65,7 +67,7 @@ class Model:
             raise QwenRefError("cache: its name is empty; . is the folder that this runs in")
         if cache is not None and keep == 0:
             raise QwenRefError("keep: 0 leaves nothing to keep in cache")
-        for name, size in ("memory_budget", memory_budget), ("keep", keep):
+        for name, size in ("memory_budget", memory_budget), ("keep", keep), ("memory_limit", memory_limit):
             if size is not None and not is_count(size, least=0):
                 raise QwenRefError(f"{name}: {size!r:.80} is not a whole number of bytes from 0 on")
         file = open_model(path)
@@ -96,7 +98,19 @@ class Model:
             raise QwenRefError(
                 f"{file.path}: context: {context!r:.80} is not in 1 to {limit}, which the model was made for"
             )
-        self.context = context or limit
+        self.context, self.block = context or limit, PREFILL_BLOCK
+        self.max_image_tokens: int | None = None
+        if memory_limit is not None:
+            if layers.name == "numpy":
+                raise QwenRefError(
+                    "memory_limit: is for the kernels; of NumPy memory_budget limits the floats"
+                )
+            choice = plan.choose(plan.Job(file, limit, self._vision_file()), memory_limit, context)
+            tell(choice.sentence)
+            self.context, self.block = choice.context, choice.block
+            self.max_image_tokens = choice.max_image_tokens
+            if keep is not None or cache is not None:
+                keep = choice.keep if keep is None else min(keep, choice.keep)
         self.prefixes = self._prefixes(keep, cache)
 
     def _prefixes(self, keep: int | None, cache: str | os.PathLike[str] | None) -> Prefixes | None:
@@ -109,11 +123,15 @@ class Model:
             return Prefixes(keep)
         from qwen_ref.engine.prefix_files import PrefixFiles, fingerprint
 
+        vision = self._vision_file()  # without one no state has seen a picture
+        of_both = fingerprint(self.text, None if vision is None else vision.path)
+        return Prefixes(keep, PrefixFiles(cache, of_both, self.text.new_state()))
+
+    def _vision_file(self) -> GGUFFile | None:
         try:
-            vision = find_vision_file(self.path, self.config, self._mmproj).path
-        except (QwenRefError, GGUFError):  # there is none, so no state has seen a picture
-            vision = None
-        return Prefixes(keep, PrefixFiles(cache, fingerprint(self.text, vision), self.text.new_state()))
+            return find_vision_file(self.path, self.config, self._mmproj)
+        except (QwenRefError, GGUFError):
+            return None
 
     @functools.cached_property
     def vision(self) -> VisionModel:
@@ -202,6 +220,8 @@ class Model:
         **options: Any,
     ) -> Prompt:
         """Token ids and opened pictures of a prompt; the arguments are those of `generate`."""
+        if self.max_image_tokens is not None and (images or not isinstance(prompt, str)):
+            limits = at_most(limits, self.max_image_tokens)
         messages, media = open_media(prompt, images, videos, limits, lambda: self.vision.config)
         encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
         return dataclasses.replace(encoded, media=media)
@@ -378,6 +398,15 @@ class Model:
         return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts, guides, logprobs)
 
 
+def at_most(limits: Limits | None, image_tokens: int) -> Limits:
+    """Limits that say how many tokens a picture may have, if those given do not."""
+    from qwen_ref.media.media import Limits
+
+    if isinstance(limits, Limits | None) and (limits is None or limits.max_image_tokens is None):
+        return dataclasses.replace(limits or Limits(), max_image_tokens=image_tokens)
+    return limits
+
+
 def listed(name: str, given: Sequence[Any] | None) -> list[Any]:
     """Pictures or clips as a list. Raises QwenRefError for one that is in none: a path is a sequence, too."""
     if not isinstance(given, list | tuple | None):
@@ -421,6 +450,7 @@ def load(
     mmproj: str | os.PathLike[str] | None = None,
     keep: int | None = None,
     cache: str | os.PathLike[str] | None = None,
+    memory_limit: int | None = None,
 ) -> Model:
     """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
     pictures too.
@@ -439,9 +469,12 @@ def load(
     (qwen_ref/engine/prefixes.py; its `default_budget()` is a good number): nothing is kept unless it is
     given, or `cache`, a folder from which more is taken and to which `model.prefixes.save()` writes: with it
     alone `keep` is `default_budget()`.
+    `memory_limit` is how many bytes an answer may take with the kernels, as qwen_ref/engine/plan.py counts
+    them: context, block of a prompt, what is kept and the size of pictures follow from it, unless they are
+    given and less; a warning says what was chosen, and QwenRefError what would fit.
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
     path, vision = hub.resolve(shipped.MODEL if path is None else path)
     mmproj = vision if mmproj is None else mmproj
-    return Model(path, dtype, memory_budget, context, backend, threads, mmproj, keep, cache)
+    return Model(path, dtype, memory_budget, context, backend, threads, mmproj, keep, cache, memory_limit)

@@ -6,6 +6,7 @@ measured. tests/benchmarks/memory.py has the peaks of processes beside these sum
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from gguf_io import GGUFFile
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config, read_vision_config
 from qwen_ref.engine.backend import choose_layers
 from qwen_ref.engine.sequence import PREFILL_BLOCK
+from qwen_ref.errors import QwenRefError
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import vision_work
@@ -30,7 +32,7 @@ class MEASURED:
     x86-64 with Python 3.11 and Numba 0.68, less what is computed here. The small model and 0.8B with 16
     tokens tell what goes with the vocabulary from what does not."""
 
-    LIBRARIES = 147 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 75 private, 72 of their files
+    LIBRARIES = 149 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 77 private, 72 of their files
     PICTURES = 20 * MIB  # Pillow and qwen_ref.media: 7 private, 13 of files
     TOKEN = 130  # bytes for each of the vocabulary: its text, and the sampler's copies of a logit
     TOKENIZER = 340  # the same of the library's tokenizer, which `generate` has in a process beside
@@ -108,10 +110,9 @@ def needs(job: Job) -> Needs:
     v, grid = seen(job)
     assert job.vision is not None
     floats = vision_floats(job.vision, v)
-    pages = sum(t.nbytes for t in job.vision.tensors.values())
     always += [
         Part("pictures' libraries", MEASURED.PICTURES),
-        Part("vision tower, pages of the file", pages, of_file=True),
+        Part("vision tower, pages of the file", vision_pages(job.vision), of_file=True),
         Part("vision tower, as floats", floats),
         Part("the picture", 4 * job.image[0] * job.image[1] + image_tokens(v, grid) * v.out_hidden_size * 4),
     ]
@@ -169,6 +170,10 @@ def seen(job: Job) -> tuple[VisionConfig, tuple[int, int]]:
 
 def image_tokens(v: VisionConfig, grid: tuple[int, int]) -> int:
     return grid[0] * grid[1] // v.spatial_merge_size**2
+
+
+def vision_pages(file: GGUFFile) -> int:
+    return sum(tensor.nbytes for tensor in file.tensors.values())
 
 
 def vision_floats(file: GGUFFile, v: VisionConfig) -> int:
@@ -326,6 +331,7 @@ class Times:
 
 
 SHORT = 1000
+MOST_IMAGE_TOKENS = 16_384  # Qwen's
 
 
 def times(job: Job, speed: Speed) -> Times:
@@ -349,3 +355,62 @@ def times(job: Job, speed: Speed) -> Times:
         v, (h, w) = seen(job)
         picture = vision_work(v, (1, h, w)) / speed.floats
     return Times(picture, prompt(min(SHORT, job.context)), prompt(job.context), rate(0), rate(job.context))
+
+
+# ---- a limit, and what is chosen by it
+
+BLOCKS = PREFILL_BLOCK, 256, 128, 64
+LEAST_CONTEXT = 4096  # unless the user wants less
+LEAST_PICTURE = 16  # tokens
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a model is loaded into so much memory."""
+
+    context: int
+    block: int
+    keep: int
+    max_image_tokens: int | None  # None: there is no vision file
+    sentence: str
+
+
+def choose(job: Job, memory: int, context: int | None) -> Choice:
+    """The largest block of a prompt that fits, a quarter of what is left for what was read, and the longest
+    context (unless it is given) and the largest picture that fit into the rest, one at a time. The tokenizer
+    counts.
+
+    Raises QwenRefError, with what would fit, if not even the smallest block does.
+    """
+    most = job.config.context_length
+    start = min(LEAST_CONTEXT, most) if context is None else context
+    room = memory - MEASURED.TOKENIZER * job.config.vocab_size
+
+    def least(context: int, block: int, tokens: int = 0) -> Job:
+        side = 32 * math.isqrt(tokens)
+        image = (side, side) if tokens else None
+        return replace(job, context=context, block=block, image=image, max_image_tokens=tokens or None)
+
+    block = next((b for b in BLOCKS if needs(least(start, b)).total <= room), BLOCKS[-1])
+    smallest = needs(least(start, block))
+    if smallest.private > room:
+        raise QwenRefError(f"memory limit: {verdict(least(start, block), max(room, 0))}")
+    rest = max(0, room - smallest.total)
+    keep = min(1 << 30, rest // 4)
+
+    tokens = None
+    if job.vision is not None:
+        tower = vision_pages(job.vision)  # the text's weights may go meanwhile, and are read again once
+
+        def is_seen(n: int) -> bool:
+            return needs(least(start, block, n)).private + tower <= room - keep
+
+        tokens = max(LEAST_PICTURE, largest(is_seen, MOST_IMAGE_TOKENS))
+    if context is None:
+        longest = largest(lambda n: needs(least(n, block)).total <= room - keep, most)
+        context = max(start, longest)
+    told = f"memory limit of {memory // MIB:,} MiB: at most {context:,} tokens of context, read {block} at a "
+    told += f"time, {keep // MIB:,} MiB for what was read before"
+    told += "" if tokens is None else f", pictures of at most {tokens:,} tokens"
+    told += "" if rest else "; the weights do not fit beside it, and are read from the disk again and again"
+    return Choice(context, block, keep, tokens, told)

@@ -5,7 +5,7 @@
 Each line is a process of its own, run once before it is measured, so that no kernel is compiled. Its
 resident memory is read from /proc every few milliseconds: the most in private pages and in those of files,
 and the most of both at one time, as the system keeps it (VmHWM). `plan` is compared with the sum of the first
-two: a first picture is looked at before most of the text's weights are touched, a later one when all are there.
+two: a first picture is looked at before most of the text's weights are touched, a later one with all there.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def test_help_is_phrases(name):
         if action.option_strings and action.nargs != 0 and not action.choices and action.dest != "allow":
             assert action.metavar in (
                 *("FILE", "TEXT", "N", "X", "GIB", "X,X…", "N[,N…]", "FILE.svg", "FOLDER"),
-                *("PATTERN", "ENGINE", "NAME", "ADDRESS", "KEY", "URL", "MIB"),
+                *("PATTERN", "ENGINE", "NAME", "ADDRESS", "KEY", "URL", "MIB", "SIZE", "WxH"),
             )
 
 
@@ -389,7 +389,7 @@ def test_what_is_looked_at(fixtures, monkeypatch):
     )
     monkeypatch.setattr(engine, "open_media", lambda *given: found.append(given) or ("messages", ["media"]))
     args = dict(image=["a"], video=["b", "c"], raw=False, draw=None, mmproj=None, frame_rate=2.5)
-    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0])
+    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0], memory_limit=None)
     assert generate.open_media(SimpleNamespace(**limits, **args), "x") == ("messages", ["media"])
     nothing = SimpleNamespace(**dict.fromkeys(limits), **args | {"video": []})
     assert generate.open_media(nothing, "y") == ("messages", ["media"])

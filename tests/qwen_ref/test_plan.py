@@ -1,6 +1,7 @@
 """`plan`: its arithmetic beside real arrays, the sentences, and the example in docs/memory.md."""
 
 import json
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.cli import main
-from qwen_ref.cli.plan import bytes_of, size_of_image
+from qwen_ref.cli.options import bytes_of
+from qwen_ref.cli.plan import size_of_image
 from qwen_ref.engine import Sequence, plan, step
 from qwen_ref.engine.prefixes import Prefixes
+from qwen_ref.errors import tell
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media import media
 from qwen_ref.model.matrix import Matrix
@@ -110,6 +113,44 @@ def test_the_advice_fits_and_no_more_would(job, image):
     at_most = int(first[1])
     assert plan.needs(replace(job, **{field: at_most})).total <= memory
     assert plan.needs(replace(job, **{field: at_most + 64})).total > memory
+
+
+# ---- a limit at loading
+
+
+@pytest.mark.parametrize("mib", [248, 260, 300, 1000])
+def test_what_is_chosen_fits_and_is_said(model, job, caplog, mib):
+    tell.cache_clear()
+    limited = load(memory_limit=mib * MIB, keep=1 << 30)
+    assert caplog.messages == [plan.choose(job, mib * MIB, None).sentence]
+    tokens, kept = limited.max_image_tokens, limited.prefixes.budget if limited.prefixes else 0
+    side = 32 * math.isqrt(tokens)
+    chosen = replace(job, context=limited.context, block=limited.block, image=(side, side))
+    assert mib == 248 or plan.needs(replace(chosen, image=None)).total + kept <= mib * MIB
+    tower = plan.vision_pages(job.vision)
+    assert tokens == plan.LEAST_PICTURE or plan.needs(chosen).private + tower + kept <= mib * MIB
+    seen = limited.encode_prompt("x", images=[np.zeros((640, 640, 3), np.uint8)])
+    assert seen.media[0].shape.num_tokens <= tokens
+
+
+def test_a_limit_makes_blocks_smaller_and_leaves_the_answer(model):
+    asked = dict(max_tokens=8, temperature=0, raw=True)
+    small = load(context=1024, memory_limit=plan.needs(plan.Job(model.text.file, 1024, block=64)).total + MIB)
+    assert small.block < 512 == model.block
+    prompt = "A story about a fox, and another one. " * 20
+    told = "".join(small.generate(prompt, **asked))
+    assert told == "".join(model.generate(prompt, **asked))
+
+
+def test_limits_that_cannot_be_kept(model):
+    with pytest.raises(
+        QwenRefError, match=r"^memory limit: does not fit: 1\d\d MiB .* are more than 99 MiB; "
+    ):
+        load(memory_limit=100 * MIB)
+    with pytest.raises(QwenRefError, match=r"^memory_limit: is for the kernels"):
+        load(memory_limit=1 << 30, backend="numpy")
+    with pytest.raises(QwenRefError, match=r"^memory_limit: -1 is not a whole number of bytes"):
+        load(memory_limit=-1)
 
 
 # ---- the command
