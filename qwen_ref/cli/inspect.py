@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mmproj", metavar="FILE", help="the model's vision file (found when it lies beside it)"
     )
     add_resources(other)
-    parser.set_defaults(context=None)
+    parser.set_defaults(context=None, memory_limit=None)
 
 
 def progress(what: str, done: int, total: int) -> None:
