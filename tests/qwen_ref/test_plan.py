@@ -208,6 +208,8 @@ def test_a_plan_in_json(capsys):
 
 
 def test_the_page_s_example(capsys):
-    command, _, shown = PAGE.read_text(encoding="utf-8").split("```\n$ ")[1].split("```")[0].partition("\n")
+    command, _, shown = (
+        PAGE.read_text(encoding="utf-8").split("```text\n$ ")[1].split("```")[0].partition("\n")
+    )
     assert main(shlex.split(command.removeprefix("python -m qwen_ref "))) == 0
     assert capsys.readouterr().out == shown
