@@ -8,6 +8,7 @@ examples:
   python -m qwen_ref plan --context 4096                    # the small model that ships with qwen_ref
   python -m qwen_ref plan model.gguf --memory 2G --context 32768
   python -m qwen_ref plan model.gguf --image 1024x768 --json
+  python -m qwen_ref plan model.gguf --memory 2G --plot parts.svg    # or .png
   python -m qwen_ref plan qwen3.5:0.8b --memory 1G --context 4096 --image 448x448 --board pi5
 """
 
@@ -19,7 +20,8 @@ import json
 import re
 from typing import Any
 
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, bytes_of, shipped_model
+from qwen_ref import plot
+from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, add_plot, bytes_of, shipped_model
 from qwen_ref.errors import QwenRefError
 
 MIB = 1 << 20
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="times on this machine, measured, or on a Pi 5",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, sizes in bytes")
+    add_plot(parser, "the parts of the memory")
 
 
 def size_of_image(text: str) -> tuple[int, int]:
@@ -86,6 +89,15 @@ def run(args: argparse.Namespace) -> int:
     verdict = plan.verdict(job, memory)
     speed = plan.PI5 if args.board == "pi5" else plan.measure(file)
     times = plan.times(job, speed)
+    if args.plot:
+        parts = {part.name: part.nbytes / MIB for part in need.always}
+        parts |= {f"looking: {part.name}": part.nbytes / MIB for part in need.looking}
+        parts |= {f"reading: {part.name}": part.nbytes / MIB for part in need.reading}
+        parts["at the peak"] = need.total / MIB
+        limit = None if args.memory is None else args.memory / MIB
+        over = {"at the peak"} if need.total > memory else set()
+        title = f"{file.path.name}, {context:,} tokens{picture_of(job).replace('×', 'x')}"  # as Pillow's font has it
+        plot.write(args.plot, plot.Bars(title, "MiB", parts, over, limit=limit))
     if args.json:
         lists = {"always": need.always, "looking": need.looking, "reading": need.reading}
         lists["chat_and_serve"] = besides

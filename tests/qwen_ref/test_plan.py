@@ -213,3 +213,15 @@ def test_the_page_s_example(capsys):
     )
     assert main(shlex.split(command.removeprefix("python -m qwen_ref "))) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_the_picture_has_the_parts(tmp_path, capsys):
+    asked = ["plan", "--memory", "100M", "--context", "700", "--image", "448x448", "--board", "pi5"]
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main([*asked, "--plot", str(tmp_path / "parts.svg")]) == 0
+    shown = (tmp_path / "parts.svg").read_text()
+    parts = told["always"] | {f"looking: {k}": v for k, v in told["looking"].items()}
+    for name, nbytes in (parts | {"at the peak": told["total"]}).items():
+        assert f"{name}: {nbytes / MIB:.4g}" in shown.replace("&#x27;", "'"), name
+    assert main(["plan", "--plot", "parts.txt"]) == 2
