@@ -90,14 +90,15 @@ def run(args: argparse.Namespace) -> int:
     speed = plan.PI5 if args.board == "pi5" else plan.measure(file)
     times = plan.times(job, speed)
     if args.plot:
-        parts = {part.name: part.nbytes / MIB for part in need.always}
-        parts |= {f"looking: {part.name}": part.nbytes / MIB for part in need.looking}
-        parts |= {f"reading: {part.name}": part.nbytes / MIB for part in need.reading}
-        parts["at the peak"] = need.total / MIB
+        bars = {part.name: part.nbytes / MIB for part in need.always}
+        bars |= {f"looking: {part.name}": part.nbytes / MIB for part in need.looking}
+        bars |= {f"reading: {part.name}": part.nbytes / MIB for part in need.reading}
+        bars["at the peak"] = need.total / MIB
         limit = None if args.memory is None else args.memory / MIB
         over = {"at the peak"} if need.total > memory else set()
-        title = f"{file.path.name}, {context:,} tokens{picture_of(job).replace('×', 'x')}"  # as Pillow's font has it
-        plot.write(args.plot, plot.Bars(title, "MiB", parts, over, limit=limit))
+        of_picture = picture_of(job).replace("×", "x")  # which Pillow's font has
+        title = f"{file.path.name}, {context:,} tokens{of_picture}"
+        plot.write(args.plot, plot.Bars(title, "MiB", bars, over, limit=limit))
     if args.json:
         lists = {"always": need.always, "looking": need.looking, "reading": need.reading}
         lists["chat_and_serve"] = besides

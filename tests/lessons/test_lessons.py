@@ -7,12 +7,12 @@ import runpy
 import time
 from pathlib import Path
 
+import build
 import jupytext
 import pytest
 from lesson import RIGHT, lines_of
 from wrong_answers import WRONG
 
-import build
 from qwen_ref.model import deltanet, norm
 
 ROOT = Path(__file__).parents[2]
