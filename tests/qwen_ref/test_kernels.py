@@ -264,6 +264,7 @@ def check_dot_product():
 AVX2 = "+avx,+avx2,+fma,+f16c"
 
 
+@pytest.mark.slow  # it compiles for each
 @pytest.mark.parametrize(
     "cpu, features, dot",
     [("x86-64", "", "generic"), ("x86-64-v3", "", "generic"), ("haswell", AVX2, "avx2")],
