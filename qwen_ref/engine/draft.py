@@ -136,6 +136,9 @@ class MTP:
         return self.guess
 
 
+SMALLEST = 512  # hidden size from which a layer's drafts may pay: below, a step is mostly Python around it
+
+
 class Luck:
     """How often a source guesses right, by the place in its guess."""
 
@@ -248,14 +251,15 @@ class Drafts:
 
 
 def new_drafts(text: TextModel, kind: str) -> Drafts:
-    """`kind` is one of KINDS; "auto" is all that the file has, and nothing with NumPy, whose steps take as
+    """`kind` is one of KINDS; "auto" is all that may pay, and nothing with NumPy, whose steps take as
     much longer as they have tokens. Raises QwenRefError if it is no such kind, or the file has no layer."""
     if kind not in KINDS:
         raise QwenRefError(f"draft: {reprlib.repr(kind)} is not one of {', '.join(KINDS)}")
     if kind == "auto" and not text.layers.batches:
         kind = "off"
     sources: list[Source] = []
-    if kind == "mtp" or (kind == "auto" and text.config.num_mtp_layers):
+    pays = text.config.num_mtp_layers and text.config.hidden_size >= SMALLEST
+    if kind == "mtp" or (kind == "auto" and pays):
         sources.append(MTP(text))
     if kind in ("lookup", "auto"):
         sources.append(Lookup())
