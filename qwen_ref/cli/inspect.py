@@ -18,6 +18,7 @@ from typing import Any
 
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_draft,
     add_resources,
     add_thinking,
     model_file,
@@ -46,12 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument(
         "-n", "--max-tokens", type=int, metavar="N", default=ANSWER, help=f"of the answer; 0: none ({ANSWER})"
     )
-    text.add_argument(
-        "--draft",
-        choices=["auto", "mtp", "lookup", "off"],
-        default="off",
-        help="guess the answer's next tokens, and show which were right (off)",
-    )
+    add_draft(text, "off", "guess the answer's next tokens, and show which were right (off)")
     beside = parser.add_argument_group("side by side")
     beside.add_argument("--compare-prompt", type=typed_text, metavar="TEXT", help="another prompt")
     beside.add_argument("--compare-model", type=model_file, metavar="FILE", help="another model")

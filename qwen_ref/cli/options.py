@@ -82,14 +82,15 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_draft(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--draft",
-        choices=["auto", "mtp", "lookup", "off"],
-        default="auto",
-        help="guess the next tokens and only check them, which changes the speed and not the text: by the "
-        "file's MTP layer, from the text so far, or whatever helps (auto)",
-    )
+DRAFT_HELP = (
+    "guess the next tokens and only check them, which changes the speed and not the text: by the file's MTP "
+    "layer, from the text so far, or whatever helps (auto)"
+)
+
+
+def add_draft(group: argparse._ArgumentGroup, default: str = "auto", explanation: str = DRAFT_HELP) -> None:
+    choices = ["auto", "mtp", "lookup", "off"]
+    group.add_argument("--draft", choices=choices, default=default, help=explanation)
 
 
 def add_resources(group: argparse._ActionsContainer) -> None:

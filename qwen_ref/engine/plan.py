@@ -17,6 +17,7 @@ import numpy as np
 from gguf_io import GGUFFile
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config, read_vision_config
 from qwen_ref.engine.backend import choose_layers
+from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.rope import rope_tables
@@ -203,7 +204,7 @@ def kept_bytes(job: Job, available: int) -> list[Part]:
     """What a chat and a server hold besides: the tokenizer, and at most so much of what was read before."""
     return [
         Part("tokenizer", MEASURED.TOKENIZER * job.config.vocab_size),
-        Part("kept prefixes, at most (--keep)", min(1 << 30, available // 4)),
+        Part("kept prefixes, at most (--keep)", default_budget(available)),
     ]
 
 
@@ -396,7 +397,7 @@ def choose(job: Job, memory: int, context: int | None) -> Choice:
     if smallest.private > room:
         raise QwenRefError(f"memory limit: {verdict(least(start, block), max(room, 0))}")
     rest = max(0, room - smallest.total)
-    keep = min(1 << 30, rest // 4)
+    keep = default_budget(rest)
 
     tokens = None
     if job.vision is not None:

@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 LATER = {Rank.ANSWER: 0, Rank.TURN: 20, Rank.SYSTEM: 400}  # keeps and takes; an answer makes about four
 
 
-def default_budget() -> int:
-    """Bytes: a quarter of what is free, 1 GiB at most. On a Raspberry Pi with 4 GB that is some twenty places
-    of the 0.8B and a conversation of 20,000 tokens, and leaves what the model and other programs need."""
-    return min(1 << 30, available_memory() // 4)
+def default_budget(free: int | None = None) -> int:
+    """Bytes: a quarter of what is free (now, unless it is given), 1 GiB at most. On a Raspberry Pi with 4 GB
+    that is some twenty places of the 0.8B and a conversation of 20,000 tokens, and leaves what the model and
+    other programs need."""
+    return min(1 << 30, (available_memory() if free is None else free) // 4)
 
 
 class Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +23,22 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@contextmanager
+def watched_page(browser: Any, kind: str, *allowed: str) -> Iterator[Page]:
+    """A page of a kind like phone-light; in the end it asked only for what begins like one of `allowed`, and
+    the console is empty."""
+    size, scheme = kind.split("-")
+    page = browser.new_page(viewport=SIZES[size], color_scheme=scheme)
+    said, asked = list[str](), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda r: asked.append(r.url))
+    yield page
+    assert not said
+    assert all(url.startswith(allowed) for url in asked) and asked[0].startswith(allowed[0])
+    page.close()
 
 
 def check_access(page: Page) -> None:

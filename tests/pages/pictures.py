@@ -1,6 +1,7 @@
 """Take the pictures of docs/inspect.md anew: python tests/pages/pictures.py docs (in Debian's Chromium)."""
 
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ PICTURES = {  # name -> section, layer, prompt, and how many tokens before the l
 def main() -> None:
     out = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
-        browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (title, layer, prompt, back) in PICTURES.items():
             file = Path(folder) / "page.html"
             subprocess.run([sys.executable, "-m", "qwen_ref", "inspect", *prompt, "-o", file], check=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from conftest import SIZES, check_access
+from conftest import check_access, watched_page
 from playwright.sync_api import Page, expect
 
 import qwen_ref
@@ -37,18 +37,10 @@ def address() -> Iterator[str]:
 @pytest.fixture(params=["phone-light", "desktop-dark"])
 def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Page]:
     """The page; in the end nothing was asked of other places and the console is empty."""
-    size, scheme = request.param.split("-")
-    page = browser.new_page(viewport=SIZES[size], color_scheme=scheme)
-    said, asked = list[str](), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda r: asked.append(r.url))
-    page.goto(address)
-    expect(page.locator("h1")).to_have_text("tiny")
-    yield page
-    assert not said
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
-    page.close()
+    with watched_page(browser, request.param, address, "data:", "blob:") as page:
+        page.goto(address)
+        expect(page.locator("h1")).to_have_text("tiny")
+        yield page
 
 
 def ask(page: Page, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SIZES, check_access
+from conftest import check_access, watched_page
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -38,23 +38,15 @@ def opened(
     request: pytest.FixtureRequest, browser: Any, runs: dict[str, list[Run]], tmp_path: Path
 ) -> Iterator[Any]:
     """Opens the page of these runs; in the end nothing was asked for and the console is empty."""
-    size, scheme = request.param.split("-")
-    page = browser.new_page(viewport=SIZES[size], color_scheme=scheme)
-    said, asked = list[str](), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda r: asked.append(r.url))
+    with watched_page(browser, request.param, "file:", "data:") as page:
 
-    def open_page(name: str) -> tuple[Page, list[Run]]:
-        (tmp_path / "page.html").write_text(made_of(runs[name]), encoding="utf-8")
-        page.goto((tmp_path / "page.html").as_uri())
-        expect(page.locator("body")).to_have_attribute("data-ready", "yes")
-        return page, runs[name]
+        def open_page(name: str) -> tuple[Page, list[Run]]:
+            (tmp_path / "page.html").write_text(made_of(runs[name]), encoding="utf-8")
+            page.goto((tmp_path / "page.html").as_uri())
+            expect(page.locator("body")).to_have_attribute("data-ready", "yes")
+            return page, runs[name]
 
-    yield open_page
-    assert not said
-    assert all(url.startswith(("file:", "data:")) for url in asked) and asked[0].startswith("file:")
-    page.close()
+        yield open_page
 
 
 def go(page: Page, t: int) -> None:
