@@ -49,6 +49,7 @@ GROUPS = {  # few lengths: kernels are small, and more of them would cost more t
     **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
     "long clips": Group(512, 6, frames=2 * FRAMES, size=SMALL, asked=2),
     "longer talk": Group(512, 10, world.LONGER_TEXTS),
+    "more tools": Group(512, 12, world.TOOLS),
     **pictures(1280, 2, _1024x768=4, _1024x1024=4),
     "long": Group(2048, 2, world.LONG_TEXTS),
 }

@@ -9,6 +9,7 @@ What there is to see is drawn once and asked about several times: a view, and sa
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import reading
@@ -17,7 +18,7 @@ import talk
 from draw import FRAMES, Size
 from figures import sums
 from sample import Sample, View
-from tooling import tools
+from tooling import result, tools
 
 SIZES = {  # of pictures, width and height, and how often each is drawn for `sample`
     (256, 256): 4, (320, 224): 4, (224, 320): 4, (448, 160): 2, (160, 448): 2, (384, 288): 4, (288, 384): 4,
@@ -135,9 +136,74 @@ def in_other_words(rng: random.Random, made: Sample) -> Sample:
     return made
 
 
+EARLIER = [1, 1, 1, 2, 2, 3]  # questions before this one, where there are any
+
+
+def after_others(rng: random.Random, made: Sample, other: Callable[[], Sample]) -> Sample:
+    """Behind questions that were asked and answered before, about the same view or, of text, about anything."""
+    if made.messages[0]["role"] == "system":  # it would hold for the answers before, too
+        return made
+    rest = made.messages
+    before: list[dict] = []
+    tools = list(made.tools or [])
+    for _ in range(rng.choice(EARLIER)):
+        one = other()
+        names = {t["function"]["name"] for t in tools}
+        new = [t for t in one.tools or [] if t["function"]["name"] not in names]
+        told = isinstance(one.messages[-1]["content"], str) or made.view is not None
+        if one.messages[0]["role"] == "system" or len(new) != len(one.tools or []) or not told:
+            continue
+        if bool(one.tools) != bool(made.tools) and made.task != "tools":
+            continue
+        tools += new
+        before += [*one.messages, spoken(one)]
+    if not before:
+        return made
+    if made.view is not None:  # it was shown with the first question
+        for message in [*before[1:], *rest]:
+            if isinstance(message["content"], list):
+                message["content"] = message["content"][-1]["text"]
+    made.messages = [*before, *rest]
+    made.tools = tools or None
+    return made
+
+
+CALL = re.compile(r"<function=(\w+)>\n(.*?)</function>", re.DOTALL)
+ARGUMENT = re.compile(r"<parameter=(\w+)>\n(.*?)\n</parameter>", re.DOTALL)
+
+
+def spoken(sample: Sample) -> dict:
+    """What was answered, as a message."""
+    calls = [
+        {"function": {"name": name, "arguments": dict(ARGUMENT.findall(inside))}}
+        for name, inside in CALL.findall(sample.answer)
+    ]
+    if calls:
+        return {"role": "assistant", "content": "", "tool_calls": calls}
+    return {"role": "assistant", "content": sample.answer}
+
+
 def text(seed: int, test: bool, tasks: dict) -> Sample:
     rng = random.Random(f"text {seed} {test}")
-    return with_thoughts(rng, choose(rng, tasks)(rng, test), test)
+    made = with_thoughts(rng, choose(rng, tasks)(rng, test), test)
+    if made.view is None and rng.random() < 0.3:
+
+        def other() -> Sample:
+            one = choose(rng, tasks)(rng, test)
+            if made.task == "tools" and CALL.search(one.answer) and one.messages[-1]["role"] == "user":
+                return answered_call(rng, one, test)
+            return one
+
+        return after_others(rng, made, other)
+    return made
+
+
+def answered_call(rng: random.Random, sample: Sample, test: bool) -> Sample:
+    """A sample whose answer is calls, with what they came to, and that told."""
+    told, answer = result(rng, test, {"noun": rng.choice(["result", "answer"])})
+    calls = spoken(sample)
+    results = [{"role": "tool", "content": told} for _ in calls["tool_calls"]]
+    return Sample("tools", [*sample.messages, calls, *results], answer, tools=sample.tools)
 
 
 def picture(seed: int, test: bool, size: Size) -> View:
@@ -151,7 +217,9 @@ def clip(seed: int, test: bool, size: Size, frames: int) -> View:
 
 def question(view: View, seed: int, test: bool) -> Sample:
     rng = random.Random(f"question {seed} {test}")
-    return with_thoughts(rng, choose(rng, QUESTIONS[view.kind])(rng, view, test), test)
+    make = lambda: choose(rng, QUESTIONS[view.kind])(rng, view, test)  # noqa: E731
+    made = with_thoughts(rng, make(), test)
+    return after_others(rng, made, make) if rng.random() < 0.3 else made
 
 
 def sample(task: str, seed: int, test: bool = False) -> Sample:
