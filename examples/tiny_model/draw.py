@@ -16,7 +16,7 @@ from words import COLOURS, SHAPES, WORDS
 
 Colour = tuple[int, ...]
 Size = tuple[int, int]  # width and height
-Letters = list[tuple[str, float, float]]  # of a line: each letter, and its middle
+Letters = list[tuple[str, float, float]]  # of a line: each letter, spaces too, and its middle
 MOST_THINGS = 8
 FRAMES = 8  # of a clip of four seconds
 FONTS = {  # package of PyPI -> its files; Pillow's own font is one more
@@ -368,9 +368,7 @@ def write(
     ends = [face.getlength(text[:n]) for n in range(len(text) + 1)]
     box = face.getbbox(text)
     middle = y + (box[1] + box[3]) / 2
-    return [
-        (letter, x + (ends[i] + ends[i + 1]) / 2, middle) for i, letter in enumerate(text) if letter != " "
-    ]
+    return [(letter, x + (ends[i] + ends[i + 1]) / 2, middle) for i, letter in enumerate(text)]
 
 
 def small_print(rng: random.Random, size: Size) -> Image.Image:

@@ -73,6 +73,11 @@ def aloud(x: int, sign: str, y: int) -> str:
 
 RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__}
 WORD = {ADD: "plus", SUBTRACT: "minus", MULTIPLY: "times"}
+OPENINGS = [  # of a question, and its end
+    ("Evaluate", "."), ("Could you compute", " for me?"), ("What do you get for", "?"), ("Give me", "."),
+    ("Find", "."), ("Do the sum", "."), ("Find out how much", " is."), ("Next one:", ""),
+    ("Quick question:", "?"), ("My homework is", "."), ("Let us try", "."), ("Say what", " makes."),
+]  # fmt: skip
 
 
 def is_small(x: int, sign: str, y: int) -> bool:
@@ -83,7 +88,13 @@ def is_small(x: int, sign: str, y: int) -> bool:
 def forms(x: int, sign: str, y: int) -> list[str]:
     by = {
         ADD: [f"Add {x} and {y}.", f"What is the sum of {x} and {y}?", f"Add {y} to {x}."],
-        SUBTRACT: [f"Subtract {y} from {x}.", f"Take {y} from {x}."],
+        SUBTRACT: [
+            f"Subtract {y} from {x}.",
+            f"Take {y} from {x}.",
+            f"What is the difference of {x} and {y}?",
+            f"{x} take away {y}",
+            f"How much is left of {x} without {y}?",
+        ],
         MULTIPLY: [f"Multiply {x} by {y}.", f"What is the product of {x} and {y}?", f"Multiply {x} and {y}."],
     }
     signs = [sign, "×", "x"] if sign == MULTIPLY else [sign]
@@ -97,7 +108,8 @@ def forms(x: int, sign: str, y: int) -> list[str]:
         )
     ]  # fmt: skip
     spoken = [f"How much is {x} {WORD[sign]} {y}?", f"What is {x} {WORD[sign]} {y}?", f"{x} {WORD[sign]} {y}"]
-    return [*written, *by[sign], *by[sign], *spoken]
+    asked = [f"{opening} {x} {sign} {y}{end}" for opening, end in OPENINGS]
+    return [*written, *by[sign], *by[sign], *spoken, *asked]
 
 
 def sums(rng: random.Random, test: bool) -> Sample:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import draw
 from PIL import Image, ImageDraw
 from sample import Sample, View, among, ask, thousandths
-from words import CITIES, FIRST_NAMES, FOODS, WORDS, made_up, pick
+from words import CITIES, FIRST_NAMES, FOODS, WORDS, blended, made_up, pick
 
 MOST_LINES = 10
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -18,11 +18,19 @@ MONTHS = "January February March April May June July August September October No
 
 
 def word(rng: random.Random, test: bool) -> str:
-    return pick(
-        rng,
-        lambda: rng.choice(WORDS) if rng.random() < 0.45 else made_up(rng, rng.randint(1, 2)),
-        test,
-    )
+    """Known, made up or, in training, letters in no order: what stands there counts, not what fits."""
+
+    def make() -> str:
+        kind = rng.random()
+        if kind < 0.45:
+            return rng.choice(WORDS)
+        if kind < 0.7 or test:
+            return made_up(rng, rng.randint(1, 2))
+        if kind < 0.85:
+            return blended(rng)
+        return "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(2, 7)))
+
+    return pick(rng, make, test)
 
 
 def price(rng: random.Random) -> str:
@@ -402,6 +410,20 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     return View(
         "screen", draw.worn(rng, picture), letters=letters, parts=[box for _, _, box in parts], truth=parts
     )
+
+
+def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
+    """The box of a button, a field or a box to tick."""
+    assert view.picture
+    kind, text, box = rng.choice(view.truth)
+    called = {"button": "button", "field": "field", "tick": "checkbox"}[kind]
+    question = among(
+        rng, "Locate the {0} {1}. Output its bbox_2d and label in JSON.|Where is the {1} {0}? Report bbox_2d "
+        "and label as JSON.|Find {1} and give its bbox_2d and label in JSON.",
+    ).format(called, text)  # fmt: skip
+    edges = thousandths(box, view.picture.size)
+    line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
+    return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
 
 
 def click(rng: random.Random, view: View, test: bool) -> Sample:

@@ -1,8 +1,9 @@
 """What lies where in a picture: a lesson for the vision tower alone, beside the questions.
 
 Each visual token is asked which thing has its centre there, where that ends, the how-manieth it is from the
-left and from the top, and how many of each shape and of each colour the picture has; and which letters have
-their centre there, and the how-manieth of its line the first is.
+left and from the top, and how many of each shape and of each colour the picture has; which letters have their
+centre there, and the how-manieth of its line the first is; and how the word begins whose centre is there, so
+that it can be found by its name.
 Questions teach the tower slowly, their answers being a few words; this asks each of 64 tokens or more. One
 linear map answers, which is thrown away after training.
 """
@@ -10,10 +11,11 @@ linear map answers, which is thrown away after training.
 from __future__ import annotations
 
 import string
+from itertools import groupby
 
 import numpy as np
 import torch.nn.functional as F
-from draw import MOST_THINGS
+from draw import MOST_THINGS, Letters
 from sample import View
 from tokens import FACTOR, IGNORED
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ NOTHING = 0  # the colour and the letter where none is
 LETTERS = string.ascii_letters + string.digits + ".,:-@$€£!?'"
 HERE = 5  # letters in a token
 MOST_LINES, MOST_LETTERS = 12, 40  # that are counted
+OF_A_WORD = 8  # letters, and nothing behind its end
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
 # How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
 # the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, and how many
@@ -36,7 +39,8 @@ OF_A_THING = [
     *[1 + MOST_THINGS] * (len(SHAPES) + len(COLOURS)),
 ]
 OF_LETTERS = [*[1 + len(LETTERS)] * HERE, MOST_LINES, MOST_LETTERS]
-QUESTIONS = [*OF_A_THING, *OF_LETTERS]
+OF_WORDS = [1 + len(LETTERS)] * OF_A_WORD
+QUESTIONS = [*OF_A_THING, *OF_LETTERS, *OF_WORDS]
 
 
 def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +48,9 @@ def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
     assert view.picture is not None
     width, height = view.picture.size
     labels = np.full((height // FACTOR, width // FACTOR, len(QUESTIONS)), IGNORED)
-    of_things, of_letters = np.split(labels, [len(OF_A_THING)], axis=-1)
+    of_things, of_letters, of_words = np.split(
+        labels, [len(OF_A_THING), len(OF_A_THING) + len(OF_LETTERS)], axis=-1
+    )
     of_things[..., 0] = of_letters[..., 0] = NOTHING
     edges = np.zeros((*labels.shape[:2], EDGES), np.float32)
     numbers: dict[tuple[int, int], int] = {}  # of the first letter in a token
@@ -67,9 +73,14 @@ def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
         mark(thing.box(), [*what, from_left.index(thing), from_top.index(thing)], counts)
     for box in view.parts:
         mark(box, [IGNORED] * 4, [IGNORED] * len(counts))
-    for line, letters in enumerate(view.letters):
-        for number, (letter, x, y) in enumerate(letters):
-            row, column = int(y // FACTOR), int(x // FACTOR)
+    for line, written in enumerate(view.letters):
+        for word in words(written):
+            (row, column), text = place([word[0], word[-1]]), "".join(letter for letter, *_ in word)
+            if row < len(labels) and column < labels.shape[1]:
+                told = [1 + LETTERS.find(letter) for letter in text[:OF_A_WORD]]
+                of_words[row, column] = told + [NOTHING] * (OF_A_WORD - len(told))
+        for number, letter in enumerate(at for at in written if at[0] != " "):
+            row, column = place([letter])
             if not (line < MOST_LINES and row < len(labels) and column < labels.shape[1]):
                 continue
             places = of_letters[row, column]
@@ -77,10 +88,20 @@ def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
                 first = number if number < MOST_LETTERS else IGNORED
                 places[:] = [NOTHING] * HERE + [line, first]
                 numbers[row, column] = number
-            place = number - numbers.get((row, column), 0)
-            if line == places[-2] and place < HERE:
-                places[place] = 1 + LETTERS.find(letter)
+            behind = number - numbers.get((row, column), 0)
+            if line == places[-2] and behind < HERE:
+                places[behind] = 1 + LETTERS.find(letter[0])
     return labels.reshape(-1, len(QUESTIONS)), edges.reshape(-1, EDGES)
+
+
+def place(letters: Letters) -> tuple[int, int]:
+    """The row and the column of the token that has their middle."""
+    x, y = (sum(at[i] for at in letters) / len(letters) for i in (1, 2))
+    return int(y // FACTOR), int(x // FACTOR)
+
+
+def words(line: Letters) -> list[Letters]:
+    return [list(word) for is_space, word in groupby(line, lambda at: at[0] == " ") if not is_space]
 
 
 def new_sight(hidden_size: int) -> nn.Linear:
@@ -88,7 +109,7 @@ def new_sight(hidden_size: int) -> nn.Linear:
 
 
 def sight_loss(sight: nn.Linear, visual: Tensor, labels: Tensor, edges: Tensor) -> Tensor:
-    """visual [N, hidden_size], labels [N, columns], edges [N, EDGES] -> mean of things and of letters."""
+    """visual [N, hidden_size], labels [N, columns], edges [N, EDGES] -> of things, letters and words."""
     *guesses, ends = sight(visual).float().split([*QUESTIONS, EDGES], -1)
     costs = [
         F.cross_entropy(guess, answers, ignore_index=IGNORED, reduction="sum")
@@ -96,6 +117,12 @@ def sight_loss(sight: nn.Linear, visual: Tensor, labels: Tensor, edges: Tensor) 
     ]
     things = labels[:, 0] != NOTHING
     letters = labels[:, len(OF_A_THING) : len(OF_A_THING) + HERE] > NOTHING
+    words = labels[:, -OF_A_WORD:] > NOTHING
     of_things = sum(costs[: len(OF_A_THING)]) + ((ends - edges).abs().sum(-1) * things).sum()
-    of_letters = sum(costs[len(OF_A_THING) :])
-    return of_things / things.sum().clamp(min=1) + of_letters / letters.sum().clamp(min=1)
+    of_letters = sum(costs[len(OF_A_THING) : -OF_A_WORD])
+    of_words = sum(costs[-OF_A_WORD:])
+    return (
+        of_things / things.sum().clamp(min=1)
+        + of_letters / letters.sum().clamp(min=1)
+        + of_words / words.sum().clamp(min=1)
+    )

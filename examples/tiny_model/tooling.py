@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 from typing import Any
 
 from sample import Sample, among, ask
@@ -40,10 +41,12 @@ KINDS: dict[str, tuple[list[str], str]] = {
     "day": ("day date when weekday start deadline".split(), "string"),
     "word": ("title text message subject topic query label key color id code".split(), "string"),
     "unit": ("unit format mode size kind".split(), "string"),
+    "money": ("currency source target base from_currency to_currency".split(), "string"),
 }  # fmt: skip
 UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf", "text"], ["fast", "slow"]]
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONEY = "dollars euros pounds yen francs crowns rupees pesos USD EUR GBP JPY CHF".split()
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 
@@ -72,6 +75,15 @@ def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
     return {"name": called, "kind": kind, "schema": schema}
 
 
+def saying(rng: random.Random, test: bool) -> str:
+    """What a message may say."""
+    one, other = (pick(rng, lambda: rng.choice(WORDS), test) for _ in range(2))
+    return among(
+        rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
+        "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}",
+    ).format(one, other, rng.randint(1, 12))  # fmt: skip
+
+
 def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     kind = made["kind"]
     if kind == "place":
@@ -90,6 +102,16 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return rng.choice(DAYS)
     if kind == "unit":
         return rng.choice(made["schema"]["enum"])
+    if kind == "money":
+        return rng.choice(MONEY)
+    if rng.random() < 0.15:  # a name in capitals, as of a stock or a country
+        return pick(
+            rng, lambda: "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(2, 4))), test
+        )
+    if rng.random() < 0.15:
+        return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
+    if rng.random() < 0.15:
+        return saying(rng, test)
     words = " ".join(pick(rng, lambda: rng.choice(WORDS), test) for _ in range(rng.randint(1, 3)))
     return rng.choice(
         [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
@@ -137,10 +159,14 @@ NATURAL = {
     "count": "for {0} {1}|{0} {1}",
     "duration": "for {0} {1}",
     "unit": "in {0}|as {0}",
+    "money": "in {0}|to {0}|{0}|from {0}",
     "word": "'{0}'|{0}|of {0}|called {0}|: {0}",
     "figure": "at {0}|of {0}",
 }
-FROM_AND_TO = {"origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}"}
+FROM_AND_TO = {
+    "origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}", "source": "from {0}",
+    "target": "to {0}", "from_currency": "from {0}", "to_currency": "to {0}", "base": "from {0}",
+}  # fmt: skip
 
 
 def phrase(rng: random.Random, made: dict[str, Any], what: Any, alone: bool) -> str:

@@ -31,10 +31,10 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 36,
-    reading.page: 28,
-    reading.document: 20,
-    reading.screen: 22,
+    scenes.shapes: 28,
+    reading.page: 30,
+    reading.document: 16,
+    reading.screen: 34,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
@@ -47,7 +47,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
     },
     "page": {reading.read: 0.85, reading.place_of_line: 0.15},
     "document": {reading.extract: 1},
-    "screen": {reading.click: 1},
+    "screen": {reading.click: 0.85, reading.place_of_part: 0.15},
     "something_else": {talk.unknown_picture: 1},
     "moving": {scenes.motion: 1},
 }
@@ -140,7 +140,7 @@ EARLIER = [1, 1, 1, 2, 2, 3]  # questions before this one, where there are any
 
 
 def after_others(rng: random.Random, made: Sample, other: Callable[[], Sample]) -> Sample:
-    """Behind questions that were asked and answered before, about the same view or, of text, about anything."""
+    """Behind questions asked and answered before: about the same view or, of text, about anything."""
     if made.messages[0]["role"] == "system":  # it would hold for the answers before, too
         return made
     rest = made.messages

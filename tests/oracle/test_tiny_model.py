@@ -101,7 +101,7 @@ def test_an_update_at_a_share_of_the_rate():
 def test_the_lesson_on_letters_spells_the_text(number):
     sample = world.sample("read", number)
     asked, _ = sight.lesson(sample.view)
-    *letters, line, first = asked[:, len(sight.OF_A_THING) :].T
+    *letters, line, first = asked[:, len(sight.OF_A_THING) : -sight.OF_A_WORD].T
     lines = [dict[int, str]() for _ in sample.view.letters]
     for token in np.flatnonzero(letters[0]):
         for place, letter in enumerate(letters):
@@ -109,6 +109,18 @@ def test_the_lesson_on_letters_spells_the_text(number):
                 lines[line[token]][first[token] + place] = sight.LETTERS[letter[token] - 1]
     for line, text in zip(lines, sample.view.truth, strict=True):  # without spaces
         assert all(text.replace(" ", "")[n] == letter for n, letter in line.items())
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_the_lesson_on_words_tells_how_they_begin(number):
+    sample = world.sample("read", number)
+    asked, _ = sight.lesson(sample.view)
+    of_words = asked[:, -sight.OF_A_WORD :]
+    told = of_words[of_words[:, 0] != tokens.IGNORED]
+    beginnings = {"".join(sight.LETTERS[i - 1] for i in word if i) for word in told}
+    words = [word[: sight.OF_A_WORD] for text in sample.view.truth for word in text.split()]
+    assert beginnings <= set(words)
+    assert len(told) >= 0.6 * len(words)  # short ones may share a token
 
 
 @pytest.mark.parametrize("number", range(20))
