@@ -63,6 +63,31 @@ def dequantize_q4_0(blocks: Blocks) -> np.ndarray:
     return _f16(blocks, 0) * q.astype(np.float32)
 
 
+def quantize_q8_0(x: np.ndarray) -> Blocks:
+    """float32 [n, 32] -> blocks uint8 [n, 34]. Rounded to even, where ggml's `quantize_row_q8_0_ref` rounds a
+    half away from zero."""
+    d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+    return _with_scale(d, np.rint(x * _inverse(d)).astype(np.int8).view(np.uint8))
+
+
+def quantize_q4_0(x: np.ndarray) -> Blocks:
+    """float32 [n, 32] -> blocks uint8 [n, 18]. The weight that is furthest from zero becomes -8, whatever its
+    sign. Rounded to even, where ggml's `quantize_row_q4_0_ref` rounds a half up."""
+    furthest = np.take_along_axis(x, np.abs(x).argmax(axis=1, keepdims=True), axis=1)
+    d = furthest / np.float32(-8)
+    q = np.minimum(np.rint(x * _inverse(d)) + 8, 15).astype(np.uint8)
+    return _with_scale(d, q[:, :16] | q[:, 16:] << 4)
+
+
+def _inverse(d: np.ndarray) -> np.ndarray:
+    return np.divide(1, d, out=np.zeros_like(d), where=d != 0)
+
+
+def _with_scale(d: np.ndarray, codes: np.ndarray) -> Blocks:
+    """d float32 [n, 1], codes uint8 [n, b] -> blocks uint8 [n, 2 + b]."""
+    return np.concatenate([d.astype(np.float16).view(np.uint8), codes], axis=1)
+
+
 def dequantize_q4_1(blocks: Blocks) -> np.ndarray:
     """
     | d: f16 | m: f16 | 16 bytes |   byte i: q[i] low, q[i + 16] high

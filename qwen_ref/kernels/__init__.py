@@ -9,7 +9,8 @@ matmul.py       a quantized matrix times any number of tokens
 matmul_float.py the same for matrices of floats, and for attention among patches
 elementwise.py  norms, activations, rotations
 deltanet.py     convolution and recurrence
-attention.py    online softmax over a float16 cache
+cache.py        keys and values, in float16, 8 or 4 bits
+attention.py    online softmax over them
 layers.py       the layers of qwen_ref/model/, made of these
 decode.py       whole layers for one token
 warmup.py       what a file needs, compiled ahead by several processes

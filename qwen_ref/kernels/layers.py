@@ -7,8 +7,6 @@ vectors do not divide go through these twins.
 from __future__ import annotations
 
 import copy
-import math
-import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,13 +15,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qwen_ref.config import Config
-from qwen_ref.errors import QwenRefError, tell
+from qwen_ref.errors import tell
 from qwen_ref.kernels import attention as attend
 from qwen_ref.kernels import decode, elementwise, matmul, matmul_float
 from qwen_ref.kernels import deltanet as delta
+from qwen_ref.kernels.cache import KVCache, new_room, other_state
 from qwen_ref.kernels.compile import address
 from qwen_ref.kernels.quantize import BLOCK, Quantized, new_quantized, quantize_many, quantize_one
 from qwen_ref.model import matrix as numpy_matrix
+from qwen_ref.model.cache_types import PLAIN
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.state import LayerBatch, State
 from qwen_ref.model.trace import watcher
@@ -107,22 +107,25 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     return out
 
 
-_typed: WeakKeyDictionary[Any, list[Any] | None] = WeakKeyDictionary()
+_typed: WeakKeyDictionary[Any, dict[tuple[str, str], list[Any] | None]] = WeakKeyDictionary()
 
 
-def typed(weights: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[Any] | None:
+def typed(
+    weights: AttentionWeights | DeltaNetWeights | MlpWeights, cache_types: tuple[str, str] = PLAIN
+) -> list[Any] | None:
     """Product and bytes of each matrix in order, and addresses of other kernels, as decode.py takes them;
     None if a matrix has no kernel.
 
-    Made once for each layer and kept as long as its weights are.
+    Made once for each layer (and types of its cache) and kept as long as its weights are.
     """
-    if weights not in _typed:
+    known = _typed.setdefault(weights, {})
+    if cache_types not in known:
         own = matrices(weights)
-        _typed[weights] = None if any(map(lacks_kernel, own)) else [
+        known[cache_types] = None if any(map(lacks_kernel, own)) else [
             *(part for m in own for part in (product_for_one(m), m.data)),
-            *(address(*given) for given in between_products(weights)),
+            *(address(*given) for given in between_products(weights, cache_types)),
         ]  # fmt: skip
-    return _typed[weights]
+    return known[cache_types]
 
 
 def product_for_one(weight: Matrix) -> int:
@@ -133,11 +136,13 @@ def product_for_one(weight: Matrix) -> int:
     return address(INTEGER[kind][0], weight.data, *new_quantized(1, BLOCK), y)
 
 
-def between_products(w: AttentionWeights | DeltaNetWeights | MlpWeights) -> list[tuple[Any, ...]]:
+def between_products(
+    w: AttentionWeights | DeltaNetWeights | MlpWeights, cache_types: tuple[str, str]
+) -> list[tuple[Any, ...]]:
     """The kernels between a mixer's products, each with arguments of the types that it is called with."""
     row = np.empty((1, 1), np.float32)
     if isinstance(w, AttentionWeights):
-        keys, values = np.empty((1, 1, 1, 1), np.uint16), np.empty((1, 1, 1), np.uint16)
+        keys, values = (new_room(kind, 1, 0, 32, True) for kind in cache_types)
         rest = w.q_norm, w.k_norm, 0.0, row, row, keys, values, 0, row
         return [(attend.append, row, row, row, *rest), (attend.attend, row, keys, values, 0, row)]
     if isinstance(w, DeltaNetWeights):
@@ -172,84 +177,6 @@ def mlp(x: np.ndarray, w: MlpWeights) -> np.ndarray:
     hidden = new_quantized(*gate.shape)
     (elementwise.silu_times_one if len(x) == 1 else elementwise.silu_times_many)(gate, up, *hidden)
     return product(Input(gate, hidden), w.down_proj)
-
-
-def other_state(name: str) -> QwenRefError:
-    """What a mixer made of NumPy's functions is told, when it has taken the place of a kernel."""
-    return QwenRefError(
-        f"layers: {name}: the kernels' state has another form than NumPy's; use replaced(NUMPY, {name}=...)"
-    )
-
-
-def zero_pages(*shape: int) -> np.ndarray:
-    """uint16 zeros that take memory once they are written, and give it back at their end: among malloc's
-    blocks what caches have outgrown stays, at 8,192 tokens of 0.8B 68 MiB beside the 96 in use."""
-    size = math.prod(shape)
-    pages = mmap.mmap(-1, max(1, 2 * size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(pages, np.uint16, size).reshape(shape)
-
-
-class KVCache:
-    """Keys [H_kv, S/16, D, 16] and values [H_kv, S, D] of a full-attention layer: float16, which Numba
-    has on GPUs only, as its bits in uint16; room grows by half."""
-
-    grows = True
-
-    def __init__(self, heads: int, head_dim: int):
-        self.length = self.marked = 0
-        self.keys = zero_pages(heads, 0, head_dim, 16)
-        self.values = zero_pages(heads, 0, head_dim)
-
-    def reserve(self, tokens: int) -> int:
-        """Make room for so many more tokens; returns where they begin."""
-        start = self.length
-        self.length += tokens
-        room = self.values.shape[1]
-        if self.length > room:
-            self._resize(-(-max(self.length, room + room // 2, 256) // 64) * 64)
-        return start
-
-    def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise other_state("attention")
-
-    def _resize(self, room: int) -> None:
-        keys, values = self.keys, self.values
-        self.keys = zero_pages(len(keys), room // 16, *keys.shape[2:])
-        self.values = zero_pages(len(values), room, values.shape[2])
-        self.keys[:, : keys.shape[1]], self.values[:, : values.shape[1]] = keys, values
-
-    def copy(self) -> KVCache:
-        other = KVCache(len(self.values), self.values.shape[2])
-        other.length, other.marked = self.length, self.marked
-        other.keys, other.values = self.keys.copy(), self.values.copy()
-        return other
-
-    def mark(self) -> None:
-        self.marked = self.length
-
-    def keep(self, tokens: int) -> None:
-        self.length = self.marked + tokens
-
-    def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of keys and values from token `start` on, [H_kv, T, D] both."""
-        first = start // 16
-        tiles = self.keys[:, first : -(-self.length // 16)].swapaxes(2, 3)  # [H_kv, S/16, 16, D]
-        keys = tiles.reshape(len(tiles), -1, tiles.shape[3])[:, start - 16 * first : self.length - 16 * first]
-        return keys.copy(), self.values[:, start : self.length].copy()
-
-    def put(self, k: np.ndarray, v: np.ndarray) -> None:
-        """What `arrays(0)` gave, into one that is empty."""
-        stop = self.reserve(k.shape[1]) + k.shape[1]
-        self.values[:, :stop] = v
-        whole = stop // 16 * 16
-        tiles = self.keys.swapaxes(2, 3)  # [H_kv, S/16, 16, D]
-        tiles[:, : whole // 16] = k[:, :whole].reshape(len(k), -1, *tiles.shape[2:])
-        if stop > whole:
-            tiles[:, whole // 16, : stop - whole] = k[:, whole:]
-
-    @property
-    def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
 
 
 class Written(NamedTuple):
@@ -325,12 +252,12 @@ def each(state: Any, tokens: int) -> Iterator[tuple[Any, slice]]:
         yield one, slice(start, start := start + length)
 
 
-def new_state(config: Config, dtype: type) -> State:
+def new_state(config: Config, dtype: type, cache_types: tuple[str, str] = PLAIN) -> State:
     c = config
 
     def layer(i: int) -> KVCache | DeltaNetState:
         if c.is_full_attention(i):
-            return KVCache(c.num_key_value_heads, c.head_dim)
+            return KVCache(c.num_key_value_heads, c.head_dim, cache_types)
         slices = c.linear_value_head_dim // delta.SLICE
         shape = (c.linear_num_value_heads, slices, c.linear_key_head_dim, delta.SLICE)
         return DeltaNetState(
@@ -349,7 +276,7 @@ def attention(
     config: Config,
 ) -> np.ndarray:
     shows_nothing("self_attn")
-    if len(x) == 1 and isinstance(cache, KVCache) and (given := typed(w)):
+    if len(x) == 1 and isinstance(cache, KVCache) and (given := typed(w, cache.types)):
         start = cache.reserve(1)
         rest = w.q_norm, w.k_norm, config.rms_norm_eps, cos, sin, cache.keys, cache.values, start
         return decode.attention_layer(x, *given, *rest)

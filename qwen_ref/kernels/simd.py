@@ -673,6 +673,42 @@ def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
     return acc
 
 
+# ---- blocks of keys and values, by the type of their array: uint16 is f16, int8 is q8_0, uint8 is q4_0
+
+
+@intrinsic
+def bits_of(typing, array):
+    """Of a number that such an array holds: a constant, of which LLVM sees what is never done."""
+    bits = {types.uint16: 16, types.int8: 8, types.uint8: 4}[array.dtype]
+    return types.intp(array), lambda ctx, b, sig, args: ir.Constant(WORD, bits)
+
+
+@intrinsic
+def nibbles(typing, v, high):
+    """16 bytes' low four bits, or with `high` 1 the high ones, less 8, as floats."""
+
+    def emit(ctx, b, sig, args):
+        words = b.zext(args[0], I32x16.llvm)
+        shift = b.shl(ctx.cast(b, args[1], high, types.int32), ir.Constant(I32, 2))
+        few = b.and_(b.lshr(words, _splat(b, shift, 16)), _fill(I32x16.llvm, 15))
+        return b.sitofp(b.sub(few, _fill(I32x16.llvm, 8)), F32x16.llvm)
+
+    return F32x16(v, high), emit
+
+
+@intrinsic(prefer_literal=True)
+def butterfly(typing, v, half):
+    """Lanes i and i + half become their sum and their difference, for each i without that bit."""
+    n = half.literal_value
+
+    def emit(ctx, b, sig, args):
+        partner = b.shuffle_vector(args[0], args[0], _indices([i ^ n for i in range(16)]))
+        signs = ir.Constant(F32x16.llvm, [-1.0 if i & n else 1.0 for i in range(16)])
+        return b.fadd(partner, b.fmul(args[0], signs))
+
+    return v(v, half), emit
+
+
 # ---- numbers
 
 add = _operation(_same, lambda b, x, y: b.fadd(x, y), 2)

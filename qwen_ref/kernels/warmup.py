@@ -38,7 +38,7 @@ def works_of(network: TextModel) -> list[Work]:
     token and for several; and the logits."""
     found: dict[Any, Work] = {}
     for layer in network.weights.layers:
-        for given in reversed(layers.between_products(layer.mixer)):
+        for given in reversed(layers.between_products(layer.mixer, network.cache_types)):
             found.setdefault(given[0], functools.partial(compile.address, *given))
     for group in (g for layer in network.weights.layers for g in (layer.mixer, layer.mlp)):
         for matrix in matrices(group):

@@ -45,7 +45,7 @@ class MTPLayer:
     def new_state(self) -> State:
         """The state before the first token: of one layer, which is of full attention."""
         one_layer = replace(self.config, num_layers=1, full_attention_interval=1)
-        return self.text.layers.new_state(one_layer, self.text.dtype)
+        return self.text.layers.new_state(one_layer, self.text.dtype, self.text.cache_types)
 
     def embed(self, token_ids: list[int] | Array) -> Array:
         """token_ids [T] -> their embeddings [T, hidden]."""

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from qwen_ref.config import Config
+from qwen_ref.model.cache_types import PLAIN, packed, row_bytes, unpacked
 
 
 class KVCache:
-    """Keys and values of a full-attention layer, [S, H_kv, D] each; S grows, room doubles."""
+    """Keys and values of a full-attention layer, [S, H_kv, D] each; S grows, room doubles. Types of
+    qwen_ref/model/cache_types.py say how they are kept."""
 
     grows = True  # its arrays are of tokens, and can be cut and joined
 
-    def __init__(self, heads: int, head_dim: int, dtype: type):
+    def __init__(self, heads: int, head_dim: int, dtype: type, types: tuple[str, str] = PLAIN):
         self.length = self.marked = 0
-        # Keys and values: [2, capacity, H_kv, D]
-        self._room: np.ndarray = np.empty((2, 0, heads, head_dim), dtype)
+        self.dtype, self.types = dtype, types
+        # Keys and values: [capacity, H_kv, D], or bytes of blocks in the place of D
+        self._rooms = [
+            np.empty((0, heads, head_dim), dtype)
+            if kind == "f16"
+            else np.empty((0, heads, row_bytes(kind, head_dim)), np.uint8)
+            for kind in types
+        ]
 
     def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """k, v [T, H_kv, D] are added; all keys and all values, [S, H_kv, D], are returned as views."""
-        start, stop = self.length, self.length + len(k)
-        capacity = self._room.shape[1]
-        if stop > capacity:
-            room = np.empty((2, max(stop, 2 * capacity, 64), *self._room.shape[2:]), self._room.dtype)
-            room[:, :start] = self._room[:, :start]
-            self._room = room
-        self._room[0, start:stop], self._room[1, start:stop] = k, v
+        """k, v [T, H_kv, D] are added; all keys and all values, [S, H_kv, D], are returned."""
+        self._keep([x if kind == "f16" else packed(x, kind) for x, kind in zip((k, v), self.types)])
+        keys, values = (
+            room[: self.length] if kind == "f16" else unpacked(room[: self.length], kind, self.dtype)
+            for room, kind in zip(self._rooms, self.types)
+        )
+        return keys, values
+
+    def _keep(self, rows: list[np.ndarray]) -> None:
+        """Keys and values [T, H_kv, D], or bytes of blocks."""
+        start, stop = self.length, self.length + len(rows[0])
+        for i, room in enumerate(self._rooms):
+            if stop > len(room):
+                self._rooms[i] = np.empty((max(stop, 2 * len(room), 64), *room.shape[1:]), room.dtype)
+                self._rooms[i][:start] = room[:start]
+            self._rooms[i][start:stop] = rows[i]
         self.length = stop
-        return self._room[0, :stop], self._room[1, :stop]
 
     def copy(self) -> KVCache:
-        other = KVCache(self._room.shape[2], self._room.shape[3], self._room.dtype.type)
-        other.length, other.marked = self.length, self.marked
-        other._room = self._room[:, : self.length].copy()
+        other = copy.copy(self)
+        other._rooms = [room[: self.length].copy() for room in self._rooms]
         return other
 
     def mark(self) -> None:
@@ -45,17 +60,17 @@ class KVCache:
         self.length = self.marked + tokens
 
     def arrays(self, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of keys and values from token `start` on, [H_kv, T, D] both."""
-        k, v = self._room[:, start : self.length].swapaxes(1, 2)
-        return k.copy(), v.copy()
+        """Copies of keys and values from token `start` on, [H_kv, T, D] both, or bytes in the place of D."""
+        k, v = (room[start : self.length].swapaxes(0, 1).copy() for room in self._rooms)
+        return k, v
 
     def put(self, k: np.ndarray, v: np.ndarray) -> None:
         """What `arrays(0)` gave, into one that is empty."""
-        self.append(k.swapaxes(0, 1), v.swapaxes(0, 1))
+        self._keep([k.swapaxes(0, 1), v.swapaxes(0, 1)])
 
     @property
     def nbytes(self) -> int:
-        return self._room.nbytes
+        return sum(room.nbytes for room in self._rooms)
 
 
 @dataclass
@@ -181,12 +196,12 @@ class LayerBatch:
     lengths: list[int]
 
 
-def new_state(config: Config, dtype: type) -> State:
-    """The state before the first token."""
+def new_state(config: Config, dtype: type, cache_types: tuple[str, str] = PLAIN) -> State:
+    """The state before the first token; `cache_types` are those of keys and of values."""
 
     def layer(i: int) -> KVCache | DeltaNetState:
         if config.is_full_attention(i):
-            return KVCache(config.num_key_value_heads, config.head_dim, dtype)
+            return KVCache(config.num_key_value_heads, config.head_dim, dtype, cache_types)
         recurrent = (config.linear_num_value_heads, config.linear_key_head_dim, config.linear_value_head_dim)
         return DeltaNetState(
             conv=np.zeros((config.conv_kernel - 1, config.conv_channels), dtype),

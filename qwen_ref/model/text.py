@@ -11,6 +11,7 @@ import numpy as np
 from gguf_io import GGUFFile
 from qwen_ref.config import read_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.cache_types import PLAIN
 from qwen_ref.model.layers import NUMPY, Array, Layers
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.state import State
@@ -34,11 +35,12 @@ class TextModel:
         self.config = read_config(file)
         self.dtype = dtype
         self.layers = layers
+        self.cache_types = PLAIN  # of keys and values, for states to come
         self.weights = load_weights(file, self.config, dtype, memory_budget)
 
     def new_state(self) -> State:
         """The state before the first token."""
-        return self.layers.new_state(self.config, self.dtype)
+        return self.layers.new_state(self.config, self.dtype, self.cache_types)
 
     def embed(self, token_ids: Sequence[int] | Array) -> Array:
         """token_ids [T] -> their embeddings [T, hidden]."""

@@ -200,7 +200,8 @@ def test_a_token_attends_with_the_same_bits_whatever_stands_beside_it(heads, kv_
         values = v.copy()
         values[:, stop:] = 60_000  # as drafts leave it that were not accepted
         out = np.empty((stop - start, q.shape[1]), np.float32)
-        attention.attend(q[start:stop], keys, values.view(np.uint16), start, out)
+        tiled = values.view(np.uint16).reshape(kv_heads, T // 16, 16, size)
+        attention.attend(q[start:stop], keys, tiled, start, out)
         return out
 
     whole = attend(0, T)
