@@ -32,7 +32,7 @@ from subprocess import PIPE, Popen
 from typing import Any
 
 from qwen_ref import children, plot
-from qwen_ref.cli.options import THREADS_HELP, add_models, add_plot, shipped_model
+from qwen_ref.cli.options import THREADS_HELP, add_cache_types, add_models, add_plot, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (5)")
     parser.add_argument("-o", "--output", choices=["md", "json"], default="md")
     parser.add_argument("--backend", choices=["numba", "numpy"], help="kernels or plain NumPy")
+    add_cache_types(parser)
     parser.add_argument("--no-start", action="store_true", help="leave out cold start and peak memory")
     parser.add_argument(
         "--busy", type=int, default=0, metavar="N", help="beside N processes that keep a core busy each (0)"
@@ -150,7 +151,8 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     from qwen_ref.profile import part_bytes, reading
     from qwen_ref.prompt import Prompt
 
-    model = load(path, backend=args.backend, threads=args.threads)
+    types = dict(cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v)
+    model = load(path, backend=args.backend, threads=args.threads, **types)
     network = model.text
     size = sum(t.nbytes for t in network.file.tensors.values())
     weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())

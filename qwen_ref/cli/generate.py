@@ -285,6 +285,7 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     from qwen_ref.config import read_config, read_vision_config
     from qwen_ref.engine import plan
     from qwen_ref.media.media import Limits
+    from qwen_ref.model.cache_types import chosen_types
     from qwen_ref.vision_file import find_vision_file
 
     file = open_model(args.model)
@@ -293,7 +294,9 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     frames = {"frame_rate": args.frame_rate, "times": args.frame_times}
     if args.memory_limit is not None and args.max_image_tokens is None:
         job = plan.Job(file, args.context or 1, tower)
-        given["max_image_tokens"] = plan.choose(job, args.memory_limit, args.context).max_image_tokens
+        types = chosen_types(args.cache_type_k, args.cache_type_v)
+        choice = plan.choose(job, args.memory_limit, args.context, types)
+        given["max_image_tokens"] = choice.max_image_tokens
     videos = [{"video": path} | frames for path in args.video]
     messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
     return messages, media

@@ -105,6 +105,17 @@ def add_resources(group: argparse._ActionsContainer) -> None:
         metavar="GIB",
         help="keep at most this much of the weights as floats (half of what is free)",
     )
+    add_cache_types(group)
+
+
+def add_cache_types(parser: argparse._ActionsContainer) -> None:
+    for name, what in ("k", "keys"), ("v", "values"):
+        parser.add_argument(
+            f"--cache-type-{name}",
+            choices=["f16", "q8_0", "q4_0"],
+            help=f"how {what} of what was read are kept: q8_0 takes about half of f16's memory, q4_0 about "
+            "a quarter, at a cost (f16)",
+        )
 
 
 def add_memory_limit(group: argparse._ActionsContainer) -> None:
@@ -166,6 +177,8 @@ def resources_of(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         mmproj=args.mmproj,
         memory_limit=args.memory_limit,
+        cache_type_k=args.cache_type_k,
+        cache_type_v=args.cache_type_v,
     )
 
 

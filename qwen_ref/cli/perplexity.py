@@ -5,10 +5,12 @@ examples:
   python -m qwen_ref perplexity --model Q4_K_M.gguf --base BF16.gguf --text wiki.test.raw
   python -m qwen_ref perplexity --model model.gguf --text wiki.test.raw --save-logits logits.bin
   python -m qwen_ref perplexity --model model.gguf --base logits.bin
+  python -m qwen_ref perplexity --model a.gguf --base a.gguf --text wiki.test.raw --cache-type-k q8_0
   python -m qwen_ref perplexity --model model.gguf --text wiki.test.raw --plot positions.svg    # or .png
 
 The third and `llama-perplexity --save-all-logits` write the same format, which the fourth and
-`llama-perplexity --kl-divergence --kl-divergence-base` read. Ctrl-C ends with what the chunks so far say.
+`llama-perplexity --kl-divergence --kl-divergence-base` read. A base's keys and values are kept as f16
+always. Ctrl-C ends with what the chunks so far say.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ def read_text(path: str) -> str:
     return text.removesuffix("\n")
 
 
-def load(args: argparse.Namespace, path: str, context: int, models: int) -> engine.Model:
+def load(args: argparse.Namespace, path: str, context: int, models: int, **types: Any) -> engine.Model:
     free = machine.available_memory() // 2 // models
     return engine.load(
         path,
@@ -96,6 +98,7 @@ def load(args: argparse.Namespace, path: str, context: int, models: int) -> engi
         context=context,
         backend=args.backend,
         threads=args.threads,
+        **types,
     )
 
 
@@ -106,6 +109,9 @@ def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | 
         raise QwenRefError(f"--chunks: {args.chunks} is less than 1")
     if args.context is not None and args.context < SMALLEST:
         raise QwenRefError(f"--context: {args.context} is less than {SMALLEST}")
+    types: dict[str, Any] = dict(
+        cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v
+    )  # the base has float16
     if args.base and is_logits_file(args.base):
         saved = LogitsFile(args.base)
         context = saved.chunks.shape[1]
@@ -113,7 +119,7 @@ def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | 
             raise QwenRefError(f"--text: {args.text} is not needed: the tokens are those of {args.base}")
         if args.context not in (None, context):
             raise QwenRefError(f"--context: {args.context} is not that of {args.base}, {context}")
-        model = load(args, args.model or shipped_model(), context, 1)
+        model = load(args, args.model or shipped_model(), context, 1, **types)
         if saved.vocab_size != model.config.vocab_size:
             raise QwenRefError(
                 f"{args.base}: has {saved.vocab_size} logits a token, and {model.path} "
@@ -123,7 +129,7 @@ def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | 
     if not args.text:
         raise QwenRefError("no text: give --text FILE, or saved logits with --base")
     text, context = read_text(args.text), args.context or CONTEXT
-    model = load(args, args.model or shipped_model(), context, 2 if args.base else 1)
+    model = load(args, args.model or shipped_model(), context, 2 if args.base else 1, **types)
     chunks = cut(model.tokenizer.encode(text), context, args.chunks, args.text)
     if not args.base:
         return model, chunks, None

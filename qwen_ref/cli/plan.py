@@ -7,6 +7,7 @@ below the sum. docs/memory.md says where the numbers come from.
 examples:
   python -m qwen_ref plan --context 4096                    # the small model that ships with qwen_ref
   python -m qwen_ref plan model.gguf --memory 2G --context 32768
+  python -m qwen_ref plan model.gguf --memory 2G --context 65536 --cache-type-k q8_0 --cache-type-v q8_0
   python -m qwen_ref plan model.gguf --image 1024x768 --json
   python -m qwen_ref plan model.gguf --memory 2G --plot parts.svg    # or .png
   python -m qwen_ref plan qwen3.5:0.8b --memory 1G --context 4096 --image 448x448 --board pi5
@@ -21,7 +22,14 @@ import re
 from typing import Any
 
 from qwen_ref import plot
-from qwen_ref.cli.options import MODEL_HELP, THREADS_HELP, add_plot, bytes_of, shipped_model
+from qwen_ref.cli.options import (
+    MODEL_HELP,
+    THREADS_HELP,
+    add_cache_types,
+    add_plot,
+    bytes_of,
+    shipped_model,
+)
 from qwen_ref.errors import QwenRefError
 
 MIB = 1 << 20
@@ -33,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", type=int, metavar="N", help="tokens of prompt and answer, pictures' included (4,096)"
     )
+    add_cache_types(parser)
     parser.add_argument("--image", type=size_of_image, metavar="WxH", help="with a picture of so many pixels")
     parser.add_argument("--max-image-tokens", type=int, metavar="N", help="of the picture (16,384)")
     parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
@@ -61,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.config import read_config
     from qwen_ref.engine import plan
     from qwen_ref.machine import available_memory, default_threads
+    from qwen_ref.model.cache_types import PLAIN, check_types, chosen_types
     from qwen_ref.vision_file import find_vision_file
 
     if args.max_image_tokens is not None and args.image is None:
@@ -84,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
     free = available_memory()
     memory = free if args.memory is None else args.memory
     threads = default_threads() if args.threads is None else args.threads
-    job = plan.Job(file, context, tower, args.image, args.max_image_tokens, threads)
+    types = chosen_types(args.cache_type_k, args.cache_type_v) or PLAIN
+    check_types(types, config.head_dim, file.path)
+    job = plan.Job(file, context, tower, args.image, args.max_image_tokens, threads, cache_types=types)
     need, besides = plan.needs(job), plan.kept_bytes(job, memory)
     verdict = plan.verdict(job, memory)
     speed = plan.PI5 if args.board == "pi5" else plan.measure(file)

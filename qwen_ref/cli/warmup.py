@@ -17,13 +17,14 @@ import contextlib
 import sys
 import time
 
-from qwen_ref.cli.options import add_models, shipped_model
+from qwen_ref.cli.options import add_cache_types, add_models, shipped_model
 from qwen_ref.errors import QwenRefError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
+    add_cache_types(parser)
     parser.add_argument("--no-pictures", action="store_true", help="leave out what only pictures need")
     parser.add_argument(
         "--share", nargs=2, type=int, metavar="N", help="only the share of process N among N (it starts some)"
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
 def warm_up(path: str, args: argparse.Namespace) -> None:
     from qwen_ref.engine import load
 
-    model = load(path, backend="numba", threads=1 if args.share else None, mmproj=args.mmproj)
+    types = dict(cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v)
+    model = load(path, backend="numba", threads=1 if args.share else None, mmproj=args.mmproj, **types)
     pictures = False
     if not args.no_pictures:
         with contextlib.suppress(QwenRefError):  # there is no vision file: it answers about text

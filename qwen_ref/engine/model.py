@@ -26,6 +26,7 @@ from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError, of_type, tell
 from qwen_ref.machine import available_memory, cores, default_threads
 from qwen_ref.messages import Message, check_messages, check_tools
+from qwen_ref.model import cache_types
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel, vision_work
 from qwen_ref.prompt import Prompt, PromptEncoder
@@ -57,6 +58,8 @@ class Model:
         keep: int | None,
         cache: str | os.PathLike[str] | None,
         memory_limit: int | None = None,
+        cache_type_k: str | None = None,
+        cache_type_v: str | None = None,
     ):
         if not isinstance(dtype, type) or dtype not in DTYPES:
             raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
@@ -70,6 +73,11 @@ class Model:
         for name, size in ("memory_budget", memory_budget), ("keep", keep), ("memory_limit", memory_limit):
             if size is not None and not is_count(size, least=0):
                 raise QwenRefError(f"{name}: {size!r:.80} is not a whole number of bytes from 0 on")
+        for name, kind in ("cache_type_k", cache_type_k), ("cache_type_v", cache_type_v):
+            if kind is not None and kind not in cache_types.TYPES:
+                raise QwenRefError(
+                    f"{name}: {reprlib.repr(kind)} is not one of {', '.join(cache_types.TYPES)}"
+                )
         file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
@@ -86,6 +94,9 @@ class Model:
         self.text = TextModel(file, dtype, memory_budget, layers)
         self.enter_thread()
         self.config = self.text.config
+        if types := cache_types.chosen_types(cache_type_k, cache_type_v):
+            cache_types.check_types(types, self.config.head_dim, self.path)
+            self.text.cache_types = types
         self.prompts = PromptEncoder(file)
         self.tokenizer = self.prompts.tokenizer
         if len(self.tokenizer) > self.config.vocab_size:
@@ -105,9 +116,10 @@ class Model:
                 raise QwenRefError(
                     "memory_limit: is for the kernels; of NumPy memory_budget limits the floats"
                 )
-            choice = plan.choose(plan.Job(file, limit, self._vision_file()), memory_limit, context)
+            choice = plan.choose(plan.Job(file, limit, self._vision_file()), memory_limit, context, types)
             tell(choice.sentence)
             self.context, self.block = choice.context, choice.block
+            self.text.cache_types = choice.cache_types
             self.max_image_tokens = choice.max_image_tokens
             if keep is not None or cache is not None:
                 keep = choice.keep if keep is None else min(keep, choice.keep)
@@ -179,6 +191,8 @@ class Model:
             blank = np.zeros((4 * 4, size), np.float32)
             works.insert(0, lambda: self.vision.encode(blank, (1, 4, 4)))
         command = ["warmup", "--model", os.fspath(self.path)]
+        for name, kind in zip(("--cache-type-k", "--cache-type-v"), self.text.cache_types, strict=True):
+            command += [name, kind]
         command += [] if self._mmproj is None else ["--mmproj", os.fspath(self._mmproj)]
         command += [] if pictures else ["--no-pictures"]
         self.enter_thread()
@@ -451,6 +465,8 @@ def load(
     keep: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     memory_limit: int | None = None,
+    cache_type_k: str | None = None,
+    cache_type_v: str | None = None,
 ) -> Model:
     """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
     pictures too.
@@ -471,10 +487,14 @@ def load(
     alone `keep` is `default_budget()`.
     `memory_limit` is how many bytes an answer may take with the kernels, as qwen_ref/engine/plan.py counts
     them: context, block of a prompt, what is kept and the size of pictures follow from it, unless they are
-    given and less; a warning says what was chosen, and QwenRefError what would fit.
+    given and less, and keys and values become q8_0 if a `context` that is given does not fit otherwise; a
+    warning says what was chosen, and QwenRefError what would fit.
+    `cache_type_k` and `cache_type_v` say how keys and values are kept: "f16" (with NumPy: as what is computed
+    in), "q8_0" or "q4_0", of which the last costs quality, as a warning says (docs/memory.md).
 
     Raises gguf_io.GGUFError if the file is not valid GGUF, QwenRefError if it is no Qwen3.5 model.
     """
     path, vision = hub.resolve(shipped.MODEL if path is None else path)
     mmproj = vision if mmproj is None else mmproj
-    return Model(path, dtype, memory_budget, context, backend, threads, mmproj, keep, cache, memory_limit)
+    given = dtype, memory_budget, context, backend, threads, mmproj, keep, cache, memory_limit
+    return Model(path, *given, cache_type_k, cache_type_v)

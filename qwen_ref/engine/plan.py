@@ -6,6 +6,7 @@ measured. tests/benchmarks/memory.py has the peaks of processes beside these sum
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -20,12 +21,14 @@ from qwen_ref.engine.backend import choose_layers
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.cache_types import BLOCK, PLAIN, row_bytes
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import vision_work
 from qwen_ref.model.weights import VISION_PARTS, matrices
 
 MIB = 1 << 20
+SMALLER = ("q8_0", "q8_0")  # types of a cache, where float16 does not fit
 
 
 class MEASURED:
@@ -59,6 +62,7 @@ class Job:
     max_image_tokens: int | None = None
     threads: int = 1
     block: int = PREFILL_BLOCK
+    cache_types: tuple[str, str] = PLAIN  # of keys and of values
 
     @property
     def config(self) -> Config:
@@ -103,7 +107,7 @@ def needs(job: Job) -> Needs:
         Part("DeltaNet state", layers.new_state(c, np.float32).nbytes),
     ]
     reading = [
-        Part("KV cache, float16", cache_bytes(c, job.context)),
+        Part(f"KV cache, {name_of(job.cache_types)}", cache_bytes(c, job.context, job.cache_types)),
         Part("activations of a block", activation_bytes(c, min(job.block, job.context))),
     ]
     if job.image is None:
@@ -132,16 +136,26 @@ def text_pages(job: Job) -> int:
     return sum(touched.values()) + min(t.offset for t in tensors.values())
 
 
-def cache_bytes(c: Config, context: int) -> int:
+def name_of(cache_types: tuple[str, str]) -> str:
+    k, v = ("float16" if kind == "f16" else kind for kind in cache_types)
+    return k if k == v else f"{k} keys and {v} values"
+
+
+def token_bytes(c: Config, cache_types: tuple[str, str]) -> int:
+    """Of one token's key and value in one layer."""
+    return c.num_key_value_heads * sum(row_bytes(kind, c.head_dim) for kind in cache_types)
+
+
+def cache_bytes(c: Config, context: int, cache_types: tuple[str, str] = PLAIN) -> int:
     """Keys and values of so many tokens. While caches grow, by half, one layer's is there twice
-    (kernels/layers.py)."""
+    (kernels/cache.py)."""
     layers = sum(c.is_full_attention(i) for i in range(c.num_layers)) + c.num_mtp_layers
-    token, room, most = 2 * c.num_key_value_heads * c.head_dim * 2, 0, layers * context
+    room, most = 0, layers * context
     for stop in range(min(PREFILL_BLOCK, context), context + PREFILL_BLOCK, PREFILL_BLOCK):
         if (length := min(stop, context)) > room:
             before, room = room, -(-max(length, room + room // 2, 256) // 64) * 64
             most = max(most, (layers + 1) * min(before, length))
-    return token * most
+    return token_bytes(c, cache_types) * most
 
 
 def quantized_bytes(columns: int) -> int:
@@ -208,11 +222,11 @@ def kept_bytes(job: Job, available: int) -> list[Part]:
     ]
 
 
-def snapshot_bytes(c: Config, tokens: int) -> int:
+def snapshot_bytes(c: Config, tokens: int, cache_types: tuple[str, str] = PLAIN) -> int:
     """Of a kept prefix: the state, and keys and values of its tokens."""
     state = choose_layers(c, "numba", np.float32).new_state(c, np.float32).nbytes
     layers = sum(c.is_full_attention(i) for i in range(c.num_layers))
-    return state + tokens * layers * 2 * c.num_key_value_heads * c.head_dim * 2
+    return state + tokens * layers * token_bytes(c, cache_types)
 
 
 # ---- what would fit
@@ -227,12 +241,19 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
+def can_be_smaller(job: Job) -> bool:
+    return job.cache_types == PLAIN and job.config.head_dim % BLOCK == 0
+
+
 def advice(job: Job, memory: int) -> list[str]:
     """What would make it fit, where it does not: each alone is enough."""
     found = []
     context = largest(lambda n: needs(replace(job, context=n)).total <= memory, job.context)
     if context:
         found.append(f"--context {context}")
+    smaller = replace(job, cache_types=SMALLER)
+    if can_be_smaller(job) and needs(smaller).total <= memory < needs(job).total:
+        found.append("--cache-type-k q8_0 --cache-type-v q8_0")
     if job.image is not None:
         v, grid = seen(job)
         tokens = largest(
@@ -349,7 +370,8 @@ def times(job: Job, speed: Speed) -> Times:
     def rate(before: int) -> float:
         # what a token reads; DeltaNet's state is written, too
         moved = sum(t.nbytes for t in layers) + tensors[output].nbytes + 2 * snapshot_bytes(c, 0)
-        return OF_READING * speed.reads / (moved + snapshot_bytes(c, before) - snapshot_bytes(c, 0))
+        seen = snapshot_bytes(c, before, job.cache_types) - snapshot_bytes(c, 0)
+        return OF_READING * speed.reads / (moved + seen)
 
     picture = None
     if job.image is not None:
@@ -370,16 +392,17 @@ class Choice:
     """How a model is loaded into so much memory."""
 
     context: int
+    cache_types: tuple[str, str]
     block: int
     keep: int
     max_image_tokens: int | None  # None: there is no vision file
     sentence: str
 
 
-def choose(job: Job, memory: int, context: int | None) -> Choice:
+def choose(job: Job, memory: int, context: int | None, cache_types: tuple[str, str] | None = None) -> Choice:
     """The largest block of a prompt that fits, a quarter of what is left for what was read, and the longest
     context (unless it is given) and the largest picture that fit into the rest, one at a time. The tokenizer
-    counts.
+    counts. Keys and values are float16 unless types are given, or a context with which only q8_0 fits.
 
     Raises QwenRefError, with what would fit, if not even the smallest block does.
     """
@@ -387,15 +410,23 @@ def choose(job: Job, memory: int, context: int | None) -> Choice:
     start = min(LEAST_CONTEXT, most) if context is None else context
     room = memory - MEASURED.TOKENIZER * job.config.vocab_size
 
+    job = replace(job, cache_types=cache_types or PLAIN)
+    kinds = [job.cache_types]
+    if context is not None and cache_types is None and can_be_smaller(job):
+        kinds.append(SMALLER)
+
     def least(context: int, block: int, tokens: int = 0) -> Job:
         side = 32 * math.isqrt(tokens)
         image = (side, side) if tokens else None
         return replace(job, context=context, block=block, image=image, max_image_tokens=tokens or None)
 
-    block = next((b for b in BLOCKS if needs(least(start, b)).total <= room), BLOCKS[-1])
-    smallest = needs(least(start, block))
-    if smallest.private > room:
-        raise QwenRefError(f"memory limit: {verdict(least(start, block), max(room, 0))}")
+    tried = [replace(least(start, block), cache_types=kind) for kind in kinds for block in BLOCKS]
+    fitting = (one for one in tried if needs(one).total <= room)
+    slowly = (one for one in tried[len(BLOCKS) - 1 :: len(BLOCKS)] if needs(one).private <= room)
+    found = next(itertools.chain(fitting, slowly), None)
+    if found is None:
+        raise QwenRefError(f"memory limit: {verdict(tried[-1], max(room, 0))}")
+    smallest, block, job = needs(found), found.block, replace(job, cache_types=found.cache_types)
     rest = max(0, room - smallest.total)
     keep = default_budget(rest)
 
@@ -413,5 +444,7 @@ def choose(job: Job, memory: int, context: int | None) -> Choice:
     told = f"memory limit of {memory // MIB:,} MiB: at most {context:,} tokens of context, read {block} at a "
     told += f"time, {keep // MIB:,} MiB for what was read before"
     told += "" if tokens is None else f", pictures of at most {tokens:,} tokens"
+    if found.cache_types != kinds[0]:
+        told += f", keys and values in {name_of(found.cache_types)}, since they do not fit in float16"
     told += "" if rest else "; the weights do not fit beside it, and are read from the disk again and again"
-    return Choice(context, block, keep, tokens, told)
+    return Choice(context, job.cache_types, block, keep, tokens, told)

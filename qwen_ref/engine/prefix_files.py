@@ -25,6 +25,7 @@ import qwen_ref
 from qwen_ref.checkpoint.safetensors import Stored, read_part
 from qwen_ref.errors import QwenRefError, tell
 from qwen_ref.files import write_whole
+from qwen_ref.model.cache_types import BYTES, PLAIN
 from qwen_ref.model.layers import Array
 from qwen_ref.model.state import State
 from qwen_ref.model.text import TextModel
@@ -49,6 +50,7 @@ def fingerprint(text: TextModel, vision: Path | None) -> str:
     for source in sorted(p for room in ("model", "kernels") for p in (package / room).glob("*.py")):
         digest.update(source.read_bytes())
     about = [str(VERSION), text.layers.name, np.dtype(text.dtype).name]
+    about += text.cache_types if text.cache_types != PLAIN else ()
     if text.layers.name != "numpy":
         from numba.core.registry import cpu_target
 
@@ -87,6 +89,7 @@ class PrefixFiles:
     def __init__(self, folder: str | os.PathLike[str], model: str, like: State, budget: int = BUDGET):
         self.folder, self.budget = Path(folder) / f"states-{model}", budget
         self._growing, self._fixed = like.arrays(True), like.arrays(False)
+        self._kinds = [kind for layer in like.layers if layer.grows for kind in layer.types]
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are private
             names = [entry.name for entry in self.folder.iterdir()]
@@ -161,7 +164,8 @@ class PrefixFiles:
         for name, arrays in ("growing", growing), ("fixed", fixed):
             if arrays and array(f"{name}.checksum", (16,), np.uint8).tobytes() != checksum(key, arrays):
                 raise QwenRefError(f"{path}: {name}.checksum: is not that of what the file holds")
-            if not all(map(is_finite, arrays)):
+            kinds = self._kinds if name == "growing" else ["f16"] * len(arrays)
+            if not all(map(is_finite, arrays, kinds)):
                 raise QwenRefError(f"{path}: {name}: holds numbers that are not finite")
         return start, (Rank(rank), growing, fixed)
 
@@ -231,7 +235,10 @@ def checksum(key: Array, arrays: list[Array]) -> bytes:
     return digest.digest()
 
 
-def is_finite(array: Array) -> bool:
+def is_finite(array: Array, kind: str = "f16") -> bool:
+    """`kind` is one of qwen_ref/model/cache_types.py: of blocks the scales count."""
+    if kind != "f16":
+        array = np.ascontiguousarray(array.reshape(-1, BYTES[kind])[:, :2]).view(np.uint16)
     if array.dtype == np.uint16:  # float16, as its bits
         return not ((array & 0x7C00) == 0x7C00).any()
     return bool(np.isfinite(array).all())

@@ -64,7 +64,7 @@ def put_rows(rows: np.ndarray, groups: np.ndarray, is_key: bool) -> None:
         tokens[:] = rows.reshape(tokens.shape)
         return
     H, G, B, size = groups.shape
-    blocks = rows.reshape(H, G, TOGETHER, B, size // TOGETHER).swapaxes(2, 3)  # [H, G, B, 16, bytes of a block]
+    blocks = rows.reshape(H, G, TOGETHER, B, size // TOGETHER).swapaxes(2, 3)  # [H, G, B, 16, bytes]
     codes = blocks[..., 2:].swapaxes(3, 4) if is_key else blocks[..., 2:]
     groups.view(np.uint8)[..., :SCALES] = blocks[..., :2].reshape(H, G, B, SCALES)
     groups.view(np.uint8)[..., SCALES:] = codes.reshape(H, G, B, size - SCALES)

@@ -12,14 +12,35 @@ they are read; kernels turn queries and outputs instead, of which there are fewe
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from gguf_io import quants
+from qwen_ref.errors import QwenRefError, tell
 
 BLOCK = 32
 BYTES = {"q8_0": 34, "q4_0": 18}  # of a block
 TYPES = ("f16", *BYTES)  # f16: what the kernels keep; NumPy keeps what it computes in
 PLAIN = ("f16", "f16")  # of keys and of values
+COST = "q4_0: keys and values in 4 bits"  # what is told where it is chosen
+
+
+def chosen_types(k: str | None, v: str | None) -> tuple[str, str] | None:
+    """Of keys and values, where one at least was given; the other is float16."""
+    return None if k is None and v is None else (k or "f16", v or "f16")
+
+
+def check_types(types: tuple[str, str], head_dim: int, path: Path) -> None:
+    """Raises QwenRefError if blocks do not divide the heads of the model in the file; warns of 4 bits."""
+    for name, kind in zip("kv", types, strict=True):
+        if kind != "f16" and head_dim % BLOCK:
+            raise QwenRefError(
+                f"{path}: cache_type_{name}: {kind} has blocks of {BLOCK}, which do not divide the "
+                f"{head_dim} dimensions of this model's heads; take f16"
+            )
+    if "q4_0" in types:
+        tell(COST)
 
 
 def rotate(x: np.ndarray) -> np.ndarray:

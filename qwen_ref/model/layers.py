@@ -24,9 +24,7 @@ class Layers(Protocol):
     name: str
     batches: bool  # may `cache` and `state` be a LayerBatch, and `x` its sequences' tokens one after another?
 
-    def new_state(
-        self, config: Config, dtype: type, cache_types: tuple[str, str] = ...
-    ) -> state.State: ...
+    def new_state(self, config: Config, dtype: type, cache_types: tuple[str, str] = ...) -> state.State: ...
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...  # of the residual stream
     def attention(
         self, x: Array, w: weights.AttentionWeights, cache: Any, cos: Array, sin: Array, config: Config

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from qwen_ref.config import Config
 from qwen_ref.engine.look import LOGITS, Network, chosen, embed, in_transformers_order, run
 from qwen_ref.errors import QwenRefError
+from qwen_ref.model.cache_types import PLAIN
 from qwen_ref.model.matrix import linear
 from qwen_ref.model.mtp import MTPLayer, of_the_token_before
 from qwen_ref.model.state import State
@@ -170,7 +171,7 @@ def record(
     rows, columns  how much of each tensor is kept (see new_entry); None keeps all
     top          best tokens that are kept of each position
 
-    Raises QwenRefError if nothing fits the names, or a value is not finite.
+    Raises QwenRefError if nothing fits the names, a value is not finite, or keys and values would be rounded.
     """
 
     def keep(name: str, x: np.ndarray) -> None:
@@ -186,6 +187,9 @@ def record(
 
     progress("float64")
     network = open_model(np.float64)
+    if network.text.cache_types != PLAIN:
+        kinds = " and ".join(network.text.cache_types)
+        raise QwenRefError(f"golden: is exact, and a cache of {kinds} is not; open the model without")
     prompt_tokens = len(prompt.token_ids)
     prompt = continued(network, prompt, generate, eos_ids)
     T = len(prompt.token_ids)
