@@ -5,11 +5,12 @@
     python tests/benchmarks/cache_types.py --context 1024 --chunks 4 --llama-cpp [--unrotated]
     python tests/benchmarks/cache_types.py models/0.8B-Q4_K_M.gguf --speed 4096 16384
 
-Each chunk of a text is read from an empty cache, in blocks of 512 tokens; what is compared are the predictions
-at its last places (unless told otherwise the second half). Without a model it is the small one. --unrotated
-is an experiment: keys and values go into their blocks as they are, as nothing in qwen_ref does it (of
-llama.cpp: LLAMA_ATTN_ROT_DISABLE). --llama-cpp lets llama-perplexity read the same chunks, and compares its
-own runs with each other.
+Each chunk of a text is read from an empty cache, in blocks of 512 tokens; what is compared are predictions at
+its last places (unless told otherwise the second half). Without a model it is the small one. --unrotated is
+an experiment: keys and values go into their blocks as they are, as nothing in qwen_ref does it (of llama.cpp:
+LLAMA_ATTN_ROT_DISABLE). --llama-cpp lets llama-perplexity read the same chunks, and compares its own runs
+with each other. --backend numpy shows the types alone: the kernels round activations to 8 bits, so that the
+least change of a key moves some of them by a whole step.
 
 --speed: a token behind so many others, whose keys and values are random numbers; and attention alone, of one
 token and of 512. The types take turns; ratios are medians of float16's time to the other's in each round.
@@ -18,6 +19,7 @@ token and of 512. The types take turns; ratios are medians of float16's time to 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import sys
@@ -37,11 +39,13 @@ import make  # noqa: E402
 from qwen_ref import load, shipped  # noqa: E402
 from qwen_ref.engine.model import Model  # noqa: E402
 from qwen_ref.kernels import attention, compile  # noqa: E402
+from qwen_ref.model import cache_types  # noqa: E402
 from qwen_ref.model.state import State  # noqa: E402
 from qwen_ref.perplexity import cut, log_softmax  # noqa: E402
 
 TYPES = [("q8_0", "q8_0"), ("q8_0", "q4_0"), ("q4_0", "q8_0"), ("q4_0", "q4_0")]
 BLOCK, SOME = 512, 32
+FOUND = r"Mean +KLD: +(\S+)", r"Mean +KLD:.*± +(\S+)", r"99\.0% +KLD: +(\S+)", r"top p: +(\S+)"
 TEXTS = [ROOT / "tests" / "fixtures" / "texts.txt", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -53,6 +57,7 @@ def without_rotation() -> None:
         pass
 
     compile.CACHE_DIRECTORY, attention.rotate = None, nothing
+    cache_types.rotate = lambda x: x
 
 
 def ends(model: Model, types: tuple[str, str], chunks: np.ndarray, last: int) -> np.ndarray:
@@ -96,19 +101,30 @@ def llama_cpp(path: Path, text: bytes, context: int, chunks: int, threads: int) 
     with tempfile.TemporaryDirectory() as scratch:
         saved, read = Path(scratch) / "logits", Path(scratch) / "text"
         read.write_bytes(text)
-        asked = ["-m", path, "-c", context, "-b", BLOCK, "--chunks", chunks, "-t", threads, "-fa", "on"]
+        asked = [
+            "-m",
+            path,
+            "-c",
+            context,
+            "-b",
+            BLOCK,
+            "--chunks",
+            chunks,
+            "-t",
+            threads,
+            "-fa",
+            "on",
+            "--no-repack",
+        ]
         make.run_llama("llama-perplexity", *asked, "-f", read, "--save-all-logits", saved)
         for k, v in TYPES:
             compared = ["--kl-divergence", "--kl-divergence-base", saved, "-ctk", k, "-ctv", v]
-            out = make.run_llama("llama-perplexity", *asked, *compared).stdout.decode(errors="replace")
-
-            def number(pattern: str) -> float:
-                found = re.search(pattern, out)
-                return float(found[1]) if found else float("nan")
-
-            mean, error = number(r"Mean +KLD: +(\S+)"), number(r"Mean +KLD: +\S+ ± +(\S+)")
-            print_row("llama.cpp", (k, v), mean, error, number(r"99\.0% +KLD: +(\S+)"),
-                      number(r"Same top p: +(\S+)") / 100)  # fmt: skip
+            numbers: list[str] = []
+            while len(numbers) < len(FOUND):  # its logger may lose the last lines
+                said = make.run_llama("llama-perplexity", *asked, *compared).stdout.decode(errors="replace")
+                numbers = [number for one in FOUND for number in re.findall(one, said)]
+            kl, error, most, same = map(float, numbers)
+            print_row("llama.cpp", (k, v), kl, error, most, same / 100)
 
 
 def filled(model: Model, types: tuple[str, str], depth: int) -> State:
@@ -140,38 +156,31 @@ def in_turn(works: list[Callable[[], Any]], rounds: int) -> tuple[np.ndarray, np
     return seconds.min(axis=0), np.median(seconds[:, :1] / seconds, axis=0)
 
 
+def token(model: Model, state: State, depth: int) -> None:
+    state.mark()
+    model.text.logits(model.text.forward([1], state))
+    state.cut(depth)
+
+
+def attend(model: Model, state: State, start: int, tokens: int) -> None:
+    q = np.ones((tokens, model.config.num_attention_heads * model.config.head_dim), np.float32)
+    for layer in (one for one in state.layers if one.grows):
+        attention.attend(q, layer.keys, layer.values, start, np.empty_like(q))
+
+
 def speed(model: Model, depths: list[int]) -> None:
-    c, kinds = model.config, ["f16", "q8_0", "q4_0"]
-    print(
-        "| depth |", " | ".join(["", *(f"{kind}, ms" for kind in kinds), "q8_0, ratio", "q4_0, ratio"]), "|"
-    )
+    print("| depth | | f16, ms | q8_0, ms | q4_0, ms | q8_0, ratio | q4_0, ratio |")
     print("|---:|---|---:|---:|---:|---:|---:|")
     for depth in depths:
-        states = [filled(model, (kind, kind), depth) for kind in kinds]
-
-        def token(state: State) -> None:
-            state.mark()
-            model.text.logits(model.text.forward([1], state))
-            state.cut(depth)
-
-        def attend(state: State, tokens: int) -> None:
-            q = np.ones((tokens, c.num_attention_heads * c.head_dim), np.float32)
-            for layer in (one for one in state.layers if one.grows):
-                attention.attend(q, layer.keys, layer.values, depth - tokens, np.empty_like(q))
-
-        for what, work, rounds in (
-            ("a token", token, 60),
-            ("its attention", lambda state: attend(state, 1), 60),
-            ("attention of 512", lambda state: attend(state, 512), 6),
+        states = [filled(model, (kind, kind), depth) for kind in ("f16", "q8_0", "q4_0")]
+        for what, rounds, works in (
+            ("a token", 60, [functools.partial(token, model, s, depth) for s in states]),
+            ("its attention", 60, [functools.partial(attend, model, s, depth - 1, 1) for s in states]),
+            ("of 512 tokens", 6, [functools.partial(attend, model, s, depth - 512, 512) for s in states]),
         ):
-            least, ratio = in_turn([lambda s=s, work=work: work(s) for s in states], rounds)
-            cells = [
-                f"{depth:,}",
-                what,
-                *(f"{1000 * t:.1f}" for t in least),
-                *(f"{r:.2f}" for r in ratio[1:]),
-            ]
-            print("|", " | ".join(cells), "|", flush=True)
+            least, ratio = in_turn(works, rounds)
+            numbers = *(f"{1000 * t:.1f}" for t in least), *(f"{r:.2f}" for r in ratio[1:])
+            print("|", " | ".join([f"{depth:,}", what, *numbers]), "|", flush=True)
 
 
 def main() -> None:
@@ -184,6 +193,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=1, help="(1)")
     parser.add_argument("--last", type=int, help="places of a chunk that count (half)")
     parser.add_argument("--unrotated", action="store_true")
+    parser.add_argument("--backend", choices=["numba", "numpy"])
     parser.add_argument("--llama-cpp", action="store_true")
     parser.add_argument("--speed", type=int, nargs="+", metavar="DEPTH")
     parser.add_argument("-t", "--threads", type=int, default=2)
@@ -191,14 +201,16 @@ def main() -> None:
     if args.unrotated:
         without_rotation()
         os.environ["LLAMA_ATTN_ROT_DISABLE"] = "1"
-    model = load(args.model, threads=args.threads)
+    model = load(args.model, threads=args.threads, backend=args.backend)
     if args.speed:
         return speed(model, args.speed)
     text = b"\n\n".join(part.read_bytes() for part in args.text)
     chunks = cut(model.tokenizer.encode(text.decode()), args.context, args.chunks, "the text")
     last = args.last or args.context // 2
-    print(f"{args.model.name}, {len(chunks)} chunks of {args.context:,} tokens, the last {last} places of each"
-          f"{', not rotated' if args.unrotated else ''}\n")  # fmt: skip
+    how = f"{args.backend or 'numba'}{', not rotated' if args.unrotated else ''}"
+    print(
+        f"{args.model.name}, {len(chunks)} chunks of {args.context:,} tokens, {last} places of each, {how}\n"
+    )
     print("| | keys | values | mean KL | 99 % below | same token |\n|---|---|---|---:|---:|---:|")
     ours(model, chunks, last)
     if args.llama_cpp:
