@@ -17,7 +17,7 @@ from gguf_io import open_gguf
 from gguf_io.quants import TYPES
 from gguf_io.reader import Tensor
 from qwen_ref import load
-from qwen_ref.kernels import KERNELS, attention, layers, simd
+from qwen_ref.kernels import KERNELS, attention, deltanet, layers, simd
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import (
     dot_columns,
@@ -31,8 +31,11 @@ from qwen_ref.kernels.simd import (
     to_f16,
     to_f32,
 )
+from qwen_ref.model.activation import sigmoid, softplus
+from qwen_ref.model.deltanet import gated_delta_chunked, gated_delta_recurrent
 from qwen_ref.model.layers import NUMPY
 from qwen_ref.model.matrix import Budget, Matrix
+from qwen_ref.model.norm import l2_norm
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
 
@@ -234,6 +237,33 @@ def test_a_token_where_a_piece_begins_or_ends(network, before):
         got = KERNELS.attention(x[part], w, ours, cos[part], sin[part], config)
         want = NUMPY.attention(x[part], w, theirs, cos[part], sin[part], config)
     np.testing.assert_allclose(got, want, atol=3e-4)
+
+
+@pytest.mark.slow
+def test_the_delta_rule_over_all_tokens_that_fit_a_context():
+    """262,144 of them, with a memory of some ten thousand tokens and with one of twenty: nothing drifts."""
+    rng, (n, H, K) = np.random.default_rng(0), (4096, 2, 64)
+    A, dt_bias = np.array([-1e-4, -0.05], np.float32), np.zeros(H, np.float32)
+    sliced = np.zeros((H, K // 32, K, 32), np.float32)
+    one_by_one, chunked = np.zeros((2, H, K, K))
+    for _ in range(262_144 // n):
+        q, k, v = rng.standard_normal((3, n, H, K))
+        q, k, v = (x.astype(np.float32) for x in (l2_norm(q) / np.sqrt(K), l2_norm(k), v))
+        a, b = rng.standard_normal((2, n, H)).astype(np.float32)
+        g, beta = A.astype(np.float64) * softplus(a.astype(np.float64)), sigmoid(b.astype(np.float64))
+        exact = *(x.astype(np.float64) for x in (q, k, v)), g, beta
+        want, one_by_one = gated_delta_recurrent(*exact, one_by_one)
+        also, chunked = gated_delta_chunked(*exact, chunked)
+        assert abs(also - want).max() < 1e-13 and abs(chunked - one_by_one).max() < 1e-12
+        out, qkv = (
+            np.empty((n, H * K), np.float32),
+            np.concatenate([x.reshape(n, -1) for x in (q, k, v)], axis=1),
+        )
+        deltanet.recurrence(qkv, a, b, A, dt_bias, H, sliced, n, out)
+        error = np.sqrt(np.mean((out.reshape(want.shape) - want) ** 2, axis=(0, 2)))
+        assert (
+            error < 1.5e-6 * np.sqrt(np.mean(want**2, axis=(0, 2)))
+        ).all()  # 6e-7, from the first tokens on
 
 
 def test_the_whole_model_is_near_the_reference(fixtures):
