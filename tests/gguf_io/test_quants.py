@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gguf_io.quants import TYPES
+from gguf_io.quants import TYPES, quantize_q4_0, quantize_q8_0
 
 READABLE = [t for t in TYPES.values() if t.dequantize_blocks]
 
@@ -37,6 +37,17 @@ def test_random_bytes_of_every_float_type(kind):
         got = kind.dequantize(rows)
     assert got.shape == (64, 512) and got.dtype == np.float32
     assert_same_bits(got, want)
+
+
+@pytest.mark.parametrize("kind, quantize", [("Q8_0", quantize_q8_0), ("Q4_0", quantize_q4_0)])
+def test_blocks_are_those_of_the_gguf_package(kind, quantize):
+    """Numbers of all sizes, a block of zeros, and one whose largest values have both signs."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((500, 32)) * 10.0 ** rng.uniform(-3, 4, (500, 1))).astype(np.float32)
+    x[7] = 0
+    x[8, :2] = [-1e5, 1e5]
+    want = peer.quants.quantize(x, peer.GGMLQuantizationType[kind])
+    assert (quantize(x) == want).all()
 
 
 def assert_same_bits(got, want):
