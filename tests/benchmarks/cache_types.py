@@ -43,7 +43,7 @@ from qwen_ref.model import cache_types  # noqa: E402
 from qwen_ref.model.state import State  # noqa: E402
 from qwen_ref.perplexity import cut, log_softmax  # noqa: E402
 
-TYPES = [("q8_0", "q8_0"), ("q8_0", "q4_0"), ("q4_0", "q8_0"), ("q4_0", "q4_0")]
+TYPES = "q8_0/q8_0", "q8_0/q4_0", "q4_0/q8_0", "q4_0/q4_0"
 BLOCK, SOME = 512, 32
 FOUND = r"Mean +KLD: +(\S+)", r"Mean +KLD:.*± +(\S+)", r"99\.0% +KLD: +(\S+)", r"top p: +(\S+)"
 TEXTS = [ROOT / "tests" / "fixtures" / "texts.txt", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,10 +60,10 @@ def without_rotation() -> None:
     cache_types.rotate = lambda x: x
 
 
-def ends(model: Model, types: tuple[str, str], chunks: np.ndarray, last: int) -> np.ndarray:
+def ends(model: Model, pair: str, chunks: np.ndarray, last: int) -> np.ndarray:
     """Hidden states of each chunk's last places, [N, last, hidden]."""
     text, found = model.text, []
-    text.cache_types = types
+    text.cache_types = tuple(pair.split("/"))
     for chunk in chunks:
         state, hidden = text.new_state(), np.empty((0, text.config.hidden_size), text.dtype)
         for start in range(0, len(chunk), BLOCK):
@@ -84,20 +84,27 @@ def divergence(model: Model, exact: np.ndarray, other: np.ndarray) -> tuple[np.n
     return np.array(kl), np.array(same)
 
 
-def print_row(engine: str, types: tuple[str, str], kl: float, error: float, most: float, same: float) -> None:
+def print_row(engine: str, types: list[str], kl: float, error: float, most: float, same: float) -> None:
     row = engine, *types, f"{kl:.2e} ± {error:.0e}", f"{most:.2e}", f"{same:.2%}"
     print("|", " | ".join(row), "|", flush=True)
 
 
-def ours(model: Model, chunks: np.ndarray, last: int) -> None:
-    exact = ends(model, ("f16", "f16"), chunks, last).reshape(-1, model.config.hidden_size)
-    for types in TYPES:
-        other = ends(model, types, chunks, last).reshape(exact.shape)
+def ours(model: Model, pairs: list[str], chunks: np.ndarray, last: int) -> None:
+    exact = ends(model, "f16/f16", chunks, last).reshape(-1, model.config.hidden_size)
+    for pair in pairs:
+        other = ends(model, pair, chunks, last).reshape(exact.shape)
         kl, same = divergence(model, exact, other)
-        print_row("qwen_ref", types, kl.mean(), kl.std() / len(kl) ** 0.5, np.quantile(kl, 0.99), same.mean())
+        print_row(
+            "qwen_ref",
+            pair.split("/"),
+            kl.mean(),
+            kl.std() / len(kl) ** 0.5,
+            np.quantile(kl, 0.99),
+            same.mean(),
+        )
 
 
-def llama_cpp(path: Path, text: bytes, context: int, chunks: int, threads: int) -> None:
+def llama_cpp(path: Path, pairs: list[str], text: bytes, context: int, chunks: int, threads: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         saved, read = Path(scratch) / "logits", Path(scratch) / "text"
         read.write_bytes(text)
@@ -117,14 +124,15 @@ def llama_cpp(path: Path, text: bytes, context: int, chunks: int, threads: int) 
             "--no-repack",
         ]
         make.run_llama("llama-perplexity", *asked, "-f", read, "--save-all-logits", saved)
-        for k, v in TYPES:
+        for pair in pairs:
+            k, v = pair.split("/")
             compared = ["--kl-divergence", "--kl-divergence-base", saved, "-ctk", k, "-ctv", v]
             numbers: list[str] = []
             while len(numbers) < len(FOUND):  # its logger may lose the last lines
                 said = make.run_llama("llama-perplexity", *asked, *compared).stdout.decode(errors="replace")
                 numbers = [number for one in FOUND for number in re.findall(one, said)]
             kl, error, most, same = map(float, numbers)
-            print_row("llama.cpp", (k, v), kl, error, most, same / 100)
+            print_row("llama.cpp", [k, v], kl, error, most, same / 100)
 
 
 def filled(model: Model, types: tuple[str, str], depth: int) -> State:
@@ -191,6 +199,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, nargs="+", default=TEXTS)
     parser.add_argument("-c", "--context", type=int, default=1024, help="tokens of a chunk (1,024)")
     parser.add_argument("--chunks", type=int, default=1, help="(1)")
+    parser.add_argument("--types", nargs="+", default=TYPES, choices=TYPES, help="keys/values (these four)")
     parser.add_argument("--last", type=int, help="places of a chunk that count (half)")
     parser.add_argument("--unrotated", action="store_true")
     parser.add_argument("--backend", choices=["numba", "numpy"])
@@ -212,9 +221,9 @@ def main() -> None:
         f"{args.model.name}, {len(chunks)} chunks of {args.context:,} tokens, {last} places of each, {how}\n"
     )
     print("| | keys | values | mean KL | 99 % below | same token |\n|---|---|---|---:|---:|---:|")
-    ours(model, chunks, last)
+    ours(model, args.types, chunks, last)
     if args.llama_cpp:
-        llama_cpp(args.model, text, args.context, args.chunks, args.threads)
+        llama_cpp(args.model, args.types, text, args.context, args.chunks, args.threads)
 
 
 if __name__ == "__main__":
