@@ -12,6 +12,7 @@
     matrix.py        x @ W.T for a W that lies quantized in the file — in floats, no activation is rounded
     mtp.py           the layer that drafts a token more — drafts are neither chosen nor checked here
     state.py         what is remembered between calls — nothing is ever dropped
+    cache_types.py   keys and values in 8 or 4 bits, rotated — what is computed stays in floats
     trace.py         names for what is computed on the way — kernels have none inside
     vision.py        the vision tower: patches to tokens — pixels become patches in qwen_ref/media
     vision_block.py  its blocks: attention within a frame, GELU — frames do not see each other
