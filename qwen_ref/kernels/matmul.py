@@ -6,7 +6,8 @@ one row, and no sum across lanes is ever needed.
 
 One token meets 32 columns as soon as they are unpacked, in registers. For more, DEEP * 32 columns are
 unpacked at a time, into the nearest cache, and there meet all tokens: bytes as [DEEP, 8, 16 rows, 4], scales
-as [DEEP, 16] (Q6_K: [DEEP, 2, 16]).
+as [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Many tokens meet two tiles of Q8_0 side by side, where there are
+registers for it.
 
 For a row and a token, integers are summed up over 32 (Q6_K: 16) columns, and these sums, scaled, in order of
 columns, in float32. So the same bits come out whatever other tokens there are.
@@ -25,11 +26,13 @@ from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.matmul_float import ask_ahead
 from qwen_ref.kernels.simd import (
     BIAS,
+    FEATURES,
     and_all,
     as_words,
     between,
     biased,
     dot_columns,
+    dot_columns_of_two,
     each,
     fma,
     high_f16,
@@ -64,6 +67,8 @@ TILE, NUMBERS = DEEP * 512, DEEP * 32
 LEVELS = IQ4_LEVELS.view(np.uint8)
 FEW = 16  # the sums of so many tokens fit on the stack
 FEW_SUMS = FEW * ROWS
+PAIRS = "avx512f" in FEATURES  # are there registers for the sums of two tiles?
+SHALLOW = DEEP // 2  # of two tiles at a time
 
 # One token and several are compiled apart, and each product must be the same there: not even two may be
 # done in another order.
@@ -206,6 +211,52 @@ def multiply(unpack, meet, like, size, step, offset, n, arrays):
         one_token(unpack, meet, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
     else:
         several_tokens(unpack, meet, like, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
+
+
+# ---- many tokens and two tiles side by side: what is read of a token then meets 32 rows. In the order of the
+# sums nothing changes.
+
+
+@inlined
+def meet_kept_of_two(tile, kept, to, start, stop, group, out, f):
+    """4 tokens from t on, a group; f has the sums of the first tile's rows, then of the other one's."""
+    t, offset, q, d, sums, one = to
+    blocks = d.shape[1]
+    f = load_like(out, 8 * ROWS * group, f)
+    for b in range(start, stop):
+        i, at = b - start, t * blocks + b
+        v, w = load_i8x64x8(tile, 512 * i), load_i8x64x8(tile, 512 * (SHALLOW + i))
+        a = times_offset(sums, 2 * at + 1, None, 2 * blocks, offset, one)
+        a = dot_columns_of_two(q, 32 * at, q.shape[1], v, w, a)
+        scale = each(d, at, blocks, one)
+        low = mul(load_f32x16(kept, 16 * i), scale)
+        high = mul(load_f32x16(kept, 16 * (SHALLOW + i)), scale)
+        f = fma(to_f32(a), low + high, f)
+    store(out, 8 * ROWS * group, f)
+
+
+@inlined
+def many_tokens(unpack, size, step, offset, n, arrays):
+    """Tiles n and n + 1 times all tokens; weights come with one number, as for `meet`."""
+    w, q, d, sums, _, y = arrays
+    tokens, blocks = d.shape
+    first, second, groups = first_row(n, w), first_row(n + 1, w), (tokens + 3) // 4
+    out, tile, kept = np.zeros(groups * 8 * ROWS, np.float32), local(TILE, uint8), local(NUMBERS, float32)
+    for start in range(0, blocks, SHALLOW):
+        stop = min(start + SHALLOW, blocks)
+        for b in range(start, stop, step):
+            unpack(w, first, b // step * size, keep, (tile, kept, start), b, no_sums(1))
+        for b in range(start, stop, step):
+            unpack(w, second, b // step * size, keep, (tile, kept, start - SHALLOW), b, no_sums(1))
+        for g in range(groups):
+            t = min(4 * g, tokens - 4)
+            to = t, offset, q, d, sums, no_sums(4)
+            meet_kept_of_two(tile, kept, to, start, stop, g, out, no_sums(8))
+    for g in range(groups):
+        t = min(4 * g, tokens - 4)
+        for i in range(4):
+            store(y[t + i], first, load_f32x16(out, (8 * g + i) * ROWS))
+            store(y[t + i], second, load_f32x16(out, (8 * g + 4 + i) * ROWS))
 
 
 # ---- one type each: unpack `step` * 32 columns of 16 rows, give them to `use`, 32 at a time
@@ -391,5 +442,9 @@ def unpack_two_q8_0(w, first, o, use, to, b, f):
 @kernel(parallel=True)
 def matmul_q8_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
-    for n in prange(tiles(w)):
-        multiply(unpack_two_q8_0, meet, no_sums(1), 68, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))
+    if PAIRS and q.shape[0] > FEW and w.shape[0] > ROWS:
+        for n in prange((tiles(w) + 1) // 2):
+            many_tokens(unpack_two_q8_0, 68, 2, BIAS, 2 * n, lent((w, q, d, sums, d_sums, y)))
+    else:
+        for n in prange(tiles(w)):
+            multiply(unpack_two_q8_0, meet, no_sums(1), 68, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))

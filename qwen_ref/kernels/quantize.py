@@ -23,6 +23,8 @@ from qwen_ref.kernels.simd import (
     round_i8,
     splat,
     store,
+    sum_lanes,
+    to_f32,
 )  # fmt: skip
 
 BLOCK = 32
@@ -55,13 +57,12 @@ def quantize_row(x, q, d, sums, d_sums):
         largest = max_lanes(maximum(absolute(low), absolute(high)))
         d[b] = largest / np.float32(127)
         inverse = splat(np.float32(127) / largest if largest > 0 else np.float32(0))
-        store(q, at, join(round_i8(mul(low, inverse)), round_i8(mul(high, inverse))))
-        first, both = np.int32(0), np.int32(0)
-        for i in range(at, at + 16):
-            first -= np.int32(q[i])
-            both -= np.int32(q[i]) + np.int32(q[i + 16])
-        sums[2 * b], sums[2 * b + 1] = first, both
-        d_sums[b] = d[b] * np.float32(both)
+        first, second = round_i8(mul(low, inverse)), round_i8(mul(high, inverse))
+        store(q, at, join(first, second))
+        sum_first = -sum_lanes(to_f32(first))  # floats have no rounding here, and are added up fast
+        sum_both = sum_first - sum_lanes(to_f32(second))
+        sums[2 * b], sums[2 * b + 1] = np.int32(sum_first), np.int32(sum_both)
+        d_sums[b] = d[b] * sum_both
 
 
 @kernel()

@@ -547,6 +547,28 @@ def dot_columns(typing, q, index, stride, columns, acc):
     return acc(q, index, stride, columns, acc), emit
 
 
+@intrinsic
+def dot_columns_of_two(typing, q, index, stride, columns, others, acc):
+    """The same for two sets of 16 rows that share what is read of q: acc + the columns' for each token, then
+    acc + the others' for each."""
+    kind = types.UniTuple(I32x16, 2 * acc.count)
+
+    def emit(ctx, b, sig, args):
+        n = acc.count
+        sums = cgutils.unpack_tuple(b, args[5], n) * 2
+        places = _each(ctx, b, sig, args, n, ir.IntType(8))
+        both = (cgutils.unpack_tuple(b, a, columns.count) for a in args[3:5])
+        for i, (w, v) in enumerate(zip(*both, strict=True)):
+            for t, place in enumerate(places):
+                word = b.load(b.bitcast(b.gep(place, [ir.Constant(WORD, 4 * i)]), I32.as_pointer()))
+                word.align = 1
+                x = b.bitcast(_splat(b, word, 16), I8x64.llvm)
+                sums[t], sums[n + t] = _dot4(b, sums[t], w, x), _dot4(b, sums[n + t], v, x)
+        return ctx.make_tuple(b, kind, sums)
+
+    return kind(q, index, stride, columns, others, acc), emit
+
+
 # ---- constants
 
 
