@@ -59,13 +59,18 @@ def quantize(x: np.ndarray) -> Input:
     return Input(x, result)
 
 
+def by_integers(weight: Matrix) -> bool:
+    """Does it meet activations in 8 bits?"""
+    kind = weight.tensor.type.name
+    return kind in INTEGER and weight.shape[1] % INTEGER[kind][1] == 0 and weight.scale == 1
+
+
 def product(given: Input, weight: Matrix) -> np.ndarray:
     """[T, K], weight [N, K] -> [T, N]."""
-    kind, (rows, columns) = weight.tensor.type.name, weight.shape
-    if kind not in INTEGER or columns % INTEGER[kind][1] or weight.scale != 1:
+    if not by_integers(weight):
         return float_product(given.x, weight)
-    y = np.empty((len(given.x), rows), np.float32)
-    INTEGER[kind][0](weight.data, *given.quantized, y)
+    y = np.empty((len(given.x), weight.shape[0]), np.float32)
+    INTEGER[weight.tensor.type.name][0](weight.data, *given.quantized, y)
     return y
 
 
@@ -153,10 +158,8 @@ def between_products(
 
 
 def lacks_kernel(weight: Matrix) -> bool:
-    kind = weight.tensor.type.name
-    if kind not in FLOAT | INTEGER or weight.scale != 1:
-        return True
-    return bool(weight.shape[1] % (INTEGER[kind][1] if kind in INTEGER else 16))
+    by_floats = weight.tensor.type.name in FLOAT and weight.shape[1] % 16 == 0 and weight.scale == 1
+    return not (by_integers(weight) or by_floats)
 
 
 def shows_nothing(layer: str) -> None:

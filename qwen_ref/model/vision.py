@@ -91,8 +91,9 @@ class VisionModel:
         t, height, width = grid_thw
         patches = tap("pixel_values", patches.astype(self.dtype, copy=False))
         x = tap("patch_embed", self.layers.patch_embed(patches, w.patch_embed, w.patch_bias))  # [N, hidden]
-        position = position_embedding(w.position_embedding, height, width, c.spatial_merge_size)
-        x = tap("embedded", x + np.tile(position, (t, 1)))  # [h*w, hidden] -> [t*h*w, hidden]
+        table, size = w.position_embedding, c.spatial_merge_size
+        # [h*w, hidden] -> [t*h*w, hidden]
+        x = tap("embedded", x + np.tile(position_embedding(table, height, width, size), (t, 1)))
         cos, sin = vision_rope_tables(height, width, c.head_dim, c.spatial_merge_size, self.dtype)
         for i, block in enumerate(w.blocks):
             if progress:
@@ -116,10 +117,10 @@ class VisionModel:
         return tap(name, self.layers.layer_norm(x, *w, self.config.layer_norm_eps))
 
 
-def vision_work(c: VisionConfig, grid_thw: tuple[int, int, int]) -> float:
-    """Multiplications of `encode`, which say how long one picture takes beside another."""
+def vision_work(c: VisionConfig, grid_thw: tuple[int, int, int]) -> tuple[float, float]:
+    """Multiplications of `encode`: with matrices, and in attention."""
     t, h, w = grid_thw
     hidden, merged = c.hidden_size, c.hidden_size * c.spatial_merge_size**2
-    block = hidden * (4 * hidden + 2 * c.intermediate_size + 2 * h * w)  # a patch: matrices, attention
+    block = hidden * (4 * hidden + 2 * c.intermediate_size)  # a patch
     merger = merged * (merged + c.out_hidden_size) / c.spatial_merge_size**2
-    return t * h * w * (c.depth * block + merger)
+    return t * h * w * (c.depth * block + merger), t * h * w * c.depth * hidden * 2 * h * w
