@@ -22,6 +22,7 @@ from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.cache_types import BLOCK, PLAIN, row_bytes
+from qwen_ref.model.matrix import Budget, Matrix
 from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import vision_work
@@ -192,26 +193,37 @@ def vision_pages(file: GGUFFile) -> int:
 
 
 def vision_floats(file: GGUFFile, v: VisionConfig) -> int:
-    """What becomes float32 when the tower is opened, and when they are used quantized matrices, for which it
-    has no kernels; at most 1 GiB of these is kept (Model.vision)."""
+    """What becomes float32 when the tower is opened, and when they are used matrices without a kernel, of
+    which at most 1 GiB is kept (Model.vision)."""
+    from qwen_ref.kernels.layers import lacks_kernel
+
     kernels = 4 * v.hidden_size * 3 * TEMPORAL_PATCH_SIZE * v.patch_size**2
     table = file.tensors["v.position_embd.weight"].shape[0] if "v.position_embd.weight" in file.tensors else 0
     matrices = [t for name, t in file.tensors.items() if len(t.shape) == 2 and "position_embd" not in name]
-    quantized = sum(
-        4 * t.shape[0] * t.shape[1] for t in matrices if t.type.name not in ("F32", "F16", "BF16")
-    )
-    return kernels + 4 * table * v.hidden_size + min(1 << 30, quantized)
+    others = sum(4 * t.shape[0] * t.shape[1] for t in matrices if lacks_kernel(Matrix(t, Budget(0))))
+    return kernels + 4 * table * v.hidden_size + min(1 << 30, others)
+
+
+def sees_by_integers(file: GGUFFile) -> bool:
+    """Do the kernels multiply the tower's matrices, most of them, in 8 bits?"""
+    from qwen_ref.kernels.layers import by_integers
+
+    tensor = file.tensors.get("v.blk.0.ffn_up.weight")
+    return tensor is not None and by_integers(Matrix(tensor, Budget(0)))
 
 
 def looking_bytes(v: VisionConfig, grid: tuple[int, int], threads: int) -> int:
-    """Of the tower with all patches of a picture in it, within attention or the MLP."""
-    n = grid[0] * grid[1]
-    pixels = (2 * 4 * 3 * TEMPORAL_PATCH_SIZE + MEASURED.PIXEL) * v.patch_size**2  # of a patch, there twice
-    stream = 4 * 3 * v.hidden_size + 4 * v.head_dim  # x, normed, positions; cos and sin
-    attention = 4 * (3 + 3 + 2) * v.hidden_size
-    mlp = 4 * (v.intermediate_size + v.hidden_size)
-    scores = threads * 4 * 32 * n  # of 32 queries
-    return n * (pixels + stream + max(attention, mlp)) + scores
+    """Of the tower with all patches of a picture in it, where they are embedded or within attention
+    (kernels/vision.py)."""
+    from qwen_ref.kernels.vision import PIECE, TOGETHER
+
+    n, hidden, inner = grid[0] * grid[1], v.hidden_size, v.intermediate_size
+    pixels = 4 * 3 * TEMPORAL_PATCH_SIZE * v.patch_size**2  # of a patch
+    embedding = pixels + 4 * hidden  # packed for the product
+    attention = 4 * (6 * hidden + v.head_dim)  # x, normed, queries, keys, values, what they give; cos and sin
+    piece = 4 * (hidden + inner) + quantized_bytes(hidden) + quantized_bytes(inner)
+    each = pixels + MEASURED.PIXEL * v.patch_size**2 + max(embedding, attention)
+    return n * each + TOGETHER * piece + threads * 4 * 32 * PIECE
 
 
 def kept_bytes(job: Job, available: int) -> list[Part]:
@@ -376,7 +388,10 @@ def times(job: Job, speed: Speed) -> Times:
     picture = None
     if job.image is not None:
         v, (h, w) = seen(job)
-        picture = vision_work(v, (1, h, w)) / speed.floats
+        assert job.vision is not None
+        products, pairs = vision_work(v, (1, h, w))
+        by = speed.products if sees_by_integers(job.vision) else speed.floats
+        picture = products / by + pairs / speed.floats
     return Times(picture, prompt(min(SHORT, job.context)), prompt(job.context), rate(0), rate(job.context))
 
 

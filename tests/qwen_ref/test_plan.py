@@ -6,20 +6,24 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
+from rewrite import rewrite
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.cli import main
 from qwen_ref.cli.options import bytes_of
 from qwen_ref.cli.plan import size_of_image
+from qwen_ref.config import read_vision_config
 from qwen_ref.engine import Sequence, plan, step
 from qwen_ref.engine.prefixes import Prefixes
 from qwen_ref.errors import tell
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media import media
 from qwen_ref.model.matrix import Matrix
+from qwen_ref.model.vision import VisionModel, vision_work
 from qwen_ref.prompt import Prompt, Rank
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
@@ -62,17 +66,29 @@ def test_a_cache_that_grows_is_there_with_a_layer_twice(model):
     assert plan.cache_bytes(config, 5632) == 3 * 5184 * token
 
 
-def test_the_tower_s_floats_are_those_that_it_makes(model, job):
-    tower = model.vision
-    grid = plan.seen(job)[1]
+@pytest.mark.parametrize("kind", [None, "Q5_1"])
+def test_the_tower_s_floats_are_those_that_it_makes(model, job, tmp_path, kind):
+    """Of Q8_0 none but those that are floats in the file, too; of a type without a product all."""
+    file, name = model.vision.file, "v.blk.0.ffn_down.weight"
+    if kind is not None:
+        kind = gguf.GGMLQuantizationType[kind]
+        rare = gguf.quantize(file.tensors[name].dequantize(), kind), kind
+        file = open_gguf(rewrite(file.path, tmp_path / "v.gguf", drop_tensors=[name], add={name: rare}))
+    tower = VisionModel(file, layers=KERNELS)
     tower.encode(np.zeros((16, 3 * 2 * 16 * 16), np.float32), (1, 4, 4))
     weights = tower.weights
     groups = [g for block in weights.blocks for g in (block.attention, block.mlp)] + [weights.merger]
-    kept = [m._kept for g in groups for m in vars(g).values() if isinstance(m, Matrix)]
+    matrices = [m for g in groups for m in vars(g).values() if isinstance(m, Matrix)]
+    kept = [m._kept for m in matrices if m._kept is not None]
+    assert len(kept) == (kind is not None)
     floats = [weights.patch_embed, weights.position_embedding, *kept]
     assert plan.vision_floats(tower.file, tower.config) == sum(array.nbytes for array in floats)
-    opened = media.open_image(np.zeros((448, 448, 3), np.uint8), tower.config, media.Limits())
-    assert opened.grid_thw == (1, *grid) and opened.shape.num_tokens == plan.image_tokens(tower.config, grid)
+
+
+def test_a_picture_has_the_size_that_the_tower_sees(model, job):
+    grid, config = plan.seen(job)[1], model.vision.config
+    opened = media.open_image(np.zeros((448, 448, 3), np.uint8), config, media.Limits())
+    assert opened.grid_thw == (1, *grid) and opened.shape.num_tokens == plan.image_tokens(config, grid)
 
 
 def test_weights_are_the_file_but_for_rows_of_embeddings(model, fixtures):
@@ -90,6 +106,15 @@ def test_times_follow_from_the_speed(job):
     assert one.picture == 2 * two.picture and one.whole_prompt == 2 * two.whole_prompt
     assert two.first_rate == 2 * one.first_rate and one.last_rate < one.first_rate
     assert plan.times(replace(job, image=None), slow).picture is None
+
+
+def test_a_picture_s_time_is_that_of_its_matrices_and_of_floats(model, job, fixtures):
+    products, pairs = vision_work(model.vision.config, (1, 28, 28))
+    speed = plan.Speed("a", 1e9, 4e9, 1e9)
+    assert plan.times(job, speed).picture == products / 4e9 + pairs / 1e9
+    of_floats = open_gguf(fixtures / "mmproj-tiny.gguf")  # BF16
+    work = vision_work(read_vision_config(of_floats), (1, 28, 28))
+    assert plan.times(replace(job, vision=of_floats), speed).picture == pytest.approx(sum(work) / 1e9)
 
 
 # ---- sentences
