@@ -280,23 +280,28 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
         from qwen_ref.grounding import check_drawing
 
         check_drawing(args.draw)
+    import numpy as np
+
     from qwen_ref import engine
     from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config, read_vision_config
     from qwen_ref.engine import plan
+    from qwen_ref.engine.backend import choose_layers
     from qwen_ref.media.media import Limits
     from qwen_ref.model.cache_types import chosen_types
     from qwen_ref.vision_file import find_vision_file
 
     file = open_model(args.model)
-    tower = find_vision_file(file.path, read_config(file), args.mmproj)
+    config = read_config(file)
+    tower = find_vision_file(file.path, config, args.mmproj)
     vision = read_vision_config(tower)
     frames = {"frame_rate": args.frame_rate, "times": args.frame_times}
-    if args.memory_limit is not None and args.max_image_tokens is None:
-        job = plan.Job(file, args.context or 1, tower)
+    layers = choose_layers(config, args.backend, getattr(np, args.dtype))
+    if args.max_image_tokens is None and layers.name != "numpy":
         types = chosen_types(args.cache_type_k, args.cache_type_v)
-        choice = plan.choose(job, args.memory_limit, args.context, types)
-        given["max_image_tokens"] = choice.max_image_tokens
+        choice = plan.chosen(plan.Job(file, args.context or 1, tower), args.memory_limit, args.context, types)
+        if choice is not None:  # the model will choose the same, and say so
+            given["max_image_tokens"] = choice.max_image_tokens
     videos = [{"video": path} | frames for path in args.video]
     messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
     return messages, media

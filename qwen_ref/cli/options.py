@@ -124,7 +124,8 @@ def add_memory_limit(group: argparse._ActionsContainer) -> None:
         type=bytes_of,
         metavar="SIZE",
         help="2G, 512M: choose context, block of a prompt, what is kept and pictures' size so that an answer "
-        "is planned to take no more, and say what was chosen (nothing enforces it; `plan` says what fits)",
+        "is planned to take no more, and say what was chosen (nothing enforces it; `plan` says what fits; "
+        "without it, so is what is free, where that is little)",
     )
 
 

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cache_types(parser)
     parser.add_argument("--image", type=size_of_image, metavar="WxH", help="with a picture of so many pixels")
+    parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N", help="answers computed together, as serve does (1)"
+    )
     parser.add_argument("--max-image-tokens", type=int, metavar="N", help="of the picture (16,384)")
     parser.add_argument("--mmproj", metavar="FILE", help="the vision file, if it is not found by itself")
     parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
@@ -75,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_image_tokens is not None and args.image is None:
         raise QwenRefError("--max-image-tokens: there is no --image")
+    if args.parallel < 1:
+        raise QwenRefError(f"--parallel: {args.parallel} is not a whole number from 1 on")
     if args.max_image_tokens is not None and args.max_image_tokens < 1:
         raise QwenRefError(f"--max-image-tokens: {args.max_image_tokens} is not a whole number from 1 on")
     if args.threads is not None and args.threads < 1:
@@ -96,7 +101,16 @@ def run(args: argparse.Namespace) -> int:
     threads = default_threads() if args.threads is None else args.threads
     types = chosen_types(args.cache_type_k, args.cache_type_v) or PLAIN
     check_types(types, config.head_dim, file.path)
-    job = plan.Job(file, context, tower, args.image, args.max_image_tokens, threads, cache_types=types)
+    job = plan.Job(
+        file,
+        context,
+        tower,
+        args.image,
+        args.max_image_tokens,
+        threads,
+        cache_types=types,
+        parallel=args.parallel,
+    )
     need, besides = plan.needs(job), plan.kept_bytes(job, memory)
     verdict = plan.verdict(job, memory)
     speed = plan.PI5 if args.board == "pi5" else plan.measure(file)

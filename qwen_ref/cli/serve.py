@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     if named is None:
         path = shipped_model()
     with listening(args.host, args.port) as bound:
-        model = load(path or named, **resources_of(args), **keeping_of(args))
+        model = load(path or named, **resources_of(args), **keeping_of(args), parallel=args.parallel)
         key = args.api_key or os.environ.get(KEY) or None
         names = args.name or [named if named and hub.is_name(named) else Path(model.path).stem]
         settings = Settings(

@@ -60,6 +60,7 @@ class Model:
         memory_limit: int | None = None,
         cache_type_k: str | None = None,
         cache_type_v: str | None = None,
+        parallel: int = 1,
     ):
         if not isinstance(dtype, type) or dtype not in DTYPES:
             raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
@@ -78,6 +79,8 @@ class Model:
                 raise QwenRefError(
                     f"{name}: {reprlib.repr(kind)} is not one of {', '.join(cache_types.TYPES)}"
                 )
+        if not is_count(parallel):
+            raise QwenRefError(f"parallel: {parallel!r:.80} is not a whole number from 1 on")
         file = open_model(path)
         self.path = file.path
         self._mmproj = mmproj
@@ -111,12 +114,13 @@ class Model:
             )
         self.context, self.block = context or limit, PREFILL_BLOCK
         self.max_image_tokens: int | None = None
-        if memory_limit is not None:
-            if layers.name == "numpy":
-                raise QwenRefError(
-                    "memory_limit: is for the kernels; of NumPy memory_budget limits the floats"
-                )
-            choice = plan.choose(plan.Job(file, limit, self._vision_file()), memory_limit, context, types)
+        choice = None
+        if layers.name != "numpy":
+            job = plan.Job(file, limit, self._vision_file(), parallel=parallel)
+            choice = plan.chosen(job, memory_limit, context, types)
+        elif memory_limit is not None:
+            raise QwenRefError("memory_limit: is for the kernels; of NumPy memory_budget limits the floats")
+        if choice is not None:
             tell(choice.sentence)
             self.context, self.block = choice.context, choice.block
             self.text.cache_types = choice.cache_types
@@ -474,6 +478,7 @@ def load(
     memory_limit: int | None = None,
     cache_type_k: str | None = None,
     cache_type_v: str | None = None,
+    parallel: int = 1,
 ) -> Model:
     """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
     pictures too.
@@ -495,7 +500,8 @@ def load(
     `memory_limit` is how many bytes an answer may take with the kernels, as qwen_ref/engine/plan.py counts
     them: context, block of a prompt, what is kept and the size of pictures follow from it, unless they are
     given and less, and keys and values become q8_0 if a `context` that is given does not fit otherwise; a
-    warning says what was chosen, and QwenRefError what would fit.
+    warning says what was chosen, and QwenRefError what would fit. Without it the same follows from what is
+    free, where that is too little for an ordinary answer. `parallel` is how many answers at once are counted.
     `cache_type_k` and `cache_type_v` say how keys and values are kept: "f16" (with NumPy: as what is computed
     in), "q8_0" or "q4_0", of which the last costs quality, as a warning says (docs/memory.md).
 
@@ -504,4 +510,4 @@ def load(
     path, vision = hub.resolve(shipped.MODEL if path is None else path)
     mmproj = vision if mmproj is None else mmproj
     given = dtype, memory_budget, context, backend, threads, mmproj, keep, cache, memory_limit
-    return Model(path, *given, cache_type_k, cache_type_v)
+    return Model(path, *given, cache_type_k, cache_type_v, parallel)

@@ -20,7 +20,8 @@ from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_conf
 from qwen_ref.engine.backend import choose_layers
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
-from qwen_ref.errors import QwenRefError
+from qwen_ref.errors import QwenRefError, tell
+from qwen_ref.machine import available_memory
 from qwen_ref.model.cache_types import BLOCK, PLAIN, row_bytes
 from qwen_ref.model.matrix import Budget, Matrix
 from qwen_ref.model.rope import rope_tables
@@ -54,7 +55,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be answered: `context` tokens of prompt and answer, pictures' included."""
+    """What is to be answered: `context` tokens of prompt and answer, pictures' included; `parallel` times at
+    once, of which one prompt is read and one picture seen at a time."""
 
     file: GGUFFile
     context: int
@@ -64,6 +66,7 @@ class Job:
     threads: int = 1
     block: int = PREFILL_BLOCK
     cache_types: tuple[str, str] = PLAIN  # of keys and of values
+    parallel: int = 1
 
     @property
     def config(self) -> Config:
@@ -105,10 +108,13 @@ def needs(job: Job) -> Needs:
         Part("Python and libraries", MEASURED.LIBRARIES),
         Part("vocabulary", MEASURED.TOKEN * c.vocab_size),
         Part("weights, pages of the file", text_pages(job), of_file=True),
-        Part("DeltaNet state", layers.new_state(c, np.float32).nbytes),
+        Part("DeltaNet state", job.parallel * layers.new_state(c, np.float32).nbytes),
     ]
     reading = [
-        Part(f"KV cache, {name_of(job.cache_types)}", cache_bytes(c, job.context, job.cache_types)),
+        Part(
+            f"KV cache, {name_of(job.cache_types)}",
+            job.parallel * cache_bytes(c, job.context, job.cache_types),
+        ),
         Part("activations of a block", activation_bytes(c, min(job.block, job.context))),
     ]
     if job.image is None:
@@ -414,7 +420,54 @@ class Choice:
     sentence: str
 
 
-def choose(job: Job, memory: int, context: int | None, cache_types: tuple[str, str] | None = None) -> Choice:
+def chosen(
+    job: Job, limit: int | None, context: int | None, cache_types: tuple[str, str] | None = None
+) -> Choice | None:
+    """How to load a model: by the limit that was given, else by what is free, if that is too little for an
+    ordinary answer or for the largest picture. None: nothing needs to be chosen.
+
+    Raises QwenRefError as `choose` does, but of what is free there is only a warning: it may become more.
+    """
+    if limit is not None:
+        return choose(job, limit, context, cache_types)
+    free, most = available_memory(), job.config.context_length
+    ordinary = replace(
+        job, context=context or min(LEAST_CONTEXT, most), cache_types=cache_types or PLAIN, image=None
+    )
+    room = free - MEASURED.TOKENIZER * job.config.vocab_size
+    try:
+        if needs(ordinary).total > room:
+            return choose(job, free, context, cache_types, "free memory")
+    except QwenRefError as error:
+        tell(f"{error}; it is tried all the same")
+        return None
+    keep = default_budget(room - needs(ordinary).total)
+    tokens = None if job.vision is None else largest_picture(ordinary, room - keep)
+    if tokens is None or tokens == MOST_IMAGE_TOKENS:
+        return None
+    told = f"free memory of {free // MIB:,} MiB: pictures of at most {tokens:,} tokens"
+    return Choice(context or most, ordinary.cache_types, ordinary.block, keep, tokens, told)
+
+
+def largest_picture(job: Job, room: int) -> int:
+    """In tokens, at least LEAST_PICTURE. The text's weights may go meanwhile, and are read again once."""
+    assert job.vision is not None
+    tower = vision_pages(job.vision)
+
+    def fits(tokens: int) -> bool:
+        side = 32 * math.isqrt(tokens)
+        return needs(replace(job, image=(side, side), max_image_tokens=tokens)).private + tower <= room
+
+    return max(LEAST_PICTURE, largest(fits, MOST_IMAGE_TOKENS))
+
+
+def choose(
+    job: Job,
+    memory: int,
+    context: int | None,
+    cache_types: tuple[str, str] | None = None,
+    name: str = "memory limit",
+) -> Choice:
     """The largest block of a prompt that fits, a quarter of what is left for what was read, and the longest
     context (unless it is given) and the largest picture that fit into the rest, one at a time. The tokenizer
     counts. Keys and values are float16 unless types are given, or a context with which only q8_0 fits.
@@ -430,33 +483,24 @@ def choose(job: Job, memory: int, context: int | None, cache_types: tuple[str, s
     if context is not None and cache_types is None and can_be_smaller(job):
         kinds.append(SMALLER)
 
-    def least(context: int, block: int, tokens: int = 0) -> Job:
-        side = 32 * math.isqrt(tokens)
-        image = (side, side) if tokens else None
-        return replace(job, context=context, block=block, image=image, max_image_tokens=tokens or None)
+    def least(context: int, block: int) -> Job:
+        return replace(job, context=context, block=block, image=None, max_image_tokens=None)
 
     tried = [replace(least(start, block), cache_types=kind) for kind in kinds for block in BLOCKS]
     fitting = (one for one in tried if needs(one).total <= room)
     slowly = (one for one in tried[len(BLOCKS) - 1 :: len(BLOCKS)] if needs(one).private <= room)
     found = next(itertools.chain(fitting, slowly), None)
     if found is None:
-        raise QwenRefError(f"memory limit: {verdict(tried[-1], max(room, 0))}")
+        raise QwenRefError(f"{name}: {verdict(tried[-1], max(room, 0))}")
     smallest, block, job = needs(found), found.block, replace(job, cache_types=found.cache_types)
     rest = max(0, room - smallest.total)
     keep = default_budget(rest)
 
-    tokens = None
-    if job.vision is not None:
-        tower = vision_pages(job.vision)  # the text's weights may go meanwhile, and are read again once
-
-        def is_seen(n: int) -> bool:
-            return needs(least(start, block, n)).private + tower <= room - keep
-
-        tokens = max(LEAST_PICTURE, largest(is_seen, MOST_IMAGE_TOKENS))
+    tokens = None if job.vision is None else largest_picture(least(start, block), room - keep)
     if context is None:
         longest = largest(lambda n: needs(least(n, block)).total <= room - keep, most)
         context = max(start, longest)
-    told = f"memory limit of {memory // MIB:,} MiB: at most {context:,} tokens of context, read {block} at a "
+    told = f"{name} of {memory // MIB:,} MiB: at most {context:,} tokens of context, read {block} at a "
     told += f"time, {keep // MIB:,} MiB for what was read before"
     told += "" if tokens is None else f", pictures of at most {tokens:,} tokens"
     if found.cache_types != kinds[0]:

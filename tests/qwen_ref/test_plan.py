@@ -158,6 +158,40 @@ def test_what_is_chosen_fits_and_is_said(model, job, caplog, mib):
     assert seen.media[0].shape.num_tokens <= tokens
 
 
+def load_with(free: int, monkeypatch, caplog):
+    tell.cache_clear()
+    caplog.clear()
+    monkeypatch.setattr(plan, "available_memory", lambda: free)
+    return load(), caplog.messages
+
+
+def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkeypatch):
+    ordinary = plan.needs(replace(job, context=plan.LEAST_CONTEXT, image=None)).total
+    ordinary += plan.MEASURED.TOKENIZER * job.config.vocab_size
+    model, said = load_with(8000 * MIB, monkeypatch, caplog)
+    assert (said, model.max_image_tokens) == ([], None)
+    model, said = load_with(ordinary, monkeypatch, caplog)
+    told = f"free memory of {ordinary // MIB} MiB: pictures of at most {model.max_image_tokens:,} tokens"
+    assert said == [told] and 16 <= model.max_image_tokens < plan.MOST_IMAGE_TOKENS
+    assert (model.context, model.block) == (model.config.context_length, 512)
+    model, said = load_with(ordinary - 1, monkeypatch, caplog)
+    assert said == [plan.choose(job, ordinary - 1, None, None, "free memory").sentence]
+    assert model.block < 512
+    model, (said,) = load_with(100 * MIB, monkeypatch, caplog)  # it may become more
+    assert said.startswith("free memory: does not fit: ") and said.endswith("; it is tried all the same")
+    assert model.max_image_tokens is None
+
+
+def test_answers_at_once_have_a_cache_each(job):
+    one, four = (plan.needs(replace(job, parallel=n, image=None)) for n in (1, 4))
+    assert four.total - one.total == 3 * sum(
+        part.nbytes for part in (*one.always, *one.reading) if part.name.startswith(("KV", "DeltaNet"))
+    )
+    limit = plan.needs(replace(job, image=None, context=1024, parallel=4)).total + 60 * MIB
+    of_four, of_one = (load(memory_limit=limit, parallel=n, keep=1 << 30) for n in (4, 1))
+    assert of_four.prefixes.budget < of_one.prefixes.budget
+
+
 def test_a_limit_makes_blocks_smaller_and_leaves_the_answer(model):
     asked = dict(max_tokens=8, temperature=0, raw=True)
     small = load(context=1024, memory_limit=plan.needs(plan.Job(model.text.file, 1024, block=64)).total + MIB)
