@@ -132,8 +132,29 @@ def tool(rng: random.Random, test: bool) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "verb": verb, "noun": noun, "words": words, "name": called, "parameters": parameters,
-        "about": among(rng, "{0}|{0} now|Use this to {1}|{0} for the user").format(words.capitalize(), words),
+        "about": about(rng, verb.replace("_", " "), noun.replace("_", " "), list(parameters)),
     }  # fmt: skip
+
+
+def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> str:
+    """What a tool is for, as people describe theirs: by what it does, or by what it is about alone."""
+    more = ""
+    if parameters and rng.random() < 0.5:
+        which = rng.choice(parameters).replace("_", " ")
+        more = among(
+            rng, " of a {0}| in a {0}| for a {0}| by {0}| with {0}| of the given {0}| for the {0}"
+        ).format(which)
+    does = among(
+        rng, "{0} {1}{2}|{0} the {1}{2}|{0} a {1}{2}|{0} {1} now|Use this to {0} {1}|{0} {1} for the user|"
+        "{0} the current {1}{2}|{0} the {1}{2} that is asked for|{0}s the {1}{2}|Call it to {0} the {1}{2}",
+    ).format(verb, noun, more)  # fmt: skip
+    is_about = among(
+        rng, "the {0}{1}|{0}{1}|current {0}{1}|the current {0}{1}|returns the {0}{1}|tells the {0}{1}|"
+        "information about the {0}{1}|everything about a {0}{1}|for the {0}{1}|a tool for the {0}{1}|"
+        "when someone asks for the {0}{1}",
+    ).format(noun, more)  # fmt: skip
+    told = does if verb not in ASKS or rng.random() < 0.5 else is_about
+    return among(rng, "{0}|{0}|{0}.").format(told[0].upper() + told[1:]) if rng.random() < 0.97 else ""
 
 
 def described(made: dict[str, Any]) -> dict[str, Any]:
