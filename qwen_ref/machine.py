@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path("/")  # /proc and /sys/fs/cgroup are below it; tests have files of their own
 
@@ -41,6 +42,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class Threads(NamedTuple):
+    """How many compute."""
+
+    decode: int  # where each step reads a token of an answer, and waits for memory
+    prefill: int  # where it reads a block of a prompt, or a picture, and all cores have something to do
 
 
 def default_threads(root: Path = ROOT) -> int:

@@ -148,6 +148,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import numpy as np
 
     from qwen_ref.engine import Sequence, load, step
+    from qwen_ref.engine.best_threads import FEW
     from qwen_ref.profile import part_bytes, reading
     from qwen_ref.prompt import Prompt
 
@@ -167,6 +168,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     read = reading(network) if network.layers.name == "numba" else None
 
     def prefill(sequences: list[Sequence], count: int) -> None:
+        model.enter_thread()
         for sequence in sequences:
             sequence.extend(token_ids[:count])
         while any(sequence.unread for sequence in sequences):
@@ -174,6 +176,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         network.logits(np.concatenate([h[-1:] for h in hidden]))
 
     def decode(sequences: list[Sequence], count: int) -> None:
+        model.enter_thread(len(sequences))
         for i in range(count):
             for sequence in sequences:
                 sequence.extend(token_ids[i : i + 1])
@@ -194,6 +197,9 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             result = base | {
                 "test": f"{name}{count}" + (f" @ d{depth}" if depth else ""),
                 "parallel": parallel,
+                "threads": model.threads.decode
+                if name == "tg" and parallel <= FEW
+                else model.threads.prefill,
             }
             seconds, bandwidths = list[float](), list[float]()
             for repetition in range(args.r + 1):  # the first one warms up (and compiles)
@@ -203,6 +209,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                 work(sequences, count)
                 seconds.append(time.perf_counter() - started)
                 if read and name == "tg":
+                    model.enter_thread()  # which has all that are of use
                     bandwidths.append(read())
             rates = [parallel * count / s for s in seconds[1:]]
             result |= {"tokens_per_second": statistics.median(rates), "rates": rates}
@@ -255,8 +262,8 @@ def show(line: str) -> None:
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    print("| model | size | params | backend | test | t/s |")
-    print("|---|---:|---:|---|---|---:|")
+    print("| model | size | params | backend | threads | test | t/s |")
+    print("|---|---:|---:|---|---:|---|---:|")
     for r in results:
         if r["test"] == "start":
             value = (
@@ -273,7 +280,8 @@ def print_table(results: list[dict[str, Any]]) -> None:
                 value += f" ({r['bytes_per_second'] / 1e9:.1f} GB/s, {share:.0%} of plain reading)"
         size, params = f"{r['size'] / 2**20:.2f} MiB", f"{r['params'] / 1e6:.2f} M"
         test = r["test"] + (f", {r['parallel']} at once" if r.get("parallel", 1) > 1 else "")
-        print(f"| {r['model']} | {size} | {params} | {r['backend']} | {test} | {value} |")
+        cells = r["model"], size, params, r["backend"], r.get("threads", ""), test, value
+        print(f"| {' | '.join(map(str, cells))} |")
     for r in results:
         if r["test"] == "profile":
             print(f"\nwhere the time of a token goes, {r['model']}:\n\n{r['profile']['table']}")
@@ -283,8 +291,6 @@ def print_environment() -> None:
     """What the figures were measured with, once kernels are loaded."""
     if "numba" not in sys.modules:
         return
-    import numba
-
     from qwen_ref.kernels import simd
 
-    print(f"\n{numba.get_num_threads()} threads, int8 dot product: {simd.DOT}")
+    print(f"\nint8 dot product: {simd.DOT}")

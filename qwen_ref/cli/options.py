@@ -20,8 +20,9 @@ TILED_HELP = "the engine has V heads in GGUF's order; a golden has those togethe
 
 
 THREADS_HELP = (
-    "threads (unless given, as many as there are cores for this process, by taskset and the share of its "
-    "container, or OMP_NUM_THREADS if that is less)"
+    "threads (unless given, those that warmup found to be the fastest with this model, for answers and for "
+    "prompts; else as many as there are cores for this process, by taskset and the share of its container, "
+    "or OMP_NUM_THREADS if that is less)"
 )
 
 

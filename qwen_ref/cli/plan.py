@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref import hub
     from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config
-    from qwen_ref.engine import plan
+    from qwen_ref.engine import best_threads, plan
     from qwen_ref.machine import available_memory, default_threads
     from qwen_ref.model.cache_types import PLAIN, check_types, chosen_types
     from qwen_ref.vision_file import find_vision_file
@@ -98,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
         tower = find_vision_file(file.path, config, args.mmproj if args.mmproj is not None else vision)
     free = available_memory()
     memory = free if args.memory is None else args.memory
-    threads = default_threads() if args.threads is None else args.threads
+    threads = args.threads
+    if threads is None:
+        kept = best_threads.kept(file)
+        threads = kept.prefill if kept else default_threads()
     types = chosen_types(args.cache_type_k, args.cache_type_v) or PLAIN
     check_types(types, config.head_dim, file.path)
     job = plan.Job(
@@ -113,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     )
     need, besides = plan.needs(job), plan.kept_bytes(job, memory)
     verdict = plan.verdict(job, memory)
-    speed = plan.PI5 if args.board == "pi5" else plan.measure(file)
+    speed = plan.PI5 if args.board == "pi5" else plan.measure(file, threads)
     times = plan.times(job, speed)
     if args.plot:
         bars = {part.name: part.nbytes / MIB for part in need.always}

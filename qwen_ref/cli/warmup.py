@@ -1,7 +1,9 @@
-"""Compile the kernels that a model needs, so that no first start waits for it.
+"""Compile the kernels that a model needs, and try with how many threads it is fastest, once.
 
-They are kept in ~/.cache/qwen_ref, or below XDG_CACHE_HOME, and can be moved, with the same versions of
-qwen_ref, Python and Numba, to any machine with the same processor: to an image, say, for many of a kind.
+Both are kept: no first start waits for the kernels, and every start has these threads, unless --threads says
+otherwise. Those of answers are fewer than those of prompts where few cores keep the memory busy. All is kept
+in ~/.cache/qwen_ref, or below XDG_CACHE_HOME, and can be moved, with the same versions of qwen_ref, Python
+and Numba, to any machine with the same processor: to an image, say, for many of a kind.
 
 examples:
   python -m qwen_ref warmup                                 # for the small model that ships with qwen_ref
@@ -16,6 +18,7 @@ import argparse
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 
 from qwen_ref.cli.options import add_cache_types, add_models, shipped_model
 from qwen_ref.errors import QwenRefError
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def warm_up(path: str, args: argparse.Namespace) -> None:
-    from qwen_ref.engine import load
+    from qwen_ref.engine import best_threads, load
 
     types = dict(cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v)
     model = load(path, backend="numba", threads=1 if args.share else None, mmproj=args.mmproj, **types)
@@ -71,3 +74,16 @@ def warm_up(path: str, args: argparse.Namespace) -> None:
         raise QwenRefError("warmup: the kernels could not be kept")
     what = f"{new} kernels compiled in {seconds:.1f} s" if new else "all kernels were there"
     print(f"{path}: {what}, in {compile.CACHE_DIRECTORY}")
+    found, tokens, blocks = best_threads.find(model.text)
+    best_threads.keep(model.text.file, found)
+    print(f"fastest: answers with {threads(found.decode)} ({of_each(tokens)} a token), ", end="")
+    print(f"prompts with {threads(found.prefill)} ({of_each(blocks)} for a piece)")
+
+
+def threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def of_each(seconds: Mapping[int, float]) -> str:
+    """ "1: 30.2, 2: 17.5 ms" """
+    return ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items()) + " ms"

@@ -1,6 +1,7 @@
 """From a prompt to text.
 
 backend.py     what computes: kernels or NumPy, and on how many threads
+best_threads.py how many are the fastest, found by trying and kept
 model.py       a loaded model: its layers, and what can be asked of it
 sequence.py    texts that the model reads on in, several at once
 prefixes.py    what was read once and is kept, for texts that begin the same; prefix_files.py has it on disk

@@ -9,7 +9,7 @@ import numpy as np
 
 from qwen_ref.config import Config
 from qwen_ref.errors import QwenRefError
-from qwen_ref.machine import cores
+from qwen_ref.machine import cores, default_threads
 from qwen_ref.model.layers import NUMPY, Layers
 
 BACKENDS = ("numba", "numpy")
@@ -25,6 +25,11 @@ def most_threads() -> int:
     except ImportError:
         return cores()
     return numba.config.NUMBA_NUM_THREADS
+
+
+def usable_threads() -> int:
+    """As many as a model has that nobody told how many."""
+    return min(default_threads(), most_threads())
 
 
 def use_threads(threads: int) -> None:

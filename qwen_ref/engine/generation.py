@@ -395,7 +395,7 @@ def advance(generations: List[Generation], block: int | None = None) -> list[tup
     if not running:
         return []
     model = running[0]._model
-    model.enter_thread()
+    model.enter_thread(0 if any(g.reading for g in running) else len(running))
     pieces = []
     try:
         block = model.block if block is None else min(block, model.block)

@@ -16,17 +16,18 @@ from gguf_io import GGUFError, GGUFFile
 from qwen_ref import hub, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
-from qwen_ref.engine import look, plan
-from qwen_ref.engine.backend import choose_layers, is_count, most_threads, use_threads
+from qwen_ref.engine import best_threads, look, plan
+from qwen_ref.engine.backend import choose_layers, is_count, usable_threads, use_threads
 from qwen_ref.engine.draft import new_drafts
 from qwen_ref.engine.generation import Generation, Progress
 from qwen_ref.engine.guide import new_guides
 from qwen_ref.engine.prefixes import Prefixes, default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError, of_type, tell
-from qwen_ref.machine import available_memory, cores, default_threads
+from qwen_ref.machine import Threads, available_memory, cores
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model import cache_types
+from qwen_ref.model.layers import Layers
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import VisionModel, vision_work
 from qwen_ref.prompt import Prompt, PromptEncoder
@@ -88,12 +89,8 @@ class Model:
             find_vision_file(self.path, read_config(file), mmproj)
         if memory_budget is None:
             memory_budget = available_memory() // 2
-        if threads is None and (default := default_threads()) < cores():
-            threads = min(default, most_threads())
-        self._threads = threads
-        if threads is not None:
-            use_threads(threads)
         layers = choose_layers(read_config(file), backend, dtype)
+        self.threads = self._threads(file, threads, layers)
         self.text = TextModel(file, dtype, memory_budget, layers)
         self.enter_thread()
         self.config = self.text.config
@@ -129,6 +126,15 @@ class Model:
                 keep = choice.keep if keep is None else min(keep, choice.keep)
         self.prefixes = self._prefixes(keep, cache)
 
+    def _threads(self, file: GGUFFile, given: int | None, layers: Layers) -> Threads:
+        """Those given; else of kernels those that `warmup` found; else as many as there may be."""
+        if given is None and layers.name != "numpy" and (found := best_threads.kept(file)):
+            return found
+        number = usable_threads() if given is None else given
+        if given is not None or number < cores():
+            use_threads(number)
+        return Threads(number, number)
+
     def _prefixes(self, keep: int | None, cache: str | os.PathLike[str] | None) -> Prefixes | None:
         """Where states are kept, or None if none are to be: that is so unless one of both was given."""
         if keep is None:
@@ -163,13 +169,17 @@ class Model:
 
         return Grammars(self.tokenizer)
 
-    def enter_thread(self) -> None:
-        """Before a thread computes: Numba keeps its number of threads for each thread that calls it."""
-        if self._threads is None or self.text.layers.name == "numpy":
+    def enter_thread(self, answers: int = 0) -> None:
+        """Before a thread computes: Numba keeps its number of threads for each thread that calls it.
+
+        So many `answers` go on by a token in what follows; none: it reads a prompt, or sees a picture.
+        """
+        if self.text.layers.name == "numpy":
             return
         import numba
 
-        numba.set_num_threads(self._threads)
+        few = 0 < answers <= best_threads.FEW
+        numba.set_num_threads(self.threads.decode if few else self.threads.prefill)
 
     def warm_up(
         self,
@@ -199,7 +209,6 @@ class Model:
             command += [name, kind]
         command += [] if self._mmproj is None else ["--mmproj", os.fspath(self._mmproj)]
         command += [] if pictures else ["--no-pictures"]
-        self.enter_thread()
         threads = numba.get_num_threads()
         numba.set_num_threads(1)
         try:
@@ -489,7 +498,8 @@ def load(
     the weights as they lie quantized in the file; the default where Numba is installed and dtype is float32)
     or "numpy", which converts weights to floats as they are needed and keeps at most `memory_budget` bytes of
     them (half of the available memory unless given). `threads` are those of the answers' kernels, and of
-    NumPy's products in this process; unless given there are as many as cores for this process, by its
+    NumPy's products in this process; unless given they are those that `warmup` found to be the fastest for
+    answers and for prompts (qwen_ref/engine/best_threads.py), else as many as cores for this process, by its
     affinity and its cgroup's share, or as OMP_NUM_THREADS says. `context` is the longest text, prompt and
     answer, in tokens (unless given, what the model was made for). `mmproj` is the vision file; unless given
     it is looked for beside the model when the first picture comes.

@@ -17,14 +17,14 @@ import numpy as np
 
 from gguf_io import GGUFFile
 from qwen_ref.config import TEMPORAL_PATCH_SIZE, Config, VisionConfig, read_config, read_vision_config
-from qwen_ref.engine.backend import choose_layers
+from qwen_ref.engine import best_threads
+from qwen_ref.engine.backend import choose_layers, most_threads
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError, tell
 from qwen_ref.machine import available_memory
 from qwen_ref.model.cache_types import BLOCK, PLAIN, row_bytes
 from qwen_ref.model.matrix import Budget, Matrix
-from qwen_ref.model.rope import rope_tables
 from qwen_ref.model.text import TextModel
 from qwen_ref.model.vision import vision_work
 from qwen_ref.model.weights import VISION_PARTS, matrices
@@ -320,32 +320,32 @@ PI5 = Speed("a Raspberry Pi 5 (by a model, not measured)", 10e9, 80e9, 38e9)
 OF_READING = 0.8  # decoding reaches 78 to 88 % of plain reading (tests/benchmarks/RESULTS.md)
 
 
-def measure(file: GGUFFile) -> Speed:
+def measure(file: GGUFFile, threads: int) -> Speed:
     """This machine, in about a second: its memory, the file's first layers with a small block of tokens, and
     a product as in the vision tower. Kernels that are not there yet are compiled."""
+    import numba
+
     from qwen_ref.profile import read_bandwidth
 
-    c, tokens = read_config(file), 64
+    c = read_config(file)
     network = TextModel(file, np.float32, 0, choose_layers(c, "numba", np.float32))
     some = network.weights.layers[: c.full_attention_interval]
-    state = network.new_state()
-    rope = rope_tables(state.text_positions(tokens), c, np.float32)
-    x: np.ndarray = np.zeros((tokens, c.hidden_size), np.float32)
     matrix: np.ndarray = np.zeros((768, 3, TEMPORAL_PATCH_SIZE, 16, 16), np.float32)
     rows: np.ndarray = np.zeros((256, matrix[0].size), np.float32)
-
-    def read() -> None:
-        for layer, layer_state in zip(some, network.new_state().layers, strict=False):
-            network.block(x, layer, layer_state, rope)
 
     def embed() -> None:
         network.layers.patch_embed(rows, matrix, matrix[:, 0, 0, 0, 0])
 
-    products = tokens * sum(
+    products = best_threads.BLOCK * sum(
         m.shape[0] * m.shape[1] for w in some for m in (*matrices(w.mixer), *matrices(w.mlp))
     )
-    floats = len(rows) * matrix.size
-    return Speed("this machine", read_bandwidth(), products / seconds(read), floats / seconds(embed))
+    floats, read = len(rows) * matrix.size, best_threads.first_layers(network, best_threads.BLOCK)
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, most_threads()))
+    try:
+        return Speed("this machine", read_bandwidth(), products / seconds(read), floats / seconds(embed))
+    finally:
+        numba.set_num_threads(before)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -8,7 +8,8 @@ a thread that has taken none. What is left is the wait for a thread that loses i
 A thread without work looks out for some before it sleeps: waking it takes 50 µs, as long as a loop. Where
 other programs wait for the cores, looking out uses up this process's share of them, so it is kept short
 there, and loops of microseconds, as a small model has, are not shared at all. How often the system takes a
-core away from this process tells which of the two it is.
+core away from this process tells which of the two it is. A thread that no loop wants, because fewer are asked
+for (decoding may be fastest so: engine/best_threads.py), sleeps until more are.
 
 Threads are the C library's, and what they run is compiled as kernels are, so nothing else need be installed.
 Numba calls all this by the names that its own threading layers have (numba/np/ufunc/parallel.py).
@@ -55,7 +56,7 @@ JOBS, OPEN, INSIDE, ASLEEP, AWAITED, IN_USE, STARTED, ENDING = (LINE * i for i i
 FUNCTION, ARGUMENTS, SIZES, STEPS, DATA, INNER, ARRAYS, SHARERS = (LINE * 8 + 8 * i for i in range(8))
 CROWDED, CHECK_TIME, CHECK_COUNT, CROWD_TIME, LOOPS, ALONE = (LINE * 9 + 8 * i for i in range(6))
 ID_KEY, NUMBER_KEY, MOST, WORKER = (LINE * 11 + 8 * i for i in range(4))
-MUTEX, WORK_CAME, WORK_ENDED, USAGE = (LINE * i for i in (12, 14, 16, 18))
+MUTEX, WORK_CAME, WORK_ENDED, USAGE, MORE_WANTED = (LINE * i for i in (12, 14, 16, 18, 22))
 PREEMPTED = USAGE + 136  # ru_nivcsw in struct rusage, on 64-bit systems
 THREAD = LINE * 24  # a line for each thread:
 NEXT, END, HANDLE, SECONDS, NANOSECONDS = (8 * i for i in range(5))  # of its pieces; its pthread_t; a clock
@@ -219,7 +220,12 @@ def work(me):
     set_own(load(p + ID_KEY), me)
     jobs = 0
     while not load(p + ENDING):
-        if not changes_within(LOOK_OUT[load(p + CROWDED)], me, p + JOBS, jobs):
+        if me >= load(p + SHARERS):
+            lock(p + MUTEX)
+            while me >= load(p + SHARERS) and not load(p + ENDING):
+                sleep(p + MORE_WANTED, p + MUTEX)
+            unlock(p + MUTEX)
+        elif not changes_within(LOOK_OUT[load(p + CROWDED)], me, p + JOBS, jobs):
             lock(p + MUTEX)
             add(p + ASLEEP, 1)
             while load(p + JOBS) == jobs:
@@ -296,7 +302,10 @@ def parallel_for(function, arguments, sizes, steps, data, inner, arrays, number)
     store(p + DATA, data)
     store(p + INNER, inner)
     store(p + ARRAYS, arrays)
+    more_wanted = number > load(p + SHARERS)
     store(p + SHARERS, number)
+    if more_wanted:
+        wake_up(p + MORE_WANTED)
     for i in range(number):
         store(p + THREAD + LINE * i + NEXT, pieces * i // number)
         store(p + THREAD + LINE * i + END, pieces * (i + 1) // number)
@@ -374,7 +383,7 @@ def reset() -> None:
     kept = [(at, _words[at // 8]) for at in (ID_KEY, NUMBER_KEY, WORKER)]
     ctypes.memset(_memory, 0, MEMORY)
     _libc.pthread_mutex_init(ctypes.c_void_p(_memory + MUTEX), None)
-    for condition in WORK_CAME, WORK_ENDED:
+    for condition in WORK_CAME, WORK_ENDED, MORE_WANTED:
         _libc.pthread_cond_init(ctypes.c_void_p(_memory + condition), None)
     for at, value in (*kept, (MOST, numba.config.NUMBA_NUM_THREADS)):
         _words[at // 8] = value
@@ -385,7 +394,8 @@ def end() -> None:
     _words[ENDING // 8] = 1
     _libc.pthread_mutex_lock(ctypes.c_void_p(_memory + MUTEX))
     _words[JOBS // 8] += 1
-    _libc.pthread_cond_broadcast(ctypes.c_void_p(_memory + WORK_CAME))
+    for condition in WORK_CAME, MORE_WANTED:
+        _libc.pthread_cond_broadcast(ctypes.c_void_p(_memory + condition))
     _libc.pthread_mutex_unlock(ctypes.c_void_p(_memory + MUTEX))
     for me in range(1, _words[STARTED // 8] + 1):
         handle = ctypes.c_void_p(_words[(THREAD + LINE * me + HANDLE) // 8])

@@ -442,7 +442,7 @@ ANSWER_IN_A_CHILD = """
 import os, sys
 from qwen_ref import load
 model = load(sys.argv[1], threads=int(sys.argv[2]) or None)
-if not model._threads:
+if sys.argv[2] == "0":
     list(model.generate("Hi", max_tokens=2))
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

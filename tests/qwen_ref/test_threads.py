@@ -4,6 +4,7 @@ import os
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -110,12 +111,55 @@ def test_threads_without_work_sleep_and_are_woken(number):
         count_up(counts, 1)
         assert (counts == 1).all()
         end = time.monotonic() + 30
-        while word(threads.ASLEEP) < word(threads.STARTED):
+        while used_within(0.1) > 0.05:
             assert time.monotonic() < end
-            time.sleep(0.001)
-    used = time.process_time()
-    time.sleep(0.1)
-    assert time.process_time() - used < 0.05
+
+
+def test_threads_that_are_not_wanted_sleep_while_others_work():
+    """They would look out for work in vain, and make heat; and are there again when they are wanted."""
+    before = numba.get_num_threads()
+    try:
+        for _ in range(2):
+            numba.set_num_threads(7)
+            some_come = time.monotonic() + 30
+            while len(workers()) < 7:
+                assert time.monotonic() < some_come
+                ran(0.05)
+            numba.set_num_threads(2)
+            ran(0.05)
+            asleep = time.monotonic() + 30
+            while True:
+                used = workers()
+                ran(0.1)
+                if sum(workers()[task] > used[task] for task in used) <= 2:
+                    break
+                assert time.monotonic() < asleep
+    finally:
+        numba.set_num_threads(before)
+
+
+def ran(seconds):
+    """Short loops for so long, as while a text is decoded."""
+    counts, end = np.zeros(64, np.int64), time.monotonic() + seconds
+    while time.monotonic() < end:
+        count_up(counts, 20)
+
+
+def workers():
+    """CPU time of each of this process's threads that has run, in clock ticks."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        if ticks := int(fields[11]) + int(fields[12]):
+            found[task.name] = ticks
+    return found
+
+
+def used_within(seconds):
+    """CPU time of this process."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before
 
 
 def test_a_crowd_is_seen_and_forgotten():
