@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llvmlite
+import llvmlite.binding
 import numba
 from numba.core import cgutils, sigutils, types
 from numba.core.caching import FunctionCache
@@ -22,6 +22,7 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
@@ -122,7 +123,8 @@ class KernelCache(FunctionCache):
         global announce
         if _compiling not in (None, self._py_func.__qualname__):
             return None
-        target_context.refresh()
+        # What kept code calls of Numba's. What Numba compiles with it loads when it compiles: 20 MB.
+        rtsys.initialize(target_context)
         path = self.path(sig, target_context.codegen())
         data = read(path)
         if data is None and announce:
@@ -171,9 +173,26 @@ class Library(JITCodeLibrary):
     that calls it: of a matrix's row seven times. Here this is done once, with all that is in it, for what is
     called from outside."""
 
+    _shared_module: Any  # what LLVM made of the bitcode
+
     def __init__(self, codegen: Any, name: str):
         super().__init__(codegen, name)
         self.is_part = _compiling not in (None, name)
+        self._bitcode = b""
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> Library:
+        """What was kept. The module made of its bitcode is large, and seldom needed: it is made again."""
+        library: Library = super()._unserialize(codegen, state)
+        _, _, (_, library._bitcode) = state
+        library._shared_module = None
+        return library
+
+    def _get_module_for_linking(self) -> Any:
+        """For another kernel, compiled now, that calls this one."""
+        if self._shared_module is None and self._bitcode:
+            self._shared_module = llvmlite.binding.parse_bitcode(self._bitcode)
+        return super()._get_module_for_linking()
 
     def _optimize_functions(self, module: Any) -> None:
         if self.is_part:

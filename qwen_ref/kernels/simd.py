@@ -23,7 +23,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
-from numba.np.arrayobj import populate_array
 
 I32, WORD, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 # f16 is kept as its bits: not every processor has instructions for it
@@ -279,6 +278,8 @@ def local(typing, count, dtype):
     array, n = types.Array(dtype.dtype, 1, "C"), count.literal_value
 
     def emit(ctx, b, sig, args):
+        from numba.np.arrayobj import populate_array  # large, and only to compile with
+
         element = ctx.get_data_type(dtype.dtype)
         size = ctx.get_abi_sizeof(element)
         with b.goto_entry_block():  # cgutils.alloca_once would fill it with zeros, one by one

@@ -1,6 +1,8 @@
 """Where compiled kernels are kept, and what is told where they cannot be."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +71,50 @@ def test_a_kernel_within_another_is_compiled_for_python_when_it_is_called_from_t
 
     by_address(compile.address(inner, 5, out), 5, out)
     assert out[0] == 6
+
+
+def test_what_was_kept_can_become_a_part_of_another(cache):
+    """Then what LLVM needs of it for that, too, comes from the file."""
+
+    def one_more(x):
+        return x + 1
+
+    compile.kernel()(one_more)(1)
+    kept = compile.kernel()(one_more)
+    compile.announce = fail = lambda: pytest.fail("it was compiled")
+    try:
+        assert kept(1) == 2 and fail
+    finally:
+        compile.announce = None
+
+    @compile.kernel()
+    def twice(x):
+        return 2 * kept(x)
+
+    assert twice(1) == 4
+
+
+# What only compiling, encoding, pictures, clips, goldens or serving need: tens of MB together.
+SELDOM = (
+    "numba.np.linalg numba.typed.dictobject tokenizers PIL imageio av safetensors qwen_ref.serve"
+)
+SELDOM += (
+    " qwen_ref.media.media qwen_ref.oracle.conformance qwen_ref.oracle.golden qwen_ref.inspect.page gguf"
+)
+ANSWER = """
+import sys
+from qwen_ref.cli import main
+main(["generate", "--model", sys.argv[1], "--prompt", "Hi", "-n", "2"])
+print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+
+
+def test_what_an_answer_does_not_need_is_not_in_memory(fixtures):
+    for _ in range(2):  # in the first kernels may be compiled
+        done = subprocess.run(
+            [sys.executable, "-c", ANSWER, fixtures / "tiny.gguf"], capture_output=True, text=True, check=True
+        )
+    assert not {*SELDOM.split()} & {*done.stderr.split()}
 
 
 def test_a_full_disk_is_told_once(cache, monkeypatch, caplog):

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError
-from qwen_ref.tokenizer import StreamDecoder, Tokenizer, _byte_letters, any_of, collector_paused
+from qwen_ref.tokenizer import StreamDecoder, Texts, Tokenizer, _byte_letters, any_of, collector_paused
 
 HARD = [
     "",
@@ -91,6 +91,20 @@ def test_what_a_file_says_of_its_tokens(fixtures, tmp_path):
     }
     text = changed.decode([300])
     assert changed.encode(text) == [300] and changed.decode([unused]) == ""
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a", "", "bc", "", "ö", "🙂e", ""]])
+def test_texts_are_a_list_s(texts):
+    same = Texts(texts)
+    assert [*same] == texts and len(same) == len(texts)
+    for n in range(-len(texts), len(texts)):
+        assert same[n] == texts[n]
+    for wrong in len(texts), -len(texts) - 1:
+        with pytest.raises(IndexError):
+            same[wrong]
+    assert same[1:-1] == texts[1:-1] and same[::-2] == texts[::-2]
+    assert same == Texts(texts) and same != texts
+    assert same != Texts([*texts, ""]) and Texts(["ab", "c"]) != Texts(["a", "bc"])
 
 
 def test_bytes_are_written_with_the_letters_of_the_library():
