@@ -74,10 +74,16 @@ def warm_up(path: str, args: argparse.Namespace) -> None:
         raise QwenRefError("warmup: the kernels could not be kept")
     what = f"{new} kernels compiled in {seconds:.1f} s" if new else "all kernels were there"
     print(f"{path}: {what}, in {compile.CACHE_DIRECTORY}")
-    found, tokens, blocks = best_threads.find(model.text)
-    best_threads.keep(model.text.file, found)
-    print(f"fastest: answers with {threads(found.decode)} ({of_each(tokens)} a token), ", end="")
-    print(f"prompts with {threads(found.prefill)} ({of_each(blocks)} for a piece)")
+    found = best_threads.find(model.text)
+    if found is None:
+        print(
+            "which number of threads is the fastest was not tried, since other programs keep the cores busy"
+        )
+        return
+    fastest, tokens, blocks = found
+    best_threads.keep(model.text.file, fastest)
+    print(f"fastest: answers with {threads(fastest.decode)} ({of_each(tokens)} a token), ", end="")
+    print(f"prompts with {threads(fastest.prefill)} ({of_each(blocks)} for a piece)")
 
 
 def threads(number: int) -> str:

@@ -74,9 +74,12 @@ def keep(file: GGUFFile, threads: Threads) -> None:
             opened.write(json.dumps(found, indent=1).encode())
 
 
-def find(network: TextModel) -> tuple[Threads, Seconds, Seconds]:
-    """The best numbers, and how long a token and a block took with each. Needs the kernels."""
+def find(network: TextModel) -> tuple[Threads, Seconds, Seconds] | None:
+    """The best numbers, and how long a token and a block took with each; None where other programs want the
+    cores, too: it would show what they leave. Needs the kernels."""
     import numba
+
+    from qwen_ref.kernels.threads import crowded
 
     most, before = usable_threads(), numba.get_num_threads()
     counts = sorted({max(1, most * eighth // 8) for eighth in range(1, 9)})
@@ -93,6 +96,8 @@ def find(network: TextModel) -> tuple[Threads, Seconds, Seconds]:
                 started = time.perf_counter()
                 work()
                 seconds[n] = min(seconds[n], time.perf_counter() - started)
+                if crowded():
+                    return None
     finally:
         numba.set_num_threads(before)
     tokens, blocks = times

@@ -38,9 +38,9 @@ class MEASURED:
     x86-64 with Python 3.11 and Numba 0.68, less what is computed here. The small model and 0.8B with 16
     tokens tell what goes with the vocabulary from what does not."""
 
-    LIBRARIES = 149 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 77 private, 72 of their files
+    LIBRARIES = 128 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 57 private, 71 of their files
     PICTURES = 20 * MIB  # Pillow and qwen_ref.media: 7 private, 13 of files
-    TOKEN = 130  # bytes for each of the vocabulary: its text, and the sampler's copies of a logit
+    TOKEN = 52  # bytes for each of the vocabulary: its text, and the sampler's copies of a logit
     TOKENIZER = 340  # the same of the library's tokenizer, which `generate` has in a process beside
     GAPS = 1.15  # of activations: malloc's blocks between those that are in use
     PIXEL = 19  # bytes for each of a picture as the tower sees it: copies of Pillow's and NumPy's

@@ -360,6 +360,11 @@ def set_num_threads(number):
 # ---- from Python
 
 
+def crowded() -> bool:
+    """Did other programs want the cores a moment ago?"""
+    return bool(_words[CROWDED // 8])
+
+
 def compiled(function: Callable[..., Any], signature: Signature) -> int:
     """The address of a C function, which is kept on disk as kernels are."""
     c_function = CFunc(function, (signature.args, signature.return_type), {}, OPTIONS)

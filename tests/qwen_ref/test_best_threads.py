@@ -11,6 +11,7 @@ from qwen_ref import load
 from qwen_ref.cli import main
 from qwen_ref.engine import best_threads
 from qwen_ref.kernels import compile
+from qwen_ref.kernels import threads as kernel_threads
 from qwen_ref.kernels.layers import linear
 from qwen_ref.machine import Threads
 from qwen_ref.model.layers import replaced
@@ -113,6 +114,10 @@ def test_the_fewest_that_are_the_fastest_are_found(cache, set_threads, monkeypat
     monkeypatch.setattr(best_threads, "first_layers", lambda network, tokens: lambda: spend(PIECE))
     monkeypatch.setattr(best_threads.time, "perf_counter", lambda: clock)
     before = numba.get_num_threads()
+    monkeypatch.setattr(kernel_threads, "crowded", lambda: len(runs) == 11)
+    assert best_threads.find(network) is None and set_threads[-1] == before
+    monkeypatch.setattr(kernel_threads, "crowded", lambda: False)
+    runs.clear()
     threads, tokens, pieces = best_threads.find(network)
     assert threads == Threads(decode=2, prefill=6) and set_threads[-1] == before
     assert (
@@ -126,6 +131,7 @@ def test_many_cores_are_tried_in_eighths(cache, set_threads, monkeypatch):
     network = SimpleNamespace(
         new_state=lambda: None, forward=lambda ids, state: None, logits=lambda hidden: None
     )
+    monkeypatch.setattr(kernel_threads, "crowded", lambda: False)
     _, tokens, _ = best_threads.find(network)
     assert [*tokens] == [8, 16, 24, 32, 40, 48, 56, 64]
 
@@ -136,8 +142,11 @@ def test_warmup_keeps_what_bench_then_uses(fixtures, cache, monkeypatch, capsys)
     monkeypatch.setattr(best_threads, "find", lambda network: found)
     try:
         assert main(["warmup", "--no-pictures", *model]) == 0
+        monkeypatch.setattr(best_threads, "find", lambda network: None)
+        assert main(["warmup", "--no-pictures", *model]) == 0  # what was found before is kept
         told = capsys.readouterr().out
         assert "fastest: answers with 1 thread (1: 30.1, 2: 40.0 ms a token), prompts with" in told
+        assert "was not tried, since other programs" in told
         bench = ["bench", *model, "-p", "4", "-n", "2", "--parallel", "1", "--parallel", "5", "-r", "1"]
         assert main([*bench, "--no-start", "--output", "json"]) == 0
         used = [(r["test"], r["threads"]) for r in json.loads(capsys.readouterr().out)]

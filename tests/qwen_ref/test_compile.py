@@ -95,9 +95,7 @@ def test_what_was_kept_can_become_a_part_of_another(cache):
 
 
 # What only compiling, encoding, pictures, clips, goldens or serving need: tens of MB together.
-SELDOM = (
-    "numba.np.linalg numba.typed.dictobject tokenizers PIL imageio av safetensors qwen_ref.serve"
-)
+SELDOM = "numba.np.linalg numba.typed.dictobject tokenizers PIL imageio av safetensors qwen_ref.serve"
 SELDOM += (
     " qwen_ref.media.media qwen_ref.oracle.conformance qwen_ref.oracle.golden qwen_ref.inspect.page gguf"
 )
