@@ -14,6 +14,8 @@ help:  ## this list
 .venv/core: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.maxsize < 1 << 32)' || \
+		{ echo "a 64-bit system is needed: this Python has 32 bits" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test]
 	@touch $@

@@ -85,7 +85,7 @@ def groups(root: Path, controller: str) -> Iterator[Path]:
 
 def read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -6,6 +6,8 @@ median is shown. Tokens of all sequences together count. Beside generation stand
 and states a second, and how much that is of what all threads reach that only read the same weights, in turn
 with it.
 "start" is a process of its own, from its beginning to the first token of a short prompt.
+--report writes all of it to a file that says what machine this is, too: what an owner of one that nobody here
+has, a Raspberry Pi say, can send.
 
 examples:
   python -m qwen_ref bench                                  # the small model that ships with qwen_ref
@@ -14,6 +16,7 @@ examples:
   python -m qwen_ref bench --model model.gguf -p 0 --parallel 1 --parallel 4    # four answers at once
   python -m qwen_ref bench --model model.gguf --no-start --profile profile.svg
   python -m qwen_ref bench --model model.gguf -d 0 -d 4096 -d 16384 --plot speed.svg    # or .png
+  python -m qwen_ref bench --model model.gguf --report    # in qwen_ref-report.md
   python -m qwen_ref bench --model model.gguf --busy 1    # how fast is it while another program computes?
 """
 
@@ -31,7 +34,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-from qwen_ref import children, plot
+from qwen_ref import board, children, plot
 from qwen_ref.cli.options import THREADS_HELP, add_cache_types, add_models, add_plot, shipped_model
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
@@ -69,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.svg",
         help="say where the time of a token goes, as a table and, into FILE.svg, as a picture",
     )
+    parser.add_argument(
+        "--report",
+        nargs="?",
+        const="qwen_ref-report.md",
+        metavar="FILE",
+        help="write a page (Markdown) of the figures, the machine, its temperature before and after, and "
+        "what it was held back for (qwen_ref-report.md)",
+    )
     add_plot(parser, "the speed of each test, by the tokens that came before if there are several -d")
 
 
@@ -85,18 +96,59 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
     if args.profile and Path(args.profile).is_dir():
         raise QwenRefError(f"--profile {args.profile}: is a folder")
-    results = []
+    if args.report and not Path(args.report).parent.is_dir():
+        raise QwenRefError(f"--report {args.report}: the folder does not exist")
+    if args.report and Path(args.report).is_dir():
+        raise QwenRefError(f"--report {args.report}: is a folder")
+    results, before = [], board.moment()
     for path in args.model or [shipped_model()]:
         with busy_processes(args.busy):
             results += measure_model(path, args)
+    after = board.moment()
     if args.output == "json":
         print(json.dumps(results, indent=1))
     else:
-        print_table(results)
-        print_environment()
+        print("\n".join([*table(results), *environment()]))
     if args.plot:
         plot.write(args.plot, chart(results))
+    if args.report:
+        with write_whole(args.report) as file:
+            file.write(report(results, before, after).encode())
+        print(f"{args.report}: the report", file=sys.stderr)
     return 0
+
+
+def report(results: list[dict[str, Any]], before: dict[str, str], after: dict[str, str]) -> str:
+    """All that was measured and what it was measured on: a page to read, with the figures for programs."""
+    from qwen_ref.profile import read_bandwidth
+
+    machine = board.facts()
+    speeds = {}
+    if any(r["backend"] == "numba" for r in results):
+        speeds["reading memory, all threads"] = f"{read_bandwidth() / 1e9:.1f} GB/s"
+    rows = [f"| {name} | {value.replace('|', '/')} |" for name, value in (machine | speeds).items()]
+    moments = [f"| {name} | {before.get(name, '')} | {value} |" for name, value in after.items()]
+    figures = {"machine": machine | speeds, "before": before, "after": after, "results": results}
+    return "\n".join(
+        [
+            "# qwen_ref on " + machine.get("board", "a machine without a name"),
+            "",
+            f"By `bench --report` on {time.strftime('%Y-%m-%d')}. It names no user, host or folder.",
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+            *(["| | before | after |", "|---|---|---|", *moments, ""] if moments else []),
+            *table(results),
+            *environment(),
+            "",
+            "```json",
+            json.dumps(figures, indent=1, ensure_ascii=False),
+            "```",
+            "",
+        ]
+    )
 
 
 def chart(results: list[dict[str, Any]]) -> plot.Lines | plot.Bars:
@@ -261,9 +313,12 @@ def show(line: str) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
-    print("| model | size | params | backend | threads | test | t/s |")
-    print("|---|---:|---:|---|---:|---|---:|")
+def table(results: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown."""
+    lines = [
+        "| model | size | params | backend | threads | test | t/s |",
+        "|---|---:|---:|---|---:|---|---:|",
+    ]
     for r in results:
         if r["test"] == "start":
             value = (
@@ -281,16 +336,18 @@ def print_table(results: list[dict[str, Any]]) -> None:
         size, params = f"{r['size'] / 2**20:.2f} MiB", f"{r['params'] / 1e6:.2f} M"
         test = r["test"] + (f", {r['parallel']} at once" if r.get("parallel", 1) > 1 else "")
         cells = r["model"], size, params, r["backend"], r.get("threads", ""), test, value
-        print(f"| {' | '.join(map(str, cells))} |")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     for r in results:
         if r["test"] == "profile":
-            print(f"\nwhere the time of a token goes, {r['model']}:\n\n{r['profile']['table']}")
+            profile = r["profile"]["table"]
+            lines += ["", f"where the time of a token goes, {r['model']}:", "", "```text", profile, "```"]
+    return lines
 
 
-def print_environment() -> None:
+def environment() -> list[str]:
     """What the figures were measured with, once kernels are loaded."""
     if "numba" not in sys.modules:
-        return
+        return []
     from qwen_ref.kernels import simd
 
-    print(f"\nint8 dot product: {simd.DOT}")
+    return ["", f"int8 dot product: {simd.DOT}"]

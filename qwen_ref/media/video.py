@@ -17,10 +17,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import av
-import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
@@ -45,8 +43,8 @@ FRAME_RATE = 24.0  # of a folder, a list or an array, where nobody says: transfo
 FORMATS = "mov,matroska,webm,gif,avi"  # FFmpeg's names; mov is mp4 too
 NO_FRAMES = {"PDF", "PALM", "MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow names but does not read
 
-# A title in the file may be in any encoding. PyAV takes it from version 19 on; before, it has to be told.
-ANY_TITLE: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+if TYPE_CHECKING:  # the extra `clips`
+    import av
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | Sequence[ImageSource] | np.ndarray
 Progress = Callable[[int, int], None]  # called with (frames gone through, frames to go through)
@@ -404,12 +402,21 @@ def _decoder(
     name: str, open_stream: Callable[[], BinaryIO]
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The open file and its video stream; whatever FFmpeg complains of while it is in use is one sentence."""
+    try:
+        import av
+        import imageio.v3 as iio
+    except ImportError:
+        raise QwenRefError(f"{name}: a clip in a file needs FFmpeg: pip install 'qwen_ref[clips]'") from None
+    # A title in the file may be in any encoding. PyAV takes it from version 19 on; before, it has to be told.
+    any_title: dict[str, Any] = (
+        {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+    )
     with open_stream() as file:
         if _is_cut_off(file):
             raise QwenRefError(f"{name}: is cut off: it ends before its last part does")
         try:
             plugin: Any = iio.imopen(
-                file, "r", plugin="pyav", options={"format_whitelist": FORMATS}, **ANY_TITLE
+                file, "r", plugin="pyav", options={"format_whitelist": FORMATS}, **any_title
             )
         except OSError as error:  # whatever went wrong, imageio makes it this
             if isinstance(error.__cause__, MemoryError):

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shlex
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,16 @@ from qwen_ref.media.show import half_blocks
 from qwen_ref.prompt import PromptEncoder
 
 RECORD, CHECK = "golden record --prompt x --out a.safetensors", "golden check a.safetensors b.npz"
+
+
+def test_32_bits_are_refused_before_anything_else_is_imported():
+    """By a Python without packages, which says that it has them."""
+    program = "import sys, runpy; sys.maxsize = 2**31 - 1; runpy.run_module('qwen_ref', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("qwen_ref: this Python has 32 bits") and done.stderr.count("\n") == 1
 
 
 @pytest.fixture

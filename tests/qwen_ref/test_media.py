@@ -4,6 +4,7 @@ import io
 import os
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -329,6 +330,17 @@ def test_a_title_in_an_unknown_encoding(tmp_path):
     content = write_video(tmp_path / "titled.mp4", NOISE[:2], title="some title").read_bytes()
     assert b"some title" in content
     assert read_video(content.replace(b"some title", b"some\xff\xfeitle")).num_tokens == 6
+
+
+def test_without_the_extra_a_clip_s_file_is_one_sentence_and_pictures_go_on(mp4, monkeypatch):
+    for missing in "av", "imageio.v3":
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, missing, None)
+            with pytest.raises(
+                QwenRefError, match=r"noise.mp4: a clip in a file needs .* install 'qwen_ref\[clips\]'$"
+            ):
+                read_video(mp4)
+            assert read_video(np.zeros((4, 64, 64, 3), np.uint8)).num_tokens
 
 
 def test_a_reader_that_stops_early_leaves_nothing_open(mp4):
