@@ -5,7 +5,7 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test test-oldest test-debian13 lint pages lessons docs oracle oracle-full arm64 fuzz mutants mistakes bench fixtures kit tiny \
+.PHONY: help demo test test-oldest test-debian13 lint pages lessons docs oracle oracle-full arm64 first-minutes fuzz mutants mistakes bench fixtures kit tiny \
 	tiny-scores tiny-engines clean
 
 help:  ## this list
@@ -83,6 +83,9 @@ oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about 
 
 arm64: .venv/core  ## the kernels' tests and the conformance kit on an emulated Raspberry Pi 5 and 4 (root, half an hour)
 	PYTHON=$(PY) tests/arm64/run.sh
+
+first-minutes: .venv/core  ## docs/raspberry-pi.md typed into an emulated Debian for arm64, RELEASE=trixie or bookworm (root)
+	PYTHON=$(PY) tests/arm64/first_minutes.sh $(or $(RELEASE),bookworm)
 
 fuzz: .venv/core  ## 100,000 mutated GGUF files and the property tests, from a new seed or SEED=N (two minutes)
 	$(PY) tests/gguf_io/fuzz_reader.py --files 100000 --seed $(SEED)

@@ -39,7 +39,7 @@ class MEASURED:
     tokens tell what goes with the vocabulary from what does not."""
 
     LIBRARIES = 128 * MIB  # Python, NumPy, Numba, LLVM and the kernels' code: 57 private, 71 of their files
-    PICTURES = 20 * MIB  # Pillow and qwen_ref.media: 7 private, 13 of files
+    PICTURES = 3 * MIB  # Pillow and qwen_ref.media
     TOKEN = 52  # bytes for each of the vocabulary: its text, and the sampler's copies of a logit
     TOKENIZER = 340  # the same of the library's tokenizer, which `generate` has in a process beside
     GAPS = 1.15  # of activations: malloc's blocks between those that are in use

@@ -17,7 +17,7 @@ if [ ! -e "$ARM64/ready" ]; then
 	debootstrap --arch=arm64 --variant=minbase --include=python3,python3-venv bookworm "$ARM64"
 	"$PYTHON" tests/requirements.py --machine aarch64 test | grep -v -e '^ruff' -e '^mypy' > "$ARM64/wanted"
 	"$PYTHON" -m pip download --quiet --dest "$ARM64/wheels" --only-binary=:all: --python-version 3.11 \
-		--platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \
+		--platform manylinux_2_31_aarch64 --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \
 		--platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --requirement "$ARM64/wanted"
 	chroot "$ARM64" python3 -m venv /venv
 	chroot "$ARM64" sh -c "/venv/bin/pip install --quiet --no-index --no-deps /wheels/*.whl"

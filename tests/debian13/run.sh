@@ -19,7 +19,7 @@ machine=$(uname -m)
 if ! cmp -s "$DEBIAN13/wanted" "$DEBIAN13/installed"; then
 	rm -rf "$DEBIAN13/wheels"
 	"$PYTHON" -m pip download --quiet --dest "$DEBIAN13/wheels" --only-binary=:all: --python-version 3.13 \
-		--platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" \
+		--platform "manylinux_2_31_$machine" --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" \
 		--platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" --platform "manylinux1_$machine" \
 		--requirement "$DEBIAN13/wanted"
 	chroot "$DEBIAN13" sh -c "/venv/bin/pip install --quiet --no-index --no-deps --upgrade /wheels/*.whl"

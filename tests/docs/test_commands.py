@@ -44,6 +44,7 @@ ALSO = {
     "*--engine *": " plain length-3",  # two cases of the kit instead of all
     "* generate *": " --max-tokens 60",
     "* perplexity *": " --chunks 1 --context 128",
+    "* bench *--report": " -p 32 -n 8 -r 1",
 }
 
 # Not run, and why.
@@ -53,6 +54,9 @@ ELSEWHERE = {
     "python3 -m venv *": "make demo does it",
     "pip install *": "packages are installed already, and none is fetched here",
     "python -m qwen_ref pull *": "a network is needed; tests/qwen_ref/test_hub.py has a stand-in for the hub",
+    "sudo *": "it is for a machine of one's own; tests/arm64/first_minutes.sh",
+    "* ~/.config/systemd/user*": "the same",
+    "systemctl *": "the same",
     "python -m qwen_ref serve*": "it does not end; tests/qwen_ref/test_serve.py has the server",
     "llama-eval-callback *": "another program; tests/oracle/test_callback.py",
     "* dump.txt": "it reads what llama-eval-callback wrote",
@@ -127,6 +131,7 @@ def folder(tmp_path, dumps) -> Path:
     for place in ("Qwen3.5-0.8B", "pulled/unsloth/Qwen3.5-0.8B-GGUF"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "Qwen3.5-0.8B-Q4_K_M.gguf").symlink_to(TINY[0])
+        (tmp_path / place / "mmproj-F16.gguf").symlink_to(TINY[1])
     Image.open(ROOT / "examples/media/shapes.png").convert("RGB").save(tmp_path / "cat.jpg")
     shutil.copy(ROOT / "examples/media/screen.png", tmp_path)
     shutil.copy(ROOT / "examples/media/ball.mp4", tmp_path / "walk.mp4")
@@ -176,6 +181,21 @@ def test_commands(page, folder):
             elif absent := [name for name in WRITTEN.findall(command) if not (folder / name).exists()]:
                 failed.append(f"{command}: wrote no {absent[0]}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
     assert not failed, "\n".join(failed)
+
+
+def test_the_service_starts_a_command_that_there_is(tmp_path):
+    unit = ROOT / "examples/qwen_ref.service"
+    (start,) = re.findall(r"^ExecStart=%h/(\S+) -m qwen_ref (.+)$", unit.read_text(), re.MULTILINE)
+    served = [c for c in commands("docs/raspberry-pi.md") if c.startswith("python -m qwen_ref serve")]
+    assert served == [f"python -m qwen_ref {start[1]}"]
+    if shutil.which("systemd-analyze"):
+        python = tmp_path / start[0]
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+        home = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+        command = ["systemd-analyze", "--user", "verify", unit]
+        done = subprocess.run(command, env=home, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert not done.returncode and not done.stderr, done.stderr
 
 
 def test_exceptions_are_of_commands_that_there_are():
