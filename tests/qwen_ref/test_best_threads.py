@@ -7,9 +7,10 @@ import llvmlite.binding as llvm
 import numba
 import pytest
 
+from gguf_io import open_gguf
 from qwen_ref import load
 from qwen_ref.cli import main
-from qwen_ref.engine import best_threads
+from qwen_ref.engine import best_threads, plan
 from qwen_ref.kernels import compile
 from qwen_ref.kernels import threads as kernel_threads
 from qwen_ref.kernels.layers import linear
@@ -105,7 +106,7 @@ def test_the_fewest_that_are_the_fastest_are_found(cache, set_threads, monkeypat
         nonlocal clock
         n = set_threads[-1]
         runs.append(n)
-        disturbed = 5 if runs.count(n) in (1, 2) else 1  # the first compiles; others may want the cores
+        disturbed = 5 if runs.count(n) in (1, 2, 5, 6) else 1  # the first compiles; others may come
         clock += disturbed * milliseconds[n] / 1000
 
     network = SimpleNamespace(
@@ -151,6 +152,11 @@ def test_warmup_keeps_what_bench_then_uses(fixtures, cache, monkeypatch, capsys)
         assert main([*bench, "--no-start", "--output", "json"]) == 0
         used = [(r["test"], r["threads"]) for r in json.loads(capsys.readouterr().out)]
         assert used == [("pp4", ALL), ("tg2", 1), ("tg2", ALL)]
+        best_threads.keep(open_gguf(fixtures / "tiny.gguf"), Threads(2, 5))
+        monkeypatch.setattr(plan, "measure", lambda file, threads: used.append(threads) or plan.PI5)
+        assert main(["plan", *model[1:]]) == main(["plan", *model[1:], "--threads", "3"]) == 0
+        assert used[3:] == [5, 3]
+        capsys.readouterr()
         assert main([*bench, "--no-start", "--threads", "1"]) == 0
         assert "| 1 | pp4 |" in capsys.readouterr().out
     finally:
