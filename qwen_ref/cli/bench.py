@@ -200,7 +200,6 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import numpy as np
 
     from qwen_ref.engine import Sequence, load, step
-    from qwen_ref.engine.best_threads import FEW
     from qwen_ref.profile import part_bytes, reading
     from qwen_ref.prompt import Prompt
 
@@ -249,9 +248,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             result = base | {
                 "test": f"{name}{count}" + (f" @ d{depth}" if depth else ""),
                 "parallel": parallel,
-                "threads": model.threads.decode
-                if name == "tg" and parallel <= FEW
-                else model.threads.prefill,
+                "threads": model.threads_for(parallel if name == "tg" else 0),
             }
             seconds, bandwidths = list[float](), list[float]()
             for repetition in range(args.r + 1):  # the first one warms up (and compiles)

@@ -169,17 +169,18 @@ class Model:
 
         return Grammars(self.tokenizer)
 
-    def enter_thread(self, answers: int = 0) -> None:
-        """Before a thread computes: Numba keeps its number of threads for each thread that calls it.
+    def threads_for(self, answers: int) -> int:
+        """With how many so many `answers` go on by a token; none: with how many a prompt is read."""
+        return self.threads.decode if 0 < answers <= best_threads.FEW else self.threads.prefill
 
-        So many `answers` go on by a token in what follows; none: it reads a prompt, or sees a picture.
-        """
+    def enter_thread(self, answers: int = 0) -> None:
+        """Before a thread computes what has so many answers in it (`threads_for`): Numba keeps its number of
+        threads for each thread that calls it."""
         if self.text.layers.name == "numpy":
             return
         import numba
 
-        few = 0 < answers <= best_threads.FEW
-        numba.set_num_threads(self.threads.decode if few else self.threads.prefill)
+        numba.set_num_threads(self.threads_for(answers))
 
     def warm_up(
         self,
