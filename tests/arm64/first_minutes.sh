@@ -79,14 +79,14 @@ for command in commands("docs/raspberry-pi.md"):
     typed = of_root if command.startswith("sudo ") else lines  # emulated, a program cannot become another user's
     typed.append("echo " + shlex.quote(f"$ {command}"))
     if command.startswith("python -m qwen_ref serve"):
-        command = f"{command} & python ../ask.py $!; wait $!"
+        command = f"{command} & python ../ask.py $!; wait $! || [ $? = 143 ]"  # SIGTERM
     typed.append(command)
 lines.append("cat qwen_ref-report.md; du -sm .venv ~/.cache/qwen_ref")
 # The service's own command, as systemd would start it.
 unit = open("examples/qwen_ref.service").read()
 (start,) = (line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart="))
 start = start.replace("%h", "/home/pi")
-lines += ["echo " + shlex.quote(f"$ {start}"), f"cd /; {start} & python /home/pi/ask.py $!; wait $!"]
+lines += ["echo " + shlex.quote(f"$ {start}"), f"cd /; {start} & python /home/pi/ask.py $!; wait $! || [ $? = 143 ]"]
 for name, script in ("first.sh", lines), ("root.sh", of_root):
     Path(sys.argv[1], name).write_text("\n".join(script))
 END
