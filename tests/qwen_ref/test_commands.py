@@ -401,7 +401,7 @@ def test_what_is_looked_at(fixtures, monkeypatch):
     )
     monkeypatch.setattr(engine, "open_media", lambda *given: found.append(given) or ("messages", ["media"]))
     args = dict(image=["a"], video=["b", "c"], raw=False, draw=None, mmproj=None, frame_rate=2.5)
-    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0], memory_limit=None)
+    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0], backend="numpy", dtype="float32")
     assert generate.open_media(SimpleNamespace(**limits, **args), "x") == ("messages", ["media"])
     nothing = SimpleNamespace(**dict.fromkeys(limits), **args | {"video": []})
     assert generate.open_media(nothing, "y") == ("messages", ["media"])
