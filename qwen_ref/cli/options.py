@@ -43,10 +43,10 @@ SAMPLING = {  # option -> (type, help)
 }
 
 
-def add_sampling(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "sampling (in this order; unless given, as the file says or else the model card)"
-    )
+def add_sampling(
+    parser: argparse.ArgumentParser, otherwise: str = "unless given, as the file says or else the model card"
+) -> None:
+    group = parser.add_argument_group(f"sampling (in this order; {otherwise})")
     group.add_argument("--greedy", action="store_true", help="the likeliest token always, no penalties")
     for name, (kind, explanation) in SAMPLING.items():
         group.add_argument(f"--{name}", type=kind, metavar="X" if kind is float else "N", help=explanation)
@@ -61,6 +61,13 @@ def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
                 raise QwenRefError(f"--{name}: --greedy takes the likeliest token, whatever this is")
         options |= {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
     return options
+
+
+def greedy_or_sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The same where answers are greedy unless one of the options is given."""
+    given = (getattr(args, name.replace("-", "_")) for name in SAMPLING)
+    args.greedy = args.greedy or all(value is None for value in given)
+    return sampling_of(args)
 
 
 def add_media(group: argparse._ActionsContainer) -> None:

@@ -9,6 +9,8 @@ draft.py       guesses of what comes next, which the model has only to check
 guide.py       what may come next: budgets of thoughts, calls that must come
 schema.py      the same for answers in JSON, by a schema
 generation.py  an answer in the making: sampling, drafts, guides, stop strings
+together.py    many texts, of which what is common is read once
+likelihood.py  how likely given texts are behind others
 look.py        a look inside a run: tensors by name, attention weights, states, a logit lens
 repeats.py     whether it says the same over and over
 """

@@ -60,6 +60,54 @@ def token_logprob(logits: Array, token_id: int, top: int) -> TokenLogprob:
     )
 
 
+def begin(model: Model, prompt: Prompt, progress: Progress, most: int | None = None) -> tuple[Sequence, int]:
+    """What reads the prompt, and how many of its tokens it need not read: their state was kept, of `most`
+    tokens at most. Pictures behind them are looked at."""
+    prefixes = None if prompt.first_position else model.prefixes
+    if prefixes is None:
+        return Sequence(model.text, prompt, look(model, prompt, 0, progress)), 0
+    state = model.text.new_state()
+    key = prompt.key if most is None else prompt.key[: most + 1]
+    known = prefixes.take(key, state)
+    sequence = Sequence(model.text, prompt, look(model, prompt, known, progress), state)
+    sequence.pauses = [place for place in prompt.pauses if place >= known + NEAR]
+    return sequence, known
+
+
+def look(model: Model, prompt: Prompt, known: int, progress: Progress) -> np.ndarray | None:
+    """What the vision tower makes of all pictures and clips but those that lie whole within the first
+    `known` tokens, one after another: [tokens, hidden]."""
+    spans, tokens = iter(prompt.spans), list[np.ndarray]()
+    for media in prompt.media:
+        *_, last = itertools.islice(spans, media.grid_thw[0])  # one each time step
+        if last.start + last.rows * last.columns > known:
+            tokens.append(look_at(model, media, progress, keep=not prompt.first_position))
+    return np.concatenate(tokens) if tokens else None
+
+
+def look_at(model: Model, media: Media, progress: Progress, keep: bool) -> np.ndarray:
+    """[tokens, hidden] of one picture or clip, as it was kept or as the tower sees it now."""
+    prefixes = model.prefixes if keep else None
+    if prefixes is not None and (kept := prefixes.picture(media.digest)) is not None:
+        return kept
+    vision, (steps, h, w) = model.vision, media.grid_thw
+    depth, tokens, done = vision.config.depth, list[np.ndarray](), 0
+
+    def show(before: int, n: int, block: int) -> None:
+        progress(f"looking at {media.name}", before * depth + n * block, steps * depth)
+
+    for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
+        encoded = vision.encode(
+            np.concatenate(batch), (len(batch), h, w), functools.partial(show, done, len(batch))
+        )
+        tokens.append(encoded)
+        done += len(batch)
+    seen = np.concatenate(tokens)
+    if prefixes is not None:
+        prefixes.keep_picture(media.digest, seen)
+    return seen
+
+
 class Generation(Iterator[str]):
     """An answer in the making. Iterate for its pieces; what is known so far stands in the attributes.
 
@@ -121,13 +169,7 @@ class Generation(Iterator[str]):
     def _sequence(self) -> Sequence:
         """Made with the first step: pictures may take long to look at, and more may be kept by then."""
         self._started = time.perf_counter()
-        text, prompt = self._model.text, self._prompt
-        if self._prefixes is None:
-            return Sequence(text, prompt, self._look(0))
-        state = text.new_state()
-        self.cached_tokens = self._prefixes.take(prompt.key, state)
-        sequence = Sequence(text, prompt, self._look(self.cached_tokens), state)
-        sequence.pauses = [place for place in prompt.pauses if place >= self.cached_tokens + NEAR]
+        sequence, self.cached_tokens = begin(self._model, self._prompt, self._progress)
         return sequence
 
     def keep(self, rank: Rank) -> None:
@@ -151,6 +193,11 @@ class Generation(Iterator[str]):
     def num_read(self) -> int:
         """So many tokens, the prompt's first, are in its state."""
         return self._sequence.state.num_tokens
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or with an error."""
+        return self._over
 
     @property
     def reading(self) -> bool:
@@ -323,35 +370,6 @@ class Generation(Iterator[str]):
             raise QwenRefError(f"{self._model.path}: the logits of token {token} are not finite numbers")
         if low == high:
             raise QwenRefError(f"{self._model.path}: the logits of token {token} are all equal")
-
-    def _look(self, known: int) -> np.ndarray | None:
-        """What the vision tower makes of all pictures and clips but those that lie whole within the first
-        `known` tokens, one after another: [tokens, hidden]."""
-        spans, tokens = iter(self._prompt.spans), list[np.ndarray]()
-        for media in self._prompt.media:
-            *_, last = itertools.islice(spans, media.grid_thw[0])  # one each time step
-            if last.start + last.rows * last.columns > known:
-                tokens.append(self._look_at(media))
-        return np.concatenate(tokens) if tokens else None
-
-    def _look_at(self, media: Media) -> np.ndarray:
-        """[tokens, hidden] of one picture or clip, as it was kept or as the tower sees it now."""
-        if self._prefixes is not None and (kept := self._prefixes.picture(media.digest)) is not None:
-            return kept
-        vision, (steps, h, w) = self._model.vision, media.grid_thw
-        depth, tokens, done = vision.config.depth, list[np.ndarray](), 0
-
-        def show(before: int, n: int, block: int) -> None:
-            self._progress(f"looking at {media.name}", before * depth + n * block, steps * depth)
-
-        for batch in batched(media.patches(None), max(1, PATCHES // (h * w))):
-            progress = functools.partial(show, done, len(batch))
-            tokens.append(vision.encode(np.concatenate(batch), (len(batch), h, w), progress))
-            done += len(batch)
-        seen = np.concatenate(tokens)
-        if self._prefixes is not None:
-            self._prefixes.keep_picture(media.digest, seen)
-        return seen
 
     def _until_stop(self, piece: str) -> tuple[str, bool]:
         """The text to show now, and whether a stop string ended it; a possible beginning of one is held."""

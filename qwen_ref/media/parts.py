@@ -159,6 +159,11 @@ def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [changed(message) for message in messages]
 
 
+def is_address(text: str) -> bool:
+    """Whether a source that is text is a URL or a data: URI, and no path."""
+    return "://" in text or text[:5].lower() == "data:"
+
+
 def beside(folder: Path, messages: Sequence[dict[str, Any]]) -> None:
     """Make relative paths in the parts of a file's messages those of files in its folder."""
     change_paths(messages, lambda given: str(folder / given))
@@ -170,8 +175,7 @@ def change_paths(messages: Sequence[dict[str, Any]], change: Callable[[str], str
     def moved(value: Any) -> Any:
         if isinstance(value, list):
             return [moved(item) for item in value]
-        is_path = isinstance(value, str) and "://" not in value and value[:5].lower() != "data:"
-        return change(value) if is_path else value
+        return change(value) if isinstance(value, str) and not is_address(value) else value
 
     for _, part in _content_parts(messages):
         for name in (*KINDS, "path") if media_kind(part) else ():

@@ -1,0 +1,271 @@
+"""How often a model is right on a task of yours, and whether another model or quantization is better.
+
+A task is a JSONL file, a sample a line: what is asked, and how its answer is judged (docs/evaluate.md).
+
+  {"input": "What colour is the sky?", "target": "blue", "score": "includes"}
+  {"input": "The sky is", "choices": ["blue", "green"], "target": "blue"}
+
+examples:
+  python -m qwen_ref evaluate task.jsonl                        # the small model that ships with qwen_ref
+  python -m qwen_ref evaluate task.jsonl BF16.gguf Q4_K_M.gguf  # two, on the same samples
+  python -m qwen_ref evaluate task.jsonl model.gguf --output answers.jsonl --json
+  python -m qwen_ref evaluate task.jsonl model.gguf --raw --limit 100  # texts as they are, as base models
+
+Intervals are of 95 %: Wilson's for shares, bootstrap for means. Of several models each is compared with the
+first: McNemar's exact test for right and wrong, sign flips for means. Ctrl-C ends with what was answered so
+far, and status 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from qwen_ref.cli.options import (
+    MODEL_HELP,
+    add_media,
+    add_memory_limit,
+    add_resources,
+    add_sampling,
+    add_thinking,
+    add_thinking_budget,
+    greedy_or_sampling_of,
+    model_file,
+    resources_of,
+    shipped_model,
+    to_json,
+)
+from qwen_ref.cli.warmup import show_compiling
+from qwen_ref.errors import QwenRefError
+from qwen_ref.evaluate import report
+from qwen_ref.evaluate.answers import Answer, Options, answers
+from qwen_ref.evaluate.task import SCORES, Sample, read_task
+
+MAX_TOKENS = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", metavar="TASK", help="a JSONL file of samples")
+    parser.add_argument("model", nargs="*", type=model_file, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "--score",
+        choices=[name for name in SCORES if name != "choice"],
+        default="exact",
+        help="how answers are judged whose line does not say it (exact; with choices: the likeliest)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N samples only")
+    parser.add_argument(
+        "--raw", action="store_true", help="no chat template: texts are continued as they are"
+    )
+    add_thinking(parser, "reason before answering (unless one of both is given, the chat template decides)")
+    add_thinking_budget(parser)
+    parser.add_argument(
+        "-n",
+        "--max-tokens",
+        type=int,
+        default=MAX_TOKENS,
+        metavar="N",
+        help=f"of an answer, at most ({MAX_TOKENS:,})",
+    )
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
+    )
+    parser.add_argument("--parallel", type=int, default=8, metavar="N", help="answers at once (8)")
+    media = parser.add_argument_group("pictures and clips")
+    add_media(media)
+    add_sampling(parser, "greedy, unless one of these is given")
+    other = parser.add_argument_group("output and resources")
+    other.add_argument(
+        "--output", metavar="FILE", help="write each answer and its scores, a JSON object a line"
+    )
+    other.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_resources(other)
+    add_memory_limit(other)
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Raises QwenRefError for what makes no sense."""
+    for name in "limit", "max_tokens", "parallel":
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise QwenRefError(f"--{name.replace('_', '-')}: {value} is less than 1")
+    if args.raw and (args.thinking is not None or args.thinking_budget is not None):
+        raise QwenRefError("--raw: without a chat template nobody is asked to think")
+    if args.thinking_budget is not None and args.thinking is False:
+        raise QwenRefError("--thinking-budget: --no-thinking leaves nothing to end")
+    given = {name: getattr(args, name) for name in ("max_image_tokens", "max_video_tokens")}
+    limits = None
+    if any(value is not None for value in given.values()):
+        from qwen_ref.media.media import Limits
+
+        limits = Limits(**given)
+    return Options(
+        raw=args.raw,
+        thinking=args.thinking,
+        thinking_budget=args.thinking_budget,
+        max_tokens=args.max_tokens,
+        limits=limits,
+        parallel=args.parallel,
+        sampling=greedy_or_sampling_of(args),
+    )
+
+
+def names_of(paths: list[str]) -> list[str]:
+    """Files' names, or their paths where two have the same. Raises QwenRefError for one given twice."""
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise QwenRefError(f"{path}: is there twice")
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
+def run(args: argparse.Namespace) -> int:
+    options = options_of(args)
+    samples = read_task(args.task, args.score)[: args.limit]
+    paths = args.model or [shipped_model()]
+    results: report.Results = {}
+    status, problem = 0, None
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(lines_to(args.output)) if args.output else None
+        try:
+            for path, name in zip(paths, names_of(paths), strict=True):
+                results[name] = {}
+                answer_all(args, path, name, samples, options, results[name], write)
+        except KeyboardInterrupt:
+            status = 130
+        except QwenRefError as error:  # what was answered before it is shown
+            status, problem = 2, error
+        show("")
+        tell(args, samples, results, status)
+    if problem is not None:
+        raise problem
+    return status
+
+
+def answer_all(
+    args: argparse.Namespace,
+    path: str,
+    name: str,
+    samples: list[Sample],
+    options: Options,
+    answered: dict[str | int, Answer],
+    write: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Fill `answered`, by the samples' ids."""
+    from qwen_ref.engine import load
+    from qwen_ref.engine.prefixes import default_budget
+
+    show(f"loading {name}")
+    model = load(path, **resources_of(args), keep=default_budget())
+    model.warm_up(
+        show_compiling,
+        pictures=any(not isinstance(sample.prompt, str) for sample in samples) and has_vision(model),
+    )
+    started = time.perf_counter()
+    show(f"{name}: {len(samples)} samples")
+    for answer in answers(model, samples, options):
+        answered[answer.sample.id] = answer
+        if write:
+            write(line_of(name, answer))
+        done, seconds = len(answered), time.perf_counter() - started
+        right = 100 * sum(a.main for a in answered.values()) / done
+        left = seconds / done * (len(samples) - done)
+        show(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
+
+
+def has_vision(model: Any) -> bool:
+    try:
+        return bool(model.vision)
+    except QwenRefError:
+        return False
+
+
+def line_of(name: str, answer: Answer) -> dict[str, Any]:
+    """What --output tells of an answer."""
+    sample = answer.sample
+    told: dict[str, Any] = {"model": name, "id": sample.id, "group": sample.group, "answer": answer.text}
+    told["scores"] = answer.scores
+    if answer.choices:
+        told["choices"] = [
+            {"text": text, "logprob": found.logprob, "greedy": found.greedy}
+            for text, found in zip(sample.choices, answer.choices, strict=True)
+        ]
+    else:
+        told["finish_reason"] = answer.finish_reason
+    return told if sample.metadata is None else told | {"metadata": sample.metadata}
+
+
+@contextlib.contextmanager
+def lines_to(path: str) -> Any:
+    """What writes a line into a file, which has each as soon as it is known. Raises QwenRefError."""
+
+    def failed(error: OSError) -> QwenRefError:
+        return QwenRefError(f"{path}: cannot be written: {error.strerror or error}")
+
+    try:
+        file: IO[str] = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise failed(error) from None
+
+    def write(value: dict[str, Any]) -> None:
+        try:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.flush()
+        except OSError as error:
+            raise failed(error) from None
+
+    try:
+        yield write
+    finally:
+        with contextlib.suppress(OSError):  # told when it was written
+            file.close()
+
+
+def show(line: str) -> None:
+    """Progress, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def tell(args: argparse.Namespace, samples: list[Sample], results: report.Results, status: int) -> None:
+    """The table, or JSON, of what was answered."""
+    results = {name: given for name, given in results.items() if given}
+    cut = {
+        name: sum(str(a.finish_reason).startswith("length") for a in given.values())
+        for name, given in results.items()
+    }
+    found = report.rows(results) if results else []
+    if args.json:
+        print(
+            to_json(
+                {
+                    "task": args.task,
+                    "samples": len(samples),
+                    "answered": {name: len(given) for name, given in results.items()},
+                    "cut_off": cut,
+                    "complete": status == 0,
+                    "results": report.as_json(found),
+                }
+            )
+        )
+        return
+    if not found:
+        return
+    models = list(results)
+    print(f"{args.task}: {len(samples)} samples\n")
+    print(report.table(found, models))
+    for model in models[1:]:
+        last = found[-1] if found[-1].group == report.ALL else found[0]
+        if (cell := last.cells.get(model)) and cell.beside:
+            print("\n" + report.verdict(models[0], model, cell.beside))
+    for model in models:
+        if len(results[model]) < len(samples):
+            print(f"{model}: {len(results[model])} of {len(samples)} samples were answered", file=sys.stderr)
+        if cut[model]:
+            why = f"by -n {args.max_tokens} or the context"
+            print(f"{model}: {cut[model]} answers were cut off, {why}", file=sys.stderr)

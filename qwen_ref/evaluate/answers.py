@@ -1,0 +1,165 @@
+"""What a model answers to the samples of a task, several at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qwen_ref.engine import Generation, advance
+from qwen_ref.engine.likelihood import Likelihood, loglikelihoods
+from qwen_ref.engine.together import PARALLEL, alike, together
+from qwen_ref.errors import QwenRefError
+from qwen_ref.evaluate.judge import judge, judge_choice
+from qwen_ref.evaluate.task import Sample
+from qwen_ref.prompt import Prompt, Rank
+from qwen_ref.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from qwen_ref.engine import Model
+    from qwen_ref.media.media import Limits
+
+# So many times `parallel` samples are encoded at a time, and share what they have in common; of those with
+# pictures, which are in memory then, so many times.
+TEXTS, PICTURES = 8, 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are answered; `sampling` and `thinking_budget` are those of `Model.generate`."""
+
+    raw: bool = False
+    thinking: bool | None = None
+    thinking_budget: int | None = None
+    max_tokens: int = 1024
+    limits: Limits | None = None
+    parallel: int = PARALLEL
+    sampling: dict[str, Any] = field(default_factory=lambda: {"temperature": 0, "presence_penalty": 0})
+
+
+@dataclass(frozen=True)
+class Answer:
+    sample: Sample
+    text: str  # without the thought; of choices the likeliest
+    scores: dict[str, float]  # name -> 0 to 1; the first counts where all are put together
+    finish_reason: str | None = None
+    choices: list[Likelihood] = field(default_factory=list)
+
+    @property
+    def main(self) -> float:
+        return next(iter(self.scores.values()))
+
+
+def answers(model: Model, samples: list[Sample], options: Options) -> Iterator[Answer]:
+    """Each sample's answer and what it is worth, in the order in which they are ready.
+
+    Raises QwenRefError, with the sample's line, for one that cannot be read; those before it were given.
+    """
+    for part in portions(samples, options.parallel):
+        said, chosen = list[tuple[Sample, Prompt]](), list[tuple[Sample, Prompt]]()
+        for sample in part:
+            (chosen if sample.choices else said).append((sample, encode(model, sample, options)))
+        yield from choose(model, chosen, options)
+        yield from say(model, said, options)
+
+
+def portions(samples: list[Sample], parallel: int) -> Iterator[list[Sample]]:
+    part, pictures = list[Sample](), 0
+    for sample in samples:
+        shows = not isinstance(sample.prompt, str) and any(
+            isinstance(m["content"], list) for m in sample.prompt
+        )
+        if len(part) == TEXTS * parallel or (shows and pictures == PICTURES * parallel):
+            yield part
+            part, pictures = [], 0
+        part.append(sample)
+        pictures += shows
+    yield part
+
+
+def encode(model: Model, sample: Sample, options: Options) -> Prompt:
+    """Raises QwenRefError, with the sample's line."""
+    try:
+        if options.raw and not isinstance(sample.prompt, str):
+            raise QwenRefError("--raw: is for samples that are text, without messages and pictures")
+        about: dict[str, Any] = {"raw": True} if options.raw else {"thinking": options.thinking}
+        prompt = model.encode_prompt(sample.prompt, limits=None if options.raw else options.limits, **about)
+        if not prompt.token_ids:
+            raise QwenRefError("is empty")
+        if sample.choices and prompt.thinks:
+            raise QwenRefError("choices: the model would think before it chose; give --no-thinking")
+    except QwenRefError as error:
+        raise QwenRefError(f"{sample.where}: input: {error}") from None
+    return prompt
+
+
+def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
+    order, shared = alike([prompt.key for _, prompt in asked])
+    generations = list[Generation]()
+    for n, i in enumerate(order):
+        sample, prompt = asked[i]
+        prompt = dataclasses.replace(
+            prompt, pauses={place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
+        )
+        budget = options.thinking_budget if prompt.thinks else None
+        try:
+            generation = model.generate(
+                prompt,
+                max_tokens=options.max_tokens,
+                thinking_budget=budget,
+                draft="off",
+                **options.sampling,
+            )
+        except QwenRefError as error:
+            raise QwenRefError(f"{sample.where}: {error}") from None
+        generations.append(generation)
+
+    def step(running: list[Generation]) -> None:
+        reading = sum(generation.reading for generation in running)
+        advance(running, max(1, model.block // max(1, reading)))
+
+    for n in together(generations, shared, options.parallel, step):
+        sample, generation = asked[order[n]][0], generations[n]
+        text = generation.text if options.raw else generation.message["content"]
+        yield Answer(sample, text, judge(sample.score, sample.target, text), generation.finish_reason)
+
+
+def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
+    requests, of = list[tuple[Prompt, list[int]]](), list[tuple[int, int]]()
+    for i, (sample, prompt) in enumerate(asked):
+        for k, choice in enumerate(sample.choices):
+            request = continued(model.tokenizer, prompt, choice, options.raw)
+            if len(request[0].token_ids) + len(request[1]) - 1 > model.context:
+                raise QwenRefError(f"{sample.where}: does not fit the context of {model.context} tokens")
+            requests.append(request)
+            of.append((i, k))
+    found: list[dict[int, Likelihood]] = [{} for _ in asked]
+    for r, likelihood in loglikelihoods(model, requests, options.parallel):
+        i, k = of[r]
+        found[i][k] = likelihood
+        sample = asked[i][0]
+        if len(found[i]) == len(sample.choices):
+            rated = [found[i][k] for k in range(len(sample.choices))]
+            logprobs = [likelihood.logprob for likelihood in rated]
+            text = sample.choices[max(range(len(rated)), key=logprobs.__getitem__)]
+            yield Answer(sample, text, judge_choice(sample.target, sample.choices, logprobs), None, rated)
+
+
+def continued(tokenizer: Tokenizer, prompt: Prompt, choice: str, raw: bool) -> tuple[Prompt, list[int]]:
+    """The prompt and the token ids of a choice behind it: with a blank between, where a text goes on.
+
+    Raw texts are cut as lm-evaluation-harness does it: the choice's tokens are those that the whole text has
+    behind as many as the prompt has, without white space at its end.
+    """
+    begun = prompt.text if raw else str(prompt.begun["content"]) if prompt.begun else ""
+    if begun and not begun[-1:].isspace() and not choice[:1].isspace():
+        choice = " " + choice
+    if not raw:
+        return prompt, tokenizer.encode_text(choice)
+    context = begun.rstrip()
+    ids = tokenizer.encode(context)
+    if not ids:
+        return prompt, tokenizer.encode(choice)
+    whole = tokenizer.encode(begun + choice)
+    return dataclasses.replace(prompt, token_ids=ids, pauses={}), whole[len(ids) :]

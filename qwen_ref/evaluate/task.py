@@ -1,0 +1,235 @@
+"""A task's file: a JSON object a line, each a sample.
+
+    {"input": "What colour is the sky?", "target": "blue", "score": "includes"}
+    {"input": "2 + 2 =", "choices": ["3", "4"], "target": "4"}
+    {"input": [{"role": "user", "content": […]}], "target": {"shop": "Baker"}, "score": "json"}
+
+The names are those of inspect_ai's samples; `ideal` for `target` is that of OpenAI's evals.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qwen_ref.errors import QwenRefError, of_type
+from qwen_ref.evaluate.judge import Box, box_of, leaves
+from qwen_ref.files import regular_file
+from qwen_ref.messages import Message, check_messages
+
+SCORES = {  # name -> what it finds, for --help
+    "exact": "the target, or one of a list, but for white space at the ends",
+    "includes": "the target, or one of a list, is in the answer",
+    "regex": "the pattern, or one of a list, is found in the answer",
+    "choice": "the target is the likeliest of `choices`",
+    "json": "share of the fields that are right",
+    "boxes": "overlap (IoU) with the target's boxes",
+}
+FIELDS = ("id", "input", "images", "videos", "choices", "target", "ideal", "score", "group", "metadata")
+
+
+@dataclass(frozen=True)
+class Sample:
+    where: str  # "task.jsonl: line 3"
+    line: int
+    id: str | int
+    group: str
+    prompt: str | list[Message]
+    score: str  # one of SCORES
+    target: Any  # texts, patterns, the number of the right choice, leaves of JSON, boxes
+    choices: list[str] = field(default_factory=list)
+    metadata: Any = None
+
+
+def read_lines(path: str) -> list[tuple[str, Any]]:
+    """What the lines of a JSONL file hold, each with where that is, "FILE: line 3"; empty lines are left out.
+
+    Raises QwenRefError.
+    """
+    found = []
+    try:
+        with open(regular_file(path), "rb") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{path}: line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except UnicodeDecodeError as error:
+                    raise QwenRefError(f"{where}: byte {error.start} is not UTF-8 text") from None
+                except (ValueError, RecursionError) as error:
+                    raise QwenRefError(f"{where}: is not JSON ({error})") from None
+                found.append((where, value))
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found
+
+
+def read_task(path: str, score: str = "exact") -> list[Sample]:
+    """The samples of a task; `score` is that of lines which name none and have no choices.
+
+    Raises QwenRefError, with file, line and field, for what makes no sense, and if there is no sample.
+    """
+    samples, ids = list[Sample](), dict[str | int, str]()
+    for where, value in read_lines(path):
+        sample = read_sample(where, value, Path(path), score)
+        if sample.id in ids:
+            raise QwenRefError(
+                f"{where}: id: {sample.id!r:.80} is that of {ids[sample.id].rpartition(': ')[2]}"
+            )
+        ids[sample.id] = where
+        samples.append(sample)
+    if not samples:
+        raise QwenRefError(f"{path}: holds no sample, which is a JSON object in a line")
+    return samples
+
+
+def read_sample(where: str, value: Any, path: Path, score: str) -> Sample:
+    if not isinstance(value, dict):
+        raise QwenRefError(f"{where}: is {of_type(value)}, not an object with input and target")
+    fields = {name: given for name, given in value.items() if given is not None}
+    for name in fields:
+        if name not in FIELDS:
+            raise QwenRefError(f"{where}: {name!r:.80} is no field of a sample: {', '.join(FIELDS)}")
+    if "target" in fields and "ideal" in fields:
+        raise QwenRefError(f"{where}: ideal: is another name of target; give one of them")
+    right = "ideal" if "ideal" in fields else "target"
+    for name in ("input", right):
+        if name not in fields:
+            raise QwenRefError(f"{where}: {name}: is missing")
+    choices = fields.get("choices")
+    score = fields.get("score", score if choices is None else "choice")
+    if not isinstance(score, str) or score not in SCORES:
+        raise QwenRefError(f"{where}: score: {reprlib.repr(score)} is not one of {', '.join(SCORES)}")
+    if (choices is None) == (score == "choice"):
+        told = (
+            "is missing, of which the likeliest is to be the target"
+            if choices is None
+            else f"have no part in {score}"
+        )
+        raise QwenRefError(f"{where}: choices: {told}")
+    if choices is not None:
+        check_choices(f"{where}: choices", choices)
+    line = int(where.rpartition(" ")[2])
+    name, group = fields.get("id", line), fields.get("group", path.stem)
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise QwenRefError(f"{where}: id: {of_type(name)} is no text or number")
+    if not isinstance(group, str) or not group.strip():
+        raise QwenRefError(f"{where}: group: {reprlib.repr(group)} is no text that names one")
+    target = TARGETS[score](f"{where}: {right}", fields[right], choices or [])
+    prompt = read_input(where, fields, path.parent)
+    return Sample(where, line, name, group, prompt, score, target, choices or [], fields.get("metadata"))
+
+
+def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[Message]:
+    """A text, or messages; paths in them are those of files in the task's folder."""
+    from qwen_ref.media import parts
+
+    given = fields["input"]
+    if not isinstance(given, str | list):
+        raise QwenRefError(f"{where}: input: {of_type(given)} is no text or list of messages")
+    media = [fields.get(name, []) for name in ("images", "videos")]
+    for name, paths in zip(("images", "videos"), media, strict=True):
+        if not isinstance(paths, list) or not all(isinstance(path, str | dict) for path in paths):
+            raise QwenRefError(f"{where}: {name}: is no list of paths")
+        if paths and not isinstance(given, str):
+            raise QwenRefError(
+                f"{where}: {name}: with messages, give pictures as parts of a message's content"
+            )
+    try:
+        messages = [parts.user_message(given, *media)] if isinstance(given, str) and any(media) else given
+        if isinstance(messages, str):
+            return messages
+        check_messages(messages)
+        parts.beside(folder, messages)
+        for part in parts.read_parts(messages):
+            source = part.source
+            if isinstance(source, str) and not parts.is_address(source) and not Path(source).exists():
+                raise QwenRefError(f"{part.where}: {source}: does not exist")
+    except QwenRefError as error:
+        raise QwenRefError(f"{where}: input: {error}") from None
+    return messages
+
+
+def check_choices(where: str, choices: Any) -> None:
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise QwenRefError(f"{where}: {reprlib.repr(choices)} is no list of two texts or more")
+    for number, choice in enumerate(choices, 1):
+        if not isinstance(choice, str) or not choice.strip():
+            raise QwenRefError(
+                f"{where}: number {number}: {reprlib.repr(choice)} is no text that says something"
+            )
+        if choice in choices[: number - 1]:
+            raise QwenRefError(f"{where}: number {number}: {reprlib.repr(choice)} is there twice")
+
+
+def texts_of(where: str, target: Any, choices: list[str]) -> list[str]:
+    texts = target if isinstance(target, list) else [target]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise QwenRefError(f"{where}: {reprlib.repr(target)} is no text or list of texts, none of them empty")
+    return texts
+
+
+def patterns_of(where: str, target: Any, choices: list[str]) -> list[re.Pattern[str]]:
+    patterns = []
+    for text in texts_of(where, target, choices):
+        try:
+            patterns.append(re.compile(text))
+        except (re.error, RecursionError, OverflowError) as error:
+            raise QwenRefError(f"{where}: {reprlib.repr(text)} is no regular expression: {error}") from None
+    return patterns
+
+
+def number_of(where: str, target: Any, choices: list[str]) -> int:
+    """Of the right choice: its text says which one it is, its number from 0 on, or else its letter."""
+    if isinstance(target, list) and len(target) == 1:  # inspect_ai writes letters so
+        target = target[0]
+    if isinstance(target, str) and target in choices:
+        return choices.index(target)
+    number = target
+    if isinstance(target, str) and len(target) == 1:
+        number = ord(target) - ord("A")
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(choices):
+        return number
+    raise QwenRefError(
+        f"{where}: {reprlib.repr(target)} is none of the choices, by text, number (from 0 on) or letter"
+    )
+
+
+def json_of(where: str, target: Any, choices: list[str]) -> dict[tuple[str | int, ...], Any]:
+    if not isinstance(target, dict | list) or not target:
+        raise QwenRefError(f"{where}: {reprlib.repr(target)} is no object or list with something in it")
+    return leaves(target)
+
+
+def boxes_of(where: str, target: Any, choices: list[str]) -> list[Box]:
+    """[[left, top, right, bottom], …], or as models write them, with a label; one may stand alone."""
+    alone = isinstance(target, dict) or (
+        isinstance(target, list) and bool(target) and not isinstance(target[0], list | dict)
+    )
+    items = [target] if alone else target
+    if not isinstance(items, list):
+        raise QwenRefError(f"{where}: {of_type(target)} is no list of boxes")
+    boxes = [box_of(item) for item in items]
+    for number, box in enumerate(boxes, 1):
+        if box is None:
+            raise QwenRefError(
+                f"{where}: number {number}: {reprlib.repr(items[number - 1])} is no box "
+                "[left, top, right, bottom] in 0 to 1000"
+            )
+    return [box for box in boxes if box is not None]
+
+
+TARGETS: dict[str, Callable[[str, Any, list[str]], Any]] = {
+    "exact": texts_of,
+    "includes": texts_of,
+    "regex": patterns_of,
+    "choice": number_of,
+    "json": json_of,
+    "boxes": boxes_of,
+}
