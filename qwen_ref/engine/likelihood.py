@@ -109,16 +109,17 @@ def loglikelihoods(
     members = list(groups.values())
     firsts = [first for _, first in groups]
     order, shared = alike([prompt.key for prompt in prompts])
-    readings = []
-    for n, i in enumerate(order):
-        # A state is of use to the next one up to where its first rated token is predicted.
-        if n + 1 < len(order):
-            shared[n + 1] = min(shared[n + 1], firsts[order[n + 1]] - 1)
-        pauses = {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
+    # A state is of use to another text up to where its first rated token is predicted.
+    shared = [min(n, firsts[i] - 1) for n, i in zip(shared, order, strict=True)]
+
+    def reading(n: int) -> Reading:
+        i, pauses = order[n], {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
         prompt = dataclasses.replace(prompts[i], pauses=pauses)
-        readings.append(Reading(model, prompt, firsts[i], [requests[m][1][-1] for m in members[i]]))
-    for n in together(readings, shared, parallel, lambda running: advance(model, running)):
-        yield from zip(members[order[n]], readings[n].found, strict=True)
+        return Reading(model, prompt, firsts[i], [requests[m][1][-1] for m in members[i]])
+
+    readings = map(reading, range(len(order)))
+    for n, done in together(readings, shared, parallel, lambda running: advance(model, running)):
+        yield from zip(members[order[n]], done.found, strict=True)
 
 
 def advance(model: Model, readings: list[Reading]) -> None:

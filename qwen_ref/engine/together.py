@@ -43,22 +43,24 @@ def alike(keys: Sequence[Array]) -> tuple[list[int], list[int]]:
 
 
 def together(
-    jobs: Sequence[J], shared: Sequence[int], parallel: int, step: Callable[[list[J]], object]
-) -> Iterator[int]:
-    """Take all jobs to their ends, at most `parallel` at once; the number of each when it is over.
+    jobs: Iterator[J], shared: Sequence[int], parallel: int, step: Callable[[list[J]], object]
+) -> Iterator[tuple[int, J]]:
+    """Take jobs to their ends, at most `parallel` at once; each with its number, when it is over.
 
-    One that has `shared` tokens in common with the one before it begins when these are read. `step` takes
-    those that are running one step further.
+    There are as many as `shared` is long. One that has `shared` tokens in common with the one before it
+    begins when these are read. `step` takes those that are running one step further.
     """
-    running, begun = list[int](), 0
-    while running or begun < len(jobs):
-        while begun < len(jobs) and len(running) < parallel:
-            before = jobs[begun - 1] if begun else None
-            if before is not None and not before.over and before.num_read < shared[begun]:
+    running, begun, last = list[tuple[int, J]](), 0, None  # the last one that has begun
+    while running or begun < len(shared):
+        while begun < len(shared) and len(running) < parallel:
+            if last is not None and not last.over and last.num_read < shared[begun]:
                 break
-            jobs[begun].start()
-            running.append(begun)
+            last = next(jobs)
+            last.start()
+            running.append((begun, last))
             begun += 1
-        step([jobs[i] for i in running])
-        yield from (i for i in running if jobs[i].over)
-        running = [i for i in running if not jobs[i].over]
+        step([job for _, job in running])
+        over = [(n, job) for n, job in running if job.over]
+        running = [(n, job) for n, job in running if not job.over]
+        while over:
+            yield over.pop(0)  # nothing here holds it any longer: a state takes 20 MB and more

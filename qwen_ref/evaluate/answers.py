@@ -96,33 +96,29 @@ def encode(model: Model, sample: Sample, options: Options) -> Prompt:
 
 def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
     order, shared = alike([prompt.key for _, prompt in asked])
-    generations = list[Generation]()
-    for n, i in enumerate(order):
-        sample, prompt = asked[i]
-        prompt = dataclasses.replace(
-            prompt, pauses={place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
-        )
-        budget = options.thinking_budget if prompt.thinks else None
+
+    def generation(n: int) -> Generation:
+        sample, prompt = asked[order[n]]
+        pauses = {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
         try:
-            generation = model.generate(
-                prompt,
+            return model.generate(
+                dataclasses.replace(prompt, pauses=pauses),
                 max_tokens=options.max_tokens,
-                thinking_budget=budget,
+                thinking_budget=options.thinking_budget if prompt.thinks else None,
                 draft="off",
                 **options.sampling,
             )
         except QwenRefError as error:
             raise QwenRefError(f"{sample.where}: {error}") from None
-        generations.append(generation)
 
     def step(running: list[Generation]) -> None:
-        reading = sum(generation.reading for generation in running)
+        reading = sum(one.reading for one in running)
         advance(running, max(1, model.block // max(1, reading)))
 
-    for n in together(generations, shared, options.parallel, step):
-        sample, generation = asked[order[n]][0], generations[n]
-        text = generation.text if options.raw else generation.message["content"]
-        yield Answer(sample, text, judge(sample.score, sample.target, text), generation.finish_reason)
+    for n, done in together(map(generation, range(len(order))), shared, options.parallel, step):
+        sample = asked[order[n]][0]
+        text = done.text if options.raw else done.message["content"]
+        yield Answer(sample, text, judge(sample.score, sample.target, text), done.finish_reason)
 
 
 def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:

@@ -36,8 +36,8 @@ class Row:
 
 
 def rows(results: Results) -> list[Row]:
-    """One for each group and score, in the order of the samples; behind them one for all samples, if there are
-    several groups."""
+    """One for each group and score, in the order of the samples; behind them one for all samples, if there
+    are several groups."""
     every = [answer for given in results.values() for answer in given.values()]
     every.sort(key=lambda answer: answer.sample.line)
     kinds = dict.fromkeys((answer.sample.group, score) for answer in every for score in answer.scores)
@@ -119,8 +119,8 @@ def verdict(first: str, second: str, found: Comparison) -> str:
     if found.visible is None:
         most = 1 - 0.05 ** (1 / found.n)
         return (
-            f"{seen}: no difference was seen, so there is none on {100 * (1 - most):.0f} % of such samples or "
-            "more (95 % sure)"
+            f"{seen}: no difference was seen, so there is none on {100 * (1 - most):.0f} % of such samples, "
+            "or more (95 % sure)"
         )
     if found.needed is None:
         return (
