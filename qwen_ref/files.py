@@ -57,6 +57,30 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise QwenRefError(f"{path}: is not JSON ({error})") from None
 
 
+def read_lines(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
+    """What the lines of a JSONL file hold, each with where that is, "FILE: line 3"; empty lines are left out.
+
+    Raises QwenRefError.
+    """
+    found = []
+    try:
+        with open(regular_file(path), "rb") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{path}: line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except UnicodeDecodeError as error:
+                    raise QwenRefError(f"{where}: byte {error.start} is not UTF-8 text") from None
+                except (ValueError, RecursionError) as error:
+                    raise QwenRefError(f"{where}: is not JSON ({error})") from None
+                found.append((where, value))
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found
+
+
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of `path` when the block ends well, and else is gone.

@@ -104,6 +104,14 @@ class QwenRef(TemplateLM):
         """Control tokens that are spelled count, as a template's do, and none is added."""
         return self.model.tokenizer.encode(string, special=True)
 
+    def tok_decode(self, token_ids: Sequence[int]) -> str:
+        """Without control tokens."""
+        return self.model.tokenizer.decode(i for i in token_ids if i not in self._control)
+
+    @cached_property
+    def _control(self) -> set[int]:
+        return {self.model.tokenizer.ids[token] for token in self.model.tokenizer.control_tokens}
+
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return str(self.model.text.file.metadata["tokenizer.chat_template"]) if chat_template else None
 
@@ -174,7 +182,9 @@ class QwenRef(TemplateLM):
         generations = map(generation, range(len(order)))
         for n, done in together(generations, shared, self.batch_size, advance):
             i = order[n]
-            found[i] = postprocess_generated_text(done.text, asked[i][2], self.think_end_token)
+            found[i] = postprocess_generated_text(
+                self.tok_decode(done.token_ids), asked[i][2], self.think_end_token
+            )
             self.cache_hook.add_partial("generate_until", requests[i].args, found[i])
             bar.update()
         bar.close()

@@ -4,6 +4,7 @@ examples:
   python -m qwen_ref golden record --model Qwen3.5-0.8B-BF16.gguf --prompt "Why?" --out why.safetensors
   python -m qwen_ref golden record --image cat.jpg --prompt "What is this?" --out cat.safetensors
   python -m qwen_ref golden record --messages chat.json --generate 32 --out chat.safetensors
+  python -m qwen_ref golden record --prompts prompts.jsonl --out goldens    # one for each line, in a folder
   python -m qwen_ref golden show why.safetensors
   python -m qwen_ref golden check why.safetensors dump.safetensors --allow bfloat16
   python -m qwen_ref golden check why.safetensors dump.npz --json
@@ -43,7 +44,9 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.conversation import saved
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_lines
 from qwen_ref.media import parts
+from qwen_ref.messages import Message
 from qwen_ref.oracle.logits import TOP
 
 if TYPE_CHECKING:
@@ -67,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a conversation: JSON as for chat APIs, or with tools too",
+    )
+    asked.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help='many: JSONL, in each line {"prompt": …} or {"messages": […]}, and "id", its golden\'s name',
     )
     for kind in "image", "video":
         record.add_argument(
@@ -105,7 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     record.add_argument(
         "--memory", type=float, metavar="GIB", help="for weights as floats (half of what is free)"
     )
-    record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the golden, .safetensors")
+    record.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the golden, .safetensors; of --prompts the folder for all of them",
+    )
     show = commands.add_parser("show", help="say what is in a golden")
     show.add_argument("golden_file", metavar="GOLDEN", type=Path)
     for name, other, text in (
@@ -149,34 +164,101 @@ def rows_of(text: str) -> int | list[int]:
 
 
 def record_golden(args: argparse.Namespace) -> int:
-    from qwen_ref.engine import load
-    from qwen_ref.oracle import golden, record
-
     for option in "messages", "image", "video":
         if args.raw and getattr(args, option):
             raise QwenRefError(f"{option}: a raw prompt is one text, without messages, pictures and clips")
-    if args.messages and (args.image or args.video):
-        raise QwenRefError("messages: pictures and clips are parts of them; give no --image or --video")
+    given = "prompts" if args.prompts else "messages"
+    if (args.messages or args.prompts) and (args.image or args.video):
+        raise QwenRefError(f"{given}: pictures and clips are parts of them; give no --image or --video")
     for option, least in ("columns", 1), ("generate", 0), ("first_position", 0), ("top", 2):
         if (value := getattr(args, option)) is not None and value < least:
             raise QwenRefError(f"{option.replace('_', '-')}: {value} is less than {least}")
     if args.rows in (0, []) or (isinstance(args.rows, int) and args.rows < 1):
         raise QwenRefError(f"rows: {args.rows} is less than 1")
-    if args.out.suffix != ".safetensors":
-        raise QwenRefError(f"{args.out}: a golden's name ends in .safetensors")
-    memory = memory_of(args.memory)
-    path = args.model or shipped_model()
+    memory_of(args.memory)
+    if args.prompts is None:
+        check_name(args.out)
+        args.model = args.model or shipped_model()
+        record_one(
+            args, args.out, args.prompt, *(saved.read(args.messages) if args.messages else (None, None))
+        )
+        return 0
+    lines = read_prompts(args.prompts)
+    args.model = args.model or shipped_model()
+    try:
+        args.out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise QwenRefError(f"{args.out}: cannot be made: {error.strerror}") from None
+    for where, name, prompt, conversation, tools in lines:
+        try:
+            record_one(args, args.out / f"{name}.safetensors", prompt, conversation, tools)
+        except QwenRefError as error:
+            raise QwenRefError(f"{where}: {error}") from None
+    print(f"{args.out}: {len(lines)} goldens")
+    return 0
+
+
+def check_name(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise QwenRefError(f"{path}: a golden's name ends in .safetensors")
+
+
+Line = tuple[str, str, str | None, list[Message] | None, saved.Tools | None]
+
+
+def read_prompts(path: Path) -> list[Line]:
+    """Of each line where it is, its golden's name, its prompt, or messages and tools. Raises QwenRefError."""
+    found, names = list[Line](), dict[str, str]()
+    for where, value in read_lines(path):
+        if not isinstance(value, dict) or (
+            isinstance(value.get("prompt"), str) == isinstance(value.get("messages"), list)
+        ):
+            raise QwenRefError(f'{where}: is no object with a text, "prompt", or a list, "messages"')
+        for field in value:
+            if field not in ("id", "prompt", "messages", "tools"):
+                raise QwenRefError(f"{where}: {field!r:.80} is no field: id, prompt, messages, tools")
+        name = str(value.get("id", where.rpartition(" ")[2]))
+        if not name or name[0] == "." or "/" in name or "\0" in name or len(name) > 200:
+            raise QwenRefError(f"{where}: id: {name!r:.80} is no name of a file")
+        if name in names:
+            raise QwenRefError(f"{where}: id: {name!r:.80} is that of {names[name].rpartition(': ')[2]}")
+        names[name] = where
+        messages, tools = value.get("messages"), value.get("tools")
+        if messages is not None:
+            if not all(isinstance(message, dict) for message in messages):
+                raise QwenRefError(f"{where}: messages: is no list of objects")
+            parts.beside(path.parent, messages)
+        found.append((where, name, value.get("prompt"), messages, tools))
+    if not found:
+        raise QwenRefError(f"{path}: holds no prompt")
+    return found
+
+
+def record_one(
+    args: argparse.Namespace,
+    out: Path,
+    asked: str | None,
+    conversation: list[Message] | None,
+    tools: saved.Tools | None,
+) -> None:
+    """A golden of a prompt, or else of a conversation."""
+    from qwen_ref.engine import load
+    from qwen_ref.oracle import golden, record
+
+    memory, path = memory_of(args.memory), args.model
 
     def open_model(dtype: type) -> Model:
         return load(path, dtype=dtype, backend="numpy", memory_budget=memory, mmproj=args.mmproj)
 
     model = open_model(np.float64)
-    if args.messages is None:
-        conversation, tools = [parts.user_message(args.prompt, args.image, args.video)], None
-    else:
-        conversation, tools = saved.read(args.messages)
+    if conversation is None:
+        assert asked is not None
+        conversation = [parts.user_message(asked, args.image, args.video)]
+    elif args.raw:
+        raise QwenRefError("messages: a raw prompt is one text, without messages, pictures and clips")
     if args.raw:
-        prompt = model.encode_prompt(args.prompt, raw=True)
+        assert asked is not None
+        prompt = model.encode_prompt(asked, raw=True)
     else:
         prompt = model.encode_prompt(conversation, tools=tools, thinking=args.thinking)
     if not prompt.token_ids:
@@ -218,11 +300,10 @@ def record_golden(args: argparse.Namespace) -> int:
         top=args.top,
         progress=progress,
     )
-    golden.save(made, args.out)
+    golden.save(made, out)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    print(f"{args.out}: {len(made.entries)} tensors, {args.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    print(f"{out}: {len(made.entries)} tensors, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def show(args: argparse.Namespace) -> int:

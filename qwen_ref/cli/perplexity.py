@@ -7,6 +7,7 @@ examples:
   python -m qwen_ref perplexity --model model.gguf --base logits.bin
   python -m qwen_ref perplexity --model a.gguf --base a.gguf --text wiki.test.raw --cache-type-k q8_0
   python -m qwen_ref perplexity --model model.gguf --text wiki.test.raw --plot positions.svg    # or .png
+  python -m qwen_ref perplexity --model model.gguf --text a.txt texts.jsonl FOLDER    # each, and all together
 
 The third and `llama-perplexity --save-all-logits` write the same format, which the fourth and
 `llama-perplexity --kl-divergence --kl-divergence-base` read. A base's keys and values are kept as f16
@@ -20,6 +21,7 @@ import contextlib
 import sys
 import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,13 @@ BINS = 32  # of positions, in the picture
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", type=model_file, metavar="FILE", help=MODEL_HELP)
-    parser.add_argument("-f", "--text", metavar="FILE", help="the text, in UTF-8")
+    parser.add_argument(
+        "-f",
+        "--text",
+        nargs="+",
+        metavar="FILE",
+        help="the text, in UTF-8; or several: files, folders of them, .jsonl files with a text in each line",
+    )
     parser.add_argument(
         "--base", type=model_file, metavar="FILE", help="compare with this: another model, or saved logits"
     )
@@ -64,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save-logits", metavar="FILE", help="write logits; 127 MB a chunk of 512 with Qwen's vocabulary"
     )
     parser.add_argument("-c", "--context", type=int, metavar="N", help="tokens of a chunk (512)")
-    parser.add_argument("--chunks", type=int, metavar="N", help="at most this many chunks (all)")
+    parser.add_argument("--chunks", type=int, metavar="N", help="of a text, at most this many chunks (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; [value, standard error]")
     add_plot(parser, "the perplexity by position in a chunk")
     add_resources(parser)
@@ -89,6 +97,48 @@ def read_text(path: str) -> str:
     return text.removesuffix("\n")
 
 
+def texts_of(path: str) -> list[tuple[str, str]]:
+    """Name and text of a file, a folder's files or the lines of a .jsonl file. Raises QwenRefError."""
+    if Path(path).is_dir():
+        inside = sorted(entry for entry in Path(path).iterdir() if entry.is_file() and entry.name[0] != ".")
+        if not inside:
+            raise QwenRefError(f"{path}: the folder holds no file")
+        return [text for entry in inside for text in texts_of(str(entry))]
+    if not path.endswith(".jsonl"):
+        return [(path, read_text(path))]
+    found = []
+    for where, value in files.read_lines(path):
+        text = value.get("text") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise QwenRefError(f"{where}: text: is missing, or no text")
+        found.append((where, text))
+    if not found:
+        raise QwenRefError(f"{path}: holds no text")
+    return found
+
+
+def cut_all(
+    args: argparse.Namespace, texts: list[tuple[str, str]], encode: Callable[[str], list[int]], context: int
+) -> tuple[np.ndarray, list[tuple[str, int]]]:
+    """Chunks [N, context] of all texts, and how many each has; of several the short ones are left out."""
+    chunks, parts, short = list[np.ndarray](), list[tuple[str, int]](), list[str]()
+    for name, text in texts:
+        token_ids = encode(text)
+        if len(texts) > 1 and len(token_ids) < 2 * context:
+            short.append(name)
+            continue
+        chunks.append(cut(token_ids, context, args.chunks, name))
+        parts.append((name, len(chunks[-1])))
+    if not chunks:
+        raise QwenRefError(
+            f"--text: none of the {len(texts)} texts has two chunks of {context} tokens; give --context"
+        )
+    if short:
+        told = f"{short[0]} and {len(short) - 1} more are" if len(short) > 1 else f"{short[0]} is"
+        print(f"{told} left out: shorter than two chunks of {context} tokens", file=sys.stderr)
+    return np.concatenate(chunks), parts
+
+
 def load(args: argparse.Namespace, path: str, context: int, models: int, **types: Any) -> engine.Model:
     free = machine.available_memory() // 2 // models
     return engine.load(
@@ -102,8 +152,11 @@ def load(args: argparse.Namespace, path: str, context: int, models: int, **types
     )
 
 
-def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | None]:
-    """The model, the chunks [N, context] that it is to read, and what it is compared with, or None."""
+def prepare(
+    args: argparse.Namespace,
+) -> tuple[engine.Model, np.ndarray, list[tuple[str, int]], Base | None]:
+    """The model, the chunks [N, context] that it is to read, the texts that they are of with how many each
+    has, and what it is compared with, or None."""
     memory_of(args.memory)  # before anything long begins
     if args.chunks is not None and args.chunks < 1:
         raise QwenRefError(f"--chunks: {args.chunks} is less than 1")
@@ -116,7 +169,7 @@ def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | 
         saved = LogitsFile(args.base)
         context = saved.chunks.shape[1]
         if args.text:
-            raise QwenRefError(f"--text: {args.text} is not needed: the tokens are those of {args.base}")
+            raise QwenRefError(f"--text: {args.text[0]} is not needed: the tokens are those of {args.base}")
         if args.context not in (None, context):
             raise QwenRefError(f"--context: {args.context} is not that of {args.base}, {context}")
         model = load(args, args.model or shipped_model(), context, 1, **types)
@@ -125,18 +178,18 @@ def prepare(args: argparse.Namespace) -> tuple[engine.Model, np.ndarray, Base | 
                 f"{args.base}: has {saved.vocab_size} logits a token, and {model.path} "
                 f"{model.config.vocab_size}"
             )
-        return model, saved.chunks[: args.chunks], saved
+        return model, saved.chunks[: args.chunks], [], saved
     if not args.text:
         raise QwenRefError("no text: give --text FILE, or saved logits with --base")
-    text, context = read_text(args.text), args.context or CONTEXT
+    context, texts = args.context or CONTEXT, [text for path in args.text for text in texts_of(path)]
     model = load(args, args.model or shipped_model(), context, 2 if args.base else 1, **types)
-    chunks = cut(model.tokenizer.encode(text), context, args.chunks, args.text)
+    chunks, parts = cut_all(args, texts, model.tokenizer.encode, context)
     if not args.base:
-        return model, chunks, None
+        return model, chunks, parts, None
     base = load(args, args.base, context, 1)
     if (base.tokenizer.tokens, base.config.vocab_size) != (model.tokenizer.tokens, model.config.vocab_size):
         raise QwenRefError(f"{args.base}: tokenizer.ggml.tokens: are not those of {model.path}")
-    return model, chunks, ModelBase(base.text, chunks)
+    return model, chunks, parts, ModelBase(base.text, chunks)
 
 
 def show(line: str) -> None:
@@ -146,7 +199,7 @@ def show(line: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model, chunks, base = prepare(args)
+    model, chunks, parts, base = prepare(args)
     model.warm_up(show_compiling)
     done: list[np.ndarray] = []
     status, started = 0, time.perf_counter()
@@ -178,14 +231,37 @@ def run(args: argparse.Namespace) -> int:
             "chunks_wanted": len(chunks),
             "scored": sum(map(len, done)),
         }
+        each = each_text(parts, done) if len(parts) > 1 else []
         if args.json:
+            about |= {"texts": each} if each else {}
             print(to_json(about | found))  # a correlation without variance is no number
         else:
+            print_texts(each)
             print_statistics(about, found)
         if args.plot:
             names = Path(about["model"]).name, Path(args.base or "").name
             plot.write(args.plot, chart(np.stack(done), chunks.shape[1], names))
     return status
+
+
+def each_text(parts: list[tuple[str, int]], done: list[np.ndarray]) -> list[dict[str, Any]]:
+    """The figures of each text of which all chunks were read."""
+    found, start = [], 0
+    for name, count in parts:
+        if (stop := start + count) <= len(done):
+            found.append({"text": name, "chunks": count} | statistics(np.concatenate(done[start:stop])))
+        start = stop
+    return found
+
+
+def print_texts(each: list[dict[str, Any]]) -> None:
+    width = max((len(one["text"]) for one in each), default=0)
+    for one in each:
+        value, error = one["ppl"]
+        beside = f", mean KLD {one['kld'][0]:.6f} ± {one['kld'][1]:.6f}" if "kld" in one else ""
+        print(f"{one['text']:{width}}  {one['chunks']:5} chunks  PPL = {value:.4f} +/- {error:.5f}{beside}")
+    if each:
+        print()
 
 
 def chart(scores: np.ndarray, context: int, names: tuple[str, str]) -> plot.Lines:

@@ -9,7 +9,6 @@ The names are those of inspect_ai's samples; `ideal` for `target` is that of Ope
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 
 from qwen_ref.errors import QwenRefError, of_type
 from qwen_ref.evaluate.judge import Box, box_of, leaves
-from qwen_ref.files import regular_file
+from qwen_ref.files import read_lines
 from qwen_ref.messages import Message, check_messages
 
 SCORES = {  # name -> what it finds, for --help
@@ -44,30 +43,6 @@ class Sample:
     target: Any  # texts, patterns, the number of the right choice, leaves of JSON, boxes
     choices: list[str] = field(default_factory=list)
     metadata: Any = None
-
-
-def read_lines(path: str) -> list[tuple[str, Any]]:
-    """What the lines of a JSONL file hold, each with where that is, "FILE: line 3"; empty lines are left out.
-
-    Raises QwenRefError.
-    """
-    found = []
-    try:
-        with open(regular_file(path), "rb") as file:
-            for number, line in enumerate(file, 1):
-                where = f"{path}: line {number}"
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError as error:
-                    raise QwenRefError(f"{where}: byte {error.start} is not UTF-8 text") from None
-                except (ValueError, RecursionError) as error:
-                    raise QwenRefError(f"{where}: is not JSON ({error})") from None
-                found.append((where, value))
-    except OSError as error:
-        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return found
 
 
 def read_task(path: str, score: str = "exact") -> list[Sample]:

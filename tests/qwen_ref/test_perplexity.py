@@ -315,3 +315,32 @@ def test_statistics_as_llama_perplexity_shows_them(capsys):
         "RMS Δp    :  4.000 ± 0.050 %",
         "Same top p: 92.000 ± 0.120 %",
     ]
+
+
+def test_several_texts(fixtures, text, tmp_path, capsys):
+    """Each as if it were alone, and all of them together; those that are too short are left out."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "b.txt").write_text("9 8 7" * 60)
+    (folder / "a.txt").write_text("1 2")
+    (folder / ".hidden").write_text("x")
+    lines = tmp_path / "texts.jsonl"
+    lines.write_text(json.dumps({"text": "5 6.7" * 80}) + "\n\n" + json.dumps("0 1" * 90))
+    model = ["--model", fixtures / "tiny.gguf", "--context", 100, "--json"]
+    assert perplexity(*model, "--text", text, folder, lines, "--chunks", 2) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert f"{folder / 'a.txt'} is left out: shorter than two chunks of 100 tokens" in told.err
+    names = [str(text), str(folder / "b.txt"), f"{lines}: line 1", f"{lines}: line 3"]
+    assert [one["text"] for one in found["texts"]] == names and found["chunks"] == 8
+    assert perplexity(*model, "--text", folder / "b.txt", "--chunks", 2) == 0
+    assert json.loads(capsys.readouterr().out)["ppl"] == pytest.approx(found["texts"][1]["ppl"])
+    mean = sum(math.log(one["ppl"][0]) for one in found["texts"]) / 4  # each has two chunks
+    assert math.log(found["ppl"][0]) == pytest.approx(mean)
+    assert perplexity(*model[:-1], "--text", text, lines, "--chunks", 2) == 0
+    assert f"{lines}: line 1      2 chunks  PPL = " in capsys.readouterr().out
+    lines.write_text('{"txt": "a"}')
+    (tmp_path / "none").mkdir()
+    for given, said in (lines, "line 1: text: is missing"), (tmp_path / "none", "the folder holds no file"):
+        assert perplexity(*model, "--text", text, given) == 2
+        assert f"{given}: {said}" in capsys.readouterr().err
