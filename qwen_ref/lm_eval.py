@@ -29,9 +29,9 @@ from tqdm import tqdm
 from qwen_ref.engine import Generation, advance, load
 from qwen_ref.engine.likelihood import loglikelihoods
 from qwen_ref.engine.prefixes import default_budget
-from qwen_ref.engine.together import PARALLEL, alike, together
+from qwen_ref.engine.together import PARALLEL, alike, places, together
 from qwen_ref.errors import QwenRefError
-from qwen_ref.prompt import Prompt, Rank
+from qwen_ref.prompt import Prompt
 from qwen_ref.sampling import LIMITS
 
 MAX_GEN_TOKS = 256  # of an answer, unless the task says otherwise, as the harness's own models have it
@@ -170,11 +170,11 @@ class QwenRef(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         asked = [self._asked(*request.args) for request in requests]
         order, shared = alike([prompt.key for prompt, *_ in asked])
+        pauses = places(shared)
 
         def generation(n: int) -> Generation:
             prompt, limit, stops, sampling = asked[order[n]]
-            pauses = {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
-            prompt = dataclasses.replace(prompt, pauses=pauses)
+            prompt = dataclasses.replace(prompt, pauses=pauses[n])
             return self.model.generate(prompt, max_tokens=limit, stop=stops, draft="off", **sampling)
 
         found = [""] * len(requests)

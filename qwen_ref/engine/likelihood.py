@@ -11,7 +11,7 @@ import numpy as np
 
 from qwen_ref.engine.generation import begin
 from qwen_ref.engine.sequence import step
-from qwen_ref.engine.together import PARALLEL, alike, together
+from qwen_ref.engine.together import PARALLEL, alike, places, together
 from qwen_ref.errors import QwenRefError
 from qwen_ref.model.layers import Array
 from qwen_ref.prompt import Prompt, Rank
@@ -111,10 +111,11 @@ def loglikelihoods(
     order, shared = alike([prompt.key for prompt in prompts])
     # A state is of use to another text up to where its first rated token is predicted.
     shared = [min(n, firsts[i] - 1) for n, i in zip(shared, order, strict=True)]
+    pauses = places(shared)
 
     def reading(n: int) -> Reading:
-        i, pauses = order[n], {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
-        prompt = dataclasses.replace(prompts[i], pauses=pauses)
+        i = order[n]
+        prompt = dataclasses.replace(prompts[i], pauses=pauses[n])
         return Reading(model, prompt, firsts[i], [requests[m][1][-1] for m in members[i]])
 
     readings = map(reading, range(len(order)))

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from qwen_ref.model.layers import Array
+from qwen_ref.prompt import Rank
 
 PARALLEL = 8  # at once, unless another number is given
 WORTH = 16  # tokens in common: of fewer, keeping the state takes as long as reading them again
@@ -40,6 +41,25 @@ def alike(keys: Sequence[Array]) -> tuple[list[int], list[int]]:
         n = int(other[0]) if len(other) else n
         shared.append(n if n >= WORTH else 0)
     return order, shared
+
+
+def places(shared: Sequence[int]) -> list[dict[int, Rank]]:
+    """The tokens that each has in common with the one before it -> after which of its tokens each one's state
+    is of use to others: `Prompt.pauses`.
+
+    One keeps it that reads past that place, so the last one before that does not begin behind it.
+    """
+    kept: list[dict[int, Rank]] = [{} for _ in shared]
+    readers = list[int]()  # each begins behind where the one before it here does
+    for n, place in enumerate(shared):
+        while readers and shared[readers[-1]] >= place > 0:
+            readers.pop()
+        if place:
+            kept[readers[-1]][place] = Rank.TURN
+        else:
+            readers.clear()
+        readers.append(n)
+    return kept
 
 
 def together(

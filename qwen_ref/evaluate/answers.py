@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_ref.engine import Generation, advance
 from qwen_ref.engine.likelihood import Likelihood, loglikelihoods
-from qwen_ref.engine.together import PARALLEL, alike, together
+from qwen_ref.engine.together import PARALLEL, alike, places, together
 from qwen_ref.errors import QwenRefError
 from qwen_ref.evaluate.judge import judge, judge_choice
 from qwen_ref.evaluate.task import Sample
-from qwen_ref.prompt import Prompt, Rank
+from qwen_ref.prompt import Prompt
 from qwen_ref.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def encode(model: Model, sample: Sample, options: Options) -> Prompt:
 
 def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
     order, shared = alike([prompt.key for _, prompt in asked])
+    pauses = places(shared)
 
     def generation(n: int) -> Generation:
         sample, prompt = asked[order[n]]
-        pauses = {place: Rank.TURN for place in shared[n + 1 : n + 2] if place}
         try:
             return model.generate(
-                dataclasses.replace(prompt, pauses=pauses),
+                dataclasses.replace(prompt, pauses=pauses[n]),
                 max_tokens=options.max_tokens,
                 thinking_budget=options.thinking_budget if prompt.thinks else None,
                 draft="off",

@@ -5,6 +5,7 @@ small model that ships lies under the names that they give, and which has the ot
 """
 
 import fnmatch
+import json
 import os
 import re
 import shlex
@@ -138,6 +139,9 @@ def folder(tmp_path, dumps) -> Path:
     shutil.copy(ROOT / "examples/read_golden.cpp", tmp_path)
     shutil.copy(ROOT / "tests/fixtures/texts.txt", tmp_path / "wiki.test.raw")
     shutil.copytree(dumps, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "prompts.jsonl").write_text('{"id": "why", "prompt": "Why?"}')
+    text = json.dumps({"text": (ROOT / "tests/fixtures/texts.txt").read_text(encoding="utf-8")})
+    (tmp_path / "texts.jsonl").write_text(text, encoding="utf-8")
     (tmp_path / "my_engine.py").write_text(ENGINE)
     (tmp_path / "engine").write_text(PROGRAM)
     (tmp_path / "engine").chmod(0o755)

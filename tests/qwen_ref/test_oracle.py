@@ -651,3 +651,30 @@ def test_positions_from_somewhere_else(tmp_path, capsys):
     ):
         out = ["--first-position", first, "--out", str(tmp_path / "x.safetensors")]
         assert main([*line, *out]) == 2 and sentence in capsys.readouterr().err
+
+
+def test_a_golden_of_each_line(tmp_path, capsys):
+    """As of the prompt alone; what a line cannot say is told with its number."""
+    lines = tmp_path / "prompts.jsonl"
+    few = ["--model", str(FIXTURES / "tiny.gguf"), "--names", "norm", "--generate", "1"]
+    said = [{"role": "user", "content": "Hi there"}]
+    lines.write_text(json.dumps({"id": "hi", "prompt": "Hi there"}) + "\n" + json.dumps({"messages": said}))
+    command = ["golden", "record", *few]
+    assert main([*command, "--prompts", str(lines), "--out", str(tmp_path / "goldens")]) == 0
+    assert "goldens: 2 goldens" in capsys.readouterr().out
+    assert main([*command, "--prompt", "Hi there", "--out", str(tmp_path / "one.safetensors")]) == 0
+    for name in "hi", "2":
+        made = golden.load(tmp_path / "goldens" / f"{name}.safetensors")
+        assert np.array_equal(made.values["norm"], golden.load(tmp_path / "one.safetensors").values["norm"])
+    capsys.readouterr()
+    for line, sentence in (
+        ({"prompt": "a", "messages": said}, 'line 1: is no object with a text, "prompt", or a list'),
+        ({"prompt": "a", "id": "../a"}, "line 1: id: '../a' is no name of a file"),
+        ({"prompt": "a", "ids": 1}, "line 1: 'ids' is no field: id, prompt, messages, tools"),
+        ({"messages": [1]}, "line 1: messages: is no list of objects"),
+        ({"prompt": ""}, "line 1: the prompt: is empty"),
+    ):
+        lines.write_text(json.dumps(line))
+        raw = ["--raw"] if line == {"prompt": ""} else []
+        assert main([*command, *raw, "--prompts", str(lines), "--out", str(tmp_path / "x")]) == 2
+        assert f"{lines}: {sentence}" in capsys.readouterr().err
