@@ -172,6 +172,7 @@ def test_an_answer_is_judged(tmp_path, score, target, answer, value):
 def test_choices_are_judged_by_sum_and_by_character():
     assert judge_choice(0, ["yes", "certainly"], [-3.0, -4.5]) == {"acc": 1.0, "acc_norm": 0.0}
     assert judge_choice(1, ["yes", "certainly"], [-3.0, -4.5]) == {"acc": 0.0, "acc_norm": 1.0}
+    assert judge_choice(1, ["ab", "abcdefgh"], [-2.0, -7.9]) == {"acc": 0.0, "acc_norm": 1.0}
     assert judge_choice(0, ["a", "b"], [-1.0, -1.0]) == {"acc": 1.0, "acc_norm": 1.0}
 
 
