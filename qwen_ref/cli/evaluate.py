@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=MAX_TOKENS,
         metavar="N",
-        help=f"of an answer, at most ({MAX_TOKENS:,})",
+        help=f"of an answer, at most ({MAX_TOKENS})",
     )
     parser.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"

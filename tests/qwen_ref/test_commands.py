@@ -55,6 +55,7 @@ def asked(monkeypatch):
         ("generate", dict(dtype="float32", draft="auto")),
         ("bench", dict(r=5, output="md", busy=0)),
         ("perplexity", dict(dtype="float32")),
+        ("evaluate a", dict(task="a", score="exact", max_tokens=1024, parallel=8, dtype="float32")),
         ("conformance --list", dict(cases=["*"], list=True)),
         (
             RECORD,
@@ -108,8 +109,14 @@ def test_what_is_asked_with_nothing_said(asked, line, defaults):
         (
             "perplexity -m a -f b --base c --save-logits d -c 1 --chunks 2 --json --dtype float64"
             " --backend numpy -t 3 --memory 0.5",
-            dict(model="a", text="b", base="c", save_logits="d", context=1, chunks=2, json=True)
+            dict(model="a", text=["b"], base="c", save_logits="d", context=1, chunks=2, json=True)
             | dict(dtype="float64", backend="numpy", threads=3, memory=0.5),
+        ),
+        (
+            "evaluate a b c --score regex --limit 1 --raw --no-thinking -n 2 --parallel 3 --output d --json"
+            " --seed 4",
+            dict(task="a", model=["b", "c"], score="regex", limit=1, raw=True, max_tokens=2, parallel=3)
+            | dict(output="d", json=True, seed=4, dtype="float32"),
         ),
         (
             "conformance a b* --engine c --allow int8 --tiled --json",
@@ -164,7 +171,7 @@ def test_thinking_or_not(asked, monkeypatch):
         ("generate --transparency black", "argument --transparency: invalid choice: 'black'"),
         ("bench --output xml", "argument -o/--output: invalid choice: 'xml'"),
         ("golden record --prompt x", "the following arguments are required: --out"),
-        ("golden record --out x", "one of the arguments --prompt --messages is required"),
+        ("golden record --out x", "one of the arguments --prompt --messages --prompts is required"),
         (
             "golden record --prompt x --messages y --out z",
             "argument --messages: not allowed with argument --p",

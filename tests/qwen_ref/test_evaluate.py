@@ -94,6 +94,7 @@ GOOD = {"input": "a?", "target": "b"}
         (GOOD | {"score": "boxes"}, "line 2: target: a str is no list of boxes"),
         (GOOD | {"score": "boxes", "target": [[1, 2, 3]]}, "line 2: target: number 1: [1, 2, 3] is no box "),
         (GOOD | {"score": "boxes", "target": [[1, 2, 3, 1001]]}, "line 2: target: number 1: "),
+        (GOOD | {"score": "boxes", "target": [[1, 2, 1001, 3]]}, "line 2: target: number 1: "),
         (GOOD | {"score": "boxes", "target": [[3, 2, 1, 4]]}, "line 2: target: number 1: "),
         (GOOD | {"id": 1}, "line 2: id: 1 is that of line 1"),
         (GOOD | {"id": True}, "line 2: id: a bool is no text or number"),
@@ -160,7 +161,8 @@ CAT, DOG = {"bbox_2d": [0, 0, 100, 50], "label": "cat"}, {"bbox_2d": [200, 200, 
         ("boxes", [], "none", 1),
         ("boxes", [], ONE, 0),
         ("boxes", [0, 0, 1000, 1000], '{"bbox_2d": [500, 0, 0, 1000]}', 0),
-        ("boxes", [[0, 0, 100, 100], [0, 0, 100, 50]], f"[{ONE}, {ONE}]", 0.75),  # each box once
+        ("boxes", [[0, 0, 100, 100], [0, 0, 100, 50]], f"[{ONE}, {ONE}]", 0.75),
+        ("boxes", [[0, 0, 100, 100], [0, 0, 100, 50]], ONE, 0.5),  # each box once
     ],
 )
 def test_an_answer_is_judged(tmp_path, score, target, answer, value):
@@ -309,6 +311,7 @@ def test_the_command(small, tmp_path, capsys):
     assert list(rows) == [*names, ("boxes", "iou"), ("all", "score")]
     assert all(rows[name]["value"] == 1 and rows[name]["samples"] == 1 for name in names)
     assert rows["all", "score"]["value"] == pytest.approx((4 + rows["boxes", "iou"]["value"]) / 5)
+    assert all(row["difference"] is None for row in found["results"])
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert {line["id"] for line in lines} == {"sums-2", "choice-1", "json-1", "boxes-1", "memory-1"}
     choice = next(line for line in lines if line["id"] == "choice-1")
@@ -353,6 +356,7 @@ def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
     def interrupted(*arguments):
         for number, answer in enumerate(answered(*arguments)):
             if number == 2:
+                assert len((tmp_path / "out").read_text().splitlines()) == 2  # there as soon as it is known
                 raise KeyboardInterrupt
             yield answer
 
