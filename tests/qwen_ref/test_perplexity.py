@@ -322,7 +322,7 @@ def test_several_texts(fixtures, text, tmp_path, capsys):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "b.txt").write_text("9 8 7" * 60)
-    (folder / "a.txt").write_text("1 2")
+    (folder / "a.txt").write_text("1" * 150)
     (folder / ".hidden").write_text("x")
     lines = tmp_path / "texts.jsonl"
     lines.write_text(json.dumps({"text": "5 6.7" * 80}) + "\n\n" + json.dumps("0 1" * 90))
