@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from qwen_ref import hub, plot, shipped
@@ -158,6 +159,19 @@ def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.cache is not None and not args.keep:
         raise QwenRefError("--keep: 0 leaves nothing to keep in --cache")
     return {"keep": int(args.keep * 2**30), "cache": args.cache}
+
+
+def add_local_media(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--allowed-local-media-path",
+        metavar="FOLDER",
+        help="requests may name pictures and clips in this folder, as file:///… URLs",
+    )
+
+
+def names_of(args: argparse.Namespace, path: str | os.PathLike[str]) -> list[str]:
+    """What requests call the model: --name, or what it was pulled as, or its file's name."""
+    return args.name or [args.model if args.model and hub.is_name(args.model) else Path(path).stem]
 
 
 def add_plot(parser: argparse.ArgumentParser, what: str) -> None:

@@ -21,7 +21,6 @@ import ipaddress
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,9 +28,11 @@ from qwen_ref.cli.options import (
     MODEL_HELP,
     add_draft,
     add_keeping,
+    add_local_media,
     add_memory_limit,
     add_resources,
     keeping_of,
+    names_of,
     resources_of,
     shipped_model,
 )
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fetch pictures from public http addresses in requests",
     )
+    add_local_media(address)
     limits = parser.add_argument_group("how much")
     limits.add_argument("--parallel", type=int, default=4, metavar="N", help="answers computed together (4)")
     limits.add_argument("--queue", type=int, default=64, metavar="N", help="answers that may wait (64)")
@@ -152,7 +154,6 @@ def run(args: argparse.Namespace) -> int:
         from qwen_ref.serve.service import Service, Settings
     except ModuleNotFoundError as error:
         raise QwenRefError(f"the server needs {error.name}: pip install 'qwen_ref[serve]'") from None
-    from qwen_ref import hub
     from qwen_ref.engine import load
 
     named, path = args.model, None
@@ -161,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     with listening(args.host, args.port) as bound:
         model = load(path or named, **resources_of(args), **keeping_of(args), parallel=args.parallel)
         key = args.api_key or os.environ.get(KEY) or None
-        names = args.name or [named if named and hub.is_name(named) else Path(model.path).stem]
+        names = names_of(args, model.path)
         settings = Settings(
             draft=args.draft,
             parallel=args.parallel,
@@ -170,6 +171,7 @@ def run(args: argparse.Namespace) -> int:
             max_tokens=args.max_tokens,
             max_body=args.max_body << 20,
             remote_media=args.allow_remote_media,
+            media_folder=args.allowed_local_media_path,
             api_key=key,
             hosts=tuple(args.allow_host),
             origins=tuple(args.allow_origin),

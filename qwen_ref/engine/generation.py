@@ -172,6 +172,10 @@ class Generation(Iterator[str]):
         sequence, self.cached_tokens = begin(self._model, self._prompt, self._progress)
         return sequence
 
+    @property
+    def _begun(self) -> bool:
+        return "_sequence" in self.__dict__
+
     def keep(self, rank: Rank) -> None:
         """The sequence's state, for other prompts that begin as what is read of it."""
         if self._prefixes is not None:
@@ -202,7 +206,21 @@ class Generation(Iterator[str]):
     @property
     def reading(self) -> bool:
         """Whether its prompt is still to be read: no token has come."""
-        return "_sequence" not in self.__dict__ or len(self._sequence) == len(self.prompt_ids)
+        return not self._begun or len(self._sequence) == len(self.prompt_ids)
+
+    @property
+    def to_read(self) -> int:
+        """So many of the prompt's tokens are not read yet; all of them until it has begun."""
+        return len(self.prompt_ids) - (self.num_read if self._begun else 0)
+
+    def finds(self, other: Generation) -> bool:
+        """Whether it has not begun, and had better wait for what the other one is about to keep: its prompt
+        begins with all that the other reads until then."""
+        if self._prefixes is None or self._begun:
+            return False
+        read, key = other.num_read if other._begun else 0, self._prompt.key
+        kept = min((place for place in other._prompt.pauses if place > read), default=len(key))
+        return kept < len(key) and np.array_equal(key[:kept], other._prompt.key[:kept])
 
     def __next__(self) -> str:
         while not self._over:

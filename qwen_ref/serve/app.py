@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import ipaddress
 import json
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
@@ -21,14 +20,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qwen_ref.errors import QwenRefError
 from qwen_ref.serve import ollama, openai
 from qwen_ref.serve.errors import Problem
-from qwen_ref.serve.fields import Fields
+from qwen_ref.serve.fields import Fields, parse
+from qwen_ref.serve.metrics import Metrics
 from qwen_ref.serve.scheduler import Reply
-from qwen_ref.serve.service import Ask, Service, Settings, named
-
-log = logging.getLogger(__name__)
+from qwen_ref.serve.service import Ask, Service, Settings, problem_of
 
 UPLOAD_SECONDS = 60
 OPEN = ("/", "/health")  # to anyone who may reach the server; the rest needs the key, if there is one
@@ -97,28 +94,7 @@ async def read_json(request: Request, most: int) -> Any:
                     raise too_large
     except TimeoutError:
         raise Problem(408, f"the body: did not come within {UPLOAD_SECONDS} seconds") from None
-    try:
-        return json.loads(body, parse_constant=_no_constant)
-    except RecursionError:
-        raise Problem(400, "the body: is nested too deeply") from None
-    except ValueError as error:
-        told = "holds a number of too many digits" if "int_max" in str(error) else f"is no JSON: {error}"
-        raise Problem(400, f"the body: {told}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def problem_of(error: Exception) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, QwenRefError):
-        return named(error, {})
-    if isinstance(error, MemoryError):
-        return Problem(503, "not enough memory for this answer")
-    log.error("a request failed", exc_info=error)
-    return Problem(500, "the server failed; its log says how")
+    return parse("the body", body)
 
 
 def problem_response(path: str, problem: Problem) -> Response:
@@ -279,7 +255,8 @@ async def health(request: Request, service: Service) -> Response:
 
 
 async def metrics(request: Request, service: Service) -> Response:
-    return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+    text = request.app.state.metrics.text()
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 async def page(request: Request, service: Service) -> Response:
@@ -311,6 +288,9 @@ ROUTES: list[tuple[str, str, Handler]] = [
 
 
 def create_app(service: Service) -> Starlette:
+    metrics = Metrics(service.scheduler)
+    service.on_answer = metrics.ended
+
     def endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
@@ -319,7 +299,7 @@ def create_app(service: Service) -> Starlette:
                 response = Response(status_code=499)
             except Exception as error:
                 response = problem_response(request.url.path, problem_of(error))
-            service.metrics.requests.labels(path, str(response.status_code)).inc()
+            metrics.requests.labels(path, str(response.status_code)).inc()
             return response
 
         return answer
@@ -332,7 +312,9 @@ def create_app(service: Service) -> Starlette:
         guards.append(
             Middleware(CORSMiddleware, allow_origins=origins, allow_methods=every, allow_headers=every)
         )
-    return Starlette(routes=routes, middleware=guards, exception_handlers={404: no_such, 405: no_such})
+    app = Starlette(routes=routes, middleware=guards, exception_handlers={404: no_such, 405: no_such})
+    app.state.metrics = metrics
+    return app
 
 
 async def no_such(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections.abc import Collection
 from typing import Any
@@ -20,6 +21,21 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 def fits(value: Any, kind: str) -> bool:
     return isinstance(value, KINDS[kind]) and (kind == "true or false" or not isinstance(value, bool))
+
+
+def parse(what: str, data: bytes | bytearray | str) -> Any:
+    """The JSON of `what`. Raises Problem."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except RecursionError:
+        raise Problem(400, f"{what}: is nested too deeply") from None
+    except ValueError as error:
+        told = "holds a number of too many digits" if "int_max" in str(error) else f"is no JSON: {error}"
+        raise Problem(400, f"{what}: {told}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 class Fields:

@@ -110,12 +110,25 @@ class FairQueue:
                 del self._waiting[client]
 
 
+def read_together(reading: list[Run]) -> list[Run]:
+    """Of the prompts that are to be read, those that a step reads of: the first, and with it others as far as
+    all of them are short. One that begins as one of these waits, to find what that keeps."""
+    chosen, room = list[Run](), BESIDE
+    for run in reading:
+        room -= run.generation.to_read
+        if chosen and room < 0:
+            break
+        if not any(run.generation.finds(one.generation) for one in chosen):
+            chosen.append(run)
+    return chosen
+
+
 class Scheduler:
     """Runs at most `parallel` answers together, while at most `queue` wait. `seconds` is the time that an
     answer may take, waiting included.
 
-    One prompt is read at a time, beside the answers that are running, in small pieces: others' tokens wait
-    for one of these only, and a prompt that begins as one before it finds what that one has kept.
+    Beside the answers that are running one long prompt is read, in small pieces, or a few short ones: others'
+    tokens wait for one such piece only, and a prompt that begins as one before it finds what that has kept.
     """
 
     def __init__(self, parallel: int, queue: int, seconds: float):
@@ -171,7 +184,7 @@ class Scheduler:
         while self._next_runs():
             reading = [run for run in self._running if run.generation.reading]
             deciding = [run for run in self._running if not run.generation.reading]
-            runs = deciding + reading[:1]
+            runs = deciding + read_together(reading)
             try:
                 self.busy()
                 self._step(list(runs))

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from qwen_ref.engine import Generation, Model
 from qwen_ref.engine.ahead import read_ahead
 from qwen_ref.errors import QwenRefError, of_type
-from qwen_ref.media import parts
+from qwen_ref.media import parts, uri
 from qwen_ref.messages import Message
 from qwen_ref.prompt import Prompt
 from qwen_ref.serve.errors import Problem
 from qwen_ref.serve.fields import fits
-from qwen_ref.serve.metrics import Metrics
 from qwen_ref.serve.remote import fetch
 from qwen_ref.serve.scheduler import Reply, Run, Scheduler
 
 DETAILS = {"auto": None, "low": 256, "high": None}  # tokens of a picture, by what OpenAI's clients ask for
 TOGETHER = 2  # requests whose pictures are opened at the same time
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Settings:
     max_body: int = 32 << 20  # bytes of a request
     max_media: int = 16 << 20  # bytes of a remote picture or clip
     remote_media: bool = False
+    media_folder: str | None = None  # of this machine, whose pictures and clips requests may name
     api_key: str | None = None
     hosts: tuple[str, ...] = ()  # names of this server beside localhost and addresses
     origins: tuple[str, ...] = ()  # other sites whose pages may ask
@@ -50,6 +55,17 @@ def named(error: QwenRefError, names: dict[str, str]) -> Problem:
         return Problem(400, str(error))
     name = names.get(option, option)
     return Problem(400, f"{name}:{rest}", name)
+
+
+def problem_of(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, QwenRefError):
+        return named(error, {})
+    if isinstance(error, MemoryError):
+        return Problem(503, "not enough memory for this answer")
+    log.error("a request failed", exc_info=error)
+    return Problem(500, "the server failed; its log says how")
 
 
 @dataclass
@@ -71,7 +87,7 @@ class Service:
         self.model, self.names, self.settings = model, names, settings
         self.started = int(time.time())
         self.scheduler = Scheduler(settings.parallel, settings.queue, settings.seconds)
-        self.metrics = Metrics(self.scheduler)
+        self.on_answer: Callable[[Generation], Any] = lambda generation: None  # called when one is over
         self.scheduler.on_end = self._ended
         self.scheduler.idle, self.scheduler.busy = self._read_ahead, self._leave_off
         self._said = list[tuple[list[Message], Any]]()  # the last conversation, and the tools in it
@@ -94,7 +110,7 @@ class Service:
 
     def _ended(self, run: Run) -> None:
         """An answer is over."""
-        self.metrics.ended(run.generation)
+        self.on_answer(run.generation)
         if run.reply.messages is not None and len(run.reply.generations) == 1:
             message, continued = run.generation.message, run.reply.messages[-1]["role"] == "assistant"
             if run.generation.finish_reason == "stop" and not continued and "tool_calls" not in message:
@@ -232,13 +248,27 @@ class Service:
             raise Problem(400, f"{where}: {kind}: {of_type(value)} is no data: URI")
         if value[:5].lower() == "data:":
             return value
+        if value[:7].lower() == "file://" and self.settings.media_folder is not None:
+            return self._own_file(f"{where}: {kind}", value, kind)
         if not value.lower().startswith(("http://", "https://")):
-            raise Problem(
-                400, f"{where}: {kind}: {value!r:.80} is no data: URI; files of this machine are not read"
-            )
+            told = f"{where}: {kind}: {value!r:.80} is no data: URI; files of this machine are not read"
+            raise Problem(400, f"{told} without --allowed-local-media-path")
         if not self.settings.remote_media:
             raise Problem(400, f"{where}: {kind}: {value!r:.80} is not fetched; send it as a data: URI")
         try:
             return fetch(value, self.settings.max_media)
         except QwenRefError as error:
             raise Problem(400, f"{where}: {kind}: {error}") from None
+
+    def _own_file(self, where: str, value: str, kind: str) -> str:
+        """A file:// URL of what it names, links followed: it must lie in the one folder that may be read."""
+        assert self.settings.media_folder is not None
+        try:
+            file = os.path.realpath(str(uri.read_text(value, kind)))
+            folder = os.path.realpath(self.settings.media_folder)
+            inside = os.path.commonpath([file, folder]) == folder
+        except (QwenRefError, ValueError) as error:  # ValueError: a null character
+            raise Problem(400, f"{where}: {error}") from None
+        if not inside:
+            raise Problem(400, f"{where}: {value!r:.200} is not in {self.settings.media_folder}")
+        return f"file://{quote(file)}"

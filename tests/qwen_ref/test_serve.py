@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ from qwen_ref.prompt import last_question
 from qwen_ref.serve import app, ollama, openai, remote, scheduler
 from qwen_ref.serve.app import ROUTES, create_app, is_own, problem_of
 from qwen_ref.serve.errors import Problem
-from qwen_ref.serve.scheduler import FairQueue, Reply, Run, Scheduler
+from qwen_ref.serve.scheduler import BESIDE, FairQueue, Reply, Run, Scheduler, read_together
 from qwen_ref.serve.service import Ask, Service, Settings
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -715,7 +716,8 @@ def test_who_leaves_costs_nothing_more(served: tuple[Service, int], stream: bool
     with begin(port, stream=stream):
         until(lambda: service.scheduler.running == 1)
     until(lambda: service.scheduler.running == 0)
-    assert "qwen_generated_tokens_total 0.0" not in service.metrics.text().decode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        assert "qwen_generated_tokens_total 0.0" not in response.read().decode()
     steps = service.scheduler.steps
     time.sleep(0.1)
     assert service.scheduler.steps == steps
@@ -851,9 +853,28 @@ def test_a_prompt_is_read_in_small_pieces_beside_others(
     assert isinstance(stopped.told[-1], tuple) and any(isinstance(n, ZeroDivisionError) for n in stopped.told)
 
 
+def test_short_prompts_are_read_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But who begins as one of them waits for what that keeps, and finds it."""
+    stopped, system = Stopped(monkeypatch), "You are a fox, and have never been seen to be brief."
+    stopped.scheduler.parallel = 5
+
+    def submit(text: str, system: str | None = None) -> Run:
+        return stopped.submit(model.generate(text, system=system, max_tokens=1))[0]
+
+    one, long, other = submit("One?"), submit("Three? " * BESIDE), submit("Two?")
+    assert read_together([one, other]) == [one, other]
+    assert read_together([one, long, other]) == [one] and read_together([long, one]) == [long]
+    first, second = submit("One?", system), submit("Two?", system)
+    assert read_together([first, second, one]) == [first, one]
+    stopped.scheduler._step([first])
+    assert first.generation.reading and read_together([first, second]) == [first, second]
+    stopped.scheduler._step([first, second])
+    assert second.generation.cached_tokens > 0
+
+
 def test_a_step_that_fails_ends_only_who_is_in_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = Stopped(monkeypatch)
-    runs = [run for text in ("a", "b") for run in stopped.submit(model.generate(text))]
+    runs = [run for text in ("a", "b " * BESIDE) for run in stopped.submit(model.generate(text))]
     monkeypatch.setattr(scheduler, "advance", lambda *some: 1 / 0)
     rounds = iter([True, False])
     monkeypatch.setattr(stopped.scheduler, "_next_runs", lambda: next(rounds))
