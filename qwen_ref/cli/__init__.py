@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from gguf_io import GGUFError, output
 from qwen_ref.cli import (
+    batch,
     bench,
     chat,
     conformance,
@@ -34,6 +35,7 @@ COMMANDS = {
     "generate": generate,
     "chat": chat,
     "serve": serve,
+    "batch": batch,
     "bench": bench,
     "inspect": inspect,
     "perplexity": perplexity,

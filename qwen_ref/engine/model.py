@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 import reprlib
 import time
@@ -154,6 +155,19 @@ class Model:
             return find_vision_file(self.path, self.config, self._mmproj)
         except (QwenRefError, GGUFError):
             return None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A name for what its answers depend on beside the request: the files, wherever they lie, of which
+        sizes and some of the bytes count, and how they are computed. Raises QwenRefError."""
+        from qwen_ref.engine.prefix_files import parts_of, sampled
+
+        how = self.text.layers.name, np.dtype(self.text.dtype).name, self.context, self.max_image_tokens
+        digest, vision = hashlib.blake2b(repr(how).encode(), digest_size=8), self._vision_file()
+        for path in [*parts_of(self.path), *([] if vision is None else parts_of(vision.path))]:
+            status, some = sampled(path)
+            digest.update(f"{status.st_size} ".encode() + some)
+        return f"fp_{digest.hexdigest()}"
 
     @functools.cached_property
     def vision(self) -> VisionModel:

@@ -57,16 +57,22 @@ def fingerprint(text: TextModel, vision: Path | None) -> str:
         about += map(str, cpu_target.target_context.codegen().magic_tuple())  # the processor and its features
     digest.update(repr(about).encode())
     for path in [*parts_of(text.file.path), *([] if vision is None else parts_of(vision))]:
-        try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
-                digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode() + file.read(1 << 16))
-                for n in range(64):
-                    file.seek(status.st_size * n // 64)
-                    digest.update(file.read(1 << 12))
-        except OSError as error:
-            raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+        status, some = sampled(path)
+        digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode() + some)
     return digest.hexdigest()
+
+
+def sampled(path: Path) -> tuple[os.stat_result, bytes]:
+    """What a file is, and some of its bytes. Raises QwenRefError."""
+    try:
+        with open(path, "rb") as file:
+            status, some = os.fstat(file.fileno()), file.read(1 << 16)
+            for n in range(64):
+                file.seek(status.st_size * n // 64)
+                some += file.read(1 << 12)
+    except OSError as error:
+        raise QwenRefError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return status, some
 
 
 def parts_of(path: Path) -> list[Path]:

@@ -400,6 +400,13 @@ async def completion_chunks(ask: Ask, reply: Reply, service: Service) -> AsyncIt
         yield common | {"choices": [], "usage": usage(reply.generations)}
 
 
+# address -> what reads a request, and what is sent back when it is answered
+ANSWERED = {
+    "/v1/chat/completions": (read_chat, chat_reply),
+    "/v1/completions": (read_completion, completion_reply),
+}
+
+
 def models(service: Service) -> dict[str, Any]:
     return {"object": "list", "data": [model_card(name, service) for name in service.names]}
 

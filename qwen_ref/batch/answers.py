@@ -1,0 +1,85 @@
+"""Requests to results: on this machine, several together. It knows of no files of requests or results, so
+that a portion of a batch can be answered elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qwen_ref.batch.requests import Request
+from qwen_ref.engine import Model
+from qwen_ref.serve.errors import Problem
+from qwen_ref.serve.openai import ANSWERED, error_body
+from qwen_ref.serve.service import Service, Settings, problem_of
+
+AHEAD = 4  # requests that are made ready while others are answered
+
+
+@dataclass(frozen=True)
+class Passing(Exception):
+    """Why a request has no result now: it may have one later."""
+
+    request: Request
+    problem: Problem
+
+
+def new_service(model: Model, names: list[str], parallel: int, settings: dict[str, Any]) -> Service:
+    """What answers, for a batch: nobody waits for a single answer, and no conversation goes on."""
+    most = Settings().max_answers * (parallel + AHEAD)
+    service = Service(model, names, Settings(parallel=parallel, queue=most, seconds=float("inf"), **settings))
+    service.scheduler.idle = lambda: False
+    return service
+
+
+def result_of(request: Request, status: int, body: Any, error: Any = None) -> dict[str, Any]:
+    response = {"status_code": status, "request_id": request.id.replace("batch_req_", "req_"), "body": body}
+    return {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}
+
+
+def refusal(request: Request, problem: Problem) -> dict[str, Any]:
+    """OpenAI's clients look at the response, vLLM's at the error."""
+    body = error_body(problem)
+    error = {"code": body["error"]["code"] or body["error"]["type"], "message": problem.message}
+    return result_of(request, problem.status, body, error)
+
+
+async def answer(request: Request, service: Service) -> dict[str, Any] | Passing:
+    """A result, an error too where another try would come to the same."""
+    try:
+        if request.problem is not None:
+            raise request.problem
+        read, whole = ANSWERED[request.url]
+        ask = read(request.body, service)
+        reply = await service.reply(ask, "batch")
+        try:
+            body = await whole(ask, reply, service)
+        finally:
+            reply.cancel()
+    except Exception as error:
+        problem = problem_of(error)
+        return Passing(request, problem) if problem.status >= 500 else refusal(request, problem)
+    return result_of(request, 200, body | {"system_fingerprint": service.model.fingerprint})
+
+
+async def answers(
+    requests: Iterator[Request], service: Service, together: int
+) -> AsyncIterator[dict[str, Any] | Passing]:
+    """Results as they come. No more requests are taken than are answered `together`, and a few that wait."""
+    running = set[asyncio.Task[dict[str, Any] | Passing]]()
+    try:
+        while True:
+            while len(running) < together and (request := next(requests, None)):
+                running.add(asyncio.create_task(answer(request, service)))
+            if not running:
+                return
+            ready, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in ready:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

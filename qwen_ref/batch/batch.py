@@ -1,0 +1,80 @@
+"""A batch: requests that have no result yet are answered, and their results appended as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from qwen_ref.batch.answers import AHEAD, Passing, answers
+from qwen_ref.batch.requests import Request
+from qwen_ref.batch.results import Results
+from qwen_ref.serve.service import Service
+
+
+class Batch:
+    """`requests()` is called several times, each time for all of them, and `name` is where they are.
+
+    total             how many they are
+    found             so many had a result before
+    answered, errors  so many have one since
+    passing           why the others have none, by the requests' ids
+    tokens, seconds   of the answers, and since it began
+
+    Raises QwenRefError if the results are of other requests.
+    """
+
+    def __init__(self, requests: Callable[[], Iterator[Request]], name: str, results: Results):
+        self.requests, self.results = requests, results
+        self.total, self.found = results.check(requests(), name)
+        self.answered = self.errors = self.tokens = 0
+        self.passing = dict[str, Passing]()
+        self.seconds = 0.0
+
+    @property
+    def done(self) -> int:
+        return self.found + self.answered + self.errors
+
+    @property
+    def seconds_left(self) -> float:
+        """If the others take as long as those so far."""
+        return self.seconds / max(1, self.done - self.found) * (self.total - self.done)
+
+    def run(self, service: Service, progress: Callable[[Batch], object] = lambda batch: None) -> None:
+        """Raises QwenRefError if results cannot be written. Ctrl-C ends it: what has a result keeps it."""
+        self._started = time.perf_counter()
+        progress(self)
+        asyncio.run(self._run(service, progress))
+
+    async def _run(self, service: Service, progress: Callable[[Batch], object]) -> None:
+        pending = (r for r in self.requests() if self.results.done.get(r.key) != r.id)
+        try:
+            await self._answer(pending, service, service.settings.parallel + AHEAD, progress)
+            if self.passing:  # with all of the memory, or without the one that brought others down
+                again = list(self.passing)
+                pending = (r for r in self.requests() if r.id in again)
+                self.passing.clear()
+                await self._answer(pending, service, 1, progress)
+        finally:
+            service.scheduler.stop(0)
+            service.scheduler.join()
+
+    async def _answer(
+        self,
+        requests: Iterator[Request],
+        service: Service,
+        together: int,
+        progress: Callable[[Batch], object],
+    ) -> None:
+        async for result in answers(requests, service, together):
+            if isinstance(result, Passing):
+                self.passing[result.request.id] = result
+                continue
+            self.results.append(result)
+            if result["error"] is None:
+                self.answered += 1
+                self.tokens += result["response"]["body"]["usage"]["completion_tokens"]
+            else:
+                self.errors += 1
+            self.seconds = time.perf_counter() - self._started
+            progress(self)

@@ -1,0 +1,170 @@
+"""The results file: lines are appended whole, and what is there when it is opened counts.
+
+    {"id": "batch_req_…", "custom_id": "a", "response": {"status_code": 200, …}, "error": null}
+
+All that a start needs to go on stands in these lines: `id` says which request, word by word, a result is of,
+and `system_fingerprint` of its body which model gave it, and how.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qwen_ref.batch.requests import Request, key_of
+from qwen_ref.errors import QwenRefError
+from qwen_ref.files import regular_file, write_whole
+
+HEAD = b'{"id": "batch_req_'
+ANEW = "--overwrite begins anew"
+
+
+def line_of(result: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(result, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # half a character, as JSON may spell it in a custom_id
+        return (json.dumps(result) + "\n").encode()
+
+
+class Results:
+    """The file at `path`, which no other process may have open. Raises QwenRefError if it cannot be used.
+
+    done    key -> id of each request that has a result (about 150 bytes each)
+    errors  so many of these are errors
+    """
+
+    def __init__(self, path: Path, fingerprint: str, *, overwrite: bool = False, retry_errors: bool = False):
+        self.path, self.fingerprint = path, fingerprint
+        self.done, self.errors = dict[int, str](), 0
+        if path.exists():
+            regular_file(path)
+        try:
+            self._file = self._locked()
+            if overwrite:
+                os.ftruncate(self._file, 0)
+        except OSError as error:
+            raise QwenRefError(f"{path}: cannot be written: {error.strerror}") from None
+        try:
+            self._mend()
+            for _, result in self._lines():
+                self._check(result)
+            if retry_errors and self.errors:
+                self._without_errors()
+        except BaseException:
+            self.close()
+            raise
+
+    def _locked(self) -> int:
+        """The file, opened and locked: the system frees it when this process ends, however it does."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(file), os.stat(self.path)):
+                    return file
+            except BlockingIOError:
+                os.close(file)
+                raise QwenRefError(f"{self.path}: another process is writing it") from None
+            except FileNotFoundError:
+                pass
+            os.close(file)  # another one has taken its place meanwhile
+
+    def _mend(self) -> None:
+        """Take off the beginning of a line that a killed process has left, and no end of a file of others."""
+        size = os.fstat(self._file).st_size
+        with open(self.path, "rb") as file:
+            end, tail = size, b""
+            while end and b"\n" not in tail:
+                start = max(0, end - (1 << 16))
+                file.seek(start)
+                tail, end = file.read(end - start) + tail, start
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if not torn:
+            return
+        with contextlib.suppress(ValueError):
+            json.loads(torn)
+            os.write(self._file, b"\n")  # it is whole: an editor has left out the line's end
+            return
+        if torn.strip(b"\0")[: len(HEAD)] != HEAD[: len(torn.strip(b"\0"))]:
+            raise QwenRefError(f"{self.path}: its end is no result of a batch; {ANEW}")
+        os.ftruncate(self._file, size - len(torn))
+
+    def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    result = json.loads(line)
+                    id, response = result["id"], result["response"]
+                    if not id.startswith("batch_req_") or not isinstance(response["body"], dict):
+                        raise ValueError
+                    key_of(result["custom_id"], id)
+                    bool(result["error"])
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                    told = f"{self.path}: line {number} is no result of a batch; {ANEW}"
+                    raise QwenRefError(told) from None
+                yield line, result
+
+    def _check(self, result: dict[str, Any]) -> None:
+        given = result["response"]["body"].get("system_fingerprint", self.fingerprint)
+        if given != self.fingerprint:
+            raise QwenRefError(
+                f"{self.path}: its answers are another model's, or were computed with other options "
+                f"({given!s:.40}, and now it is {self.fingerprint}); {ANEW}"
+            )
+        self.done[key_of(result["custom_id"], result["id"])] = result["id"]
+        self.errors += result["error"] is not None
+
+    def _without_errors(self) -> None:
+        """The file without its errors takes the place of this one."""
+        with write_whole(self.path) as file:
+            for line, result in self._lines():
+                if result["error"] is None:
+                    file.write(line)
+                else:
+                    del self.done[key_of(result["custom_id"], result["id"])]
+        old, self._file, self.errors = self._file, self._locked(), 0
+        os.close(old)
+
+    def check(self, requests: Iterator[Request], name: str) -> tuple[int, int]:
+        """How many there are, and how many of them have a result. Raises QwenRefError if results are of other
+        requests."""
+        total = found = 0
+        for request in requests:
+            total += 1
+            id = self.done.get(request.key, request.id)
+            if id != request.id:
+                raise QwenRefError(
+                    f"{self.path}: {request.custom_id!r:.100} was answered when it asked something else than "
+                    f"it does in {name}; {ANEW}"
+                )
+            found += request.key in self.done
+        if self.done and not found:
+            raise QwenRefError(
+                f"{self.path}: its {len(self.done):,} results are of no request in {name}; {ANEW}"
+            )
+        return total, found
+
+    def append(self, result: dict[str, Any]) -> None:
+        """Raises QwenRefError where it cannot be written; then nothing of it is there."""
+        line, size = line_of(result), os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):  # the rest, or the error that kept it back
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise QwenRefError(
+                f"{self.path}: cannot be written: {error.strerror}; what is there stays, and the same "
+                "command goes on from it"
+            ) from None
+        except BaseException:
+            os.ftruncate(self._file, size)
+            raise
+
+    def close(self) -> None:
+        os.close(self._file)
