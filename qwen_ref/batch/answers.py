@@ -11,10 +11,12 @@ from typing import Any
 
 from qwen_ref.batch.requests import Request
 from qwen_ref.engine import Model
+from qwen_ref.machine import available_memory
 from qwen_ref.serve.errors import Problem
 from qwen_ref.serve.openai import ANSWERED, error_body
 from qwen_ref.serve.service import Service, Settings, problem_of
 
+MOST = 16
 AHEAD = 4  # requests that are made ready while others are answered
 
 
@@ -24,6 +26,13 @@ class Passing(Exception):
 
     request: Request
     problem: Problem
+
+
+def default_parallel(model: Model) -> int:
+    """How many answers are computed together: more than MOST are hardly faster (tests/benchmarks/RESULTS.md),
+    and each has a state and keys and values, which together should leave most of the memory."""
+    each = 2 * model.text.new_state().nbytes
+    return max(1, min(MOST, available_memory() // 4 // each))
 
 
 def new_service(model: Model, names: list[str], parallel: int, settings: dict[str, Any]) -> Service:

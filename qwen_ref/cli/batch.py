@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_ref.cli.generate import read_schema
 from qwen_ref.cli.options import (
+    DRAFT_HELP,
     MODEL_HELP,
     SAMPLING,
     add_draft,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from qwen_ref.batch.batch import Batch
     from qwen_ref.batch.requests import Make, Request
 
-PARALLEL = 8
 REFRESH = 0.2  # seconds
 
 
@@ -110,13 +110,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling(parser)
     resources = parser.add_argument_group("resources")
     resources.add_argument(
-        "--parallel", type=int, default=PARALLEL, metavar="N", help=f"answers computed together ({PARALLEL})"
+        "--parallel", type=int, metavar="N", help="answers computed together (16, or as memory has room for)"
     )
     resources.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
     )
     add_keeping(resources)
-    add_draft(resources)
+    add_draft(resources, "off", f"{DRAFT_HELP}; off: beside other answers they seldom pay")
     add_resources(resources)
     add_memory_limit(resources)
 
@@ -147,7 +147,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(args: argparse.Namespace) -> None:
-    if args.parallel < 1:
+    if args.parallel is not None and args.parallel < 1:
         raise QwenRefError(f"--parallel: {args.parallel} is not 1 or more")
     given = [path for path in (args.requests, args.input_file, args.images) if path is not None]
     if len(given) != 1:
@@ -222,7 +222,7 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     resources, keeping = resources_of(args), keeping_of(args)
     from qwen_ref.batch import tables
-    from qwen_ref.batch.answers import new_service
+    from qwen_ref.batch.answers import default_parallel, new_service
     from qwen_ref.batch.batch import Batch
     from qwen_ref.batch.requests import maker
     from qwen_ref.batch.results import Results
@@ -243,7 +243,8 @@ def run(args: argparse.Namespace) -> int:
         batch = Batch(source(args, make), args.requests or args.images, results)
         try:
             if batch.done < batch.total:
-                answer(batch, model, new_service(model, names, args.parallel, settings))
+                parallel = args.parallel or default_parallel(model)
+                answer(batch, model, new_service(model, names, parallel, settings))
         except KeyboardInterrupt:
             told = f"{lines}: {batch.done:,} of {batch.total:,} have a result; the same command goes on"
             print(told, file=sys.stderr)

@@ -36,14 +36,20 @@ class News:
 
 
 class Reply:
-    """The answers to one request. Iterate for (number of the answer, its News) as they come."""
+    """The answers to one request. Iterate for (number of the answer, its News) as they come; of what is no
+    `stream` only the last news of each."""
 
     def __init__(
-        self, generations: list[Generation], client: str, deadline: float, messages: list[Message] | None
+        self,
+        generations: list[Generation],
+        client: str,
+        deadline: float,
+        messages: list[Message] | None,
+        stream: bool = True,
     ):
         self.generations, self.client, self.deadline = generations, client, deadline
         self.messages = messages  # that it answers
-        self.cancelled = False
+        self.stream, self.cancelled = stream, False
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Queue[tuple[int, News] | Exception]()
 
@@ -153,10 +159,14 @@ class Scheduler:
         return len(self._running)
 
     def submit(
-        self, generations: list[Generation], client: str, messages: list[Message] | None = None
+        self,
+        generations: list[Generation],
+        client: str,
+        messages: list[Message] | None = None,
+        stream: bool = True,
     ) -> Reply:
         """Raises Problem if too many are waiting, or the server is stopping."""
-        reply = Reply(generations, client, time.monotonic() + self.seconds, messages)
+        reply = Reply(generations, client, time.monotonic() + self.seconds, messages, stream)
         with self._changed:
             if self._stop_at is not None:
                 raise Problem(503, "the server is stopping")
@@ -261,6 +271,8 @@ class Scheduler:
         if isinstance(generation.error, Exception):
             self._end(run, generation.error)
             return
+        if not run.reply.stream and generation.finish_reason is None:
+            return  # to wake who waits would take time from the steps
         text, logprobs = generation.text[run.shown :], generation.logprobs[run.told :]
         run.shown += len(text)
         run.told += len(logprobs)

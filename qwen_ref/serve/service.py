@@ -151,7 +151,8 @@ class Service:
                 generations = await asyncio.to_thread(self._generations, ask)
             except QwenRefError as error:
                 raise named(error, ask.names) from None
-        return self.scheduler.submit(generations, ask.client or client, self._conversation(ask))
+        messages = self._conversation(ask)
+        return self.scheduler.submit(generations, ask.client or client, messages, ask.stream)
 
     def _conversation(self, ask: Ask) -> list[Message] | None:
         """Messages that may be followed by others; None for what is no conversation."""

@@ -805,7 +805,7 @@ def test_whose_turn_it_is(model: Model, monkeypatch: pytest.MonkeyPatch) -> None
     """The user's that a request names, or else that of the address that it comes from."""
     service, clients = Service(model, ["tiny"], Settings()), list[str]()
     monkeypatch.setattr(
-        service.scheduler, "submit", lambda runs, client, said: clients.append(client) or 1 / 0
+        service.scheduler, "submit", lambda runs, client, *other: clients.append(client) or 1 / 0
     )
     client = TestClient(create_app(service), base_url="http://localhost")
     for user in "ann", None:
