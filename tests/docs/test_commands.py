@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|python) [^`\n]+)`")
-WRITTEN = re.compile(r" --(?:out|html|draw|plot|save-logits) (\S+)")
+WRITTEN = re.compile(r" (?:-o|--(?:out|html|draw|plot|save-logits)) (\S+)")
 COMMENT = re.compile(r"\s+# .*$", re.MULTILINE)
 
 # Names of models -> files that stand in for them, in every folder.
@@ -135,6 +135,12 @@ def folder(tmp_path, dumps) -> Path:
         (tmp_path / place / "mmproj-F16.gguf").symlink_to(TINY[1])
     Image.open(ROOT / "examples/media/shapes.png").convert("RGB").save(tmp_path / "cat.jpg")
     shutil.copy(ROOT / "examples/media/screen.png", tmp_path)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos")
+    (tmp_path / "questions.csv").write_text("custom_id,prompt\na,Why?\nb,Who?\n")
+    body = {"model": "qwen3.5", "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 9}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(request) + "\n")
     shutil.copy(ROOT / "examples/media/ball.mp4", tmp_path / "walk.mp4")
     shutil.copy(ROOT / "examples/read_golden.cpp", tmp_path)
     shutil.copy(ROOT / "tests/fixtures/texts.txt", tmp_path / "wiki.test.raw")
