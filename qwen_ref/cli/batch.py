@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the errors out of the results, and try these requests again",
     )
-    parser.add_argument("-m", "--model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("-m", "--model", metavar="FILE", help=MODEL_HELP)
     parser.add_argument(
         "--name",
         "--served-model-name",
