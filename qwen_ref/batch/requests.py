@@ -147,7 +147,7 @@ def from_pictures(folder: Path, prompt: str, make: Make) -> Iterator[tuple[str, 
     Raises QwenRefError if it is no folder that can be read."""
     from PIL import Image
 
-    suffixes = Image.registered_extensions()
+    suffixes = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
     if not folder.is_dir():
         raise QwenRefError(f"{folder}: is no folder")
 

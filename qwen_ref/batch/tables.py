@@ -15,6 +15,17 @@ from qwen_ref.files import regular_file, write_whole
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("custom_id", "method", "url", "body", "prompt")
+# of results -> pyarrow's types
+FIELDS = {
+    "custom_id": "string",
+    "status_code": "int32",
+    "content": "string",
+    "finish_reason": "string",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
+    "error": "string",
+    "body": "string",
+}
 ROWS = 1024  # that are in memory at a time
 
 
@@ -107,15 +118,3 @@ def write(lines: Path, path: Path) -> None:
             with parquet(path).ParquetWriter(out, schema) as writer:
                 while some := list(itertools.islice(results, ROWS)):
                     writer.write_table(pyarrow.Table.from_pylist(some, schema))
-
-
-FIELDS = {
-    "custom_id": "string",
-    "status_code": "int32",
-    "content": "string",
-    "finish_reason": "string",
-    "prompt_tokens": "int64",
-    "completion_tokens": "int64",
-    "error": "string",
-    "body": "string",
-}

@@ -171,6 +171,8 @@ def check(args: argparse.Namespace) -> None:
         for name in about if not args.greedy else ["greedy"]:
             if getattr(args, name.replace("-", "_")) is not None:
                 raise QwenRefError(f"--{name}: {args.requests} says that itself, in each request")
+    if args.images is not None and args.allowed_local_media_path is not None:
+        raise QwenRefError("--allowed-local-media-path: --images names what is looked at")
     if args.images is None and args.max_image_tokens is not None:
         raise QwenRefError("--max-image-tokens: there is no --images")
     if out.suffix.lower() == ".parquet":
@@ -231,7 +233,8 @@ def run(args: argparse.Namespace) -> int:
     path = shipped_model() if args.model is None else args.model
     model = load(path, **resources, **keeping)
     names = names_of(args, model.path)
-    folder = args.images if args.allowed_local_media_path is None else args.allowed_local_media_path
+    # The pictures of a folder that was given may be links to anywhere: no request names others.
+    folder = args.allowed_local_media_path if args.images is None else "/"
     settings = dict(draft=args.draft, remote_media=args.allow_remote_media, media_folder=folder)
     out = Path(args.output_file)
     lines = out.with_name(f"{out.name}.jsonl") if tables.is_table(out) else out

@@ -274,7 +274,8 @@ def test_a_folder_of_pictures(run: Any, tmp_path: Path, pictures: Path, model: M
         max_tokens=20,
     )
     assert said(found["b.png"]) == "".join(single)
-    (pictures / "b.png").rename(pictures / "c.png")  # one is gone, and one has come
+    (pictures / "b.png").rename(tmp_path / "c.png")  # one is gone, and one has come, by a link
+    (pictures / "c.png").symlink_to(tmp_path / "c.png")
     shutil.copy(pictures / "c.png", pictures / "broken.jpg")
     status, told = run("--images", "pictures", "-o", "out.jsonl", *options, "--retry-errors")
     assert "3 requests: 1 had a result, 2 answered, 0 errors" in told
