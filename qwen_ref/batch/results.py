@@ -50,9 +50,11 @@ class Results:
         except OSError as error:
             raise QwenRefError(f"{path}: cannot be written: {error.strerror}") from None
         try:
-            self._mend()
+            whole = self._mend()
             for _, result in self._lines():
                 self._check(result)
+            if not whole:
+                os.write(self._file, b"\n")
             if retry_errors and self.errors:
                 self._without_errors()
         except BaseException:
@@ -74,8 +76,9 @@ class Results:
                 pass
             os.close(file)  # another one has taken its place meanwhile
 
-    def _mend(self) -> None:
-        """Take off the beginning of a line that a killed process has left, and no end of a file of others."""
+    def _mend(self) -> bool:
+        """Take off the beginning of a line that a killed process has left, and no end of a file of others.
+        False if the last line is a whole one without its end, which an editor has left out."""
         size = os.fstat(self._file).st_size
         with open(self.path, "rb") as file:
             end, tail = size, b""
@@ -85,14 +88,14 @@ class Results:
                 tail, end = file.read(end - start) + tail, start
         torn = tail[tail.rfind(b"\n") + 1 :]
         if not torn:
-            return
+            return True
         with contextlib.suppress(ValueError):
             json.loads(torn)
-            os.write(self._file, b"\n")  # it is whole: an editor has left out the line's end
-            return
+            return False
         if torn.strip(b"\0")[: len(HEAD)] != HEAD[: len(torn.strip(b"\0"))]:
             raise QwenRefError(f"{self.path}: its end is no result of a batch; {ANEW}")
         os.ftruncate(self._file, size - len(torn))
+        return True
 
     def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         with open(self.path, "rb") as file:

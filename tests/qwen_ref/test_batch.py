@@ -405,6 +405,7 @@ def test_a_torn_line_is_taken_off(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (b"my notes", "its end is no result of a batch; --overwrite begins anew"),
+        (b'["my notes"]', "line 1 is no result of a batch"),
         (b"my notes\n", "line 1 is no result of a batch"),
         (json.dumps(line("a")).encode() + b"\n", "line 1 is no result of a batch"),
         (json.dumps(result("a")).encode() + b"\n\n", "line 2 is no result of a batch"),
