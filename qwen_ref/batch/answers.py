@@ -12,6 +12,7 @@ from typing import Any
 from qwen_ref.batch.requests import Request
 from qwen_ref.engine import Model
 from qwen_ref.machine import available_memory
+from qwen_ref.prompt import Rank
 from qwen_ref.serve.errors import Problem
 from qwen_ref.serve.openai import ANSWERED, error_body
 from qwen_ref.serve.service import Service, Settings, problem_of
@@ -40,6 +41,8 @@ def new_service(model: Model, names: list[str], parallel: int, settings: dict[st
     most = Settings().max_answers * (parallel + AHEAD)
     service = Service(model, names, Settings(parallel=parallel, queue=most, seconds=float("inf"), **settings))
     service.scheduler.idle = lambda: False
+    if model.prefixes is not None:
+        model.prefixes.least = Rank.TURN
     return service
 
 

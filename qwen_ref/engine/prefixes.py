@@ -96,6 +96,7 @@ class Prefixes:
 
     def __init__(self, budget: int, files: PrefixFiles | None = None):
         self.budget, self.files = budget, files
+        self.least = Rank.ANSWER  # what is worth less is not kept
         self.clear()
 
     def clear(self) -> None:
@@ -134,6 +135,8 @@ class Prefixes:
 
     def keep(self, key: Array, rank: Rank, state: State) -> None:
         """The state after the key's tokens [T], all that it has read. It is copied, and may go on."""
+        if rank < self.least:
+            return
         with self._change():
             for node, tokens in self._kept_along(key):
                 if tokens == len(key):
