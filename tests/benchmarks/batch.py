@@ -30,6 +30,7 @@ from qwen_ref.batch.batch import Batch
 from qwen_ref.batch.results import Results
 from qwen_ref.engine import Model
 from qwen_ref.engine.prefixes import default_budget
+from qwen_ref.errors import QwenRefError
 from qwen_ref.serve import openai
 
 CHAT = "/v1/chat/completions"
@@ -71,23 +72,23 @@ def picture(n: int) -> str:
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
-def body(n: int) -> dict[str, Any]:
-    """Four kinds in turn: a question behind a system prompt, one with tools, one with a schema, a picture."""
+def body(n: int, kinds: int = 4) -> dict[str, Any]:
+    """In turn: a question behind a system prompt, one with tools, one with a schema, a picture."""
     sum_of, options = f"What is {n % 90 + 3} + {n // 90 + 2}?", dict[str, Any]()
     content: Any = sum_of
-    if n % 4 == 1:
-        content = f"What is the weather in {CITIES[n // 4 % 8]} on day {n // 32}?"
+    if n % kinds == 1:
+        content = f"What is the weather in {CITIES[n // kinds % 8]} on day {n // 32}?"
         options = {"tools": TOOLS, "tool_choice": "required"}
-    elif n % 4 == 2:
+    elif n % kinds == 2:
         options = {"response_format": FORM}
-    elif n % 4 == 3:
+    elif n % kinds == 3:
         asked = ("What is this?", "What colour is it?", "Describe it.", "Is it round?")[n // 4 % 4]
         content = [
             {"type": "image_url", "image_url": {"url": picture(n // 4)}},
             {"type": "text", "text": asked},
         ]
     messages = [{"role": "user", "content": content}]
-    if n % 4 != 3:
+    if n % kinds != 3:
         messages.insert(0, {"role": "system", "content": SYSTEM})
     return {
         "model": "m",
@@ -98,8 +99,16 @@ def body(n: int) -> dict[str, Any]:
     } | options
 
 
-def asked(numbers: range) -> Iterator[requests.Request]:
-    return (requests.made(str(n), CHAT, body(n)) for n in numbers)
+def asked(numbers: range, kinds: int) -> Iterator[requests.Request]:
+    return (requests.made(str(n), CHAT, body(n, kinds)) for n in numbers)
+
+
+def kinds_of(model: Model) -> int:
+    """Without a vision file no pictures."""
+    try:
+        return 4 if model.vision else 3
+    except QwenRefError:
+        return 3
 
 
 def said(message: dict[str, Any]) -> Any:
@@ -111,7 +120,7 @@ def batch(model: Model, numbers: range, parallel: int, draft: str = "off") -> tu
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.jsonl")
         results = Results(out, model.fingerprint)
-        done = Batch(lambda: asked(numbers), "in.jsonl", results)
+        done = Batch(lambda: asked(numbers, kinds_of(model)), "in.jsonl", results)
         done.run(answers.new_service(model, ["m"], parallel, {"draft": draft}))
         results.close()
         found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -121,7 +130,7 @@ def batch(model: Model, numbers: range, parallel: int, draft: str = "off") -> tu
 
 
 def single(model: Model, n: int) -> tuple[Any, int]:
-    options = body(n)
+    options = body(n, kinds_of(model))
     messages = options.pop("messages")
     del options["model"]
     if options.pop("response_format", None):
@@ -139,7 +148,7 @@ def equal(path: str, count: int) -> None:
         qwen_ref.load(path, keep=keep),
         qwen_ref.load(path, keep=keep),
     )
-    together.warm_up(pictures=True)
+    together.warm_up(pictures=kinds_of(together) == 4)
     parallel, seconds = answers.default_parallel(together), list[tuple[float, ...]]()
     for model in alone, kept:
         single(model, 3)
@@ -167,7 +176,7 @@ def parallel(path: str, count: int) -> None:
         for together in 1, 2, 4, 8, 16, 32:
             for draft in "auto", "off":
                 model = qwen_ref.load(path, keep=default_budget())
-                model.warm_up(pictures=True)
+                model.warm_up(pictures=kinds_of(model) == 4)
                 began = time.process_time()
                 _, done = batch(model, range(count), together, draft)
                 cpu = (time.process_time() - began) / count
