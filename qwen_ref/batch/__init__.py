@@ -1,1 +1,1 @@
-"""Files of requests, answered by the server's code: requests.py, answers.py, results.py, and batch.py around them."""
+"""Files of requests, answered by the server's code: requests, answers and results; batch.py runs them."""
