@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from qwen_ref.cli.options import (
     MODEL_HELP,
@@ -43,9 +43,11 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.evaluate import report
-from qwen_ref.evaluate.answers import Answer, Options, answers
-from qwen_ref.evaluate.task import SCORES, Sample, read_task
+
+if TYPE_CHECKING:
+    from qwen_ref.evaluate import report
+    from qwen_ref.evaluate.answers import Answer, Options
+    from qwen_ref.evaluate.task import Sample
 
 MAX_TOKENS = 1024
 
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="*", type=model_file, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
         "--score",
-        choices=[name for name in SCORES if name != "choice"],
+        choices=["exact", "includes", "regex", "json", "boxes"],
         default="exact",
         help="how answers are judged whose line does not say it (exact; with choices: the likeliest)",
     )
@@ -104,6 +106,8 @@ def options_of(args: argparse.Namespace) -> Options:
         from qwen_ref.media.media import Limits
 
         limits = Limits(**given)
+    from qwen_ref.evaluate.answers import Options
+
     return Options(
         raw=args.raw,
         thinking=args.thinking,
@@ -125,6 +129,8 @@ def names_of(paths: list[str]) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from qwen_ref.evaluate.task import read_task
+
     options = options_of(args)
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
@@ -168,6 +174,8 @@ def answer_all(
     )
     started = time.perf_counter()
     show(f"{name}: {len(samples)} samples")
+    from qwen_ref.evaluate.answers import answers
+
     for answer in answers(model, samples, options):
         answered[answer.sample.id] = answer
         if write:
@@ -234,6 +242,8 @@ def show(line: str) -> None:
 
 def tell(args: argparse.Namespace, samples: list[Sample], results: report.Results, status: int) -> None:
     """The table, or JSON, of what was answered."""
+    from qwen_ref.evaluate import report
+
     results = {name: given for name, given in results.items() if given}
     cut = {
         name: sum(str(a.finish_reason).startswith("length") for a in given.values())

@@ -299,9 +299,9 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     layers = choose_layers(config, args.backend, getattr(np, args.dtype))
     if args.max_image_tokens is None and layers.name != "numpy":
         types = chosen_types(args.cache_type_k, args.cache_type_v)
-        choice = plan.chosen(plan.Job(file, args.context or 1, tower), args.memory_limit, args.context, types)
-        if choice is not None:  # the model will choose the same, and say so
-            given["max_image_tokens"] = choice.max_image_tokens
+        job = plan.Job(file, args.context or plan.LEAST_CONTEXT, tower)
+        choice = plan.chosen(job, args.memory_limit, args.context, types)  # as the model will, and say so
+        given["max_image_tokens"] = choice.max_image_tokens if choice else plan.picture_limit(job)
     videos = [{"video": path} | frames for path in args.video]
     messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
     return messages, media

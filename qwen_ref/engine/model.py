@@ -111,18 +111,16 @@ class Model:
                 f"{file.path}: context: {context!r:.80} is not in 1 to {limit}, which the model was made for"
             )
         self.context, self.block = context or limit, PREFILL_BLOCK
-        self.max_image_tokens: int | None = None
-        choice = None
+        self._limits, self._choice = (context, memory_limit), None
         if layers.name != "numpy":
             job = plan.Job(file, limit, self._vision_file(), parallel=parallel)
-            choice = plan.chosen(job, memory_limit, context, types)
+            self._choice = plan.chosen(job, memory_limit, context, types)
         elif memory_limit is not None:
             raise QwenRefError("memory_limit: is for the kernels; of NumPy memory_budget limits the floats")
-        if choice is not None:
+        if (choice := self._choice) is not None:
             tell(choice.sentence)
             self.context, self.block = choice.context, choice.block
             self.text.cache_types = choice.cache_types
-            self.max_image_tokens = choice.max_image_tokens
             if keep is not None or cache is not None:
                 keep = choice.keep if keep is None else min(keep, choice.keep)
         self.prefixes = self._prefixes(keep, cache)
@@ -162,12 +160,22 @@ class Model:
         sizes and some of the bytes count, and how they are computed. Raises QwenRefError."""
         from qwen_ref.engine.prefix_files import parts_of, sampled
 
-        how = self.text.layers.name, np.dtype(self.text.dtype).name, self.context, self.max_image_tokens
+        how = self.text.layers.name, np.dtype(self.text.dtype).name, self._limits
         digest, vision = hashlib.blake2b(repr(how).encode(), digest_size=8), self._vision_file()
         for path in [*parts_of(self.path), *([] if vision is None else parts_of(vision.path))]:
             status, some = sampled(path)
             digest.update(f"{status.st_size} ".encode() + some)
         return f"fp_{digest.hexdigest()}"
+
+    @functools.cached_property
+    def max_image_tokens(self) -> int | None:
+        """Of each picture, as many as memory has room for; None if that is no limit."""
+        if self._choice is not None:
+            return self._choice.max_image_tokens
+        if self.text.layers.name == "numpy":
+            return None
+        job = plan.Job(self.text.file, self.context, self._vision_file(), cache_types=self.text.cache_types)
+        return plan.picture_limit(job)
 
     @functools.cached_property
     def vision(self) -> VisionModel:
@@ -269,8 +277,8 @@ class Model:
         **options: Any,
     ) -> Prompt:
         """Token ids and opened pictures of a prompt; the arguments are those of `generate`."""
-        if self.max_image_tokens is not None and (images or not isinstance(prompt, str)):
-            limits = at_most(limits, self.max_image_tokens)
+        if images or (not isinstance(prompt, str) and has_parts(prompt)):
+            limits = at_most(limits, self)
         messages, media = open_media(prompt, images, videos, limits, lambda: self.vision.config)
         encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
         return dataclasses.replace(encoded, media=media)
@@ -447,12 +455,20 @@ class Model:
         return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts, guides, logprobs)
 
 
-def at_most(limits: Limits | None, image_tokens: int) -> Limits:
+def has_parts(messages: Any) -> bool:
+    """Whether there may be pictures in them."""
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and isinstance(message.get("content"), list) for message in messages
+    )
+
+
+def at_most(limits: Limits | None, model: Model) -> Limits | None:
     """Limits that say how many tokens a picture may have, if those given do not."""
     from qwen_ref.media.media import Limits
 
-    if isinstance(limits, Limits | None) and (limits is None or limits.max_image_tokens is None):
-        return dataclasses.replace(limits or Limits(), max_image_tokens=image_tokens)
+    is_open = isinstance(limits, Limits | None) and (limits is None or limits.max_image_tokens is None)
+    if is_open and model.max_image_tokens is not None:
+        return dataclasses.replace(limits or Limits(), max_image_tokens=model.max_image_tokens)
     return limits
 
 

@@ -424,7 +424,7 @@ def chosen(
     job: Job, limit: int | None, context: int | None, cache_types: tuple[str, str] | None = None
 ) -> Choice | None:
     """How to load a model: by the limit that was given, else by what is free, if that is too little for an
-    ordinary answer or for the largest picture. None: nothing needs to be chosen.
+    ordinary answer. None: nothing needs to be chosen.
 
     Raises QwenRefError as `choose` does, but of what is free there is only a warning: it may become more.
     """
@@ -434,19 +434,25 @@ def chosen(
     ordinary = replace(
         job, context=context or min(LEAST_CONTEXT, most), cache_types=cache_types or PLAIN, image=None
     )
-    room = free - MEASURED.TOKENIZER * job.config.vocab_size
+    if needs(ordinary).total + MEASURED.TOKENIZER * job.config.vocab_size <= free:
+        return None
     try:
-        if needs(ordinary).total > room:
-            return choose(job, free, context, cache_types, "free memory")
+        return choose(job, free, context, cache_types, "free memory")
     except QwenRefError as error:
         tell(f"{error}; it is tried all the same")
         return None
-    keep = default_budget(room - needs(ordinary).total)
-    tokens = None if job.vision is None else largest_picture(ordinary, room - keep)
-    if tokens is None or tokens == MOST_IMAGE_TOKENS:
+
+
+def picture_limit(job: Job) -> int | None:
+    """How many tokens a picture may have by what is free, and a warning; None: the largest has room."""
+    free = available_memory()
+    ordinary = replace(job, context=min(LEAST_CONTEXT, job.context), image=None)
+    room = free - MEASURED.TOKENIZER * job.config.vocab_size
+    tokens = MOST_IMAGE_TOKENS if job.vision is None else largest_picture(ordinary, room)
+    if tokens == MOST_IMAGE_TOKENS:
         return None
-    told = f"free memory of {free // MIB:,} MiB: pictures of at most {tokens:,} tokens"
-    return Choice(context or most, ordinary.cache_types, ordinary.block, keep, tokens, told)
+    tell(f"free memory of {free // MIB:,} MiB: pictures of at most {tokens:,} tokens")
+    return tokens
 
 
 def largest_picture(job: Job, room: int) -> int:

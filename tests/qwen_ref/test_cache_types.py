@@ -78,7 +78,9 @@ def test_one_large_dimension_no_longer_costs_the_others():
 # ---- kernels beside NumPy
 
 
-@pytest.mark.parametrize("types", PAIRS, ids="-".join)
+@pytest.mark.parametrize(  # each compiles kernels of its own
+    "types", [PAIRS[0], *(pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS[1:])], ids="-".join
+)
 def test_attention_equals_its_twin(network, types):
     """Over a growing cache, one token and several at a time. Where both are in blocks only rounding in
     float32 is left between kernels and NumPy, and what is kept has the same bits."""

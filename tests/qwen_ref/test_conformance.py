@@ -108,6 +108,7 @@ def test_an_eps_in_another_place_shows_with_small_keys(monkeypatch):
     assert small.report.cause.startswith("the l2-norm has its eps in another place")
 
 
+@pytest.mark.slow
 def test_the_kernels_are_right():
     """Their cache of keys and values is float16, their activations are 8-bit where weights are quantized."""
     for case in cases():

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load, shipped
-from qwen_ref.cli import evaluate as cli
 from qwen_ref.cli import main
 from qwen_ref.evaluate import report, statistics
 from qwen_ref.evaluate.answers import Options, answers, continued
@@ -351,7 +350,7 @@ def test_two_models(small, tmp_path, capsys):
 
 def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
     """After Ctrl-C, and where a sample's picture is broken."""
-    answered = cli.answers
+    from qwen_ref.evaluate.answers import answers as answered
 
     def interrupted(*arguments):
         for number, answer in enumerate(answered(*arguments)):
@@ -360,12 +359,12 @@ def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
                 raise KeyboardInterrupt
             yield answer
 
-    monkeypatch.setattr(cli, "answers", interrupted)
+    monkeypatch.setattr("qwen_ref.evaluate.answers.answers", interrupted)
     assert evaluate(small, "--output", tmp_path / "out") == 130
     told = capsys.readouterr()
     assert "2 of 5 samples were answered" in told.err and "all " in told.out
     assert len((tmp_path / "out").read_text().splitlines()) == 2
-    monkeypatch.setattr(cli, "answers", answered)
+    monkeypatch.setattr("qwen_ref.evaluate.answers.answers", answered)
     (tmp_path / "bad.png").write_bytes(b"no picture")
     lines = [{"input": f"What is {n} + 2?", "target": "5", "score": "includes"} for n in range(64)]
     broken = written(tmp_path, *lines, {"input": "?", "images": ["bad.png"], "target": "a"})
@@ -399,7 +398,10 @@ def test_options_that_make_no_sense(small, capsys, arguments, told):
 
 def test_drawn_where_a_sampling_option_is_given(small, monkeypatch):
     given = []
-    monkeypatch.setattr(cli, "answers", lambda model, samples, options: given.append(options.sampling) or [])
+    monkeypatch.setattr(
+        "qwen_ref.evaluate.answers.answers",
+        lambda model, samples, options: given.append(options.sampling) or [],
+    )
     for arguments in [], ["--temperature", 0.5], ["--seed", 1]:
         evaluate(small, *arguments)
     assert [options["temperature"] for options in given] == [0, 0.5, None]

@@ -292,7 +292,14 @@ def test_pairs_are_those_of_the_whole_video(frames):
     np.testing.assert_array_equal(list(video.patches()), expected)
 
 
-@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9"), ("a.gif", "gif")])
+@pytest.mark.parametrize(
+    "name, codec",
+    [
+        ("a.mp4", "libx264"),
+        pytest.param("a.webm", "libvpx-vp9", marks=pytest.mark.slow),
+        pytest.param("a.gif", "gif", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_its_bytes_and_its_frames_are_one_video(tmp_path, name, codec):
     path = write_video(tmp_path / name, NOISE, fps=5, codec=codec)
     video = read_video(path, fps=2.5)

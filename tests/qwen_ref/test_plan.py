@@ -169,17 +169,20 @@ def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkey
     ordinary = plan.needs(replace(job, context=plan.LEAST_CONTEXT, image=None)).total
     ordinary += plan.MEASURED.TOKENIZER * job.config.vocab_size
     model, said = load_with(8000 * MIB, monkeypatch, caplog)
-    assert (said, model.max_image_tokens) == ([], None)
-    model, said = load_with(ordinary, monkeypatch, caplog)
-    told = f"free memory of {ordinary // MIB} MiB: pictures of at most {model.max_image_tokens:,} tokens"
-    assert said == [told] and 16 <= model.max_image_tokens < plan.MOST_IMAGE_TOKENS
+    assert (model.max_image_tokens, said) == (None, [])
+    model, said = load_with(ordinary + 60 * MIB, monkeypatch, caplog)
+    assert said == []
+    picture = model.encode_prompt("x", images=[np.zeros((2000, 3000, 3), np.uint8)]).media[0]
+    assert model.max_image_tokens * 0.9 < picture.shape.num_tokens <= model.max_image_tokens
+    told = f"free memory of {ordinary // MIB + 60} MiB: pictures of at most {model.max_image_tokens:,} tokens"
+    assert caplog.messages == [told] and 16 <= model.max_image_tokens < plan.MOST_IMAGE_TOKENS
     assert (model.context, model.block) == (model.config.context_length, 512)
     model, said = load_with(ordinary - 1, monkeypatch, caplog)
     assert said == [plan.choose(job, ordinary - 1, None, None, "free memory").sentence]
     assert model.block < 512
     model, (said,) = load_with(100 * MIB, monkeypatch, caplog)  # it may become more
     assert said.startswith("free memory: does not fit: ") and said.endswith("; it is tried all the same")
-    assert model.max_image_tokens is None
+    assert model.max_image_tokens == plan.LEAST_PICTURE
 
 
 def test_answers_at_once_have_a_cache_each(job):
