@@ -32,6 +32,14 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def is_one_file(path: Path, other: Path) -> bool:
+    """Whether two names are of one file that is there."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Raises QwenRefError if it is no file that can be read."""
     path = regular_file(path)

@@ -8,7 +8,6 @@ model itself.) What `--model_args` may hold are the arguments of `QwenRef`.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -26,10 +25,10 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from qwen_ref.engine import Generation, advance, load
+from qwen_ref.engine import Generation, load
 from qwen_ref.engine.likelihood import loglikelihoods
 from qwen_ref.engine.prefixes import default_budget
-from qwen_ref.engine.together import PARALLEL, alike, places, together
+from qwen_ref.engine.together import PARALLEL, answers_together
 from qwen_ref.errors import QwenRefError
 from qwen_ref.prompt import Prompt
 from qwen_ref.sampling import LIMITS
@@ -169,19 +168,15 @@ class QwenRef(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         asked = [self._asked(*request.args) for request in requests]
-        order, shared = alike([prompt.key for prompt, *_ in asked])
-        pauses = places(shared)
 
-        def generation(n: int) -> Generation:
-            prompt, limit, stops, sampling = asked[order[n]]
-            prompt = dataclasses.replace(prompt, pauses=pauses[n])
+        def generate(i: int, prompt: Prompt) -> Generation:
+            _, limit, stops, sampling = asked[i]
             return self.model.generate(prompt, max_tokens=limit, stop=stops, draft="off", **sampling)
 
         found = [""] * len(requests)
         bar = tqdm(total=len(requests), disable=disable_tqdm, desc="Running generate_until requests")
-        generations = map(generation, range(len(order)))
-        for n, done in together(generations, shared, self.batch_size, advance):
-            i = order[n]
+        prompts = [prompt for prompt, *_ in asked]
+        for i, done in answers_together(prompts, generate, self.model.block, self.batch_size):
             found[i] = postprocess_generated_text(
                 self.tok_decode(done.token_ids), asked[i][2], self.think_end_token
             )

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen_ref.batch.requests import Request
-from qwen_ref.engine import Model
+from qwen_ref.engine import Model, plan
 from qwen_ref.machine import available_memory
+from qwen_ref.model.cache_types import PLAIN
 from qwen_ref.prompt import Rank
 from qwen_ref.serve.errors import Problem
 from qwen_ref.serve.openai import ANSWERED, error_body
@@ -32,7 +33,9 @@ class Passing(Exception):
 def default_parallel(model: Model) -> int:
     """How many answers are computed together: more than MOST are hardly faster (tests/benchmarks/RESULTS.md),
     and each has a state and keys and values, which together should leave most of the memory."""
+    context = min(plan.LEAST_CONTEXT, model.context)
     each = 2 * model.text.new_state().nbytes
+    each += plan.cache_bytes(model.config, context, model.text.cache_types or PLAIN)
     return max(1, min(MOST, available_memory() // 4 // each))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from qwen_ref.batch.answers import AHEAD, Passing, answers
 from qwen_ref.batch.requests import Request
@@ -51,7 +52,7 @@ class Batch:
         try:
             await self._answer(pending, service, service.settings.parallel + AHEAD, progress)
             if self.passing:  # with all of the memory, or without the one that brought others down
-                again = list(self.passing)
+                again = set(self.passing)
                 pending = (r for r in self.requests() if r.id in again)
                 self.passing.clear()
                 await self._answer(pending, service, 1, progress)
@@ -68,7 +69,7 @@ class Batch:
     ) -> None:
         async for result in answers(requests, service, together):
             if isinstance(result, Passing):
-                self.passing[result.request.id] = result
+                self.passing[result.request.id] = replace(result, request=replace(result.request, body=None))
                 continue
             self.results.append(result)
             if result["error"] is None:

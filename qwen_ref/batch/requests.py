@@ -54,7 +54,7 @@ def key_of(custom_id: str | None, id: str) -> int:
 
 
 def id_of(*said: Any) -> str:
-    text = json.dumps(said, sort_keys=True)
+    text = json.dumps(said, sort_keys=True, default=repr)
     return f"batch_req_{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
 
 
@@ -134,7 +134,7 @@ def from_table(path: Path, make: Make) -> Iterator[tuple[str, Request]]:
                     if name in row:
                         raise Problem(400, f"{name}: does nothing beside a prompt", name)
                 row |= {"url": CHAT, "body": make(str(row.pop("prompt")), None)}
-            elif "body" in row:
+            elif isinstance(row.get("body"), str | bytes):  # of Parquet it may be an object already
                 row["body"] = parse("body", row["body"])
         except Problem as problem:
             yield place, broken(place, problem, row)

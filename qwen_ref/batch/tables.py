@@ -99,11 +99,19 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def as_text(row: dict[str, Any]) -> dict[str, Any]:
+    """Half a character, as JSON may spell it and names of files may have it, is spelled with a backslash."""
+    return {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 def write(lines: Path, path: Path) -> None:
     """The results in `lines` as a table, which takes the place of what is there when it is whole.
     Raises QwenRefError."""
     with open(lines, "rb") as file, write_whole(path) as out:
-        results = (row_of(json.loads(line)) for line in file)
+        results = (as_text(row_of(json.loads(line))) for line in file)
         if path.suffix.lower() == ".csv":
             text = io.TextIOWrapper(out, encoding="utf-8", newline="")
             writer = csv.writer(text)

@@ -19,7 +19,6 @@ results cannot be written, or belong to other requests or another model; 130 aft
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +47,7 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import is_one_file
 
 if TYPE_CHECKING:
     from qwen_ref.batch.batch import Batch
@@ -156,15 +156,12 @@ def check(args: argparse.Namespace) -> None:
     args.requests = args.requests or args.input_file
     if (args.images is None) != (args.prompt is None):
         raise QwenRefError("--images and --prompt: one needs the other")
-    out = Path(args.output_file)
-    if (
-        args.requests
-        and os.path.exists(out)
-        and os.path.exists(args.requests)
-        and out.samefile(args.requests)
-    ):
-        raise QwenRefError(f"--output-file: {out} are the requests")
     from qwen_ref.batch import tables
+
+    out = Path(args.output_file)
+    for written in {out, lines_of(out)}:
+        if args.requests and is_one_file(written, Path(args.requests)):
+            raise QwenRefError(f"--output-file: {written} are the requests")
 
     if args.images is None and not (args.requests and tables.is_table(Path(args.requests))):
         about = ["system", "max-tokens", "json-schema", "thinking", "thinking-budget", *SAMPLING]
@@ -177,6 +174,13 @@ def check(args: argparse.Namespace) -> None:
         raise QwenRefError("--max-image-tokens: there is no --images")
     if out.suffix.lower() == ".parquet":
         tables.parquet(out)
+
+
+def lines_of(out: Path) -> Path:
+    """Where results are while they come: of a table in a file beside it."""
+    from qwen_ref.batch import tables
+
+    return out.with_name(f"{out.name}.jsonl") if tables.is_table(out) else out
 
 
 def source(args: argparse.Namespace, make: Make) -> Callable[[], Iterator[Request]]:
@@ -224,26 +228,29 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     resources, keeping = resources_of(args), keeping_of(args)
     from qwen_ref.batch import tables
-    from qwen_ref.batch.answers import default_parallel, new_service
+    from qwen_ref.batch.answers import MOST, default_parallel, new_service
     from qwen_ref.batch.batch import Batch
     from qwen_ref.batch.requests import maker
     from qwen_ref.batch.results import Results
     from qwen_ref.engine import load
 
     path = shipped_model() if args.model is None else args.model
-    model = load(path, **resources, **keeping)
+    model = load(path, **resources, **keeping, parallel=args.parallel or MOST)
     names = names_of(args, model.path)
     # The pictures of a folder that was given may be links to anywhere: no request names others.
     folder = args.allowed_local_media_path if args.images is None else "/"
     settings = dict(draft=args.draft, remote_media=args.allow_remote_media, media_folder=folder)
     out = Path(args.output_file)
-    lines = out.with_name(f"{out.name}.jsonl") if tables.is_table(out) else out
+    lines = lines_of(out)
     make = maker(names[0], args.system, options, args.max_image_tokens)
     if args.images is not None:
         _ = model.vision  # without it no picture could be answered
+    all_requests = source(args, make)
+    if args.overwrite:
+        next(all_requests(), None)  # they can be read: else what is there stays
     results = Results(lines, model.fingerprint, overwrite=args.overwrite, retry_errors=args.retry_errors)
     try:
-        batch = Batch(source(args, make), args.requests or args.images, results)
+        batch = Batch(all_requests, args.requests or args.images, results)
         try:
             if batch.done < batch.total:
                 parallel = args.parallel or default_parallel(model)

@@ -21,12 +21,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from gguf_io import GGUFError
 from qwen_ref.cli.options import (
     MODEL_HELP,
     add_media,
@@ -43,6 +45,7 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import is_one_file
 
 if TYPE_CHECKING:
     from qwen_ref.evaluate import report
@@ -134,8 +137,14 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
+    for path in [args.task, *paths] if args.output else []:
+        if is_one_file(Path(args.output), Path(path)):
+            raise QwenRefError(f"--output: {args.output} is read, too")
+        if not os.path.exists(path):  # else --output would be emptied for nothing
+            raise QwenRefError(f"{path}: does not exist")
     results: report.Results = {}
-    status, problem = 0, None
+    status = 0
+    problem: Exception | None = None
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(lines_to(args.output)) if args.output else None
         try:
@@ -144,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
                 answer_all(args, path, name, samples, options, results[name], write)
         except KeyboardInterrupt:
             status = 130
-        except QwenRefError as error:  # what was answered before it is shown
+        except (QwenRefError, GGUFError, OSError, MemoryError) as error:  # what was answered is shown
             status, problem = 2, error
         show("")
         tell(args, samples, results, status)
@@ -167,7 +176,7 @@ def answer_all(
     from qwen_ref.engine.prefixes import default_budget
 
     show(f"loading {name}")
-    model = load(path, **resources_of(args), keep=default_budget())
+    model = load(path, **resources_of(args), keep=default_budget(), parallel=options.parallel)
     model.warm_up(
         show_compiling,
         pictures=any(not isinstance(sample.prompt, str) for sample in samples) and has_vision(model),
@@ -208,6 +217,15 @@ def line_of(name: str, answer: Answer) -> dict[str, Any]:
     return told if sample.metadata is None else told | {"metadata": sample.metadata}
 
 
+def as_line(value: dict[str, Any]) -> str:
+    line = json.dumps(value, ensure_ascii=False) + "\n"
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a character, as JSON may spell it in an id
+        line = json.dumps(value) + "\n"
+    return line
+
+
 @contextlib.contextmanager
 def lines_to(path: str) -> Any:
     """What writes a line into a file, which has each as soon as it is known. Raises QwenRefError."""
@@ -222,7 +240,7 @@ def lines_to(path: str) -> Any:
 
     def write(value: dict[str, Any]) -> None:
         try:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.write(as_line(value))
             file.flush()
         except OSError as error:
             raise failed(error) from None

@@ -127,9 +127,11 @@ class Model:
 
     def _threads(self, file: GGUFFile, given: int | None, layers: Layers) -> Threads:
         """Those given; else of kernels those that `warmup` found; else as many as there may be."""
-        if given is None and layers.name != "numpy" and (found := best_threads.kept(file)):
-            return found
         number = usable_threads() if given is None else given
+        if given is None and layers.name != "numpy" and (found := best_threads.kept(file)):
+            if number < cores():
+                use_threads(number)  # NumPy's, too
+            return found
         if given is not None or number < cores():
             use_threads(number)
         return Threads(number, number)
@@ -160,16 +162,16 @@ class Model:
         sizes and some of the bytes count, and how they are computed. Raises QwenRefError."""
         from qwen_ref.engine.prefix_files import parts_of, sampled
 
-        how = self.text.layers.name, np.dtype(self.text.dtype).name, self._limits
+        how = (self.text.layers.name, np.dtype(self.text.dtype).name, self.text.cache_types, self._limits)
         digest, vision = hashlib.blake2b(repr(how).encode(), digest_size=8), self._vision_file()
         for path in [*parts_of(self.path), *([] if vision is None else parts_of(vision.path))]:
             status, some = sampled(path)
             digest.update(f"{status.st_size} ".encode() + some)
         return f"fp_{digest.hexdigest()}"
 
-    @functools.cached_property
+    @property
     def max_image_tokens(self) -> int | None:
-        """Of each picture, as many as memory has room for; None if that is no limit."""
+        """Of each picture, as many as memory has room for now; None if that is no limit."""
         if self._choice is not None:
             return self._choice.max_image_tokens
         if self.text.layers.name == "numpy":

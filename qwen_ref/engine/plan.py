@@ -252,6 +252,8 @@ def snapshot_bytes(c: Config, tokens: int, cache_types: tuple[str, str] = PLAIN)
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
     """The largest number up to `most` that fits, where smaller ones do too; 0 if none does."""
+    if fits(most):  # as mostly
+        return most
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from qwen_ref.engine.generation import Generation, advance
 from qwen_ref.model.layers import Array
-from qwen_ref.prompt import Rank
+from qwen_ref.prompt import Prompt, Rank
 
 PARALLEL = 8  # at once, unless another number is given
 WORTH = 16  # tokens in common: of fewer, keeping the state takes as long as reading them again
@@ -28,6 +30,27 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+
+
+def answers_together(
+    prompts: Sequence[Prompt], generate: Callable[[int, Prompt], Generation], block: int, parallel: int
+) -> Iterator[tuple[int, Generation]]:
+    """The answers to prompts, at most `parallel` at once, each with its prompt's number when it is over.
+
+    `generate` begins the one of this number. A step reads `block` tokens of prompts in all.
+    """
+    order, shared = alike([prompt.key for prompt in prompts])
+    pauses = places(shared)
+
+    def begin(n: int) -> Generation:
+        return generate(order[n], dataclasses.replace(prompts[order[n]], pauses=pauses[n]))
+
+    def step(running: list[Generation]) -> None:
+        reading = sum(one.reading for one in running)
+        advance(running, max(1, block // max(1, reading)))
+
+    for n, done in together(map(begin, range(len(order))), shared, parallel, step):
+        yield order[n], done
 
 
 def alike(keys: Sequence[Array]) -> tuple[list[int], list[int]]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qwen_ref.engine import Generation, advance
+from qwen_ref.engine import Generation
 from qwen_ref.engine.likelihood import Likelihood, loglikelihoods
-from qwen_ref.engine.together import PARALLEL, alike, places, together
+from qwen_ref.engine.together import PARALLEL, answers_together
 from qwen_ref.errors import QwenRefError
 from qwen_ref.evaluate.judge import judge, judge_choice
 from qwen_ref.evaluate.task import Sample
@@ -95,28 +95,21 @@ def encode(model: Model, sample: Sample, options: Options) -> Prompt:
 
 
 def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
-    order, shared = alike([prompt.key for _, prompt in asked])
-    pauses = places(shared)
-
-    def generation(n: int) -> Generation:
-        sample, prompt = asked[order[n]]
+    def generate(i: int, prompt: Prompt) -> Generation:
         try:
             return model.generate(
-                dataclasses.replace(prompt, pauses=pauses[n]),
+                prompt,
                 max_tokens=options.max_tokens,
                 thinking_budget=options.thinking_budget if prompt.thinks else None,
                 draft="off",
                 **options.sampling,
             )
         except QwenRefError as error:
-            raise QwenRefError(f"{sample.where}: {error}") from None
+            raise QwenRefError(f"{asked[i][0].where}: {error}") from None
 
-    def step(running: list[Generation]) -> None:
-        reading = sum(one.reading for one in running)
-        advance(running, max(1, model.block // max(1, reading)))
-
-    for n, done in together(map(generation, range(len(order))), shared, options.parallel, step):
-        sample = asked[order[n]][0]
+    prompts = [prompt for _, prompt in asked]
+    for i, done in answers_together(prompts, generate, model.block, options.parallel):
+        sample = asked[i][0]
         text = done.text if options.raw else done.message["content"]
         yield Answer(sample, text, judge(sample.score, sample.target, text), done.finish_reason)
 

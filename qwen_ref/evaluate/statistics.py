@@ -81,7 +81,7 @@ class Comparison:
 
 def compare(first: np.ndarray, second: np.ndarray, shares: bool) -> Comparison:
     """Scores [n] of two models on the same samples, `shares` if each is 0 or 1."""
-    d = second - first
+    d = np.round(second - first, 9)  # sums in another order are no difference
     n, mean, square = len(d), float(d.mean()), float((d * d).mean())
     better, worse = int((d > 0).sum()), int((d < 0).sum())
     if shares:
@@ -89,8 +89,8 @@ def compare(first: np.ndarray, second: np.ndarray, shares: bool) -> Comparison:
     else:
         p, test = sign_flip(d), "sign-flip"
         between = normal(d) if better + worse else agresti_min(0, 0, n)
-    needed = samples_needed(mean, square) if mean else None
-    visible = (Z + Z_POWER) * math.sqrt(square / n) if square else None
+    needed = max(samples_needed(mean, square), n + 1 if p >= LEVEL else 0) if mean else None
+    visible = min(1.0, (Z + Z_POWER) * math.sqrt(square / n)) if square else None
     return Comparison(n, mean, between, better, worse, p, test, needed, visible)
 
 

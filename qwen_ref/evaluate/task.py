@@ -9,6 +9,7 @@ The names are those of inspect_ai's samples; `ideal` for `target` is that of Ope
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from collections.abc import Callable
@@ -124,8 +125,8 @@ def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[M
         parts.beside(folder, messages)
         for part in parts.read_parts(messages):
             source = part.source
-            if isinstance(source, str) and not parts.is_address(source) and not Path(source).exists():
-                raise QwenRefError(f"{part.where}: {source}: does not exist")
+            if isinstance(source, str) and not parts.is_address(source) and not os.path.exists(source):
+                raise QwenRefError(f"{part.where}: {source!r:.200}: does not exist")
     except QwenRefError as error:
         raise QwenRefError(f"{where}: input: {error}") from None
     return messages

@@ -25,10 +25,10 @@ from PIL import Image, ImageDraw
 import qwen_ref
 from qwen_ref.batch import answers, requests, tables
 from qwen_ref.batch.batch import Batch
-from qwen_ref.batch.results import Results
+from qwen_ref.batch.results import Results, line_of
 from qwen_ref.cli import main
 from qwen_ref.cli.batch import Progress, lasting
-from qwen_ref.engine import Model
+from qwen_ref.engine import Model, plan
 from qwen_ref.errors import QwenRefError
 from qwen_ref.prompt import Rank
 from qwen_ref.serve import openai
@@ -445,6 +445,12 @@ def test_results_of_other_requests(run: Any, tmp_path: Path) -> None:
     assert status == 0 and {*by_id(tmp_path / "out.jsonl")} == {"c"}
     status, told = run("in.jsonl", "-o", "out.jsonl")
     assert status == 2 and "another model's, or were computed with other options" in told
+    status, told = run("in.jsonl", "-o", "out.jsonl", "--context", "600", "--cache-type-v", "q8_0")
+    assert status == 2 and "another model's, or were computed with other options" in told
+    before = (tmp_path / "out.jsonl").read_bytes()
+    status, told = run("none.jsonl", "-o", "out.jsonl", "--overwrite")
+    assert status == 2 and "none.jsonl: cannot be read" in told
+    assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
 def test_more_requests_and_mended_ones(run: Any, tmp_path: Path) -> None:
@@ -513,6 +519,20 @@ def test_a_table_of_prompts(run: Any, tmp_path: Path, model: Model) -> None:
     assert "3 had a result" in run("in.csv", "-o", "out.csv", "--greedy", "-n", "16")[1]
 
 
+def test_what_tables_have_and_text_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a character in a name, and of Parquet bodies and names of any kind."""
+    lines, body = tmp_path / "out.csv.jsonl", line("a")["body"]
+    lines.write_bytes(line_of(result("caf\udce9.png", error={"message": "why"})))
+    tables.write(lines, tmp_path / "out.csv")
+    assert "caf\\udce9.png" in (tmp_path / "out.csv").read_text()
+    rows = [{"custom_id": name, "body": given} for name, given in (("a", body), (b"b", body), ("c", 3))]
+    monkeypatch.setattr(tables, "rows", lambda path: iter(rows))
+    a, b, c = (request for _, request in requests.from_table(tmp_path, lambda *_: {}))
+    assert (a.problem, a.body) == (None, body)
+    assert b.problem and b.problem.message.startswith("row 2: custom_id: ")
+    assert c.problem and "body: " in c.problem.message
+
+
 def test_a_table_of_bodies(run: Any, tmp_path: Path) -> None:
     rows = [["custom_id", "url", "body"], ["a", "", json.dumps(line("a")["body"])], ["b", TEXT, "{"]]
     rows.append(["c", TEXT, json.dumps(line("c", "one,", url=TEXT)["body"])])
@@ -559,6 +579,13 @@ def test_parquet_without_its_extra(run: Any, monkeypatch: pytest.MonkeyPatch, tm
 
 
 # ---- the command
+
+
+def test_a_table_does_not_take_the_place_of_its_requests(run: Any, tmp_path: Path) -> None:
+    asked = write(tmp_path / "q.csv.jsonl", [line("a")]).read_text()
+    status, told = run("q.csv.jsonl", "-o", "q.csv", "--overwrite")
+    assert status == 2 and "--output-file: q.csv.jsonl are the requests" in told
+    assert (tmp_path / "q.csv.jsonl").read_text() == asked
 
 
 @pytest.mark.parametrize(
@@ -618,8 +645,8 @@ def test_it_needs_no_server(tmp_path: Path) -> None:
 
 
 def test_how_many_go_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    each = model.text.new_state().nbytes
-    for free, expected in (1 << 40, answers.MOST), (8 * 3 * each, 3), (0, 1):
+    each = 2 * model.text.new_state().nbytes + plan.cache_bytes(model.config, 4096)
+    for free, expected in (1 << 40, answers.MOST), (4 * 3 * each, 3), (0, 1):
         monkeypatch.setattr(answers, "available_memory", lambda free=free: free)
         assert answers.default_parallel(model) == expected
 

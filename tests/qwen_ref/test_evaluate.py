@@ -265,6 +265,10 @@ def test_verdicts():
     one = told(ones, [1.0] * 29 + [0.0])
     assert "0 better, 1 worse of 30 samples: this sample cannot tell (p = 1, McNemar, exact)" in one
     assert one.endswith("if it is 3.3 points, about 240 samples would show it, four times of five")
+    few = told([0.0] * 5 + [1.0], [1.0] * 5 + [1.0])
+    assert "cannot tell (p = 0.062, McNemar, exact)" in few and "about 7 samples" in few
+    assert "it would show a difference of 100.0 points" in told([0.0, 1.0], [1.0, 0.0])
+    assert "no difference was seen" in told([0.1 + 0.2, 0.5], [0.3, 0.5], False)
     even = told([0.0, 1.0, *ones], [1.0, 0.0, *ones])
     assert "cannot tell" in even and "it would show a difference of 12.4 points" in even
     assert "it is better, by 10.0 points on these (p = 0.0039, sign-flip)" in told(
@@ -394,6 +398,30 @@ def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
 def test_options_that_make_no_sense(small, capsys, arguments, told):
     assert evaluate(small, *arguments) == 2
     assert told in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_written(small, tmp_path, capsys):
+    task = shutil.copytree(small.parent, tmp_path / "task") / small.name
+    before = task.read_text()
+    assert evaluate(task, "--output", task) == 2
+    assert f"--output: {task} is read, too" in capsys.readouterr().err and task.read_text() == before
+    (tmp_path / "out").write_text("earlier\n")
+    assert evaluate(task, tmp_path / "none.gguf", "--output", tmp_path / "out") == 2
+    assert "none.gguf" in capsys.readouterr().err and (tmp_path / "out").read_text() == "earlier\n"
+
+
+def test_a_second_model_that_is_broken_leaves_the_first(small, tmp_path, capsys):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(Path(shipped.MODEL).read_bytes()[:5000])
+    assert evaluate(small, shipped.MODEL, broken, "--limit", 1) == 2
+    told = capsys.readouterr()
+    assert "broken.gguf" in told.err and "100.0 % [20.7, 100.0]" in told.out
+
+
+def test_half_a_character_in_an_id(tmp_path, capsys):
+    line = '{"id": "\\ud800", "input": "Hello!", "target": "x", "score": "includes"}'
+    assert evaluate(written(tmp_path, line), "--output", tmp_path / "out", "-n", 2) == 0
+    assert json.loads((tmp_path / "out").read_text())["id"] == "\ud800"
 
 
 def test_drawn_where_a_sampling_option_is_given(small, monkeypatch):

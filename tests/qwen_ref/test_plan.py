@@ -183,6 +183,8 @@ def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkey
     model, (said,) = load_with(100 * MIB, monkeypatch, caplog)  # it may become more
     assert said.startswith("free memory: does not fit: ") and said.endswith("; it is tried all the same")
     assert model.max_image_tokens == plan.LEAST_PICTURE
+    monkeypatch.setattr(plan, "available_memory", lambda: 8000 * MIB)  # now it has
+    assert model.max_image_tokens is None
 
 
 def test_answers_at_once_have_a_cache_each(job):
