@@ -31,7 +31,7 @@ COUNTS = {
 }  # fmt: skip
 TASK_OF = {"choice": "sums"}
 SCORE = {"sums": "regex", "json": "json", "boxes": "boxes", "memory": "includes", "found": "includes"}
-FIRST = 2 * 10**9  # seeds: neither those of training nor those of examples/tiny_model/evaluate.py
+FIRST = 2 * 10**9  # seeds: neither those of training nor those of examples/tiny_model/scores.py
 LARGEST = 320 * 224  # pixels of a picture, so that the files are small
 
 

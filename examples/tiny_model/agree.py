@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import world
-from evaluate import ANSWER, MOST, WITHOUT_THINKING, held_out, read, vision_of
 from options import whole
+from scores import ANSWER, MOST, WITHOUT_THINKING, held_out, read, vision_of
 from tokens import Encoder
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.video_utils import VideoMetadata

@@ -2,7 +2,7 @@
 
     python examples/tiny_model/drafted.py build/tiny_model/tiny-Q4_K_M.gguf --count 50
 
-Held-out samples of evaluate.py are answered greedily, each once without drafts and once with them, in turn;
+Held-out samples of scores.py are answered greedily, each once without drafts and once with them, in turn;
 "foreseen" are first drafted tokens that the model then chose, and the ratio is of the seconds from the first
 token to the last.
 """
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import world
-from evaluate import ANSWER, held_out, read, vision_of
 from options import whole
+from scores import ANSWER, held_out, read, vision_of
 
 from qwen_ref import load
 

@@ -11,9 +11,9 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_model"))
 
 import batches
-import evaluate
 import export
 import model as tiny
+import scores
 import sight
 import tokens
 import train
@@ -154,11 +154,11 @@ def untrained(tmp_path_factory):
 @pytest.mark.parametrize("row", sorted(world.TASKS))
 def test_training_reads_what_the_engine_reads(untrained, row):
     path = untrained / "tiny-bf16.gguf"
-    model = qwen_ref.load(path, mmproj=evaluate.vision_of(path))
+    model = qwen_ref.load(path, mmproj=scores.vision_of(path))
     encoder = tokens.Encoder(untrained / "hf")
     for number in range(5):
-        sample = evaluate.held_out(row, number)
-        learned, read = encoder.encode(sample), evaluate.read(model, sample)
+        sample = scores.held_out(row, number)
+        learned, read = encoder.encode(sample), scores.read(model, sample)
         T = len(read.token_ids)
         assert learned.token_ids[:T].tolist() == list(read.token_ids)
         assert (learned.labels[: T - 1] == tokens.IGNORED).all() and learned.labels[T - 1] != tokens.IGNORED

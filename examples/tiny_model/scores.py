@@ -1,6 +1,6 @@
 """How much of its world the small model knows: a table, on samples that training never saw.
 
-    python examples/tiny_model/evaluate.py build/tiny_model/tiny-bf16.gguf build/tiny_model/tiny-Q4_K_M.gguf
+    python examples/tiny_model/scores.py build/tiny_model/tiny-bf16.gguf build/tiny_model/tiny-Q4_K_M.gguf
 
 Beside most tasks stand samples by other code and in other words (elsewhere.py, which needs matplotlib). An
 answer counts if it is the one right answer to the last character (or has in it what it must, where other
