@@ -300,7 +300,8 @@ def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
     if args.max_image_tokens is None and layers.name != "numpy":
         types = chosen_types(args.cache_type_k, args.cache_type_v)
         job = plan.Job(file, args.context or plan.LEAST_CONTEXT, tower)
-        choice = plan.chosen(job, args.memory_limit, args.context, types)  # as the model will, and say so
+        # as the model will, and say so
+        choice = plan.chosen(job, lambda: tower, args.memory_limit, args.context, types)
         given["max_image_tokens"] = choice.max_image_tokens if choice else plan.picture_limit(job)
     videos = [{"video": path} | frames for path in args.video]
     messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)

@@ -26,6 +26,7 @@ from qwen_ref.engine.prefixes import Prefixes, default_budget
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError, of_type, tell
 from qwen_ref.machine import Threads, available_memory, cores
+from qwen_ref.media import parts
 from qwen_ref.messages import Message, check_messages, check_tools
 from qwen_ref.model import cache_types
 from qwen_ref.model.layers import Layers
@@ -113,8 +114,8 @@ class Model:
         self.context, self.block = context or limit, PREFILL_BLOCK
         self._limits, self._choice = (context, memory_limit), None
         if layers.name != "numpy":
-            job = plan.Job(file, limit, self._vision_file(), parallel=parallel)
-            self._choice = plan.chosen(job, memory_limit, context, types)
+            job = plan.Job(file, limit, parallel=parallel)
+            self._choice = plan.chosen(job, self._vision_file, memory_limit, context, types)
         elif memory_limit is not None:
             raise QwenRefError("memory_limit: is for the kernels; of NumPy memory_budget limits the floats")
         if (choice := self._choice) is not None:
@@ -128,13 +129,10 @@ class Model:
     def _threads(self, file: GGUFFile, given: int | None, layers: Layers) -> Threads:
         """Those given; else of kernels those that `warmup` found; else as many as there may be."""
         number = usable_threads() if given is None else given
-        if given is None and layers.name != "numpy" and (found := best_threads.kept(file)):
-            if number < cores():
-                use_threads(number)  # NumPy's, too
-            return found
         if given is not None or number < cores():
             use_threads(number)
-        return Threads(number, number)
+        found = best_threads.kept(file) if given is None and layers.name != "numpy" else None
+        return found or Threads(number, number)
 
     def _prefixes(self, keep: int | None, cache: str | os.PathLike[str] | None) -> Prefixes | None:
         """Where states are kept, or None if none are to be: that is so unless one of both was given."""
@@ -174,9 +172,13 @@ class Model:
         """Of each picture, as many as memory has room for now; None if that is no limit."""
         if self._choice is not None:
             return self._choice.max_image_tokens
-        if self.text.layers.name == "numpy":
+        try:
+            tower = self.vision.file if self.text.layers.name != "numpy" else None
+        except (QwenRefError, GGUFError):  # told where the picture is opened
+            tower = None
+        if tower is None:
             return None
-        job = plan.Job(self.text.file, self.context, self._vision_file(), cache_types=self.text.cache_types)
+        job = plan.Job(self.text.file, self.context, tower, cache_types=self.text.cache_types)
         return plan.picture_limit(job)
 
     @functools.cached_property
@@ -279,7 +281,7 @@ class Model:
         **options: Any,
     ) -> Prompt:
         """Token ids and opened pictures of a prompt; the arguments are those of `generate`."""
-        if images or (not isinstance(prompt, str) and has_parts(prompt)):
+        if images or parts.any_media(prompt):
             limits = at_most(limits, self)
         messages, media = open_media(prompt, images, videos, limits, lambda: self.vision.config)
         encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
@@ -457,20 +459,13 @@ class Model:
         return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts, guides, logprobs)
 
 
-def has_parts(messages: Any) -> bool:
-    """Whether there may be pictures in them."""
-    return isinstance(messages, list) and any(
-        isinstance(message, dict) and isinstance(message.get("content"), list) for message in messages
-    )
-
-
 def at_most(limits: Limits | None, model: Model) -> Limits | None:
     """Limits that say how many tokens a picture may have, if those given do not."""
     from qwen_ref.media.media import Limits
 
     is_open = isinstance(limits, Limits | None) and (limits is None or limits.max_image_tokens is None)
-    if is_open and model.max_image_tokens is not None:
-        return dataclasses.replace(limits or Limits(), max_image_tokens=model.max_image_tokens)
+    if is_open and (most := model.max_image_tokens) is not None:
+        return dataclasses.replace(limits or Limits(), max_image_tokens=most)
     return limits
 
 
@@ -497,7 +492,7 @@ def open_media(
     images, videos = listed("images", images), listed("videos", videos)
     if limits is None and isinstance(prompt, str) and not images and not videos:
         return prompt, []
-    from qwen_ref.media import media, parts
+    from qwen_ref.media import media
 
     if not isinstance(prompt, str) and (images or videos):
         raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")

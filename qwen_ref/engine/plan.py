@@ -232,10 +232,14 @@ def looking_bytes(v: VisionConfig, grid: tuple[int, int], threads: int) -> int:
     return n * each + TOGETHER * piece + threads * 4 * 32 * PIECE
 
 
+def tokenizer_bytes(job: Job) -> int:
+    return MEASURED.TOKENIZER * job.config.vocab_size
+
+
 def kept_bytes(job: Job, available: int) -> list[Part]:
     """What a chat and a server hold besides: the tokenizer, and at most so much of what was read before."""
     return [
-        Part("tokenizer", MEASURED.TOKENIZER * job.config.vocab_size),
+        Part("tokenizer", tokenizer_bytes(job)),
         Part("kept prefixes, at most (--keep)", default_budget(available)),
     ]
 
@@ -423,23 +427,27 @@ class Choice:
 
 
 def chosen(
-    job: Job, limit: int | None, context: int | None, cache_types: tuple[str, str] | None = None
+    job: Job,
+    vision: Callable[[], GGUFFile | None],
+    limit: int | None,
+    context: int | None,
+    cache_types: tuple[str, str] | None = None,
 ) -> Choice | None:
     """How to load a model: by the limit that was given, else by what is free, if that is too little for an
-    ordinary answer. None: nothing needs to be chosen.
+    ordinary answer. None: nothing needs to be chosen. Only else is the vision file looked for.
 
     Raises QwenRefError as `choose` does, but of what is free there is only a warning: it may become more.
     """
     if limit is not None:
-        return choose(job, limit, context, cache_types)
+        return choose(replace(job, vision=vision()), limit, context, cache_types)
     free, most = available_memory(), job.config.context_length
     ordinary = replace(
         job, context=context or min(LEAST_CONTEXT, most), cache_types=cache_types or PLAIN, image=None
     )
-    if needs(ordinary).total + MEASURED.TOKENIZER * job.config.vocab_size <= free:
+    if needs(ordinary).total <= free - tokenizer_bytes(job):
         return None
     try:
-        return choose(job, free, context, cache_types, "free memory")
+        return choose(replace(job, vision=vision()), free, context, cache_types, "free memory")
     except QwenRefError as error:
         tell(f"{error}; it is tried all the same")
         return None
@@ -449,7 +457,7 @@ def picture_limit(job: Job) -> int | None:
     """How many tokens a picture may have by what is free, and a warning; None: the largest has room."""
     free = available_memory()
     ordinary = replace(job, context=min(LEAST_CONTEXT, job.context), image=None)
-    room = free - MEASURED.TOKENIZER * job.config.vocab_size
+    room = free - tokenizer_bytes(job)
     tokens = MOST_IMAGE_TOKENS if job.vision is None else largest_picture(ordinary, room)
     if tokens == MOST_IMAGE_TOKENS:
         return None
@@ -484,8 +492,7 @@ def choose(
     """
     most = job.config.context_length
     start = min(LEAST_CONTEXT, most) if context is None else context
-    room = memory - MEASURED.TOKENIZER * job.config.vocab_size
-
+    room = memory - tokenizer_bytes(job)
     job = replace(job, cache_types=cache_types or PLAIN)
     kinds = [job.cache_types]
     if context is not None and cache_types is None and can_be_smaller(job):

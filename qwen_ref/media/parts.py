@@ -115,6 +115,12 @@ def read_parts(messages: Sequence[dict[str, Any]]) -> list[Part]:
     return [read_part(where, part) for where, part in _content_parts(messages) if media_kind(part)]
 
 
+def any_media(prompt: Any) -> bool:
+    """Whether there is a picture or clip in messages; they need not make sense otherwise."""
+    messages = [m for m in prompt if isinstance(m, dict)] if isinstance(prompt, list) else []
+    return any(media_kind(part) for _, part in _content_parts(messages))
+
+
 def _content_parts(messages: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
     for number, message in enumerate(messages, 1):
         content = message.get("content")
