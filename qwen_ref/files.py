@@ -89,6 +89,14 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
     return found
 
 
+def json_line(value: Any) -> bytes:
+    """Of a JSONL file."""
+    try:
+        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # half a character, as JSON may spell it
+        return (json.dumps(value) + "\n").encode()
+
+
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of `path` when the block ends well, and else is gone.

@@ -18,17 +18,10 @@ from typing import Any
 
 from qwen_ref.batch.requests import Request, key_of
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import regular_file, write_whole
+from qwen_ref.files import json_line, regular_file, write_whole
 
 HEAD = b'{"id": "batch_req_'
 ANEW = "--overwrite begins anew"
-
-
-def line_of(result: dict[str, Any]) -> bytes:
-    try:
-        return (json.dumps(result, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half a character, as JSON may spell it in a custom_id
-        return (json.dumps(result) + "\n").encode()
 
 
 class Results:
@@ -154,7 +147,7 @@ class Results:
 
     def append(self, result: dict[str, Any]) -> None:
         """Raises QwenRefError where it cannot be written; then nothing of it is there."""
-        line, size = line_of(result), os.fstat(self._file).st_size
+        line, size = json_line(result), os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)
             while written < len(line):  # the rest, or the error that kept it back

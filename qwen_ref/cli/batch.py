@@ -32,8 +32,9 @@ from qwen_ref.cli.options import (
     SAMPLING,
     add_draft,
     add_keeping,
-    add_local_media,
     add_memory_limit,
+    add_names,
+    add_request_media,
     add_resources,
     add_sampling,
     add_thinking,
@@ -43,6 +44,7 @@ from qwen_ref.cli.options import (
     resources_of,
     sampling_of,
     shipped_model,
+    show_line,
     typed_text,
 )
 from qwen_ref.cli.warmup import show_compiling
@@ -75,20 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the errors out of the results, and try these requests again",
     )
     parser.add_argument("-m", "--model", metavar="FILE", help=MODEL_HELP)
-    parser.add_argument(
-        "--name",
-        "--served-model-name",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="what requests call the model; repeatable (as it was given, or its file's name)",
-    )
-    parser.add_argument("--mmproj", metavar="FILE", help="its vision file (found when it lies beside it)")
-    media = parser.add_argument_group("pictures that requests name")
-    add_local_media(media)
-    media.add_argument(
-        "--allow-remote-media", action="store_true", help="fetch pictures from public http addresses"
-    )
+    add_names(parser, "--served-model-name")
+    add_request_media(parser.add_argument_group("pictures that requests name"))
     made = parser.add_argument_group("requests that are made here, of pictures or of a table's prompts")
     made.add_argument(
         "--images",
@@ -201,18 +191,14 @@ class Progress:
         self._next = 0.0
 
     def __call__(self, batch: Batch) -> None:
-        if not sys.stderr.isatty() or (now := time.monotonic()) < self._next:
+        if (now := time.monotonic()) < self._next:
             return
         self._next = now + REFRESH
         line = f"{batch.done:,} of {batch.total:,}"
         if batch.done > batch.found:
             speed = batch.tokens / batch.seconds
             line += f", {speed:.1f} tokens/s, about {lasting(batch.seconds_left)} left"
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        show_line(line)
 
 
 def lasting(seconds: float) -> str:
@@ -269,11 +255,11 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(batch: Batch, model: Any, service: Any) -> None:
     progress = Progress()
-    model.warm_up(show_compiling, pictures=service.sees)
+    model.warm_up(show_compiling, pictures=model.sees)
     try:
         batch.run(service, progress)
     finally:
-        progress.clear()
+        show_line("")
     if model.prefixes is not None:
         model.prefixes.save()
 

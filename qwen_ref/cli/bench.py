@@ -35,7 +35,15 @@ from subprocess import PIPE, Popen
 from typing import Any
 
 from qwen_ref import board, children, plot
-from qwen_ref.cli.options import THREADS_HELP, add_cache_types, add_models, add_plot, shipped_model
+from qwen_ref.cli.options import (
+    THREADS_HELP,
+    add_cache_types,
+    add_models,
+    add_plot,
+    cache_types_of,
+    shipped_model,
+    show_line,
+)
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import write_whole
 
@@ -203,8 +211,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     from qwen_ref.profile import part_bytes, reading
     from qwen_ref.prompt import Prompt
 
-    types = dict(cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v)
-    model = load(path, backend=args.backend, threads=args.threads, **types)
+    model = load(path, backend=args.backend, threads=args.threads, **cache_types_of(args))
     network = model.text
     size = sum(t.nbytes for t in network.file.tensors.values())
     weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())
@@ -237,7 +244,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     for depth in args.d or [0]:
         before = Sequence(network, Prompt(token_ids[:depth]))
         if depth:
-            show(f"{base['model']}: reading {depth} tokens")
+            show_line(f"{base['model']}: reading {depth} tokens")
             while before.unread:
                 step(network, [before])
         tests = [("pp", prefill, count, 1) for count in args.p or [512]]
@@ -252,7 +259,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             }
             seconds, bandwidths = list[float](), list[float]()
             for repetition in range(args.r + 1):  # the first one warms up (and compiles)
-                show(f"{base['model']}: {result['test']}, {repetition} of {args.r}")
+                show_line(f"{base['model']}: {result['test']}, {repetition} of {args.r}")
                 sequences = [before.copy() for _ in range(parallel)]
                 started = time.perf_counter()
                 work(sequences, count)
@@ -267,7 +274,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                 result["bytes_per_second"] = step_bytes * result["tokens_per_second"] / parallel
                 result["reading_bytes_per_second"] = statistics.median(bandwidths[1:])
             results.append(result)
-    show("")
+    show_line("")
     if not args.no_start:
         results.append(base | measure_start(path, args))
     if args.profile is not None:
@@ -288,26 +295,20 @@ def measure_start(path: str, args: argparse.Namespace) -> dict[str, Any]:
     command += ["--threads", str(args.threads)] if args.threads else []
     seconds, answers = [], []
     for _ in range(min(args.r, 3) + 1):
-        show("starting a process of its own")
+        show_line("starting a process of its own")
         started = time.perf_counter()
         done = children.run(command, stdout=PIPE, stderr=PIPE, text=True)
         if done.returncode:
             raise QwenRefError(f"the measured process failed: {done.stderr.strip()}")
         seconds.append(time.perf_counter() - started)
         answers.append(json.loads(done.stdout))
-    show("")
+    show_line("")
     return {
         "test": "start",
         "seconds_to_first_token": statistics.median(seconds[1:]),
         "peak_memory_mb": statistics.median(a["peak_memory_mb"] for a in answers[1:]),
         "private_memory_mb": statistics.median(a["private_memory_mb"] or 0 for a in answers[1:]),
     }
-
-
-def show(line: str) -> None:
-    """Progress, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def table(results: list[dict[str, Any]]) -> list[str]:

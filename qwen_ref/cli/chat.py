@@ -36,6 +36,7 @@ from qwen_ref.cli.options import (
     add_thinking,
     add_thinking_budget,
     keeping_of,
+    limits_of,
     resources_of,
     sampling_of,
     shipped_model,
@@ -91,11 +92,8 @@ def run(args: argparse.Namespace) -> int:
     options = sampling_of(args) | {"max_tokens": args.max_tokens, "draft": args.draft}
     if args.thinking_budget is not None:
         options["thinking_budget"] = args.thinking_budget
-    most = {name: getattr(args, name) for name in ("max_image_tokens", "max_video_tokens")}
-    if most := {name: value for name, value in most.items() if value is not None}:
-        from qwen_ref.media.media import Limits
-
-        options["limits"] = Limits(**most)
+    if limits := limits_of(args):
+        options["limits"] = limits
     if sys.stderr.isatty():
         options["progress"] = show_progress
     tools = read_tools(args.tools) if args.tools is not None else None

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import time
@@ -38,14 +37,16 @@ from qwen_ref.cli.options import (
     add_thinking,
     add_thinking_budget,
     greedy_or_sampling_of,
+    limits_of,
     model_file,
     resources_of,
     shipped_model,
+    show_line,
     to_json,
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import is_one_file
+from qwen_ref.files import is_one_file, json_line
 
 if TYPE_CHECKING:
     from qwen_ref.evaluate import report
@@ -103,12 +104,6 @@ def options_of(args: argparse.Namespace) -> Options:
         raise QwenRefError("--raw: without a chat template nobody is asked to think")
     if args.thinking_budget is not None and args.thinking is False:
         raise QwenRefError("--thinking-budget: --no-thinking leaves nothing to end")
-    given = {name: getattr(args, name) for name in ("max_image_tokens", "max_video_tokens")}
-    limits = None
-    if any(value is not None for value in given.values()):
-        from qwen_ref.media.media import Limits
-
-        limits = Limits(**given)
     from qwen_ref.evaluate.answers import Options
 
     return Options(
@@ -116,7 +111,7 @@ def options_of(args: argparse.Namespace) -> Options:
         thinking=args.thinking,
         thinking_budget=args.thinking_budget,
         max_tokens=args.max_tokens,
-        limits=limits,
+        limits=limits_of(args),
         parallel=args.parallel,
         sampling=greedy_or_sampling_of(args),
     )
@@ -137,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
+    names = names_of(paths)
     for path in [args.task, *paths] if args.output else []:
         if is_one_file(Path(args.output), Path(path)):
             raise QwenRefError(f"--output: {args.output} is read, too")
@@ -148,14 +144,14 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(lines_to(args.output)) if args.output else None
         try:
-            for path, name in zip(paths, names_of(paths), strict=True):
+            for path, name in zip(paths, names, strict=True):
                 results[name] = {}
                 answer_all(args, path, name, samples, options, results[name], write)
         except KeyboardInterrupt:
             status = 130
         except (QwenRefError, GGUFError, OSError, MemoryError) as error:  # what was answered is shown
             status, problem = 2, error
-        show("")
+        show_line("")
         tell(args, samples, results, status)
     if problem is not None:
         raise problem
@@ -175,14 +171,14 @@ def answer_all(
     from qwen_ref.engine import load
     from qwen_ref.engine.prefixes import default_budget
 
-    show(f"loading {name}")
+    show_line(f"loading {name}")
     model = load(path, **resources_of(args), keep=default_budget(), parallel=options.parallel)
     model.warm_up(
         show_compiling,
-        pictures=any(not isinstance(sample.prompt, str) for sample in samples) and has_vision(model),
+        pictures=any(not isinstance(sample.prompt, str) for sample in samples) and model.sees,
     )
     started = time.perf_counter()
-    show(f"{name}: {len(samples)} samples")
+    show_line(f"{name}: {len(samples)} samples")
     from qwen_ref.evaluate.answers import answers
 
     for answer in answers(model, samples, options):
@@ -192,14 +188,7 @@ def answer_all(
         done, seconds = len(answered), time.perf_counter() - started
         right = 100 * sum(a.main for a in answered.values()) / done
         left = seconds / done * (len(samples) - done)
-        show(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
-
-
-def has_vision(model: Any) -> bool:
-    try:
-        return bool(model.vision)
-    except QwenRefError:
-        return False
+        show_line(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
 
 
 def line_of(name: str, answer: Answer) -> dict[str, Any]:
@@ -217,15 +206,6 @@ def line_of(name: str, answer: Answer) -> dict[str, Any]:
     return told if sample.metadata is None else told | {"metadata": sample.metadata}
 
 
-def as_line(value: dict[str, Any]) -> str:
-    line = json.dumps(value, ensure_ascii=False) + "\n"
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # half a character, as JSON may spell it in an id
-        line = json.dumps(value) + "\n"
-    return line
-
-
 @contextlib.contextmanager
 def lines_to(path: str) -> Any:
     """What writes a line into a file, which has each as soon as it is known. Raises QwenRefError."""
@@ -234,13 +214,13 @@ def lines_to(path: str) -> Any:
         return QwenRefError(f"{path}: cannot be written: {error.strerror or error}")
 
     try:
-        file: IO[str] = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        file: IO[bytes] = open(path, "wb")  # noqa: SIM115
     except OSError as error:
         raise failed(error) from None
 
     def write(value: dict[str, Any]) -> None:
         try:
-            file.write(as_line(value))
+            file.write(json_line(value))
             file.flush()
         except OSError as error:
             raise failed(error) from None
@@ -250,12 +230,6 @@ def lines_to(path: str) -> Any:
     finally:
         with contextlib.suppress(OSError):  # told when it was written
             file.close()
-
-
-def show(line: str) -> None:
-    """Progress, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def tell(args: argparse.Namespace, samples: list[Sample], results: report.Results, status: int) -> None:

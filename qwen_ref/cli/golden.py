@@ -39,6 +39,7 @@ from qwen_ref.cli.options import (
     memory_of,
     model_file,
     shipped_model,
+    show_line,
     to_json,
     typed_text,
 )
@@ -283,8 +284,7 @@ def record_one(
     )
 
     def progress(what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[Kcomputing in {what} …", end="", file=sys.stderr, flush=True)
+        show_line(f"computing in {what} …")
 
     eos_ids = model.tokenizer.eos_ids
     del model
@@ -301,8 +301,7 @@ def record_one(
         progress=progress,
     )
     golden.save(made, out)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    show_line("")
     print(f"{out}: {len(made.entries)} tensors, {out.stat().st_size / 1e6:.1f} MB")
 
 

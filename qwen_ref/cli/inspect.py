@@ -13,7 +13,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from qwen_ref.cli.options import (
@@ -24,6 +23,7 @@ from qwen_ref.cli.options import (
     model_file,
     resources_of,
     shipped_model,
+    show_line,
     typed_text,
 )
 from qwen_ref.cli.warmup import show_compiling
@@ -61,10 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def progress(what: str, done: int, total: int) -> None:
     """A line on a terminal; it is erased at the end."""
-    if sys.stderr.isatty():
-        share = f": {100 * done // total} %" if done else ""
-        line = "" if done == total else f"{what}{share}"
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    share = f": {100 * done // total} %" if done else ""
+    show_line("" if done == total else f"{what}{share}")
 
 
 def run(args: argparse.Namespace) -> int:

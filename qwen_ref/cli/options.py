@@ -8,10 +8,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen_ref import hub, plot, shipped
 from qwen_ref.errors import QwenRefError
+
+if TYPE_CHECKING:
+    from qwen_ref.media.media import Limits
 
 MODEL_HELP = (
     "a Qwen3.5 GGUF file, any part of a split one, the folder of a Hugging Face checkpoint, or the name of a "
@@ -42,6 +45,12 @@ SAMPLING = {  # option -> (type, help)
     ),
     "seed": (int, "makes the draws repeatable"),
 }
+
+
+def show_line(line: str) -> None:
+    """Progress, in the place of the line before, on a terminal only; "" erases it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def add_sampling(
@@ -127,6 +136,11 @@ def add_cache_types(parser: argparse._ActionsContainer) -> None:
         )
 
 
+def cache_types_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `qwen_ref.load` takes, of these."""
+    return {"cache_type_k": args.cache_type_k, "cache_type_v": args.cache_type_v}
+
+
 def add_memory_limit(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--memory-limit",
@@ -161,12 +175,40 @@ def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"keep": int(args.keep * 2**30), "cache": args.cache}
 
 
-def add_local_media(group: argparse._ActionsContainer) -> None:
+def add_names(parser: argparse.ArgumentParser, *other_names: str) -> None:
+    parser.add_argument(
+        "--name",
+        *other_names,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what requests call the model; repeatable (as it was given, or its file's name)",
+    )
+    parser.add_argument("--mmproj", metavar="FILE", help="its vision file (found when it lies beside it)")
+
+
+def add_request_media(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--allow-remote-media",
+        action="store_true",
+        help="fetch pictures from public http addresses in requests",
+    )
     group.add_argument(
         "--allowed-local-media-path",
         metavar="FOLDER",
         help="requests may name pictures and clips in this folder, as file:///… URLs",
     )
+
+
+def limits_of(args: argparse.Namespace) -> Limits | None:
+    """What --max-image-tokens and --max-video-tokens say, if one of them is given."""
+    names = "max_image_tokens", "max_video_tokens"
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if not given:
+        return None
+    from qwen_ref.media.media import Limits
+
+    return Limits(**given)
 
 
 def names_of(args: argparse.Namespace, path: str | os.PathLike[str]) -> list[str]:
@@ -200,8 +242,7 @@ def resources_of(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         mmproj=args.mmproj,
         memory_limit=args.memory_limit,
-        cache_type_k=args.cache_type_k,
-        cache_type_v=args.cache_type_v,
+        **cache_types_of(args),
     )
 
 

@@ -32,9 +32,11 @@ from qwen_ref.cli.options import (
     MODEL_HELP,
     add_plot,
     add_resources,
+    cache_types_of,
     memory_of,
     model_file,
     shipped_model,
+    show_line,
     to_json,
 )
 from qwen_ref.cli.warmup import show_compiling
@@ -162,9 +164,7 @@ def prepare(
         raise QwenRefError(f"--chunks: {args.chunks} is less than 1")
     if args.context is not None and args.context < SMALLEST:
         raise QwenRefError(f"--context: {args.context} is less than {SMALLEST}")
-    types: dict[str, Any] = dict(
-        cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v
-    )  # the base has float16
+    types = cache_types_of(args)  # the base has float16
     if args.base and is_logits_file(args.base):
         saved = LogitsFile(args.base)
         context = saved.chunks.shape[1]
@@ -192,12 +192,6 @@ def prepare(
     return model, chunks, parts, ModelBase(base.text, chunks)
 
 
-def show(line: str) -> None:
-    """Progress, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
-
 def run(args: argparse.Namespace) -> int:
     model, chunks, parts, base = prepare(args)
     model.warm_up(show_compiling)
@@ -209,16 +203,16 @@ def run(args: argparse.Namespace) -> int:
             if args.save_logits:
                 save = stack.enter_context(write_whole(args.save_logits)).write
                 save(file_head(chunks, model.config.vocab_size))
-            show(f"reading the first of {len(chunks)} chunks")
+            show_line(f"reading the first of {len(chunks)} chunks")
             for scores in evaluate(model.text, chunks, base, save):
                 done.append(scores)
                 left = (time.perf_counter() - started) / len(done) * (len(chunks) - len(done))
                 with np.errstate(over="ignore"):
                     ppl = np.exp(np.concatenate(done)["nll"].mean())
-                show(f"[{len(done)}]{ppl:.4f}, of {len(chunks)} chunks, about {left:.0f} s left")
+                show_line(f"[{len(done)}]{ppl:.4f}, of {len(chunks)} chunks, about {left:.0f} s left")
     except KeyboardInterrupt:
         status = 130
-    show("")
+    show_line("")
     if status and args.save_logits:
         print(f"{args.save_logits}: not written, as chunks are missing", file=sys.stderr)
     if done:

@@ -28,8 +28,9 @@ from qwen_ref.cli.options import (
     MODEL_HELP,
     add_draft,
     add_keeping,
-    add_local_media,
     add_memory_limit,
+    add_names,
+    add_request_media,
     add_resources,
     keeping_of,
     names_of,
@@ -45,14 +46,7 @@ GRACE = 5.0  # seconds that answers have left when the server is stopped
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="what requests call the model; repeatable (as it was given, or its file's name)",
-    )
-    parser.add_argument("--mmproj", metavar="FILE", help="its vision file (found when it lies beside it)")
+    add_names(parser)
     address = parser.add_argument_group("who may ask")
     address.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address (127.0.0.1: this machine)"
@@ -75,12 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="a site whose pages may ask, like http://localhost:3000; repeatable",
     )
-    address.add_argument(
-        "--allow-remote-media",
-        action="store_true",
-        help="fetch pictures from public http addresses in requests",
-    )
-    add_local_media(address)
+    add_request_media(address)
     limits = parser.add_argument_group("how much")
     limits.add_argument("--parallel", type=int, default=4, metavar="N", help="answers computed together (4)")
     limits.add_argument("--queue", type=int, default=64, metavar="N", help="answers that may wait (64)")
@@ -177,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
             origins=tuple(args.allow_origin),
         )
         service = Service(model, names, settings)
-        model.warm_up(show_compiling, pictures=service.sees)
+        model.warm_up(show_compiling, pictures=model.sees)
         config: dict[str, Any] = dict(log_level="warning", timeout_graceful_shutdown=int(GRACE) + 5)
         server = uvicorn.Server(uvicorn.Config(create_app(service), **config))
         leave = server.handle_exit

@@ -15,12 +15,10 @@ examples:
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 import time
 from collections.abc import Mapping
 
-from qwen_ref.cli.options import add_cache_types, add_models, shipped_model
+from qwen_ref.cli.options import add_cache_types, add_models, cache_types_of, shipped_model, show_line
 from qwen_ref.errors import QwenRefError
 
 
@@ -36,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show_compiling(done: int, total: int) -> None:
     """A line on the terminal while kernels are compiled; it is erased at the end."""
-    if sys.stderr.isatty():
-        line = "" if done == total else f"compiling kernels for this processor, once: {done} of {total}"
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    show_line("" if done == total else f"compiling kernels for this processor, once: {done} of {total}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,12 +46,9 @@ def run(args: argparse.Namespace) -> int:
 def warm_up(path: str, args: argparse.Namespace) -> None:
     from qwen_ref.engine import best_threads, load
 
-    types = dict(cache_type_k=args.cache_type_k, cache_type_v=args.cache_type_v)
-    model = load(path, backend="numba", threads=1 if args.share else None, mmproj=args.mmproj, **types)
-    pictures = False
-    if not args.no_pictures:
-        with contextlib.suppress(QwenRefError):  # there is no vision file: it answers about text
-            pictures = bool(model.vision)
+    only = 1 if args.share else None
+    model = load(path, backend="numba", threads=only, mmproj=args.mmproj, **cache_types_of(args))
+    pictures = not args.no_pictures and model.sees
     if args.share:
         k, n = args.share
         if not 0 <= k < n:

@@ -189,6 +189,14 @@ class Model:
         return VisionModel(file, self.text.dtype, memory, self.text.layers)
 
     @functools.cached_property
+    def sees(self) -> bool:
+        """Whether it has a vision file."""
+        try:
+            return bool(self.vision)
+        except QwenRefError:
+            return False
+
+    @functools.cached_property
     def grammars(self) -> Grammars:
         """What makes JSON schemas into guides. Raises QwenRefError without the extra `schema`."""
         from qwen_ref.engine.schema import Grammars

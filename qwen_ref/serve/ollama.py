@@ -307,7 +307,7 @@ def show(body: Any, service: Service) -> dict[str, Any]:
         for k, v in metadata.items()
         if isinstance(v, str | int | float) and not k.endswith("chat_template")
     }
-    capabilities = ["completion", "tools", "thinking"] + ["vision"] * service.sees
+    capabilities = ["completion", "tools", "thinking"] + ["vision"] * service.model.sees
     return {
         "modelfile": "",
         "parameters": "",

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -93,14 +92,6 @@ class Service:
         self._said = list[tuple[list[Message], Any]]()  # the last conversation, and the tools in it
         self._ahead: Generator[None] | None = None
         self._opening = asyncio.Semaphore(TOGETHER)
-
-    @cached_property
-    def sees(self) -> bool:
-        """Whether the model has a vision file."""
-        try:
-            return bool(self.model.vision)
-        except QwenRefError:
-            return False
 
     def check_name(self, name: str) -> None:
         """Raises Problem unless the model is called so here. Ollama's clients add a tag, `:latest`."""

@@ -25,11 +25,12 @@ from PIL import Image, ImageDraw
 import qwen_ref
 from qwen_ref.batch import answers, requests, tables
 from qwen_ref.batch.batch import Batch
-from qwen_ref.batch.results import Results, line_of
+from qwen_ref.batch.results import Results
 from qwen_ref.cli import main
 from qwen_ref.cli.batch import Progress, lasting
 from qwen_ref.engine import Model, plan
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import json_line
 from qwen_ref.prompt import Rank
 from qwen_ref.serve import openai
 
@@ -522,7 +523,7 @@ def test_a_table_of_prompts(run: Any, tmp_path: Path, model: Model) -> None:
 def test_what_tables_have_and_text_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a character in a name, and of Parquet bodies and names of any kind."""
     lines, body = tmp_path / "out.csv.jsonl", line("a")["body"]
-    lines.write_bytes(line_of(result("caf\udce9.png", error={"message": "why"})))
+    lines.write_bytes(json_line(result("caf\udce9.png", error={"message": "why"})))
     tables.write(lines, tmp_path / "out.csv")
     assert "caf\\udce9.png" in (tmp_path / "out.csv").read_text()
     rows = [{"custom_id": name, "body": given} for name, given in (("a", body), (b"b", body), ("c", 3))]
