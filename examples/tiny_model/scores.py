@@ -31,6 +31,7 @@ from sample import Sample
 
 from gguf_io import GGUFError
 from qwen_ref import Model, QwenRefError, load
+from qwen_ref.evaluate.judge import overlap
 from qwen_ref.grounding import find_json, find_marks
 from qwen_ref.prompt import Prompt
 
@@ -108,14 +109,6 @@ def read(model: Model, sample: Sample) -> Prompt:
 def answer(model: Model, sample: Sample) -> str:
     pieces = model.generate(read(model, sample), temperature=0, presence_penalty=0, max_tokens=ANSWER)
     return "".join(pieces).rpartition("</think>")[2].strip()
-
-
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes: left, top, right, bottom."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(width, 0) * max(height, 0)
-    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both
-    return both / either if either > 0 else 0.0
 
 
 def fields(value: object, path: tuple = ()) -> dict[tuple, object]:

@@ -31,10 +31,10 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 28,
-    reading.page: 30,
-    reading.document: 16,
-    reading.screen: 34,
+    scenes.shapes: 25,
+    reading.page: 28,
+    reading.document: 15,
+    reading.screen: 42,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {

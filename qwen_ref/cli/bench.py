@@ -133,7 +133,7 @@ def report(results: list[dict[str, Any]], before: dict[str, str], after: dict[st
     machine = board.facts()
     speeds = {}
     if any(r["backend"] == "numba" for r in results):
-        speeds["reading memory, all threads"] = f"{read_bandwidth() / 1e9:.1f} GB/s"
+        speeds["reading memory"] = f"{read_bandwidth() / 1e9:.1f} GB/s"
     rows = [f"| {name} | {value.replace('|', '/')} |" for name, value in (machine | speeds).items()]
     moments = [f"| {name} | {before.get(name, '')} | {value} |" for name, value in after.items()]
     figures = {"machine": machine | speeds, "before": before, "after": after, "results": results}
@@ -293,6 +293,8 @@ def measure_start(path: str, args: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "qwen_ref", "generate", "--model", path, "--prompt", "Hello", "--raw"]
     command += ["-n", "1", "--json", *(["--backend", args.backend] if args.backend else [])]
     command += ["--threads", str(args.threads)] if args.threads else []
+    for name, kind in cache_types_of(args).items():
+        command += [f"--{name.replace('_', '-')}", kind] if kind else []
     seconds, answers = [], []
     for _ in range(min(args.r, 3) + 1):
         show_line("starting a process of its own")

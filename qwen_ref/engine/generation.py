@@ -25,6 +25,7 @@ from qwen_ref.tokenizer import StreamDecoder
 
 if TYPE_CHECKING:
     from qwen_ref.engine.model import Model
+    from qwen_ref.engine.prefixes import Prefixes
     from qwen_ref.media.media import Media
 
 PATCHES = 1024  # of a video's time steps are encoded together: at least so many, to use each weight often
@@ -60,10 +61,15 @@ def token_logprob(logits: Array, token_id: int, top: int) -> TokenLogprob:
     )
 
 
+def prefixes_of(model: Model, prompt: Prompt) -> Prefixes | None:
+    """What is kept of prompts before, which all began at position 0."""
+    return None if prompt.first_position else model.prefixes
+
+
 def begin(model: Model, prompt: Prompt, progress: Progress, most: int | None = None) -> tuple[Sequence, int]:
     """What reads the prompt, and how many of its tokens it need not read: their state was kept, of `most`
     tokens at most. Pictures behind them are looked at."""
-    prefixes = None if prompt.first_position else model.prefixes
+    prefixes = prefixes_of(model, prompt)
     if prefixes is None:
         return Sequence(model.text, prompt, look(model, prompt, 0, progress)), 0
     state = model.text.new_state()
@@ -81,13 +87,12 @@ def look(model: Model, prompt: Prompt, known: int, progress: Progress) -> np.nda
     for media in prompt.media:
         *_, last = itertools.islice(spans, media.grid_thw[0])  # one each time step
         if last.start + last.rows * last.columns > known:
-            tokens.append(look_at(model, media, progress, keep=not prompt.first_position))
+            tokens.append(look_at(model, media, prefixes_of(model, prompt), progress))
     return np.concatenate(tokens) if tokens else None
 
 
-def look_at(model: Model, media: Media, progress: Progress, keep: bool) -> np.ndarray:
+def look_at(model: Model, media: Media, prefixes: Prefixes | None, progress: Progress) -> np.ndarray:
     """[tokens, hidden] of one picture or clip, as it was kept or as the tower sees it now."""
-    prefixes = model.prefixes if keep else None
     if prefixes is not None and (kept := prefixes.picture(media.digest)) is not None:
         return kept
     vision, (steps, h, w) = model.vision, media.grid_thw
@@ -157,7 +162,7 @@ class Generation(Iterator[str]):
         self._model, self._prompt, self._sampler, self._stop = model, prompt, sampler, stop
         self._progress = progress or (lambda what, done, total: None)
         self._drafts, self._guides = drafts, guides
-        self._prefixes = None if prompt.first_position else model.prefixes
+        self._prefixes = prefixes_of(model, prompt)
         self.guess = list[int]()
         self._decoder = StreamDecoder(model.tokenizer)
         self._answer = Answer(model.tokenizer, prompt.token_ids, prompt.begun, prompt.tools)

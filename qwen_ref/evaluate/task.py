@@ -22,14 +22,6 @@ from qwen_ref.evaluate.judge import Box, box_of, leaves
 from qwen_ref.files import read_lines
 from qwen_ref.messages import Message, check_messages
 
-SCORES = {  # name -> what it finds, for --help
-    "exact": "the target, or one of a list, but for white space at the ends",
-    "includes": "the target, or one of a list, is in the answer",
-    "regex": "the pattern, or one of a list, is found in the answer",
-    "choice": "the target is the likeliest of `choices`",
-    "json": "share of the fields that are right",
-    "boxes": "overlap (IoU) with the target's boxes",
-}
 FIELDS = ("id", "input", "images", "videos", "choices", "target", "ideal", "score", "group", "metadata")
 
 
@@ -40,7 +32,7 @@ class Sample:
     id: str | int
     group: str
     prompt: str | list[Message]
-    score: str  # one of SCORES
+    score: str  # one of TARGETS
     target: Any  # texts, patterns, the number of the right choice, leaves of JSON, boxes
     choices: list[str] = field(default_factory=list)
     metadata: Any = None
@@ -80,8 +72,8 @@ def read_sample(where: str, value: Any, path: Path, score: str) -> Sample:
             raise QwenRefError(f"{where}: {name}: is missing")
     choices = fields.get("choices")
     score = fields.get("score", score if choices is None else "choice")
-    if not isinstance(score, str) or score not in SCORES:
-        raise QwenRefError(f"{where}: score: {reprlib.repr(score)} is not one of {', '.join(SCORES)}")
+    if not isinstance(score, str) or score not in TARGETS:
+        raise QwenRefError(f"{where}: score: {reprlib.repr(score)} is not one of {', '.join(TARGETS)}")
     if (choices is None) == (score == "choice"):
         told = (
             "is missing, of which the likeliest is to be the target"

@@ -24,7 +24,7 @@ BYTES = {"q8_0": 34, "q4_0": 18}  # of a block
 TYPES = ("f16", *BYTES)  # f16: what the kernels keep; NumPy keeps what it computes in
 PLAIN = ("f16", "f16")  # of keys and of values
 COST = (  # what is told where it is chosen; tests/benchmarks/RESULTS.md
-    "cache type q4_0: in 2 to 3 of 100 places another token becomes the likeliest (the small model's; with "
+    "cache type q4_0: in 2 to 4 of 100 places another token becomes the likeliest (the small model's; with "
     "q8_0 in 1 of 700), for half of q8_0's memory"
 )
 
