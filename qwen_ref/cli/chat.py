@@ -158,10 +158,12 @@ class Chat:
     def turn(self) -> bool:
         """Whether the chat is over."""
         try:
-            with self.reading_ahead():
+            with contextlib.ExitStack() as ahead:
+                ahead.enter_context(self.reading_ahead())
                 line, self.given = self.face.read(PROMPT, self.given), ""
-            with self.stoppable():
-                return line is None or self.take(line)
+                with self.stoppable():
+                    ahead.close()  # a step may take a while
+                    return line is None or self.take(line)
             return False
         except (QwenRefError, GGUFError) as error:
             self.face.tell(str(error))
@@ -173,21 +175,29 @@ class Chat:
     @contextlib.contextmanager
     def reading_ahead(self) -> Iterator[None]:
         """Beside what is done here the last answer is read, as the next prompt will have it, and saved."""
-        typed = threading.Event()
+        typed, over, interrupted = threading.Event(), threading.Event(), False
 
         def read() -> None:
-            with contextlib.closing(self.conversation.read_ahead()) as pieces:
-                while not typed.is_set() and next(pieces, self) is not self:
-                    pass
-            self.conversation.save_read(typed.is_set)
+            try:
+                with contextlib.closing(self.conversation.read_ahead()) as pieces:
+                    while not typed.is_set() and next(pieces, self) is not self:
+                        pass
+                self.conversation.save_read(typed.is_set)
+            finally:
+                over.set()
 
-        thread = threading.Thread(target=read)
-        thread.start()
+        threading.Thread(target=read).start()
         try:
             yield
         finally:
             typed.set()
-            thread.join()
+            while not over.is_set():  # joining would be over at the first Ctrl-C
+                try:
+                    over.wait()
+                except KeyboardInterrupt:
+                    interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:

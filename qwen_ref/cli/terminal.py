@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,6 +50,19 @@ def open_face(commands: Mapping[str, tuple[str, str]]) -> Face:
     except ImportError:
         print("without colours and editing, which pip install 'qwen_ref[chat]' brings", file=sys.stderr)
         return Plain()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until what is drawn is whole: rich could not go on, or end, in the middle of it."""
+    pressed = list[bool]()
+    handler = signal.signal(signal.SIGINT, lambda *about: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def written(call: dict[str, Any]) -> str:
@@ -154,27 +169,30 @@ class Terminal:
         markdown, thinking, began, told = Markdown(self._console), False, 0.0, 0.0
         try:
             for delta in deltas:
-                if thinking and delta.kind != "reasoning":
-                    self._end_thought(thoughts, began)
-                    thinking = False
-                if delta.kind == "content":
-                    markdown.push(CONTROL.sub("", delta.text))
-                elif delta.kind == "tool_call":
-                    markdown.end()
-                    markdown = Markdown(self._console)
-                    self._print(f"→ {written(delta.call)}", "cyan")
-                elif delta.text:
-                    if not thinking:
-                        thinking, began = True, time.monotonic()
-                    if thoughts:
-                        self._print(delta.text, "dim", end="")
-                    elif (now := time.monotonic()) - told > 1:
-                        told = now
-                        self._print(f"\rthinking for {now - began:.0f} s (/thoughts show)", "dim", end="")
+                with undisturbed():
+                    if thinking and delta.kind != "reasoning":
+                        self._end_thought(thoughts, began)
+                        thinking = False
+                    if delta.kind == "content":
+                        markdown.push(CONTROL.sub("", delta.text))
+                    elif delta.kind == "tool_call":
+                        markdown.end()
+                        markdown = Markdown(self._console)
+                        self._print(f"→ {written(delta.call)}", "cyan")
+                    elif delta.text:
+                        if not thinking:
+                            thinking, began = True, time.monotonic()
+                        if thoughts:
+                            self._print(delta.text, "dim", end="")
+                        elif (now := time.monotonic()) - told > 1:
+                            told = now
+                            line = f"\rthinking for {now - began:.0f} s (/thoughts show)"
+                            self._print(line, "dim", end="")
         finally:
-            if thinking:
-                self._end_thought(thoughts, began)
-            markdown.end()
+            with undisturbed():
+                if thinking:
+                    self._end_thought(thoughts, began)
+                markdown.end()
 
     def _end_thought(self, shown: bool, began: float) -> None:
         if shown:

@@ -6,10 +6,12 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from fcntl import ioctl
 from pathlib import Path
@@ -212,6 +214,31 @@ def test_reading_ahead_ends_when_something_is_typed():
             time.sleep(0.001)
     assert chat.conversation.closed == 1 and chat.conversation.read < 400
     assert chat.conversation.saved == [True]  # what is typed does not wait for it
+
+
+def test_ctrl_c_before_reading_ahead_has_ended():
+    """It stops what was asked, which no two threads may answer, and not the chat."""
+
+    class Slow(Said):
+        def read_ahead(self):
+            if not self.read:
+                self.read, me = 1, threading.main_thread().ident
+                while not face.given or sys._current_frames()[me].f_code.co_name != "wait":
+                    time.sleep(0.001)
+                signal.pthread_kill(me, signal.SIGINT)
+                time.sleep(0.05)
+                self.over = True
+            yield
+
+    class Hurried(Lines):
+        def read(self, prompt, given=""):
+            while not conversation.read:
+                time.sleep(0.001)
+            return super().read(prompt, given)
+
+    face, conversation = Hurried("a", "b"), Slow("x")
+    Chat(conversation, face).run()
+    assert face.told == ["stopped"] and conversation.asked == ["b"] and conversation.over
 
 
 def test_what_was_read_is_saved_while_nobody_types_and_at_the_end(tmp_path):
@@ -475,7 +502,10 @@ class Typist:
         while text not in self.seen:
             assert time.monotonic() < end, (text, self.seen)
             if select.select([self.terminal], [], [], 0.1)[0]:
-                self.seen += os.read(self.terminal, 65536).decode(errors="replace")
+                try:
+                    self.seen += os.read(self.terminal, 65536).decode(errors="replace")
+                except OSError:  # nobody writes any more
+                    raise AssertionError((text, self.seen)) from None
         before, _, self.seen = self.seen.partition(text)
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", before)
 
@@ -526,7 +556,7 @@ def test_what_is_stopped_is_kept_and_the_chat_goes_on(tmp_path):
     chat.ready()
     chat.type(f"{STORY}\r")
     chat.until("0 %")
-    time.sleep(0.3)
+    chat.until("\x1b[?25l")  # something is shown
     chat.type("\x03")
     chat.until("stopped; what was said is kept")
     chat.ready()
