@@ -238,6 +238,7 @@ def test_pictures_lie_where_their_tokens_are(model):
     assert picture["source"].startswith("data:image/jpeg;base64,/9j/")
 
 
+@pytest.mark.slow
 def test_two_hundred_tokens_are_less_than_five_megabytes(model):
     ids = model.tokenizer.encode(" ".join(f"fox{n}" for n in range(100)))[:200]
     run = look(model, Prompt(ids), "", max_tokens=0, draft="off", progress=lambda *about: None)

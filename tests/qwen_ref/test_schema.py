@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from schemas import answered, schema_of
 
-from qwen_ref import QwenRefError, load
+from qwen_ref import QwenRefError, cli, load
 from qwen_ref.engine import advance
 
 CHECKED = jsonschema.FormatChecker(["date", "email", "ipv4"])
@@ -176,7 +176,7 @@ def test_without_llguidance_it_is_told(model, monkeypatch):
         load().generate("?", schema=True)
 
 
-def test_on_the_command_line(tmp_path):
+def test_on_the_command_line(tmp_path, capsys):
     def run(*args):
         command = [sys.executable, "-m", "qwen_ref", "generate", "--prompt", "?", *map(str, args)]
         return subprocess.run(command, capture_output=True, text=True, timeout=100)
@@ -197,5 +197,5 @@ def test_on_the_command_line(tmp_path):
         (["--thinking-budget", 4, "--no-thinking"], "--thinking-budget: --no-thinking leaves nothing to end"),
         (["--thinking-budget", 4], "--thinking-budget: there is no thought to end; --thinking asks for one"),
     ]:
-        done = run(*args)
-        assert done.returncode == 2 and words in done.stderr.splitlines()[-1]
+        assert cli.main(["generate", "--prompt", "?", *map(str, args)]) == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]

@@ -40,7 +40,7 @@ def test_commands_without_a_model_say_which_one_they_take():
     assert (told.returncode, told.stderr) == (0, NOTE) and "tiny-Q4_K_M.gguf" in told.stdout
 
 
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["numba", pytest.param("numpy", marks=pytest.mark.slow)])
 def test_it_knows_its_world(backend):
     model = load(backend=backend)
 
