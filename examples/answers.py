@@ -46,7 +46,7 @@ class Use:
 USES = [
     Use("What do you see?", "scene"),
     Use("How many stars are there?", "scene"),
-    Use("Is the pink heart left or right of the blue square?", "scene"),
+    Use("Is the red circle left or right of the blue square?", "scene"),
     Use("Locate every star. Answer with bbox_2d and label in JSON.", "scene"),
     Use("What does it say?", "sign"),
     Use("Give the receipt as JSON with the keys shop, items (name, price each), total.", "bill"),

@@ -45,7 +45,7 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}}
+SCHEMA = {"type": "object", "properties": {"answer": {"enum": [5, 6]}}}
 SCHEMA |= {"required": ["answer"], "additionalProperties": False}
 FORM = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
 

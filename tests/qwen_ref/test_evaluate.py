@@ -287,7 +287,7 @@ def small(tmp_path_factory) -> Path:
     kept = [
         line
         for line in lines
-        if json.loads(line)["id"] in ("sums-2", "choice-1", "json-1", "boxes-1", "memory-1")
+        if json.loads(line)["id"] in ("sums-2", "choice-2", "json-1", "boxes-1", "memory-1")
     ]
     (folder / "pictures").mkdir()
     shutil.copy(TASK.parent / "pictures/boxes-1.png", folder / "pictures")
@@ -316,8 +316,8 @@ def test_the_command(small, tmp_path, capsys):
     assert rows["all", "score"]["value"] == pytest.approx((4 + rows["boxes", "iou"]["value"]) / 5)
     assert all(row["difference"] is None for row in found["results"])
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert {line["id"] for line in lines} == {"sums-2", "choice-1", "json-1", "boxes-1", "memory-1"}
-    choice = next(line for line in lines if line["id"] == "choice-1")
+    assert {line["id"] for line in lines} == {"sums-2", "choice-2", "json-1", "boxes-1", "memory-1"}
+    choice = next(line for line in lines if line["id"] == "choice-2")
     best = max(choice["choices"], key=lambda c: c["logprob"])
     assert choice["answer"] == best["text"] and len(choice["choices"]) == 4
 
