@@ -32,6 +32,11 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def cache_folder() -> Path:
+    """Where there may be what can be made again. Raises RuntimeError where there is no home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwen_ref"
+
+
 def is_one_file(path: Path, other: Path) -> bool:
     """Whether two names are of one file that is there."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ AHEAD = 4  # requests that are made ready while others are answered
 
 
 @dataclass(frozen=True)
-class Passing(Exception):
+class Passing:
     """Why a request has no result now: it may have one later."""
 
     request: Request
@@ -98,3 +98,18 @@ async def answers(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+# (requests, how many they are, whether each by itself) -> their results, as they come
+Answering = Callable[[Iterator[Request], int, bool], AsyncIterator[dict[str, Any] | Passing]]
+
+
+@contextlib.asynccontextmanager
+async def here(service: Service) -> AsyncIterator[Answering]:
+    """What answers on this machine. In the end nothing of it runs any more."""
+    try:
+        together = service.settings.parallel + AHEAD
+        yield lambda requests, _, alone: answers(requests, service, 1 if alone else together)
+    finally:
+        service.scheduler.stop(0)
+        service.scheduler.join()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import Any
 
-from qwen_ref.batch.answers import AHEAD, Passing, answers
+from qwen_ref.batch.answers import Answering, Passing
 from qwen_ref.batch.requests import Request
 from qwen_ref.batch.results import Results
-from qwen_ref.serve.service import Service
 
 
 class Batch:
@@ -41,33 +42,32 @@ class Batch:
         """If the others take as long as those so far."""
         return self.seconds / max(1, self.done - self.found) * (self.total - self.done)
 
-    def run(self, service: Service, progress: Callable[[Batch], object] = lambda batch: None) -> None:
+    def run(
+        self,
+        answering: AbstractAsyncContextManager[Answering],
+        progress: Callable[[Batch], object] = lambda batch: None,
+    ) -> None:
         """Raises QwenRefError if results cannot be written. Ctrl-C ends it: what has a result keeps it."""
         self._started = time.perf_counter()
         progress(self)
-        asyncio.run(self._run(service, progress))
+        asyncio.run(self._run(answering, progress))
 
-    async def _run(self, service: Service, progress: Callable[[Batch], object]) -> None:
-        pending = (r for r in self.requests() if self.results.done.get(r.key) != r.id)
-        try:
-            await self._answer(pending, service, service.settings.parallel + AHEAD, progress)
+    async def _run(
+        self, answering: AbstractAsyncContextManager[Answering], progress: Callable[[Batch], object]
+    ) -> None:
+        async with answering as answers:
+            pending = (r for r in self.requests() if self.results.done.get(r.key) != r.id)
+            await self._answer(answers(pending, self.total - self.done, False), progress)
             if self.passing:  # with all of the memory, or without the one that brought others down
                 again = set(self.passing)
                 pending = (r for r in self.requests() if r.id in again)
                 self.passing.clear()
-                await self._answer(pending, service, 1, progress)
-        finally:
-            service.scheduler.stop(0)
-            service.scheduler.join()
+                await self._answer(answers(pending, len(again), True), progress)
 
     async def _answer(
-        self,
-        requests: Iterator[Request],
-        service: Service,
-        together: int,
-        progress: Callable[[Batch], object],
+        self, results: AsyncIterator[dict[str, Any] | Passing], progress: Callable[[Batch], object]
     ) -> None:
-        async for result in answers(requests, service, together):
+        async for result in results:
             if isinstance(result, Passing):
                 self.passing[result.request.id] = replace(result, request=replace(result.request, body=None))
                 continue

@@ -30,6 +30,7 @@ from qwen_ref.cli.options import (
     DRAFT_HELP,
     MODEL_HELP,
     SAMPLING,
+    add_cluster,
     add_draft,
     add_keeping,
     add_memory_limit,
@@ -41,11 +42,13 @@ from qwen_ref.cli.options import (
     add_thinking_budget,
     keeping_of,
     names_of,
+    of_each,
     resources_of,
     sampling_of,
     shipped_model,
     show_line,
     typed_text,
+    where_of,
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
@@ -54,6 +57,8 @@ from qwen_ref.files import is_one_file
 if TYPE_CHECKING:
     from qwen_ref.batch.batch import Batch
     from qwen_ref.batch.requests import Make, Request
+    from qwen_ref.cluster.scheduler import Where
+    from qwen_ref.engine import Model
 
 REFRESH = 0.2  # seconds
 
@@ -109,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_draft(resources, "off", f"{DRAFT_HELP}; off: beside other answers they seldom pay")
     add_resources(resources)
     add_memory_limit(resources)
+    add_cluster(parser)
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -212,20 +218,18 @@ def lasting(seconds: float) -> str:
 def run(args: argparse.Namespace) -> int:
     check(args)
     options = options_of(args)
+    where = where_of(args, "cache")
     resources, keeping = resources_of(args), keeping_of(args)
     from qwen_ref.batch import tables
-    from qwen_ref.batch.answers import MOST, default_parallel, new_service
+    from qwen_ref.batch.answers import MOST
     from qwen_ref.batch.batch import Batch
     from qwen_ref.batch.requests import maker
     from qwen_ref.batch.results import Results
     from qwen_ref.engine import load
 
     path = shipped_model() if args.model is None else args.model
-    model = load(path, **resources, **keeping, parallel=args.parallel or MOST)
+    model = load(path, **resources, **(keeping if where is None else {}), parallel=args.parallel or MOST)
     names = names_of(args, model.path)
-    # The pictures of a folder that was given may be links to anywhere: no request names others.
-    folder = args.allowed_local_media_path if args.images is None else "/"
-    settings = dict(draft=args.draft, remote_media=args.allow_remote_media, media_folder=folder)
     out = Path(args.output_file)
     lines = lines_of(out)
     make = maker(names[0], args.system, options, args.max_image_tokens)
@@ -238,13 +242,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         batch = Batch(all_requests, args.requests or args.images, results)
         try:
-            if batch.done < batch.total:
-                parallel = args.parallel or default_parallel(model)
-                answer(batch, model, new_service(model, names, parallel, settings))
+            if batch.done == batch.total:
+                pass
+            elif where is None:
+                answer_here(args, batch, model, names)
+            else:
+                fingerprint = model.fingerprint
+                del model  # here nothing is computed
+                answer_on(where, args, batch, path, names, fingerprint)
         except KeyboardInterrupt:
             told = f"{lines}: {batch.done:,} of {batch.total:,} have a result; the same command goes on"
             print(told, file=sys.stderr)
             return 130
+        finally:
+            show_line("")
         if lines != out:
             tables.write(lines, out)
     finally:
@@ -253,15 +264,41 @@ def run(args: argparse.Namespace) -> int:
     return 1 if batch.passing else 0
 
 
-def answer(batch: Batch, model: Any, service: Any) -> None:
-    progress = Progress()
+def media_folder(args: argparse.Namespace) -> str | None:
+    """Of which requests may name files. The pictures of a folder that was given may be links to anywhere: no
+    request names others."""
+    return args.allowed_local_media_path if args.images is None else "/"
+
+
+def answer_here(args: argparse.Namespace, batch: Batch, model: Model, names: list[str]) -> None:
+    from qwen_ref.batch.answers import default_parallel, here, new_service
+
+    settings = dict(draft=args.draft, remote_media=args.allow_remote_media, media_folder=media_folder(args))
+    service = new_service(model, names, args.parallel or default_parallel(model), settings)
     model.warm_up(show_compiling, pictures=model.sees)
-    try:
-        batch.run(service, progress)
-    finally:
-        show_line("")
+    batch.run(here(service), Progress())
     if model.prefixes is not None:
         model.prefixes.save()
+
+
+def answer_on(
+    where: Where, args: argparse.Namespace, batch: Batch, path: str, names: list[str], fingerprint: str
+) -> None:
+    from qwen_ref.batch.cluster import Options, on_workers, prepare
+    from qwen_ref.cluster.model_files import files_of
+    from qwen_ref.cluster.worker import Job
+
+    options = Options(
+        fingerprint,
+        names,
+        load=resources_of(args) | of_each(where, args),
+        settings=dict(draft=args.draft, remote_media=args.allow_remote_media),
+        keep=None if args.keep is None else keeping_of(args)["keep"],
+        parallel=args.parallel,
+        share=max(1, where.processes),
+    )
+    job = Job(prepare, options, (files_of(path, args.mmproj),))
+    batch.run(on_workers(where, job, media_folder(args), show_line), Progress())
 
 
 def summarize(batch: Batch, path: str) -> None:

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen_ref import hub, plot, shipped
+from qwen_ref import hub, machine, plot, shipped
 from qwen_ref.errors import QwenRefError
 
 if TYPE_CHECKING:
+    from qwen_ref.cluster.scheduler import Where
     from qwen_ref.media.media import Limits
 
 MODEL_HELP = (
@@ -173,6 +174,51 @@ def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.cache is not None and not args.keep:
         raise QwenRefError("--keep: 0 leaves nothing to keep in --cache")
     return {"keep": int(args.keep * 2**30), "cache": args.cache}
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("on several machines (docs/cluster.md)")
+    group.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="the workers of a dask cluster compute, whose scheduler is there: tcp://host:8786",
+    )
+    group.add_argument(
+        "--local-cluster",
+        type=int,
+        metavar="N",
+        help="N processes of this machine compute, as a cluster does",
+    )
+
+
+def where_of(args: argparse.Namespace, *here: str) -> Where | None:
+    """The cluster that --scheduler or --local-cluster names, or None. The options named `here` make no sense
+    beside them. Raises QwenRefError."""
+    address, processes = args.scheduler, args.local_cluster
+    if address is None and processes is None:
+        return None
+    if address is not None and processes is not None:
+        raise QwenRefError("--scheduler and --local-cluster: give one of both")
+    if processes is not None and not 1 <= processes <= 1024:
+        raise QwenRefError(f"--local-cluster: {processes} is not in 1 to 1024")
+    if address is not None and not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d{1,5}", address):
+        raise QwenRefError(f"--scheduler: {address!r:.80} is no address like tcp://host:8786")
+    given = "--scheduler" if processes is None else "--local-cluster"
+    for name in here:
+        if getattr(args, name.replace("-", "_")):
+            raise QwenRefError(f"--{name}: {given} computes elsewhere, where this has no part")
+    from qwen_ref.cluster.scheduler import Where
+
+    return Where(address, processes or 0)
+
+
+def of_each(where: Where, args: argparse.Namespace) -> dict[str, Any]:
+    """Threads and memory of a worker: processes of one machine share its cores and what is free."""
+    threads, memory = args.threads, memory_of(args.memory)
+    if where.processes:
+        threads = threads or max(1, machine.default_threads() // where.processes)
+        memory = machine.available_memory() // 2 // where.processes if memory is None else memory
+    return {"threads": threads, "memory_budget": memory}
 
 
 def add_names(parser: argparse.ArgumentParser, *other_names: str) -> None:

@@ -27,7 +27,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from qwen_ref.errors import QwenRefError, tell
-from qwen_ref.files import write_whole
+from qwen_ref.files import cache_folder, write_whole
 
 
 def _cache_directory() -> Path | None:
@@ -36,7 +36,7 @@ def _cache_directory() -> Path | None:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwen_ref"
+        root = cache_folder()
         directory = root / f"kernels-{digest.hexdigest()[:12]}"
         if not directory.exists():
             directory.mkdir(parents=True)

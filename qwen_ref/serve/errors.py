@@ -9,3 +9,6 @@ class Problem(Exception):
     def __init__(self, status: int, message: str, param: str | None = None, retry: int | None = None):
         super().__init__(message)
         self.status, self.message, self.param, self.retry = status, message, param, retry
+
+    def __reduce__(self) -> tuple[type[Problem], tuple[object, ...]]:  # sent to another process
+        return Problem, (self.status, self.message, self.param, self.retry)

@@ -219,21 +219,9 @@ class Service:
             part[f"{kind}_url"] = inner
         if "path" in part:
             raise Problem(400, f"{where}: path: files of this machine are not read for requests")
-        for holder, name in self._sources(part, kind):
+        for holder, name in sources(part, kind):
             holder[name] = self._source(where, kind, holder[name])
         return part
-
-    def _sources(self, part: dict[str, Any], kind: str) -> Iterator[tuple[Any, Any]]:
-        for name in (kind, f"{kind}_url", "url"):
-            value = part.get(name)
-            if isinstance(value, dict):
-                if "url" in value:
-                    yield value, "url"
-            elif isinstance(value, list):
-                part[name] = list(value)
-                yield from ((part[name], i) for i in range(len(value)))
-            elif value is not None:
-                yield part, name
 
     def _source(self, where: str, kind: str, value: Any) -> Any:
         if not isinstance(value, str):
@@ -241,7 +229,7 @@ class Service:
         if value[:5].lower() == "data:":
             return value
         if value[:7].lower() == "file://" and self.settings.media_folder is not None:
-            return self._own_file(f"{where}: {kind}", value, kind)
+            return f"file://{quote(own_file(f'{where}: {kind}', value, kind, self.settings.media_folder))}"
         if not value.lower().startswith(("http://", "https://")):
             told = f"{where}: {kind}: {value!r:.80} is no data: URI; files of this machine are not read"
             raise Problem(400, f"{told} without --allowed-local-media-path")
@@ -252,15 +240,31 @@ class Service:
         except QwenRefError as error:
             raise Problem(400, f"{where}: {kind}: {error}") from None
 
-    def _own_file(self, where: str, value: str, kind: str) -> str:
-        """A file:// URL of what it names, links followed: it must lie in the one folder that may be read."""
-        assert self.settings.media_folder is not None
-        try:
-            file = os.path.realpath(str(uri.read_text(value, kind)))
-            folder = os.path.realpath(self.settings.media_folder)
-            inside = os.path.commonpath([file, folder]) == folder
-        except (QwenRefError, ValueError) as error:  # ValueError: a null character
-            raise Problem(400, f"{where}: {error}") from None
-        if not inside:
-            raise Problem(400, f"{where}: {value!r:.200} is not in {self.settings.media_folder}")
-        return f"file://{quote(file)}"
+
+def sources(part: dict[str, Any], kind: str) -> Iterator[tuple[Any, Any]]:
+    """Where the texts are that say what a part shows: (what holds it, its name or place there).
+    Lists of frames are copied."""
+    for name in (kind, f"{kind}_url", "url"):
+        value = part.get(name)
+        if isinstance(value, dict):
+            if "url" in value:
+                yield value, "url"
+        elif isinstance(value, list):
+            part[name] = list(value)
+            yield from ((part[name], i) for i in range(len(value)))
+        elif value is not None:
+            yield part, name
+
+
+def own_file(where: str, value: str, kind: str, media_folder: str) -> str:
+    """The path that a file:// URL names, links followed: it must lie in the one folder that may be read.
+    Raises Problem."""
+    try:
+        file = os.path.realpath(str(uri.read_text(value, kind)))
+        folder = os.path.realpath(media_folder)
+        inside = os.path.commonpath([file, folder]) == folder
+    except (QwenRefError, ValueError) as error:  # ValueError: a null character
+        raise Problem(400, f"{where}: {error}") from None
+    if not inside:
+        raise Problem(400, f"{where}: {value!r:.200} is not in {media_folder}")
+    return file

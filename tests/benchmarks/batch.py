@@ -121,7 +121,7 @@ def batch(model: Model, numbers: range, parallel: int, draft: str = "off") -> tu
         out = Path(folder, "out.jsonl")
         results = Results(out, model.fingerprint)
         done = Batch(lambda: asked(numbers, kinds_of(model)), "in.jsonl", results)
-        done.run(answers.new_service(model, ["m"], parallel, {"draft": draft}))
+        done.run(answers.here(answers.new_service(model, ["m"], parallel, {"draft": draft})))
         results.close()
         found = [json.loads(line) for line in out.read_text().splitlines()]
     messages = {r["custom_id"]: said(r["response"]["body"]["choices"][0]["message"]) for r in found}
@@ -226,7 +226,7 @@ def memory(count: int) -> None:
             if batch.done % (count // 10) == 0:
                 print(f"{batch.done:7,}: {resident():.0f} MiB, {batch.seconds:.0f} s", flush=True)
 
-        done.run(service, show)
+        done.run(answers.here(service), show)
         results.close()
         assert done.answered == count and not done.errors
         print(f"{out.stat().st_size / 2**20:.0f} MiB of results; the index of a start after it:")

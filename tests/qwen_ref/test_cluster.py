@@ -1,0 +1,339 @@
+"""Jobs on a dask cluster: every item has one result, whatever becomes of the workers.
+
+Workers are threads of this process where nothing is to be killed; tests with processes are slow ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+
+from gguf_io import open_gguf
+from qwen_ref.cluster import model_files, scheduler, worker
+from qwen_ref.cluster.model_files import Found
+from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
+from qwen_ref.cluster.worker import Job, Ready
+from qwen_ref.errors import QwenRefError
+
+MIND: dict[str, Any] = {}  # what a test tells its workers, and they it
+
+
+@pytest.fixture(autouse=True)
+def mind(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Workers forget their job with the test."""
+    MIND.clear()
+    MIND["seen"] = Counter()
+    monkeypatch.setattr(worker, "_kept", None)
+    monkeypatch.setattr(scheduler, "LOOK", 0.05)
+    yield MIND
+
+
+def squares(models: list[Found], options: Any) -> Ready:
+    """Squares, 1 ms each; `MIND["on"]` is called with the worker's name and each item first."""
+    name = distributed.get_worker().name
+    if bad := MIND.get("unfit", {}).get(name):
+        MIND["refused"].set()
+        raise bad
+    if "unfit" in MIND:  # workers that are threads are ready when one of them is
+        MIND["refused"].wait(10)
+    MIND["seen"][f"ready {name}"] += 1
+
+    def answer(items: list[int]) -> list[int]:
+        for item in items:
+            MIND.get("on", lambda *_: None)(distributed.get_worker().name, item)
+            MIND["seen"][item] += 1
+            time.sleep(0.001)
+        return [item * item for item in items]
+
+    return Ready(answer, 4)
+
+
+JOB = Job(squares, None)
+
+
+async def gathered(cluster: Cluster, items: range, alone: bool = False) -> dict[int, Any]:
+    found = dict[int, Any]()
+    async for number, result in cluster.results(iter(items), len(items), alone):
+        assert number not in found
+        found[number] = result
+    return found
+
+
+def on(workers: int, what: Any, job: Job = JOB, **options: Any) -> Any:
+    """`what(dask's cluster, ours)` with so many workers, threads named 0, 1 …"""
+
+    async def run() -> Any:
+        async with (
+            distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=False,
+                asynchronous=True,
+                dashboard_address=None,
+                **options,
+            ) as dask,
+            connected(Where(dask.scheduler_address), job, MIND.setdefault("told", []).append) as ours,
+        ):
+            return await what(dask, ours)
+
+    return asyncio.run(run())
+
+
+def test_a_worker_goes_and_one_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """Of 400 items one worker holds some until it is closed, and another one comes in between."""
+    held, free = threading.Event(), threading.Event()
+
+    def hold(name: Any, item: int) -> None:
+        if name == 0 and not held.is_set():
+            held.set()
+            free.wait(10)
+
+    MIND["on"] = hold
+
+    async def what(dask: Any, ours: Cluster) -> dict[int, Any]:
+        found = asyncio.ensure_future(gathered(ours, range(400)))
+        await asyncio.to_thread(held.wait, 10)
+        dask.scale(3)
+        await dask.scheduler.remove_worker(dask.workers[0].address, stimulus_id="test", close=False)
+        result = await found
+        free.set()
+        return result
+
+    assert on(2, what) == {n: n * n for n in range(400)}
+
+
+def test_results_come_twice_over_one_connection() -> None:
+    """As a batch needs them: what failed is tried again, each by itself, and nobody gets ready again."""
+
+    async def what(dask: Any, ours: Cluster) -> list[dict[int, Any]]:
+        return [await gathered(ours, range(20)), await gathered(ours, range(3), alone=True)]
+
+    assert on(1, what) == [{n: n * n for n in range(20)}, {0: 0, 1: 1, 2: 4}]
+    assert MIND["seen"]["ready 0"] == 1
+
+
+def test_a_worker_that_cannot_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    MIND["unfit"], MIND["refused"] = {0: QwenRefError("model.gguf: is too large")}, threading.Event()
+
+    async def what(dask: Any, ours: Cluster) -> dict[int, Any]:
+        return await gathered(ours, range(50))
+
+    with pytest.raises(QwenRefError, match=r"^inproc://.*: worker inproc://.* model.gguf: is too large$"):
+        on(1, what)
+    MIND["unfit"], MIND["refused"] = {0: MemoryError("none left")}, threading.Event()
+    caplog.clear()
+    assert on(2, what) == {n: n * n for n in range(50)}
+    assert "is left out: MemoryError: none left" in caplog.text and caplog.text.count("left out") == 1
+
+
+def test_a_worker_whose_portion_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """By what is not the item's, and another one computes that. A QwenRefError is, and ends the job."""
+
+    def fail(name: Any, item: int) -> None:
+        if name == 0:
+            raise MemoryError("of this one")
+
+    MIND["on"] = fail
+
+    async def what(dask: Any, ours: Cluster) -> dict[int, Any]:
+        return await gathered(ours, range(50))
+
+    assert on(2, what) == {n: n * n for n in range(50)}
+    assert "is left out: MemoryError: of this one" in caplog.text
+
+    def refuse(name: Any, item: int) -> None:
+        if item == 7:
+            raise QwenRefError("line 7: makes no sense")
+
+    MIND["on"] = refuse
+    with pytest.raises(QwenRefError, match=r"^line 7: makes no sense$"):
+        on(2, what)
+
+
+@pytest.mark.parametrize("name", ["qwen_ref", "Python", "numba"])
+def test_another_version_is_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = worker.versions() | {name: "0.0.7"}
+    monkeypatch.setattr(scheduler.worker, "versions", functools.partial(dict, worker.versions()))
+    real = Cluster._on
+
+    async def other(self: Cluster, where: str, function: Any, *arguments: Any) -> Any:
+        return ours if function is worker.versions else await real(self, where, function, *arguments)
+
+    monkeypatch.setattr(Cluster, "_on", other)
+
+    async def what(dask: Any, cluster: Cluster) -> Any:
+        return await gathered(cluster, range(2))
+
+    with pytest.raises(QwenRefError, match=f"has {name} 0.0.7, and here is "):
+        on(1, what)
+
+
+def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of progress, and a sentence; or somebody comes."""
+    monkeypatch.setattr(scheduler, "WAIT", 0.3)
+
+    async def what(dask: Any, ours: Cluster) -> Any:
+        return await gathered(ours, range(5))
+
+    with pytest.raises(QwenRefError, match=r"^inproc://.*: no worker was there for 0 s"):
+        on(0, what)
+    assert any("no worker is there; waiting" in line for line in MIND["told"])
+
+    async def late(dask: Any, ours: Cluster) -> Any:
+        found = asyncio.ensure_future(gathered(ours, range(5)))
+        await asyncio.sleep(0.15)
+        dask.scale(1)
+        return await found
+
+    assert len(on(0, late)) == 5
+
+
+def test_an_item_that_no_worker_lives_through() -> None:
+    """It is named with the workers that ended, and all others have their results."""
+    loop: Any = None
+
+    async def what(dask: Any, ours: Cluster) -> dict[int, Any]:
+        names = {w.name: w.address for w in dask.workers.values()}
+
+        def die(name: Any, item: int) -> None:
+            if item == 13:
+                gone = dask.scheduler.remove_worker(names[name], stimulus_id="test", close=False)
+                asyncio.run_coroutine_threadsafe(gone, loop).result(5)
+                time.sleep(0.5)
+
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        MIND["on"] = die
+        return await gathered(ours, range(40))
+
+    found = on(5, what)
+    assert isinstance(found[13], Lost) and len(set(found[13].workers)) == 3
+    assert str(found[13]).startswith("3 workers ended while they computed it: inproc://")
+    assert {n: r for n, r in found.items() if n != 13} == {n: n * n for n in range(40) if n != 13}
+
+
+def test_for_code_that_is_not_asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = functools.partial(distributed.LocalCluster, processes=False)
+    monkeypatch.setattr(distributed, "LocalCluster", threads)
+    found = dict(scheduler.results(Where(processes=1), JOB, [*range(9)]))
+    assert found == {n: n * n for n in range(9)}
+
+
+# ---- the model
+
+
+@pytest.fixture
+def model(fixtures: Path, tmp_path: Path) -> Path:
+    (tmp_path / "here").mkdir()
+    for name in "tiny.gguf", "mmproj-tiny.gguf":
+        shutil.copy(fixtures / name, tmp_path / "here")
+    return tmp_path / "here/tiny.gguf"
+
+
+@pytest.mark.parametrize("kind", ["file", "split"])
+def test_what_a_model_consists_of(kind: str, fixtures: Path, model: Path) -> None:
+    if kind == "split":
+        for number in 1, 2:
+            shutil.copy(fixtures / f"split-0000{number}-of-00002.gguf", model.parent)
+        files = model_files.files_of(model.with_name("split-00001-of-00002.gguf"))
+        names = ["split-00001-of-00002.gguf", "split-00002-of-00002.gguf", "vision/mmproj-tiny.gguf"]
+    else:
+        files = model_files.files_of(model)
+        names = ["tiny.gguf", "vision/mmproj-tiny.gguf"]
+    assert [part.place for part in files.parts] == names
+    assert files.nbytes == sum(part.nbytes for part in files.parts)
+    assert files.vision == str(model.with_name("mmproj-tiny.gguf"))
+    assert model_files.find(files) == Found(files.path, files.vision)
+
+
+def test_a_model_that_lies_there_is_used_if_it_is_the_same(model: Path, tmp_path: Path) -> None:
+    files = model_files.files_of(model)
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1  # a weight
+    model.write_bytes(data)
+    assert model_files.find(files) is None
+    data[-1] ^= 1
+    model.write_bytes(data)
+    assert model_files.find(files)
+    model.with_name("mmproj-tiny.gguf").unlink()
+    assert model_files.find(files) is None
+
+
+def loads(models: list[Found], options: Any) -> Ready:
+    """A job that says where its model is, and how many tensors both files have."""
+    from gguf_io import open_gguf
+
+    [found] = models
+    assert found.vision
+    told = found.path, found.vision, len(open_gguf(found.path).tensors), len(open_gguf(found.vision).tensors)
+    return Ready(lambda items: [told for _ in items])
+
+
+def test_a_model_is_sent_once_to_a_machine(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces, and kept under its hash for the next job; what came otherwise than it went is deleted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_files, "PIECE", 1 << 17)
+    files = model_files.files_of(model)
+    job, calls, damage = Job(loads, None, (files,)), Counter[str](), [True]
+    real, of_other_machines = Cluster._on, model_files.as_given
+
+    async def counted(self: Cluster, where: str, function: Any, *arguments: Any) -> Any:
+        calls[function.__name__] += 1
+        if function is model_files.receive and damage[0]:
+            arguments = (*arguments[:3], bytes(len(arguments[3])))
+        return await real(self, where, function, *arguments)
+
+    monkeypatch.setattr(Cluster, "_on", counted)
+    monkeypatch.setattr(model_files, "as_given", lambda wanted: None)
+
+    async def what(dask: Any, ours: Cluster) -> set[Any]:
+        return {*(await gathered(ours, range(30))).values()}
+
+    kept = tmp_path / "cache/qwen_ref/models"
+    with pytest.raises(QwenRefError, match=r"tiny.gguf: what came has another hash, and is deleted"):
+        on(1, what, job)
+    assert [*kept.iterdir()] == []
+    damage[0] = False
+    calls.clear()
+    [told] = on(3, what, job)
+    assert told == (
+        str(kept / files.digest / "tiny.gguf"),
+        str(kept / files.digest / "vision/mmproj-tiny.gguf"),
+        *(len(open_gguf(path).tensors) for path in (model, model.with_name("mmproj-tiny.gguf"))),
+    )
+    assert calls["begin"] == calls["finish"] == 1
+    assert calls["receive"] == sum(-(-part.nbytes // (1 << 17)) for part in files.parts)
+    assert "sending the model to inproc://" in str(MIND["told"])
+    calls.clear()
+    assert on(1, what, job) == {told} and not calls["receive"]
+    assert of_other_machines(files) == Found(files.path, files.vision)
+
+
+def test_what_came_in_part_is_deleted_a_day_later(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = model_files.files_of(model)
+    first = Path(model_files.begin(files))
+    second = Path(model_files.begin(files))
+    assert first.exists() and second.exists() and first != second
+    os.utime(first, (0, 0))
+    model_files.begin(files)
+    assert not first.exists() and second.exists()
+    full = shutil._ntuple_diskusage(10**9, 10**9, 10)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(QwenRefError, match="the disk has 0 MB free"):
+        model_files.begin(files)

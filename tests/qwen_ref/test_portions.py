@@ -1,0 +1,105 @@
+"""Who gets which items: each has one result in the end, and slow and fast machines end together."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rack import Machine, Rack
+
+from qwen_ref.cluster import portions
+from qwen_ref.cluster.portions import AIM, DEATHS, Portions
+
+SECONDS = st.sampled_from([0.01, 0.1, 1.0, 7.0])
+
+
+def of(count: int, alone: bool = False, size: int = 1) -> Portions:
+    return Portions((bytes(size) for _ in range(count)), count, alone)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> list[Machine]:
+    """Any, which may die and come back; the last one lives."""
+    times = st.floats(0, 60)
+    some = [
+        Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times), draw(times), draw(times))
+        for _ in range(draw(st.integers(0, 6)))
+    ]
+    return [*some, Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times))]
+
+
+@pytest.mark.hypothesis
+@given(st.integers(0, 300), machines(), st.sets(st.integers(0, 20), max_size=2), st.booleans())
+def test_each_item_has_one_result(count: int, some: list[Machine], deadly: set[int], alone: bool) -> None:
+    """Or is lost with DEATHS machines, whatever dies and comes when."""
+    more = [Machine(0.1, starts=100.0 + n) for n in range(2 * DEATHS)]
+    rack = Rack(of(count, alone), 0.01, deadly.__contains__).run([*some, *more], until=1e5)
+    assert set(rack.results.values()) <= {1}
+    assert {*rack.results} | {*rack.lost} == {*range(count)} and not {*rack.results} & {*rack.lost}
+    assert {number for number in deadly if number < count} <= {*rack.lost}
+    assert all(len({*workers}) == len(workers) == DEATHS for workers in rack.lost.values())
+    assert rack.portions.done == count
+    assert not alone or rack.longest <= 1
+
+
+def test_a_server_and_a_small_machine_end_together() -> None:
+    """And nobody waits long for the last ones."""
+    rack = Rack(of(1000)).run([Machine(0.1), Machine(5.0)])
+    ideal = 1000 / (1 / 0.1 + 1 / 5.0)
+    assert ideal <= rack.now < 1.02 * ideal and rack.computed <= 1001
+    assert rack.longest == int(AIM / 0.1)
+
+
+def test_the_first_portion_is_what_goes_together() -> None:
+    waiting = of(1000)
+    waiting.join("a", 16)
+    waiting.join("b")
+    first = {waiting.take(0.0).worker: n for n in (16, 1)}  # type: ignore[union-attr]
+    assert {name: len(worker.portion.items) for name, worker in waiting.workers.items()} == {"a": 16, "b": 1}  # type: ignore[union-attr]
+    assert waiting.take(0.0) is None and len(first) == 2
+    assert waiting.answered(waiting.workers["a"].portion, 160.0) == [*range(16)]  # type: ignore[arg-type]
+    portion = waiting.take(160.0)  # an item takes as long as AIM: still as many as go together
+    assert portion and portion.worker == "a" and len(portion.items) == 16
+
+
+def test_a_deadly_item_ends_three_machines() -> None:
+    """The others of its portion are not lost with it."""
+    rack = Rack(of(200), deadly={5}.__contains__).run([Machine(0.1, 8) for _ in range(8)])
+    assert [*rack.lost] == [5] and len(set(rack.lost[5])) == rack.deaths == DEATHS
+    assert len(rack.results) == 199
+
+
+def test_one_that_hangs_is_not_waited_for() -> None:
+    rack = Rack(of(50)).run([Machine(0.1), Machine(1e9)], until=100.0)
+    assert len(rack.results) == 50
+    assert rack.now < 10 and rack.computed == 50
+
+
+def test_a_result_of_one_that_counts_as_gone_is_not_taken() -> None:
+    waiting = of(1)
+    waiting.join("a")
+    late = waiting.take(0.0)
+    waiting.leave("a")
+    waiting.join("a")
+    again = waiting.take(1.0)
+    assert late and again and waiting.answered(late, 2.0) == [] and not waiting.over
+    assert waiting.answered(again, 2.0) == [0] and waiting.over
+
+
+def test_large_items_wait_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portions, "LARGEST", 100)
+    waiting = of(100, size=40)
+    waiting.join("a", 8)
+    portion = waiting.take(0.0)
+    assert portion and [*portion.items] == [0, 1]
+    waiting.answered(portion, 1.0)
+    assert [*waiting.take(1.0).items] == [2, 3]  # type: ignore[union-attr]
+    large = of(1, size=101)
+    large.join("a")
+    assert large.take(0.0)
+
+
+@pytest.mark.parametrize("told", [0, 3, 10])
+def test_a_total_that_is_wrong_ends_all_the_same(told: int) -> None:
+    rack = Rack(Portions((b"" for _ in range(5)), told)).run([Machine(1.0)])
+    assert sorted(rack.results) == [*range(5)]
