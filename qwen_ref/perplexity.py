@@ -14,6 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qwen_ref.cluster.model_files import Found
+from qwen_ref.cluster.worker import Ready, on_worker
+from qwen_ref.engine import load
 from qwen_ref.engine.sequence import PREFILL_BLOCK
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import regular_file
@@ -258,3 +261,21 @@ def statistics(scores: np.ndarray) -> dict[str, Any]:
             "delta_p_rms": [square**0.5, 0.5 * square_error / square**0.5 if square else 0.0],
             "same_top": [top, (top * (1 - top) / (len(scores) - 1)) ** 0.5],
         }
+
+
+def prepare(models: list[Found], options: list[dict[str, Any]], share: int) -> Ready:
+    """What a worker of a cluster reads chunks with: a model, and its base if there is one, each loaded with
+    its `options`."""
+    loaded = [
+        load(model.path, **on_worker(own, model, share * len(models)))
+        for model, own in zip(models, options, strict=True)
+    ]
+    for model in loaded:
+        model.warm_up()
+
+    def answer(items: list[np.ndarray]) -> list[np.ndarray]:
+        chunks = np.stack(items)  # [N, context]
+        base = ModelBase(loaded[1].text, chunks) if len(loaded) > 1 else None
+        return [*evaluate(loaded[0].text, chunks, base)]
+
+    return Ready(answer)

@@ -22,21 +22,21 @@ from qwen_ref.batch.answers import (
 )
 from qwen_ref.batch.requests import Request
 from qwen_ref.cluster.model_files import Found
-from qwen_ref.cluster.scheduler import Job, Lost, Tell, Where, connected
-from qwen_ref.cluster.worker import Ready
+from qwen_ref.cluster.scheduler import Lost, Tell, Where, connected
+from qwen_ref.cluster.worker import Job, Ready, on_worker
 from qwen_ref.engine import load
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_bytes
 from qwen_ref.media import parts
 from qwen_ref.serve.errors import Problem
-from qwen_ref.serve.service import own_file, sources
+from qwen_ref.serve.service import own_file
 
 
 @dataclass(frozen=True)
 class Options:
-    """`load` and `settings` are those of a batch on one machine. Unless given, `keep` and `parallel` follow
-    from the memory of the worker's machine, which so many processes `share`."""
+    """`load` and `settings` are those of a batch on one machine. Unless given, memory and `parallel` follow
+    from what is free on the worker's machine, which so many processes `share`."""
 
     fingerprint: str
     names: list[str]
@@ -44,13 +44,12 @@ class Options:
     settings: dict[str, Any]
     keep: int | None
     parallel: int | None
-    share: int = 1
 
 
-def prepare(models: list[Found], options: Options) -> Ready:
+def prepare(models: list[Found], options: Options, share: int) -> Ready:
     """Raises QwenRefError or GGUFError if the model cannot be loaded, or would answer otherwise."""
-    keep = default_budget() // options.share if options.keep is None else options.keep
-    given = options.load | {"mmproj": models[0].vision, "keep": keep}
+    given = on_worker(options.load, models[0], share)
+    given["keep"] = default_budget() // share if options.keep is None else options.keep
     model = load(models[0].path, **given, parallel=options.parallel or MOST)
     if model.fingerprint != options.fingerprint:
         raise QwenRefError(
@@ -58,7 +57,7 @@ def prepare(models: list[Found], options: Options) -> Ready:
             f"{options.fingerprint})"
         )
     model.warm_up(pictures=model.sees)
-    parallel = options.parallel or max(1, default_parallel(model) // options.share)
+    parallel = options.parallel or max(1, default_parallel(model) // share)
     service, loop = new_service(model, options.names, parallel, options.settings), asyncio.new_event_loop()
 
     async def found(requests: list[Request]) -> list[dict[str, Any] | Passing]:
@@ -137,7 +136,7 @@ def with_files(request: Request, media_folder: str | None) -> Request:
         content = message.get("content") if isinstance(message, dict) else None
         for place, part in enumerate(content if isinstance(content, list) else (), 1):
             if kind := parts.media_kind(part):
-                for holder, name in sources(part, kind):
+                for holder, name in parts.sources(part, kind):
                     where = f"message {number}: part {place}: {kind}"
                     if isinstance(value := holder[name], str) and value[:7].lower() == "file://":
                         shown = "image" if isinstance(holder, list) else kind  # frames of a clip

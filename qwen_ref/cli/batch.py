@@ -42,7 +42,6 @@ from qwen_ref.cli.options import (
     add_thinking_budget,
     keeping_of,
     names_of,
-    of_each,
     resources_of,
     sampling_of,
     shipped_model,
@@ -291,13 +290,12 @@ def answer_on(
     options = Options(
         fingerprint,
         names,
-        load=resources_of(args) | of_each(where, args),
+        load=resources_of(args),
         settings=dict(draft=args.draft, remote_media=args.allow_remote_media),
         keep=None if args.keep is None else keeping_of(args)["keep"],
         parallel=args.parallel,
-        share=max(1, where.processes),
     )
-    job = Job(prepare, options, (files_of(path, args.mmproj),))
+    job = Job(prepare, options, (files_of(path, args.mmproj, show_line),), where.share)
     batch.run(on_workers(where, job, media_folder(args), show_line), Progress())
 
 

@@ -23,13 +23,14 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gguf_io import GGUFError
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_cluster,
     add_media,
     add_memory_limit,
     add_resources,
@@ -43,6 +44,7 @@ from qwen_ref.cli.options import (
     shipped_model,
     show_line,
     to_json,
+    where_of,
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
@@ -93,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     add_resources(other)
     add_memory_limit(other)
+    add_cluster(parser)
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -130,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.evaluate.task import read_task
 
     options = options_of(args)
+    where_of(args)  # before --output is opened
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
     names = names_of(paths)
@@ -168,20 +172,9 @@ def answer_all(
     write: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Fill `answered`, by the samples' ids."""
-    from qwen_ref.engine import load
-    from qwen_ref.engine.prefixes import default_budget
-
-    show_line(f"loading {name}")
-    model = load(path, **resources_of(args), keep=default_budget(), parallel=options.parallel)
-    model.warm_up(
-        show_compiling,
-        pictures=any(not isinstance(sample.prompt, str) for sample in samples) and model.sees,
-    )
+    given = answers_of(args, path, name, samples, options)
     started = time.perf_counter()
-    show_line(f"{name}: {len(samples)} samples")
-    from qwen_ref.evaluate.answers import answers
-
-    for answer in answers(model, samples, options):
+    for answer in given:
         answered[answer.sample.id] = answer
         if write:
             write(line_of(name, answer))
@@ -189,6 +182,30 @@ def answer_all(
         right = 100 * sum(a.main for a in answered.values()) / done
         left = seconds / done * (len(samples) - done)
         show_line(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
+
+
+def answers_of(
+    args: argparse.Namespace, path: str, name: str, samples: list[Sample], options: Options
+) -> Iterator[Answer]:
+    """As they come: of this machine, or of a cluster."""
+    if where := where_of(args):
+        from qwen_ref.cluster.model_files import files_of
+        from qwen_ref.evaluate.cluster import answers_on
+
+        model_files, given = files_of(path, args.mmproj, show_line), resources_of(args)
+        return answers_on(where, model_files, given, samples, options, show_line)
+    from qwen_ref.engine import load
+    from qwen_ref.engine.prefixes import default_budget
+    from qwen_ref.evaluate.answers import answers
+
+    show_line(f"loading {name}")
+    model = load(path, **resources_of(args), keep=default_budget(), parallel=options.parallel)
+    model.warm_up(
+        show_compiling,
+        pictures=any(not isinstance(sample.prompt, str) for sample in samples) and model.sees,
+    )
+    show_line(f"{name}: {len(samples)} samples")
+    return answers(model, samples, options)
 
 
 def line_of(name: str, answer: Answer) -> dict[str, Any]:
@@ -236,7 +253,11 @@ def tell(args: argparse.Namespace, samples: list[Sample], results: report.Result
     """The table, or JSON, of what was answered."""
     from qwen_ref.evaluate import report
 
-    results = {name: given for name, given in results.items() if given}
+    in_order = {  # in which they came does not count
+        name: {sample.id: given[sample.id] for sample in samples if sample.id in given}
+        for name, given in results.items()
+    }
+    results = {name: given for name, given in in_order.items() if given}
     cut = {
         name: sum(str(a.finish_reason).startswith("length") for a in given.values())
         for name, given in results.items()

@@ -25,8 +25,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from qwen_ref import plot
 from qwen_ref.cli.options import (
     MODEL_HELP,
     TILED_HELP,
+    add_cluster,
     add_plot,
     add_thinking,
     memory_of,
@@ -42,15 +44,21 @@ from qwen_ref.cli.options import (
     show_line,
     to_json,
     typed_text,
+    where_of,
 )
 from qwen_ref.conversation import saved
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import read_lines
+from qwen_ref.machine import available_memory
 from qwen_ref.media import parts
 from qwen_ref.messages import Message
 from qwen_ref.oracle.logits import TOP
 
 if TYPE_CHECKING:
+    from qwen_ref.cluster.carried import Carried
+    from qwen_ref.cluster.model_files import Found
+    from qwen_ref.cluster.scheduler import Where
+    from qwen_ref.cluster.worker import Ready
     from qwen_ref.engine import Model
     from qwen_ref.oracle.compare import Report
     from qwen_ref.oracle.golden import Golden
@@ -122,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the golden, .safetensors; of --prompts the folder for all of them",
     )
+    add_cluster(record)
     show = commands.add_parser("show", help="say what is in a golden")
     show.add_argument("golden_file", metavar="GOLDEN", type=Path)
     for name, other, text in (
@@ -177,6 +186,9 @@ def record_golden(args: argparse.Namespace) -> int:
     if args.rows in (0, []) or (isinstance(args.rows, int) and args.rows < 1):
         raise QwenRefError(f"rows: {args.rows} is less than 1")
     memory_of(args.memory)
+    where = where_of(args)
+    if where and args.prompts is None:
+        raise QwenRefError(f"{where}: is for many goldens; give --prompts")
     if args.prompts is None:
         check_name(args.out)
         args.model = args.model or shipped_model()
@@ -190,11 +202,14 @@ def record_golden(args: argparse.Namespace) -> int:
         args.out.mkdir(exist_ok=True)
     except OSError as error:
         raise QwenRefError(f"{args.out}: cannot be made: {error.strerror}") from None
-    for where, name, prompt, conversation, tools in lines:
-        try:
-            record_one(args, args.out / f"{name}.safetensors", prompt, conversation, tools)
-        except QwenRefError as error:
-            raise QwenRefError(f"{where}: {error}") from None
+    if where:
+        record_on(where, args, lines)
+    else:
+        for place, name, prompt, conversation, tools in lines:
+            try:
+                record_one(args, args.out / f"{name}.safetensors", prompt, conversation, tools)
+            except QwenRefError as error:
+                raise QwenRefError(f"{place}: {error}") from None
     print(f"{args.out}: {len(lines)} goldens")
     return 0
 
@@ -235,6 +250,50 @@ def read_prompts(path: Path) -> list[Line]:
     return found
 
 
+def record_on(where: Where, args: argparse.Namespace, lines: list[Line]) -> None:
+    """On a cluster."""
+    from qwen_ref.cluster import scheduler
+    from qwen_ref.cluster.carried import carried
+    from qwen_ref.cluster.model_files import files_of
+    from qwen_ref.cluster.worker import Job
+
+    def items() -> Iterator[Any]:
+        for place, _, prompt, conversation, tools in lines:
+            try:
+                yield place, prompt, conversation and carried(conversation), tools
+            except QwenRefError as error:
+                raise QwenRefError(f"{place}: {error}") from None
+
+    job = Job(prepare, args, (files_of(args.model, args.mmproj, show_line),), where.share)
+    found = scheduler.results(where, job, items(), len(lines), lambda number: lines[number][0], show_line)
+    for done, (number, made) in enumerate(found, 1):
+        show_line("")
+        write(made, args.out / f"{lines[number][1]}.safetensors")
+        show_line(f"{done} of {len(lines)} goldens")
+    show_line("")
+
+
+def prepare(models: list[Found], args: argparse.Namespace, share: int) -> Ready:
+    """What a worker of a cluster records with."""
+    from qwen_ref.cluster.carried import unpacked
+    from qwen_ref.cluster.worker import Ready
+
+    memory = args.memory or available_memory() / 2 / share / 2**30
+    own = {"model": models[0].path, "mmproj": models[0].vision, "memory": memory}
+    args = argparse.Namespace(**vars(args) | own)
+
+    def record(place: str, prompt: str | None, given: Carried | None, tools: saved.Tools | None) -> Golden:
+        try:
+            if given is None:
+                return recorded(args, prompt, None, tools)
+            with unpacked(given) as conversation:
+                return recorded(args, prompt, cast(list[Message], conversation), tools)
+        except QwenRefError as error:
+            raise QwenRefError(f"{place}: {error}") from None
+
+    return Ready(lambda items: [record(*item) for item in items])
+
+
 def record_one(
     args: argparse.Namespace,
     out: Path,
@@ -242,9 +301,28 @@ def record_one(
     conversation: list[Message] | None,
     tools: saved.Tools | None,
 ) -> None:
+    made = recorded(args, asked, conversation, tools, lambda what: show_line(f"computing in {what} …"))
+    show_line("")
+    write(made, out)
+
+
+def write(made: Golden, out: Path) -> None:
+    from qwen_ref.oracle import golden
+
+    golden.save(made, out)
+    print(f"{out}: {len(made.entries)} tensors, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def recorded(
+    args: argparse.Namespace,
+    asked: str | None,
+    conversation: list[Message] | None,
+    tools: saved.Tools | None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Golden:
     """A golden of a prompt, or else of a conversation."""
     from qwen_ref.engine import load
-    from qwen_ref.oracle import golden, record
+    from qwen_ref.oracle import record
 
     memory, path = memory_of(args.memory), args.model
 
@@ -283,12 +361,9 @@ def record_one(
         thinking=args.thinking,
     )
 
-    def progress(what: str) -> None:
-        show_line(f"computing in {what} …")
-
     eos_ids = model.tokenizer.eos_ids
     del model
-    made = record.record(
+    return record.record(
         open_model,
         prompt,
         about,
@@ -300,9 +375,6 @@ def record_one(
         top=args.top,
         progress=progress,
     )
-    golden.save(made, out)
-    show_line("")
-    print(f"{out}: {len(made.entries)} tensors, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def show(args: argparse.Namespace) -> int:

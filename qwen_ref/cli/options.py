@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen_ref import hub, machine, plot, shipped
+from qwen_ref import hub, plot, shipped
 from qwen_ref.errors import QwenRefError
 
 if TYPE_CHECKING:
@@ -210,15 +210,6 @@ def where_of(args: argparse.Namespace, *here: str) -> Where | None:
     from qwen_ref.cluster.scheduler import Where
 
     return Where(address, processes or 0)
-
-
-def of_each(where: Where, args: argparse.Namespace) -> dict[str, Any]:
-    """Threads and memory of a worker: processes of one machine share its cores and what is free."""
-    threads, memory = args.threads, memory_of(args.memory)
-    if where.processes:
-        threads = threads or max(1, machine.default_threads() // where.processes)
-        memory = machine.available_memory() // 2 // where.processes if memory is None else memory
-    return {"threads": threads, "memory_budget": memory}
 
 
 def add_names(parser: argparse.ArgumentParser, *other_names: str) -> None:

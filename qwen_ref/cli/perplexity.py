@@ -21,7 +21,7 @@ import contextlib
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 from qwen_ref import engine, files, machine, plot
 from qwen_ref.cli.options import (
     MODEL_HELP,
+    add_cluster,
     add_plot,
     add_resources,
     cache_types_of,
@@ -38,6 +39,7 @@ from qwen_ref.cli.options import (
     shipped_model,
     show_line,
     to_json,
+    where_of,
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object; [value, standard error]")
     add_plot(parser, "the perplexity by position in a chunk")
     add_resources(parser)
+    add_cluster(parser)
 
 
 def is_logits_file(path: str) -> bool:
@@ -192,10 +195,47 @@ def prepare(
     return model, chunks, parts, ModelBase(base.text, chunks)
 
 
+def scores_of(
+    args: argparse.Namespace,
+    model: engine.Model,
+    chunks: np.ndarray,
+    base: Base | None,
+    save: Callable[[bytes], Any] | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Of each chunk its number and scores, in the order of the chunks, or on a cluster as they come."""
+    where = where_of(args, "save-logits")
+    if where is None:
+        model.warm_up(show_compiling)
+        show_line(f"reading the first of {len(chunks)} chunks")
+        yield from enumerate(evaluate(model.text, chunks, base, save))
+        return
+    from qwen_ref.cluster import scheduler
+    from qwen_ref.cluster.model_files import files_of
+    from qwen_ref.cluster.worker import Job
+    from qwen_ref.perplexity import prepare
+
+    options = dict(
+        dtype=getattr(np, args.dtype),
+        memory_budget=memory_of(args.memory),
+        context=chunks.shape[1],
+        backend=args.backend,
+        threads=args.threads,
+    )
+    paths = [str(model.path), *([args.base] if args.base else [])]
+    files = tuple(files_of(path, progress=show_line) for path in paths)
+    each = [options | cache_types_of(args), options][: len(files)]
+    job = Job(prepare, each, files, where.share)
+    yield from scheduler.results(
+        where, job, iter(chunks), len(chunks), lambda number: f"chunk {number + 1}", show_line
+    )
+
+
 def run(args: argparse.Namespace) -> int:
+    where = where_of(args, "save-logits")
+    if where and args.base and is_logits_file(args.base):
+        raise QwenRefError(f"--base: {args.base} are saved logits, which are not sent to {where}")
     model, chunks, parts, base = prepare(args)
-    model.warm_up(show_compiling)
-    done: list[np.ndarray] = []
+    done: dict[int, np.ndarray] = {}
     status, started = 0, time.perf_counter()
     try:
         with contextlib.ExitStack() as stack:
@@ -203,12 +243,11 @@ def run(args: argparse.Namespace) -> int:
             if args.save_logits:
                 save = stack.enter_context(write_whole(args.save_logits)).write
                 save(file_head(chunks, model.config.vocab_size))
-            show_line(f"reading the first of {len(chunks)} chunks")
-            for scores in evaluate(model.text, chunks, base, save):
-                done.append(scores)
+            for number, scores in scores_of(args, model, chunks, base, save):
+                done[number] = scores
                 left = (time.perf_counter() - started) / len(done) * (len(chunks) - len(done))
                 with np.errstate(over="ignore"):
-                    ppl = np.exp(np.concatenate(done)["nll"].mean())
+                    ppl = np.exp(np.concatenate([*done.values()])["nll"].mean())
                 show_line(f"[{len(done)}]{ppl:.4f}, of {len(chunks)} chunks, about {left:.0f} s left")
     except KeyboardInterrupt:
         status = 130
@@ -216,14 +255,15 @@ def run(args: argparse.Namespace) -> int:
     if status and args.save_logits:
         print(f"{args.save_logits}: not written, as chunks are missing", file=sys.stderr)
     if done:
-        found = statistics(np.concatenate(done))
+        read = [done[number] for number in sorted(done)]
+        found = statistics(np.concatenate(read))
         about = {
             "model": str(model.path),
             "base": args.base,
             "context": chunks.shape[1],
             "chunks": len(done),
             "chunks_wanted": len(chunks),
-            "scored": sum(map(len, done)),
+            "scored": sum(map(len, read)),
         }
         each = each_text(parts, done) if len(parts) > 1 else []
         if args.json:
@@ -234,17 +274,18 @@ def run(args: argparse.Namespace) -> int:
             print_statistics(about, found)
         if args.plot:
             names = Path(about["model"]).name, Path(args.base or "").name
-            plot.write(args.plot, chart(np.stack(done), chunks.shape[1], names))
+            plot.write(args.plot, chart(np.stack(read), chunks.shape[1], names))
     return status
 
 
-def each_text(parts: list[tuple[str, int]], done: list[np.ndarray]) -> list[dict[str, Any]]:
+def each_text(parts: list[tuple[str, int]], done: dict[int, np.ndarray]) -> list[dict[str, Any]]:
     """The figures of each text of which all chunks were read."""
     found, start = [], 0
     for name, count in parts:
-        if (stop := start + count) <= len(done):
-            found.append({"text": name, "chunks": count} | statistics(np.concatenate(done[start:stop])))
-        start = stop
+        numbers = range(start, start := start + count)
+        if all(number in done for number in numbers):
+            scores = np.concatenate([done[number] for number in numbers])
+            found.append({"text": name, "chunks": count} | statistics(scores))
     return found
 
 

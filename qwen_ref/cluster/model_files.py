@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +67,11 @@ class Found:
     vision: str | None
 
 
-def files_of(model: str | os.PathLike[str], mmproj: str | None = None) -> ModelFiles:
+def files_of(
+    model: str | os.PathLike[str],
+    mmproj: str | None = None,
+    progress: Callable[[str], object] = lambda line: None,
+) -> ModelFiles:
     """Of a model by path or name. Raises QwenRefError or GGUFError if it is none."""
     given, vision = hub.resolve(model)
     file = open_model(given)
@@ -78,7 +82,8 @@ def files_of(model: str | os.PathLike[str], mmproj: str | None = None) -> ModelF
         if mmproj is not None:
             raise
         tower = None
-    name = str(model) if hub.is_name(model) else None
+    name = next((stored.name for stored in hub.stored() if path in stored.files), None)
+    progress(f"reading {path.name}, for its hash")
     beside = None if tower is None or tower == path else str(tower)
     return described(str(path), beside, name)
 

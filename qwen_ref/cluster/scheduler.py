@@ -48,6 +48,11 @@ class Where:
     address: str | None = None
     processes: int = 0
 
+    @property
+    def share(self) -> int:
+        """How many processes share a machine."""
+        return max(1, self.processes)
+
     def __str__(self) -> str:
         return self.address or f"--local-cluster {self.processes}"
 
@@ -271,14 +276,22 @@ class Cluster:
 
 
 def results(
-    where: Where, job: Job, items: list[Any], progress: Tell = lambda line: None
+    where: Where,
+    job: Job,
+    items: Iterator[Any],
+    total: int,
+    name: Callable[[int], str],
+    progress: Tell = lambda line: None,
 ) -> Iterator[tuple[int, Any]]:
-    """`Cluster.results`, for code that is not asynchronous. Raises KeyboardInterrupt too."""
+    """`Cluster.results`, for code that is not asynchronous. An item that no worker lives through ends it,
+    too: QwenRefError says its `name`."""
 
     async def found() -> AsyncGenerator[tuple[int, Any]]:
         async with connected(where, job, progress) as cluster:
-            async for result in cluster.results(iter(items), len(items)):
-                yield result
+            async for number, result in cluster.results(items, total):
+                if isinstance(result, Lost):
+                    raise QwenRefError(f"{name(number)}: {result}")
+                yield number, result
 
     with asyncio.Runner() as runner:
         given = found()

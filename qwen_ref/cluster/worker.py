@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import pickle
 import platform
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import gguf_io
 import qwen_ref
 from qwen_ref.cluster.model_files import Found, ModelFiles
+from qwen_ref.engine.backend import usable_threads, use_threads
+from qwen_ref.machine import available_memory
 
 # What answers depend on, or what speaks; dask itself wants the same Python on both sides.
 PACKAGES = ("distributed", "numpy", "numba", "tokenizers", "pillow", "llguidance", "av")
@@ -31,14 +34,14 @@ class Ready(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """`prepare(models, options)` is a function of a module, called once in each worker process.
-
-    It and what it makes may raise QwenRefError; of an item that ends the job.
+    """`prepare(models, options, share)` is a function of a module, called once in each worker process, and so
+    many of these `share` a machine. Where what it makes raises QwenRefError, the job ends.
     """
 
-    prepare: Callable[[list[Found], Any], Ready]
+    prepare: Callable[[list[Found], Any, int], Ready]
     options: Any
     models: tuple[ModelFiles, ...] = ()
+    share: int = 1
 
 
 @functools.cache
@@ -61,6 +64,29 @@ def known(package: str) -> str:
         return "nothing"
 
 
+def on_worker(options: dict[str, Any], model: Found, share: int) -> dict[str, Any]:
+    """What `qwen_ref.load` takes beside the path: unless given, a part of the machine's memory and cores."""
+    own = options | {"mmproj": model.vision}
+    if own["memory_budget"] is None:
+        own["memory_budget"] = available_memory() // 2 // share
+    if own["threads"] is None and share > 1:  # else those that `warmup` found count
+        own["threads"] = usable_threads()
+    return own
+
+
+def use_cores(share: int) -> None:
+    """All of the machine's, or a part. dask's nanny, which starts a worker again, has told libraries to use
+    one thread each, as is right for workers that do many tasks at a time."""
+    import dask
+
+    told = dask.config.get("distributed.nanny.pre-spawn-environ", {}).get("OMP_NUM_THREADS")
+    if os.environ.get("OMP_NUM_THREADS") == str(told):
+        del os.environ["OMP_NUM_THREADS"]
+    threads = max(1, usable_threads() // share)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    use_threads(threads)
+
+
 _kept: tuple[bytes, Ready] | None = None  # of the last job: a model is loaded once
 
 
@@ -72,7 +98,8 @@ def ready(job: bytes, models: list[Found]) -> int:
             _kept[1].close()
             _kept = None
         read: Job = pickle.loads(job)
-        _kept = job, read.prepare(models, read.options)
+        use_cores(read.share)
+        _kept = job, read.prepare(models, read.options, read.share)
     return _kept[1].together
 
 

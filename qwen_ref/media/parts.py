@@ -63,6 +63,21 @@ def media_kind(part: Any) -> str | None:
     return None
 
 
+def sources(part: dict[str, Any], kind: str) -> Iterator[tuple[Any, Any]]:
+    """Where the texts are that say what a part shows: (what holds it, its name or place there).
+    Lists of frames are copied."""
+    for name in (kind, f"{kind}_url", "url"):
+        value = part.get(name)
+        if isinstance(value, dict):
+            if "url" in value:
+                yield value, "url"
+        elif isinstance(value, list):
+            part[name] = list(value)
+            yield from ((part[name], i) for i in range(len(value)))
+        elif value is not None:
+            yield part, name
+
+
 def read_part(where: str, part: dict[str, Any]) -> Part:
     """Raises QwenRefError if it is no picture or clip, or something beside that."""
     kind = media_kind(part)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -219,7 +219,7 @@ class Service:
             part[f"{kind}_url"] = inner
         if "path" in part:
             raise Problem(400, f"{where}: path: files of this machine are not read for requests")
-        for holder, name in sources(part, kind):
+        for holder, name in parts.sources(part, kind):
             holder[name] = self._source(where, kind, holder[name])
         return part
 
@@ -239,21 +239,6 @@ class Service:
             return fetch(value, self.settings.max_media)
         except QwenRefError as error:
             raise Problem(400, f"{where}: {kind}: {error}") from None
-
-
-def sources(part: dict[str, Any], kind: str) -> Iterator[tuple[Any, Any]]:
-    """Where the texts are that say what a part shows: (what holds it, its name or place there).
-    Lists of frames are copied."""
-    for name in (kind, f"{kind}_url", "url"):
-        value = part.get(name)
-        if isinstance(value, dict):
-            if "url" in value:
-                yield value, "url"
-        elif isinstance(value, list):
-            part[name] = list(value)
-            yield from ((part[name], i) for i in range(len(value)))
-        elif value is not None:
-            yield part, name
 
 
 def own_file(where: str, value: str, kind: str, media_folder: str) -> str:

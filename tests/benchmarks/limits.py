@@ -37,11 +37,11 @@ FILES = {  # of version 1 and of version 2: the limit, the most that was held, w
 
 
 @contextlib.contextmanager
-def limited(nbytes: int) -> Iterator[Path]:
-    """A group of processes that may hold so much."""
+def limited(nbytes: int, name: object = "") -> Iterator[Path]:
+    """A group of processes that may hold so much; of several each has a name."""
     version = "memory" if (CGROUPS / "memory").is_dir() else ""
     limit, _, swap = FILES[version]
-    group = CGROUPS / version / f"qwen_ref-{os.getpid()}"
+    group = CGROUPS / version / f"qwen_ref-{os.getpid()}{name}"
     group.mkdir()
     try:
         (group / limit).write_text(str(nbytes))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections import Counter
@@ -20,6 +22,7 @@ import distributed
 import pytest
 
 from gguf_io import open_gguf
+from qwen_ref.cli import main
 from qwen_ref.cluster import model_files, scheduler, worker
 from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
@@ -36,10 +39,11 @@ def mind(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     MIND["seen"] = Counter()
     monkeypatch.setattr(worker, "_kept", None)
     monkeypatch.setattr(scheduler, "LOOK", 0.05)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is afterwards what it was
     yield MIND
 
 
-def squares(models: list[Found], options: Any) -> Ready:
+def squares(models: list[Found], options: Any, share: int) -> Ready:
     """Squares, 1 ms each; `MIND["on"]` is called with the worker's name and each item first."""
     name = distributed.get_worker().name
     if bad := MIND.get("unfit", {}).get(name):
@@ -223,10 +227,16 @@ def test_an_item_that_no_worker_lives_through() -> None:
     assert {n: r for n, r in found.items() if n != 13} == {n: n * n for n in range(40) if n != 13}
 
 
-def test_for_code_that_is_not_asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = functools.partial(distributed.LocalCluster, processes=False)
-    monkeypatch.setattr(distributed, "LocalCluster", threads)
-    found = dict(scheduler.results(Where(processes=1), JOB, [*range(9)]))
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--local-cluster starts no processes."""
+    monkeypatch.setattr(
+        distributed, "LocalCluster", functools.partial(distributed.LocalCluster, processes=False)
+    )
+
+
+def test_for_code_that_is_not_asynchronous(threads: None) -> None:
+    found = dict(scheduler.results(Where(processes=1), JOB, iter(range(9)), 9, str))
     assert found == {n: n * n for n in range(9)}
 
 
@@ -270,7 +280,7 @@ def test_a_model_that_lies_there_is_used_if_it_is_the_same(model: Path, tmp_path
     assert model_files.find(files) is None
 
 
-def loads(models: list[Found], options: Any) -> Ready:
+def loads(models: list[Found], options: Any, share: int) -> Ready:
     """A job that says where its model is, and how many tensors both files have."""
     from gguf_io import open_gguf
 
@@ -337,3 +347,150 @@ def test_what_came_in_part_is_deleted_a_day_later(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(QwenRefError, match="the disk has 0 MB free"):
         model_files.begin(files)
+
+
+# ---- commands
+
+
+@pytest.fixture
+def run(
+    threads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Any:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        status = main([*map(str, arguments)])
+        said = capfd.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+ON = ("--local-cluster", "1")
+
+
+def test_batch_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
+    """Pictures are sent with the requests that may name them; what is wrong with a line is found here."""
+    media = Path(__file__).parents[2] / "examples/media"
+    (tmp_path / "shown").mkdir()
+    shutil.copy(media / "word.png", tmp_path / "shown/a b.png")
+    shutil.copy(media / "word.png", tmp_path / "hidden.png")
+    asked = {
+        "text": "What is 2 + 3?",
+        "shown": (tmp_path / "shown/a b.png").as_uri(),
+        "hidden": (tmp_path / "hidden.png").as_uri(),
+        "gone": (tmp_path / "shown/gone.png").as_uri(),
+    }
+    lines = []
+    for name, said in asked.items():
+        content: Any = said
+        if said.startswith("file:"):
+            content = [{"type": "image_url", "image_url": {"url": said}}, {"type": "text", "text": "What?"}]
+        body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 8}
+        body |= {"temperature": 0, "presence_penalty": 0}
+        line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        lines.append(json.dumps(line))
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines, "no JSON"]))
+    found = []
+    for out, more in ("here.jsonl", ()), ("there.jsonl", ON):
+        options = ["--name", "m", "--allowed-local-media-path", "shown", *more]
+        status, _, told = run("batch", "in.jsonl", "-o", out, *options)
+        assert status == 0 and "5 requests: 2 answered, 3 errors" in told
+        results = map(json.loads, (tmp_path / out).read_text().splitlines())
+        found.append({result["custom_id"]: result for result in results})
+    here, there = found
+    assert {*here} == {*there} == {*asked, None}
+    for name in "text", "shown":
+        bodies = [results[name]["response"]["body"] for results in found]
+        assert len({json.dumps(body["choices"]) for body in bodies}) == 1
+        assert len({body["system_fingerprint"] for body in bodies}) == 1
+    assert here["hidden"] == there["hidden"] and here[None] == there[None]
+    assert "gone.png" in there["gone"]["error"]["message"]
+    assert "5 had a result, 0 answered" in run("batch", "in.jsonl", "-o", "here.jsonl", *options)[2]
+
+
+def test_evaluate_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
+    task = Path(__file__).parents[2] / "examples/tasks/small.jsonl"
+    lines = {line for line in task.read_text().splitlines() if '"boxes-' in line or "choices" in line}
+    for name in task.parent.joinpath("pictures").glob("boxes-*"):
+        shutil.copy(name, tmp_path)
+    some = sorted(lines)[:4] + [line for line in sorted(lines) if "boxes-" in line][:2]
+    (tmp_path / "task.jsonl").write_text("\n".join(dict.fromkeys(some)).replace("pictures/", ""))
+    reports = [run("evaluate", "task.jsonl", "--json", "-n", 40, *more) for more in ((), ON)]
+    assert reports[0][0] == 0 and reports[0][:2] == reports[1][:2]
+    (tmp_path / "bad.jsonl").write_text('{"input": "", "target": "a"}')
+    told = [run("evaluate", "bad.jsonl", "--raw", *more)[2].splitlines()[-1] for more in ((), ON)]
+    assert told[0] == told[1] == "qwen_ref: bad.jsonl: line 1: input: is empty"
+
+
+def test_perplexity_is_the_same_on_a_cluster(run: Any, tmp_path: Path, model: Path) -> None:
+    for name, count in ("a.txt", 40), ("b.txt", 60):
+        (tmp_path / name).write_text("one two three four " * count)
+    options = ["--model", model, "--text", "a.txt", "b.txt", "--context", "32", "--backend", "numpy"]
+    options += ["--json"]
+    for base in [], ["--base", model]:
+        found = [run("perplexity", *options, *base, *more) for more in ((), ON)]
+        assert found[0][0] == 0 and found[0][:2] == found[1][:2]
+    assert json.loads(found[0][1])["kld"] == [0.0, 0.0] and len(json.loads(found[0][1])["texts"]) == 2
+
+
+def test_goldens_are_the_same_on_a_cluster(run: Any, tmp_path: Path, model: Path) -> None:
+    image = {"type": "image", "image": "word.png"}
+    shutil.copy(Path(__file__).parents[2] / "examples/media/word.png", tmp_path)
+    asked = [{"role": "user", "content": [image, {"type": "text", "text": "What?"}]}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, [{"prompt": "a"}, {"messages": asked}])))
+    options = ["--model", model, "--prompts", "p.jsonl", "--generate", "1", "--rows", "1"]
+    for out, more in ("here", ()), ("there", ON):
+        assert run("golden", "record", *options, "--out", out, *more)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["1.safetensors", "2.safetensors"]
+    for name in "1.safetensors", "2.safetensors":
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    (tmp_path / "word.png").unlink()
+    status, _, told = run("golden", "record", *options, "--out", "there", *ON)
+    assert status == 2 and "p.jsonl: line 2: " in told and "word.png: cannot be read" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["batch", "x", "-o", "y", "--local-cluster", "0"], "--local-cluster: 0 is not in 1 to 1024"),
+        (
+            ["batch", "x", "-o", "y", *ON, "--scheduler", "tcp://a:1"],
+            "--scheduler and --local-cluster: give one of both",
+        ),
+        (
+            ["batch", "x", "-o", "y", "--scheduler", "a:1"],
+            "--scheduler: 'a:1' is no address like tcp://host:8786",
+        ),
+        (["batch", "x", "-o", "y", *ON, "--cache", "c"], "--cache: --local-cluster computes elsewhere"),
+        (
+            ["perplexity", "--text", "x", "--scheduler", "tcp://a:1", "--save-logits", "l"],
+            "--save-logits: --scheduler computes elsewhere",
+        ),
+        (["perplexity", "--base", "l.bin", *ON], "--base: l.bin are saved logits, which are not sent to"),
+        (["evaluate", "t.jsonl", "--local-cluster", "-1"], "--local-cluster: -1 is not in 1 to 1024"),
+        (
+            ["golden", "record", "--prompt", "a", "--out", "a.safetensors", *ON],
+            "--local-cluster 1: is for many goldens; give --prompts",
+        ),
+    ],
+)
+def test_options_that_make_no_sense(run: Any, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "x").write_text("")
+    (tmp_path / "l.bin").write_bytes(b"_logits_")
+    status, _, told = run(*arguments)
+    assert status == 2 and told.startswith(f"qwen_ref: {sentence}") and told.count("\n") == 1
+
+
+def test_an_address_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One where nobody listens, and one that says nothing."""
+    monkeypatch.setattr(scheduler, "CONNECT", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for port in 1, silent.getsockname()[1]:
+            where = Where(f"tcp://127.0.0.1:{port}")
+            with pytest.raises(
+                QwenRefError, match=f"^--scheduler: {where}: no dask scheduler answers there$"
+            ):
+                dict(scheduler.results(where, JOB, iter([1]), 1, str))
