@@ -216,7 +216,7 @@ class Cluster:
             return
         if here and not self._begun:
             name = next(iter(here & {*self.refused}))
-            others = f", and {len(here) - 1} others cannot either" if len(here) > 1 else ""
+            others = f" ({len(here) - 1} more are left out)" if len(here) > 1 else ""
             raise QwenRefError(f"{self.where}: worker {name} {self.refused[name]}{others}")
         self._since = self._since or time.monotonic()
         waited = time.monotonic() - self._since

@@ -10,7 +10,10 @@ import functools
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+import psutil  # dask's
 import pytest
 
 from gguf_io import open_gguf
@@ -28,6 +32,7 @@ from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
 from qwen_ref.errors import QwenRefError
+from tests.benchmarks.cluster import ROOT, pretend, processes, rack
 
 MIND: dict[str, Any] = {}  # what a test tells its workers, and they it
 
@@ -494,3 +499,115 @@ def test_an_address_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> Non
                 QwenRefError, match=f"^--scheduler: {where}: no dask scheduler answers there$"
             ):
                 dict(scheduler.results(where, JOB, iter([1]), 1, str))
+
+
+# ---- processes
+
+
+@pytest.mark.slow
+def test_a_rack_of_processes() -> None:
+    """One slow, one killed, one late: each item once, and the model sent once to each."""
+    found = rack(200)
+    assert found.results == Counter(range(200))
+    assert {*found.by} == {"doomed", "slow", "plain", "late"}
+    assert [*found.sent.values()] == [1, 1, 1, 1]
+    assert found.beside < 0.015  # of 100 ms; on an idle machine less than 5
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_version_or_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is named; the third one does the work."""
+    (tmp_path / "old/numba-0.1.dist-info").mkdir(parents=True)
+    (tmp_path / "old/numba-0.1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n"
+    )
+    (tmp_path / "none/qwen_ref").mkdir(parents=True)
+    (tmp_path / "none/qwen_ref/__init__.py").write_text("")
+    with processes() as all_:
+        here = os.environ.get("PYTHONPATH", "")
+        all_.worker("old", PYTHONPATH=f"{tmp_path}/old:{ROOT}:{here}")
+        all_.worker("none", PYTHONPATH=f"{tmp_path}/none")
+        time.sleep(3)
+        job = Job(pretend, 0.0)
+        with pytest.raises(QwenRefError, match=r"worker tcp://.* \(1 more are left out\)$"):
+            dict(scheduler.results(Where(all_.address), job, iter([(1, b"")]), 1, str))
+        assert "has numba 0.1, and here is" in caplog.text
+        assert "has no qwen_ref, or another one: No module named 'qwen_ref.cluster'" in caplog.text
+        all_.worker("right")
+        time.sleep(3)
+        assert len(dict(scheduler.results(Where(all_.address), job, iter([(0, b"")]), 1, str))) == 1
+
+
+@pytest.mark.slow
+def test_the_scheduler_is_killed() -> None:
+    with processes() as all_:
+        all_.worker("a")
+        found = scheduler.results(
+            Where(all_.address), Job(pretend, 0.1), ((n, b"") for n in range(100)), 100, str
+        )
+        next(found)
+        all_.scheduler.kill()
+        with pytest.raises(QwenRefError, match="the scheduler does not answer any more"):
+            list(found)
+
+
+def batch_of(folder: Path, count: int) -> list[str]:
+    """Requests, and the command that answers them."""
+    with open(folder / "in.jsonl", "w") as file:
+        for n in range(count):
+            body = {"model": "m", "prompt": f"{n} + 3 =", "max_tokens": 16, "temperature": 0}
+            line = {"custom_id": str(n), "method": "POST", "url": "/v1/completions", "body": body}
+            file.write(json.dumps(line) + "\n")
+    return [sys.executable, "-m", "qwen_ref", "batch", "in.jsonl", "-o", "out.jsonl", "--name", "m"]
+
+
+def results_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def begun(process: subprocess.Popen[str], out: Path) -> None:
+    """Wait for another result."""
+    before, until = results_in(out), time.monotonic() + 60
+    while results_in(out) == before and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_it_goes_on_however_it_ended(tmp_path: Path, how: signal.Signals) -> None:
+    """With a cluster and without; of a terminal, Ctrl-C reaches all processes."""
+    command, out = batch_of(tmp_path, 60), tmp_path / "out.jsonl"
+    options = dict(cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process: Any = subprocess.Popen([*command, "--local-cluster", "2"], **options)  # type: ignore[call-overload]
+    begun(process, out)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.kill()
+    told = process.communicate(timeout=60)[1]
+    assert 0 < results_in(out) < 60
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "of 60 have a result; the same command goes on" in told
+        assert "Traceback" not in told
+    had = results_in(out)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"60 requests: {had} had a result, {60 - had} answered, 0 errors" in done.stderr
+    ids = [json.loads(line)["custom_id"] for line in out.read_text().splitlines()]
+    assert sorted(ids, key=int) == [*map(str, range(60))]
+
+
+@pytest.mark.slow
+def test_a_process_of_this_machine_is_killed(tmp_path: Path) -> None:
+    """Another one takes its place."""
+    command, out = batch_of(tmp_path, 60), tmp_path / "out.jsonl"
+    with subprocess.Popen(
+        [*command, "--local-cluster", "2", "--parallel", "1"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        begun(process, out)
+        workers = [
+            child for child in psutil.Process(process.pid).children() if "spawn_main" in str(child.cmdline())
+        ]
+        assert len(workers) == 2
+        workers[0].kill()
+        assert process.stderr and "60 answered, 0 errors" in process.stderr.read()
+    assert results_in(out) == 60

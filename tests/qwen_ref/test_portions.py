@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def machines(draw: st.DrawFn) -> list[Machine]:
     """Any, which may die and come back; the last one lives."""
     times = st.floats(0, 60)
     some = [
-        Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times), draw(times), draw(times))
+        Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times), partial(float, draw(times)), draw(times))
         for _ in range(draw(st.integers(0, 6)))
     ]
     return [*some, Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times))]
