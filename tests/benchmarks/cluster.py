@@ -30,6 +30,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil  # dask's
+
 from qwen_ref import children, shipped
 from qwen_ref.cli.options import bytes_of
 from qwen_ref.cluster import model_files
@@ -183,24 +185,31 @@ def show_rack(count: int, limit: int | None) -> None:
 
 
 def messages() -> None:
-    """One item a portion, of so many bytes, and answered at once: what all of it costs, by four workers."""
+    """One item a portion, of so many bytes, and answered at once: what each costs client and scheduler."""
     with processes() as all_:
         for name in "abcd":
             all_.worker(name)
-        print("| bytes of an item | portions/s | ms of the client's processor each |")
-        print("|---:|---:|---:|")
+        print("| bytes of an item | portions/s of four workers | client's processor, ms | scheduler's, ms |")
+        print("|---:|---:|---:|---:|")
+
+        def processor() -> tuple[float, float]:
+            scheduler = psutil.Process(all_.scheduler.pid).cpu_times()
+            return time.process_time(), scheduler.user + scheduler.system
 
         async def run() -> None:
             async with connected(Where(all_.address), Job(pretend, 0.0)) as cluster:
                 async for _ in cluster.results(((n, b"") for n in range(400)), 400, alone=True):
                     pass  # all are ready
                 for size, count in (100, 2000), (200_000, 400), (2_000_000, 60):
-                    began, cpu = time.perf_counter(), time.process_time()
+                    began, before = time.perf_counter(), processor()
                     items = ((n, os.urandom(size)) for n in range(count))
                     async for _ in cluster.results(items, count, alone=True):
                         pass
-                    took, cpu = time.perf_counter() - began, time.process_time() - cpu
-                    print(f"| {size:,} | {count / took:.0f} | {1000 * cpu / count:.2f} |", flush=True)
+                    took = time.perf_counter() - began
+                    client, scheduler = (
+                        1000 * (now - then) / count for now, then in zip(processor(), before, strict=True)
+                    )
+                    print(f"| {size:,} | {count / took:.0f} | {client:.2f} | {scheduler:.2f} |", flush=True)
 
         asyncio.run(run())
 

@@ -55,6 +55,8 @@ ELSEWHERE = {
     "python3 -m venv *": "make demo does it",
     "pip install *": "packages are installed already, and none is fetched here",
     "python -m qwen_ref pull *": "a network is needed; tests/qwen_ref/test_hub.py has a stand-in for the hub",
+    "* --scheduler tcp://rack:8786": "a cluster is needed; tests/qwen_ref/test_cluster.py starts one",
+    "dask *": "it does not end; the same tests start it",
     "sudo *": "it is for a machine of one's own; tests/arm64/first_minutes.sh",
     "* ~/.config/systemd/user*": "the same",
     "systemctl *": "the same",
