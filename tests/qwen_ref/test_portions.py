@@ -35,7 +35,7 @@ def machines(draw: st.DrawFn) -> list[Machine]:
 def test_each_item_has_one_result(count: int, some: list[Machine], deadly: set[int], alone: bool) -> None:
     """Or is lost with DEATHS machines, whatever dies and comes when."""
     more = [Machine(0.1, starts=100.0 + n) for n in range(2 * DEATHS)]
-    rack = Rack(of(count, alone), 0.01, deadly.__contains__).run([*some, *more], until=1e5)
+    rack = Rack(of(count, alone), 0.01, deadly.__contains__).run([*some, *more], until=1000.0)
     assert set(rack.results.values()) <= {1}
     assert {*rack.results} | {*rack.lost} == {*range(count)} and not {*rack.results} & {*rack.lost}
     assert {number for number in deadly if number < count} <= {*rack.lost}
