@@ -22,9 +22,9 @@ def of(count: int, alone: bool = False, size: int = 1) -> Portions:
 @st.composite
 def machines(draw: st.DrawFn) -> list[Machine]:
     """Any, which may die and come back; the last one lives."""
-    times = st.floats(0, 60)
+    times, away = st.floats(0, 60), st.floats(1, 60)
     some = [
-        Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times), partial(float, draw(times)), draw(times))
+        Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times), partial(float, draw(times)), draw(away))
         for _ in range(draw(st.integers(0, 6)))
     ]
     return [*some, Machine(draw(SECONDS), draw(st.integers(1, 8)), draw(times))]
