@@ -187,7 +187,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--local-cluster",
         type=int,
         metavar="N",
-        help="N processes of this machine compute, as a cluster does",
+        help="so many processes of this machine compute, as a cluster does",
     )
 
 
