@@ -9,6 +9,7 @@ import asyncio
 import functools
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ import pytest
 from gguf_io import open_gguf
 from qwen_ref.cli import main
 from qwen_ref.cluster import model_files, scheduler, worker
+from qwen_ref.cluster.carried import carried, unpacked
 from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
@@ -122,14 +124,21 @@ def test_a_worker_goes_and_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     assert on(2, what) == {n: n * n for n in range(400)}
 
 
-def test_results_come_twice_over_one_connection() -> None:
+def test_results_come_twice_over_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a batch needs them: what failed is tried again, each by itself, and nobody gets ready again."""
+    real, asked = Cluster._on, Counter[str]()
+
+    async def counted(self: Cluster, where: str, function: Any, *arguments: Any) -> Any:
+        asked[function.__name__] += 1
+        return await real(self, where, function, *arguments)
+
+    monkeypatch.setattr(Cluster, "_on", counted)
 
     async def what(dask: Any, ours: Cluster) -> list[dict[int, Any]]:
         return [await gathered(ours, range(20)), await gathered(ours, range(3), alone=True)]
 
     assert on(1, what) == [{n: n * n for n in range(20)}, {0: 0, 1: 1, 2: 4}]
-    assert MIND["seen"]["ready 0"] == 1
+    assert MIND["seen"]["ready 0"] == asked["ready"] == asked["versions"] == 1
 
 
 def test_a_worker_that_cannot_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -352,6 +361,80 @@ def test_what_came_in_part_is_deleted_a_day_later(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(QwenRefError, match="the disk has 0 MB free"):
         model_files.begin(files)
+
+
+# ---- a worker
+
+
+def times(models: list[Found], factor: int, share: int) -> Ready:
+    MIND["share"] = share
+    return Ready(
+        lambda items: [factor * item for item in items],
+        3,
+        lambda: MIND.setdefault("closed", []).append(factor),
+    )
+
+
+def test_a_worker_has_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one makes it close what it had; and each job is told with how many it shares the machine."""
+    monkeypatch.setattr(worker, "use_cores", lambda share: None)
+    jobs = [pickle.dumps(Job(times, factor, share=factor)) for factor in (2, 3)]
+    items = [pickle.dumps(7)]
+    assert worker.ready(jobs[0], []) == 3
+    assert [worker.answer(job, [], items) for job in (jobs[0], jobs[1], jobs[0])] == [[14], [21], [14]]
+    assert MIND["closed"] == [2, 3] and MIND["share"] == 2
+
+
+def test_cores_and_memory_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dask's nanny says of threads does not count, but what anybody else says does."""
+    said = list[int]()
+    monkeypatch.setattr(worker, "use_threads", said.append)
+    monkeypatch.setattr("qwen_ref.engine.backend.most_threads", lambda: 8)
+    monkeypatch.setattr("qwen_ref.machine.cores", lambda: 8)
+    monkeypatch.setattr("qwen_ref.machine.groups", lambda root, controller: iter(()))
+    for told, share, expected in ("1", 1, 8), ("1", 3, 2), ("1", 9, 1), ("4", 2, 2):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        worker.use_cores(share)
+        assert said[-1] == expected and os.environ["OMP_NUM_THREADS"] == str(expected)
+    monkeypatch.setattr(worker, "available_memory", lambda: 1200)
+    found, given = Found("m", "v"), {"memory_budget": None, "threads": None, "context": 7}
+    alone = {"memory_budget": 600, "threads": None, "context": 7, "mmproj": "v"}
+    assert worker.on_worker(given, found, 1) == alone
+    assert worker.on_worker(given, found, 3) == alone | {"memory_budget": 200, "threads": 2}
+    chosen = {"memory_budget": 5, "threads": 1}
+    assert worker.on_worker(chosen, found, 3) == chosen | {"mmproj": "v"}
+
+
+def test_messages_carry_their_files(tmp_path: Path) -> None:
+    """Two of one name, a file:// URL, frames; what is no file stays, and so do the messages given."""
+    for place in "a", "b":
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "x y.png").write_bytes(place.encode())
+    one, two = tmp_path / "a/x y.png", tmp_path / "b/x y.png"
+    content: list[Any] = [
+        {"type": "image", "image": str(one)},
+        {"type": "image_url", "image_url": {"url": two.as_uri()}},
+        {"type": "image", "path": str(two)},
+        {"type": "video", "video": [str(one), str(two)]},
+        {"type": "image", "image": "data:image/png;base64,AAAA"},
+        {"type": "text", "text": str(one)},
+    ]
+    messages = [{"role": "user", "content": content}]
+    before = json.dumps(messages)
+    given = carried(messages)
+    assert [held for _, held in given.files] == [b"a", b"b", b"b", b"a", b"b"]
+    shutil.rmtree(tmp_path / "b")
+    with unpacked(given) as there:
+        parts = there[0]["content"]  # type: ignore[index]
+        url = parts[1]["image_url"]["url"]
+        assert url.startswith("file:///") and "x%20y.png" in url
+        paths = [parts[0]["image"], url[7:].replace("%20", " "), parts[2]["path"], *parts[3]["video"]]
+        assert [Path(path).read_bytes() for path in paths] == [b"a", b"b", b"b", b"a", b"b"]
+        assert {Path(path).name for path in paths} == {"x y.png"} and len({*paths}) == 5
+        assert parts[4:] == content[4:]
+    assert json.dumps(messages) == before and not Path(paths[0]).exists()
+    with pytest.raises(QwenRefError, match=r"x y.png: cannot be read"):
+        carried(messages)
 
 
 # ---- commands

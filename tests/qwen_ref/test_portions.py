@@ -105,3 +105,15 @@ def test_large_items_wait_where_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_total_that_is_wrong_ends_all_the_same(told: int) -> None:
     rack = Rack(Portions((b"" for _ in range(5)), told)).run([Machine(1.0)])
     assert sorted(rack.results) == [*range(5)]
+
+
+def test_the_fastest_first_and_less_towards_the_end() -> None:
+    waiting = of(100)
+    seconds = {"slow": 2.0, "fast": 0.1}
+    for name in seconds:
+        waiting.join(name)
+    for first in [waiting.take(0.0), waiting.take(0.0)]:
+        assert first and waiting.answered(first, seconds[first.worker])
+    portion = waiting.take(3.0)
+    assert portion and portion.worker == "fast"
+    assert len(portion.items) == int(98 * (1 / 0.1) / (1 / 0.1 + 1 / 2.0) / 2)
