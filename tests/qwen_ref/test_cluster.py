@@ -6,6 +6,7 @@ Workers are threads of this process where nothing is to be killed; tests with pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -26,7 +27,10 @@ import distributed
 import psutil  # dask's
 import pytest
 
+import qwen_ref
 from gguf_io import open_gguf
+from qwen_ref.batch import cluster as batch_cluster
+from qwen_ref.batch import requests
 from qwen_ref.cli import main
 from qwen_ref.cluster import model_files, scheduler, worker
 from qwen_ref.cluster.carried import carried, unpacked
@@ -34,6 +38,7 @@ from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
 from qwen_ref.errors import QwenRefError
+from qwen_ref.serve.errors import Problem
 from tests.benchmarks.cluster import ROOT, pretend, processes, rack
 
 MIND: dict[str, Any] = {}  # what a test tells its workers, and they it
@@ -296,8 +301,6 @@ def test_a_model_that_lies_there_is_used_if_it_is_the_same(model: Path, tmp_path
 
 def loads(models: list[Found], options: Any, share: int) -> Ready:
     """A job that says where its model is, and how many tensors both files have."""
-    from gguf_io import open_gguf
-
     [found] = models
     assert found.vision
     told = found.path, found.vision, len(open_gguf(found.path).tensors), len(open_gguf(found.vision).tensors)
@@ -435,6 +438,56 @@ def test_messages_carry_their_files(tmp_path: Path) -> None:
     assert json.dumps(messages) == before and not Path(paths[0]).exists()
     with pytest.raises(QwenRefError, match=r"x y.png: cannot be read"):
         carried(messages)
+
+
+def test_a_deadly_request_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[int]()
+
+    class Deadly:
+        async def results(self, items: Iterator[Any], total: int, alone: bool) -> Any:
+            for number, _ in enumerate(items):
+                seen.append(number)
+                yield number, Lost(["a", "b", "c"])
+
+    @contextlib.asynccontextmanager
+    async def connect(*arguments: Any) -> Any:
+        yield Deadly()
+
+    monkeypatch.setattr(batch_cluster, "connected", connect)
+
+    async def run() -> list[Any]:
+        asked, found = requests.made("x", requests.CHAT, {"messages": []}), []
+        async with batch_cluster.on_workers(Where("a"), JOB, None, print) as answers:
+            for alone in False, True:
+                found += [result async for result in answers(iter([asked]), 1, alone)]
+        return found
+
+    found = asyncio.run(run())
+    assert seen == [0] and found[0] is found[1] and found[0].problem.status == 503
+    assert found[0].problem.message == "3 workers ended while they computed it: a, b, c"
+
+
+def test_portions_of_a_batch(model: Path) -> None:
+    """Results are in the requests' order, whichever was the first; another fingerprint is refused; and what a
+    request says is not changed by what is sent."""
+    load = {"memory_budget": None, "threads": None, "backend": "numpy"}
+    found = [Found(str(model), None)]
+    ours = qwen_ref.load(model, backend="numpy").fingerprint
+    ready = batch_cluster.prepare(found, batch_cluster.Options(ours, ["m"], load, {}, 0, 2), 1)
+    on = {str(token): -100 for token in qwen_ref.load(model).tokenizer.eos_ids}
+    body = {"model": "m", "prompt": "a", "logit_bias": on}
+    some = [requests.made(str(n), "/v1/completions", body | {"max_tokens": n}) for n in (20, 1, 10)]
+    assert [result["custom_id"] for result in ready.answer(some)] == ["20", "1", "10"]
+    ready.close()
+    with pytest.raises(QwenRefError, match="would answer otherwise than here"):
+        batch_cluster.prepare(found, batch_cluster.Options("fp_0", ["m"], load, {}, 0, 2), 1)
+    parts = [{"type": "image_url", "image_url": {"url": model.as_uri()}}]
+    asked = requests.made("a", requests.CHAT, {"messages": [{"role": "user", "content": parts}]})
+    before = json.dumps(asked.body)
+    sent = batch_cluster.with_files(asked, str(model.parent))
+    assert "data:image/*;base64," in json.dumps(sent.body) and json.dumps(asked.body) == before
+    problem = pickle.loads(pickle.dumps(Problem(429, "told", "n", 7)))
+    assert (problem.status, problem.message, problem.param, problem.retry) == (429, "told", "n", 7)
 
 
 # ---- commands
