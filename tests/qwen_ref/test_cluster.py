@@ -557,8 +557,11 @@ def test_evaluate_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> Non
         shutil.copy(name, tmp_path)
     some = sorted(lines)[:4] + [line for line in sorted(lines) if "boxes-" in line][:2]
     (tmp_path / "task.jsonl").write_text("\n".join(dict.fromkeys(some)).replace("pictures/", ""))
-    reports = [run("evaluate", "task.jsonl", "--json", "-n", 40, *more) for more in ((), ON)]
+    command = ["evaluate", "task.jsonl", "--json", "-n", 40, "--output"]
+    reports = [run(*command, *more) for more in (["here.jsonl"], ["there.jsonl", *ON])]
     assert reports[0][0] == 0 and reports[0][:2] == reports[1][:2]
+    here, there = (sorted((tmp_path / f"{p}.jsonl").read_text().splitlines()) for p in ("here", "there"))
+    assert here == there and len(here) == len(dict.fromkeys(some))
     (tmp_path / "bad.jsonl").write_text('{"input": "", "target": "a"}')
     told = [run("evaluate", "bad.jsonl", "--raw", *more)[2].splitlines()[-1] for more in ((), ON)]
     assert told[0] == told[1] == "qwen_ref: bad.jsonl: line 1: input: is empty"

@@ -366,7 +366,8 @@ def test_completions_continue_a_text(client: TestClient, model: Model) -> None:
     rated = [p["choices"][0]["logprobs"] for p in parts if p["choices"][0]["logprobs"]]
     for name in "tokens", "text_offset":
         assert [x for some in rated for x in some[name]] == found[0]["logprobs"][name]
-    assert usage["choices"] == [] and usage["usage"]["completion_tokens"] == len(found[0]["logprobs"]["tokens"])
+    said = len(found[0]["logprobs"]["tokens"])
+    assert usage["choices"] == [] and usage["usage"]["completion_tokens"] == said
     assert client.post(TEXT, json=body | {"prompt": ["x"] * 9}).status_code == 400  # answers, too many
     for wrong in len(model.tokenizer), -1, True:
         refused = client.post(TEXT, json=body | {"prompt": [5, wrong]})
