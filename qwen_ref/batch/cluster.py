@@ -100,7 +100,9 @@ async def on_workers(
                         continue
                     try:
                         whole = with_files(request, media_folder)
-                    except Problem as problem:
+                    except (Problem, RecursionError) as problem:
+                        if isinstance(problem, RecursionError):
+                            problem = Problem(400, "is nested too deeply")
                         known.append(refusal(request, problem))
                         continue
                     sent[number] = replace(request, body=None)

@@ -260,7 +260,7 @@ def record_on(where: Where, args: argparse.Namespace, lines: list[Line]) -> None
     def items() -> Iterator[Any]:
         for place, _, prompt, conversation, tools in lines:
             try:
-                yield place, prompt, conversation and carried(conversation), tools
+                yield place, prompt, None if conversation is None else carried(conversation), tools
             except QwenRefError as error:
                 raise QwenRefError(f"{place}: {error}") from None
 
@@ -278,7 +278,7 @@ def prepare(models: list[Found], args: argparse.Namespace, share: int) -> Ready:
     from qwen_ref.cluster.carried import unpacked
     from qwen_ref.cluster.worker import Ready
 
-    memory = args.memory or available_memory() / 2 / share / 2**30
+    memory = available_memory() / 2 / share / 2**30 if args.memory is None else args.memory
     own = {"model": models[0].path, "mmproj": models[0].vision, "memory": memory}
     args = argparse.Namespace(**vars(args) | own)
 

@@ -6,7 +6,6 @@ the name that they were pulled by; or from ~/.cache/qwen_ref/models, to where th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -27,7 +26,7 @@ from qwen_ref.files import cache_folder
 from qwen_ref.vision_file import find_vision_file
 
 PIECE = 4 << 20  # bytes
-OLD = 24 * 3600  # seconds: what came in part and was not gone on with is deleted
+OLD = 600  # seconds: what came in part and was not gone on with is deleted
 BESIDE = (".json", ".jinja", ".txt", ".safetensors")  # of a checkpoint's folder
 
 
@@ -115,6 +114,8 @@ def pieces(path: str) -> Iterator[tuple[int, bytes]]:
     """A file's offsets, and what is there. Raises QwenRefError."""
     try:
         with open(path, "rb") as file:
+            if not os.path.getsize(path):
+                yield 0, b""
             while piece := file.read(PIECE):
                 yield file.tell() - len(piece), piece
     except OSError as error:
@@ -126,14 +127,21 @@ def pieces(path: str) -> Iterator[tuple[int, bytes]]:
 
 def find(wanted: ModelFiles) -> Found | None:
     """Where the same files are here; a model with a name is pulled. None if they must be sent."""
-    for place in (as_given, by_name, received):
+    for place in (as_given, received, by_name):
         try:
             found = place(wanted)
-            if found and described(found.path, found.vision, None).digest == wanted.digest:
-                return found
         except (OSError, QwenRefError):
             continue
+        if found and is_whole(found, wanted):
+            return found
     return None
+
+
+def is_whole(found: Found, wanted: ModelFiles) -> bool:
+    try:
+        return described(found.path, found.vision, None).digest == wanted.digest
+    except (OSError, QwenRefError):
+        return False
 
 
 def as_given(wanted: ModelFiles) -> Found:
@@ -169,7 +177,7 @@ def begin(wanted: ModelFiles) -> str:
     root = models_folder()
     root.mkdir(parents=True, exist_ok=True)
     for old in root.glob("*.part"):
-        if old.stat().st_mtime < time.time() - OLD:
+        if max(path.stat().st_mtime for path in (old, *old.rglob("*"))) < time.time() - OLD:
             shutil.rmtree(old, ignore_errors=True)
     if wanted.nbytes > (free := shutil.disk_usage(root).free):
         raise QwenRefError(
@@ -194,7 +202,8 @@ def finish(folder: str, wanted: ModelFiles) -> Found:
             shutil.rmtree(folder)
             raise QwenRefError(f"{part.path}: what came has another hash, and is deleted")
     found = received(wanted)
-    with contextlib.suppress(OSError):  # another process was faster
+    if not is_whole(found, wanted):  # else another process was faster
+        shutil.rmtree(models_folder() / wanted.digest, ignore_errors=True)
         os.rename(folder, models_folder() / wanted.digest)
     shutil.rmtree(folder, ignore_errors=True)
     return found

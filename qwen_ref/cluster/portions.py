@@ -154,7 +154,8 @@ class Portions:
 
         running = (worker.portion for worker in self.workers.values() if worker.portion)
         portion = max((p for p in running if any(map(once, p.items))), key=end, default=None)
-        each = self.workers[name].seconds
-        if portion is None or each is None or now + each * len(portion.items) >= end(portion):
+        slowest = max((worker.seconds for worker in self.workers.values() if worker.seconds), default=0.0)
+        each = self.workers[name].seconds or slowest  # of a new one, at least
+        if portion is None or now + each * len(portion.items) >= end(portion):
             return {}
         return {number: item for number, item in portion.items.items() if once(number)}

@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gguf_io import GGUFError
 from qwen_ref.cluster import model_files, worker
 from qwen_ref.cluster.model_files import Found, ModelFiles
-from qwen_ref.cluster.portions import Portion, Portions
+from qwen_ref.cluster.portions import DEATHS, Portion, Portions
 from qwen_ref.cluster.worker import Job
 from qwen_ref.errors import QwenRefError, tell
 
@@ -93,17 +93,20 @@ async def connected(where: Where, job: Job, progress: Tell = lambda line: None) 
         address: Any = where.address
         if where.processes:
             progress(f"starting {where.processes} processes")
-            address = await stack.enter_async_context(
-                LocalCluster(
-                    n_workers=where.processes,
-                    threads_per_worker=1,
-                    asynchronous=True,
-                    dashboard_address=None,
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                    preload=DEAF,
+            try:
+                address = await stack.enter_async_context(
+                    LocalCluster(
+                        n_workers=where.processes,
+                        threads_per_worker=1,
+                        asynchronous=True,
+                        dashboard_address=None,
+                        memory_limit=0,
+                        silence_logs=logging.CRITICAL,
+                        preload=DEAF,
+                    )
                 )
-            )
+            except RuntimeError as error:  # no room on the disk, say
+                raise QwenRefError(f"{where}: {error}") from None
         progress(f"looking for {where}")
         client = Client(address, asynchronous=True, timeout=CONNECT, set_as_default=False)
         stack.push_async_callback(client.close)
@@ -117,6 +120,10 @@ async def connected(where: Where, job: Job, progress: Tell = lambda line: None) 
         yield Cluster(client, where, job, progress)
 
 
+def machine_of(worker: str) -> str:
+    return worker.rpartition(":")[0]
+
+
 class Cluster:
     """Its workers, for one job. A worker that cannot do it is left out, and a warning says why."""
 
@@ -127,6 +134,7 @@ class Cluster:
         self.refused = dict[str, str]()
         self._begun = False  # whether any worker could do it
         self._since: float | None = None  # when nobody was there
+        self._ended = Counter[str]()  # machine -> workers of it that ended before they were ready
         self._hosts = defaultdict[str, asyncio.Lock](asyncio.Lock)
         self._sending = asyncio.Semaphore(SENDING)
 
@@ -167,18 +175,26 @@ class Cluster:
                 error = None if task.cancelled() else task.exception()
                 if not name:
                     here = self._looked(task)
-                    for gone in {*portions.workers, *tasks} - here:
+                    for gone in {*portions.workers, *tasks} - {*here}:
+                        self._ended[machine_of(gone)] += gone not in portions.workers
                         leave(gone)
-                    for new in here - {*portions.workers, *tasks, *self.refused}:
+                    for new in {*here} - {*portions.workers, *tasks, *self.refused}:
                         if new in self.prepared:
                             portions.join(new, self.prepared[new][1])
+                        elif here[new] != 1:
+                            told = f"has {here[new]} threads of dask's; dask worker --nthreads 1 starts one"
+                            self._refuse(new, QwenRefError(told))
+                        elif self._ended[machine_of(new)] >= DEATHS:
+                            told = f"ended {DEATHS} times before it was ready, perhaps for want of memory"
+                            self._refuse(new, QwenRefError(told))
                         else:
                             start(new, None, self._prepare(new))
-                    self._check(here, bool({*portions.workers, *tasks}))
+                    self._check({*here}, bool({*portions.workers, *tasks}))
                     start("", None, self._workers(LOOK))
                 elif given is not None and isinstance(error, QwenRefError):
                     raise error
                 elif task.cancelled() or isinstance(error, FutureCancelledError):  # by dask
+                    self._ended[machine_of(name)] += given is None
                     leave(name)  # and if it is there, it comes again
                 elif error is not None:
                     leave(name)
@@ -198,12 +214,13 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _workers(self, wait: float) -> set[str]:
+    async def _workers(self, wait: float) -> dict[str, int]:
+        """Their names, and how many tasks dask gives each at a time."""
         await asyncio.sleep(wait)
         assert self.client.scheduler
-        return {*await asyncio.wait_for(self.client.scheduler.ncores(), CONNECT)}
+        return dict(await asyncio.wait_for(self.client.scheduler.ncores(), CONNECT))
 
-    def _looked(self, task: asyncio.Task[set[str]]) -> set[str]:
+    def _looked(self, task: asyncio.Task[dict[str, int]]) -> dict[str, int]:
         try:
             return task.result()
         except (Exception, asyncio.CancelledError):
@@ -221,14 +238,17 @@ class Cluster:
         self._since = self._since or time.monotonic()
         waited = time.monotonic() - self._since
         if waited > WAIT:
+            told = "; the last one " + self.refused[min(here & {*self.refused})] if here else ""
             raise QwenRefError(
-                f"{self.where}: no worker was there for {WAIT:.0f} s; docs/batch.md starts some"
+                f"{self.where}: no worker was there for {WAIT:.0f} s{told or '; docs/cluster.md starts some'}"
             )
         self.progress(f"{self.where}: no worker is there; waiting for {waited:.0f} of {WAIT:.0f} s")
 
     def _refuse(self, name: str, error: BaseException) -> None:
         reason = (
-            str(error) if isinstance(error, QwenRefError | GGUFError) else f"{type(error).__name__}: {error}"
+            str(error)
+            if isinstance(error, QwenRefError | GGUFError | worker.NotReady)
+            else f"{type(error).__name__}: {error}"
         )
         if isinstance(error, ModuleNotFoundError):
             reason = f"has no qwen_ref, or another one: {error}"
@@ -250,12 +270,12 @@ class Cluster:
         return await self._on(portion.worker, worker.answer, self.job, models, [*portion.items.values()])
 
     async def _prepare(self, name: str) -> tuple[list[Found], int]:
+        self.progress(f"waiting for {name}")  # which may compute something else
         theirs = await self._on(name, worker.versions)
         for what, ours in worker.versions().items():
             if theirs.get(what) != ours:
                 raise QwenRefError(f"has {what} {theirs.get(what)}, and here is {ours}")
-        host = name.rpartition(":")[0]
-        async with self._hosts[host]:  # its processes share what one of them is sent
+        async with self._hosts[machine_of(name)]:  # its processes share what one of them is sent
             models = [
                 await self._on(name, model_files.find, model) or await self._send(name, model)
                 for model in self.models

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import gguf_io
 import qwen_ref
+from gguf_io import GGUFError
 from qwen_ref.cluster.model_files import Found, ModelFiles
 from qwen_ref.engine.backend import usable_threads, use_threads
+from qwen_ref.errors import QwenRefError
 from qwen_ref.machine import available_memory
 
 # What answers depend on, or what speaks; dask itself wants the same Python on both sides.
@@ -87,6 +89,10 @@ def use_cores(share: int) -> None:
     use_threads(threads)
 
 
+class NotReady(Exception):
+    """This worker cannot do the job, whatever the items are."""
+
+
 _kept: tuple[bytes, Ready] | None = None  # of the last job: a model is loaded once
 
 
@@ -104,6 +110,9 @@ def ready(job: bytes, models: list[Found]) -> int:
 
 
 def answer(job: bytes, models: list[Found], items: list[bytes]) -> list[Any]:
-    ready(job, models)
+    try:
+        ready(job, models)
+    except (QwenRefError, GGUFError) as error:  # again, since another job came between
+        raise NotReady(str(error)) from None
     assert _kept
     return _kept[1].answer([pickle.loads(item) for item in items])

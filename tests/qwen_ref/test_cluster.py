@@ -222,6 +222,41 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(on(0, late)) == 5
 
 
+def test_a_machine_whose_workers_end_before_they_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dask's nanny starts them again and again."""
+    real = Cluster._on
+
+    async def what(dask: Any, ours: Cluster) -> Any:
+        async def die(self: Cluster, name: str, function: Any, *arguments: Any) -> Any:
+            if function is worker.ready:
+                await dask.scheduler.remove_worker(name, stimulus_id="test", close=False)
+                dask.scale(len(dask.workers) + 1)
+                await asyncio.sleep(60)
+            return await real(self, name, function, *arguments)
+
+        monkeypatch.setattr(Cluster, "_on", die)
+        return await asyncio.wait_for(gathered(ours, range(5)), 30)
+
+    monkeypatch.setattr(scheduler, "machine_of", lambda name: "one")
+    with pytest.raises(QwenRefError, match=r"worker inproc://.* ended 3 times before it was ready"):
+        on(1, what)
+
+
+def test_a_worker_with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two portions at a time would be two of one model."""
+
+    async def what(dask: Any, ours: Cluster) -> Any:
+        async def two(self: Cluster, wait: float) -> dict[str, int]:
+            return dict.fromkeys(await real(self, wait), 2)
+
+        monkeypatch.setattr(Cluster, "_workers", two)
+        return await gathered(ours, range(5))
+
+    real = Cluster._workers
+    with pytest.raises(QwenRefError, match="has 2 threads of dask's; dask worker --nthreads 1 starts one"):
+        on(1, what)
+
+
 def test_an_item_that_no_worker_lives_through() -> None:
     """It is named with the workers that ended, and all others have their results."""
     loop: Any = None
@@ -346,10 +381,13 @@ def test_a_model_is_sent_once_to_a_machine(
     assert "sending the model to inproc://" in str(MIND["told"])
     calls.clear()
     assert on(1, what, job) == {told} and not calls["receive"]
+    Path(told[0]).write_bytes(b"GGUF, once")  # as a card may lose it
+    assert on(1, what, job) == {told} and calls["receive"]
+    assert Path(told[0]).read_bytes() == model.read_bytes()
     assert of_other_machines(files) == Found(files.path, files.vision)
 
 
-def test_what_came_in_part_is_deleted_a_day_later(
+def test_what_came_in_part_is_deleted_later(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -357,9 +395,15 @@ def test_what_came_in_part_is_deleted_a_day_later(
     first = Path(model_files.begin(files))
     second = Path(model_files.begin(files))
     assert first.exists() and second.exists() and first != second
-    os.utime(first, (0, 0))
+    for folder in first, second:
+        model_files.receive(str(folder), "vision/a", 0, b"")  # an empty file is one, too
+        assert (folder / "vision/a").is_file()
+        for path in folder, folder / "vision", folder / "vision/a":
+            os.utime(path, (0, 0) if (folder, path.name) != (second, "a") else None)
     model_files.begin(files)
-    assert not first.exists() and second.exists()
+    assert not first.exists() and second.exists()  # which somebody writes
+    (tmp_path / "empty").write_bytes(b"")
+    assert list(model_files.pieces(str(tmp_path / "empty"))) == [(0, b"")]
     full = shutil._ntuple_diskusage(10**9, 10**9, 10)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(QwenRefError, match="the disk has 0 MB free"):
@@ -378,6 +422,10 @@ def times(models: list[Found], factor: int, share: int) -> Ready:
     )
 
 
+def unfit(models: list[Found], options: None, share: int) -> Ready:
+    raise QwenRefError("no memory")
+
+
 def test_a_worker_has_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one makes it close what it had; and each job is told with how many it shares the machine."""
     monkeypatch.setattr(worker, "use_cores", lambda share: None)
@@ -386,6 +434,8 @@ def test_a_worker_has_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     assert worker.ready(jobs[0], []) == 3
     assert [worker.answer(job, [], items) for job in (jobs[0], jobs[1], jobs[0])] == [[14], [21], [14]]
     assert MIND["closed"] == [2, 3] and MIND["share"] == 2
+    with pytest.raises(worker.NotReady, match="no memory"):  # of this worker, and no item's fault
+        worker.answer(pickle.dumps(Job(unfit, None)), [], items)
 
 
 def test_cores_and_memory_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
