@@ -5,7 +5,7 @@ MODELS := models
 MODEL ?= $(MODELS)/0.8B-Q4_K_M.gguf
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: help demo test test-oldest test-debian13 lint pages lessons docs oracle oracle-full arm64 first-minutes fuzz mutants mistakes bench fixtures kit tiny \
+.PHONY: help demo test test-oldest test-debian13 lint pages lessons docs oracle oracle-full arm64 assembly first-minutes fuzz mutants mistakes bench fixtures kit tiny \
 	tiny-scores tiny-engines clean
 
 help:  ## this list
@@ -81,8 +81,17 @@ docs: .venv/docs  ## the docs as a site in build/site, and its tests; they run t
 oracle-full: .venv/oracle  ## the same and the full 0.8B, two seeds each (about an hour, 20 GB of disk, 16 GB of memory)
 	QWEN_REF_FULL=1 $(PY) -m pytest tests/oracle
 
-arm64: .venv/core  ## the kernels' tests and the conformance kit on an emulated Raspberry Pi 5 and 4 (root, half an hour)
+arm64: .venv/core  ## answers, a server, goldens, the kit and core tests on an emulated Raspberry Pi 5 and 4 (root, an hour)
 	PYTHON=$(PY) tests/arm64/run.sh
+
+.venv/assembly: .venv/core
+	@command -v llvm-mca-19 > /dev/null || command -v llvm-mca > /dev/null || { echo "this needs Debian's package llvm-19" >&2; exit 2; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .[test,assembly]
+	@touch $@
+
+assembly: .venv/assembly  ## cycles of the kernels' machine code on a Pi 5, and of answers with FILES="FILE ..."
+	$(PY) -m pytest tests/arm64
+	$(PY) tests/arm64/assembly.py $(FILES)
 
 first-minutes: .venv/core  ## docs/raspberry-pi.md typed into an emulated Debian for arm64, RELEASE=trixie or bookworm (root)
 	PYTHON=$(PY) tests/arm64/first_minutes.sh $(or $(RELEASE),bookworm)

@@ -51,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     parser.add_argument(
         "--board",
-        choices=["this", "pi5"],
+        choices=["this", "pi5", "pi4"],
         default="this",
-        help="times on this machine, measured, or on a Pi 5",
+        help="times on this machine, measured, or on a Raspberry Pi, by a model of it",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, sizes in bytes")
     add_plot(parser, "the parts of the memory")
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     )
     need, besides = plan.needs(job), plan.kept_bytes(job, memory)
     verdict = plan.verdict(job, memory)
-    speed = plan.PI5 if args.board == "pi5" else plan.measure(file, threads)
+    speed = plan.measure(file, threads) if args.board == "this" else plan.BOARDS[args.board]
     times = plan.times(job, speed)
     if args.plot:
         bars = {part.name: part.nbytes / MIB for part in need.always}

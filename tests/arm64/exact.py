@@ -9,39 +9,51 @@ Prints how far each case is from its golden, with more digits than `python -m qw
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from qwen_ref.engine import load
+from qwen_ref.engine import load, look
+from qwen_ref.model.mtp import MTPLayer
 from qwen_ref.oracle import conformance, record
-from qwen_ref.oracle.conformance import Case, with_media
+from qwen_ref.oracle.arithmetic import unrounded
+from qwen_ref.oracle.conformance import Case, encode
 
 
 @threadpool_limits.wrap(limits=1)  # as goldens are recorded
 def run(case: Case) -> dict[str, Any]:
     """The golden's tensors, whole and in float64, and the token_ids, positions [3, T] and greedy tokens."""
     model = load(case.model, dtype=np.float64, backend="numpy", mmproj=case.mmproj if case.media else None)
-    if case.messages is None:
-        prompt = model.encode_prompt(case.text, raw=True)
-    else:
-        prompt = model.encode_prompt(with_media(case), tools=case.tools, thinking=case.thinking)
-    greedy = len(case.token_ids) - case.prompt_tokens
-    prompt = record.continued(model, prompt, greedy, model.tokenizer.eos_ids)
+    network, prompt = model.text, encode(model, case)
+    best = case.golden.inputs["top_ids"][case.prompt_tokens - 1 :, 0].tolist()
+    greedy = sum(itertools.accumulate((a == b for a, b in zip(case.steps, best)), operator.mul))
+    said = record.continued(model, prompt, greedy, model.tokenizer.eos_ids)
+    prompt = replace(prompt, token_ids=prompt.token_ids + case.steps)  # forced ones, a second turn
     found: dict[str, Any] = {
         "token_ids": np.array(prompt.token_ids),
         "positions": prompt.positions,
-        "generated": np.array(prompt.token_ids[case.prompt_tokens :], np.int64),
+        "generated": np.array(said.token_ids[case.prompt_tokens :], np.int64),
     }
 
     def keep(name: str, x: np.ndarray) -> None:
         if name in case.golden.entries:
-            found[name] = record.canonical(name, x, model.config).copy()
+            found[name] = record.canonical(name, x, network.config).copy()
 
-    hidden = record.run(model, prompt, keep)
-    return found | {"logits": model.text.logits(hidden)}
+    x, hidden = look.run(model, prompt, keep)
+    found["logits"] = network.logits(hidden)
+    if case.golden.config.num_mtp_layers:
+        layer = MTPLayer(network)
+        own, state = record.run_mtp(layer, prompt, x, hidden, keep)
+        found["mtp.logits"] = layer.logits(own)
+        draft_ids = case.golden.inputs["draft_ids"].tolist()
+        _, draft = record.run_draft(layer, own[-1:], state, draft_ids, unrounded)
+        found |= {name: rows for name, rows in draft.items() if name in case.golden.entries}
+    return found
 
 
 def main(patterns: list[str]) -> int:

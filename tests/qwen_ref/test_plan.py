@@ -279,6 +279,17 @@ def test_the_page_s_example(capsys):
     assert capsys.readouterr().out == shown
 
 
+def test_boards_have_names_and_speeds_of_their_own(capsys):
+    found = []
+    for board in "pi5", "pi4":
+        assert main(["plan", "--board", board, "--context", "1000", "--image", "448x448", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["times"])
+    (five, four), speeds = found, plan.BOARDS
+    assert [five["on"], four["on"]] == [speeds["pi5"].name, speeds["pi4"].name]
+    assert five["first_rate"] / four["first_rate"] == pytest.approx(10 / 4)
+    assert 3 < four["short_prompt"] / five["short_prompt"] < 4 and 2 < four["picture"] / five["picture"] < 4
+
+
 def test_the_picture_has_the_parts(tmp_path, capsys):
     asked = ["plan", "--memory", "100M", "--context", "700", "--image", "448x448", "--board", "pi5"]
     assert main([*asked, "--json"]) == 0
