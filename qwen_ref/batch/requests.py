@@ -126,7 +126,7 @@ def from_lines(path: Path) -> Iterator[tuple[str, Request]]:
 def from_table(path: Path, make: Make) -> Iterator[tuple[str, Request]]:
     """Of each row custom_id, url and body (JSON text), or custom_id and prompt. Raises QwenRefError."""
     for number, row in enumerate(tables.rows(path), 1):
-        place = f"row {number}"
+        place, asks = f"row {number}", "prompt" in row
         row = {name: value for name, value in row.items() if value not in (None, "")}
         try:
             if "prompt" in row:
@@ -134,6 +134,10 @@ def from_table(path: Path, make: Make) -> Iterator[tuple[str, Request]]:
                     if name in row:
                         raise Problem(400, f"{name}: does nothing beside a prompt", name)
                 row |= {"url": CHAT, "body": make(str(row.pop("prompt")), None)}
+            elif asks and "body" not in row and isinstance(custom_id := row.get("custom_id"), str):
+                problem = Problem(400, "prompt: is empty", "prompt")
+                yield place, Request(custom_id, id_of(custom_id, CHAT, None), problem=problem)
+                continue
             elif isinstance(row.get("body"), str | bytes):  # of Parquet it may be an object already
                 row["body"] = parse("body", row["body"])
         except Problem as problem:

@@ -154,6 +154,8 @@ def check(args: argparse.Namespace) -> None:
     from qwen_ref.batch import tables
 
     out = Path(args.output_file)
+    if args.output_file == "-":
+        raise QwenRefError("--output-file: -: results go into a file, from which the same command can go on")
     for written in {out, lines_of(out)}:
         if args.requests and is_one_file(written, Path(args.requests)):
             raise QwenRefError(f"--output-file: {written} are the requests")
@@ -227,6 +229,8 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
 
     path = shipped_model() if args.model is None else args.model
+    if where is not None and where.address:
+        resources["threads"] = None  # those of other machines
     model = load(path, **resources, **(keeping if where is None else {}), parallel=args.parallel or MOST)
     names = names_of(args, model.path)
     out = Path(args.output_file)

@@ -86,7 +86,7 @@ async def connected(where: Where, job: Job, progress: Tell = lambda line: None) 
     except ModuleNotFoundError:
         raise QwenRefError("a cluster needs dask: pip install 'qwen_ref[cluster]'") from None
     for name in [*logging.root.manager.loggerDict]:  # what goes wrong is told here, in a sentence
-        if name.partition(".")[0] in ("distributed", "tornado"):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GB"})
     async with AsyncExitStack() as stack:
@@ -235,7 +235,9 @@ class Cluster:
             name = next(iter(here & {*self.refused}))
             others = f" ({len(here) - 1} more are left out)" if len(here) > 1 else ""
             raise QwenRefError(f"{self.where}: worker {name} {self.refused[name]}{others}")
-        self._since = self._since or time.monotonic()
+        if self._since is None:
+            self._since = time.monotonic()
+            tell(f"{self.where}: no worker is there; waiting up to {WAIT:.0f} s for one")
         waited = time.monotonic() - self._since
         if waited > WAIT:
             told = "; the last one " + self.refused[min(here & {*self.refused})] if here else ""

@@ -509,15 +509,16 @@ def test_half_a_character(tmp_path: Path) -> None:
 
 
 def test_a_table_of_prompts(run: Any, tmp_path: Path, model: Model) -> None:
-    (tmp_path / "in.csv").write_text('custom_id,prompt\na,What is 2 + 3?\nb,"one,\ntwo"\n,none\n')
+    (tmp_path / "in.csv").write_text('custom_id,prompt\na,What is 2 + 3?\nb,"one,\ntwo"\n,none\nd,\n')
     status, told = run("in.csv", "-o", "out.csv", "--greedy", "-n", "16")
-    assert status == 0 and "out.csv: 3 requests: 2 answered, 1 errors" in told
+    assert status == 0 and "out.csv: 4 requests: 2 answered, 2 errors" in told
     with open(tmp_path / "out.csv", newline="") as file:
         rows = {row["custom_id"]: row for row in csv.DictReader(file)}
     single = model.generate("What is 2 + 3?", temperature=0, presence_penalty=0, max_tokens=16)
     assert rows["a"]["content"] == "".join(single) and rows["a"]["status_code"] == "200"
     assert rows[""]["error"] == "row 3: custom_id: is missing" and json.loads(rows["b"]["body"])["choices"]
-    assert "3 had a result" in run("in.csv", "-o", "out.csv", "--greedy", "-n", "16")[1]
+    assert rows["d"]["error"] == "prompt: is empty"
+    assert "4 had a result" in run("in.csv", "-o", "out.csv", "--greedy", "-n", "16")[1]
 
 
 def test_what_tables_have_and_text_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -601,6 +602,7 @@ def test_a_table_does_not_take_the_place_of_its_requests(run: Any, tmp_path: Pat
         (["in.jsonl", "-o", "x", "--no-thinking"], "--thinking: in.jsonl says that itself"),
         (["in.jsonl", "-o", "x", "--parallel", "0"], "--parallel: 0 is not 1 or more"),
         (["in.jsonl", "-o", "x", "--max-image-tokens", "9"], "--max-image-tokens: there is no --images"),
+        (["in.jsonl", "-o", "-"], "--output-file: -: results go into a file"),
         (["in.jsonl", "-o", "no/x"], "no/x: cannot be written: No such file or directory"),
         (["in.jsonl", "-o", "."], ".: is a folder"),
         (["none.jsonl", "-o", "x"], "none.jsonl: cannot be read"),

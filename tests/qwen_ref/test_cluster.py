@@ -202,7 +202,7 @@ def test_another_version_is_refused_by_name(name: str, monkeypatch: pytest.Monke
         on(1, what)
 
 
-def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A line of progress, and a sentence; or somebody comes."""
     monkeypatch.setattr(scheduler, "WAIT", 0.3)
 
@@ -212,6 +212,7 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(QwenRefError, match=r"^inproc://.*: no worker was there for 0 s"):
         on(0, what)
     assert any("no worker is there; waiting" in line for line in MIND["told"])
+    assert "no worker is there; waiting up to 0 s for one" in caplog.text
 
     async def late(dask: Any, ours: Cluster) -> Any:
         found = asyncio.ensure_future(gathered(ours, range(5)))
