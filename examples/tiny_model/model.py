@@ -89,7 +89,11 @@ def new_model(seed: int, special: dict[str, int]) -> Qwen3_5ForConditionalGenera
 
 def load_weights(model: Qwen3_5ForConditionalGeneration, folder: Path) -> None:
     """Those of a checkpoint that save_checkpoint wrote."""
-    saved = load_file(folder / "model.safetensors")
+    set_weights(model, load_file(folder / "model.safetensors"))
+
+
+def set_weights(model: Qwen3_5ForConditionalGeneration, saved: dict[str, Tensor]) -> None:
+    """All that it has, by the names of a checkpoint."""
     missing, unknown = model.load_state_dict(saved, strict=False)
     assert not unknown and missing == ["lm_head.weight"], (missing, unknown)  # which is the embedding
 

@@ -51,6 +51,7 @@ from qwen_ref.errors import QwenRefError
 from qwen_ref.files import is_one_file, json_line
 
 if TYPE_CHECKING:
+    from qwen_ref.cluster.scheduler import Where
     from qwen_ref.evaluate import report
     from qwen_ref.evaluate.answers import Answer, Options
     from qwen_ref.evaluate.task import Sample
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.evaluate.task import read_task
 
     options = options_of(args)
-    where_of(args)  # before --output is opened
+    where = where_of(args)
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
     names = names_of(paths)
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             for path, name in zip(paths, names, strict=True):
                 results[name] = {}
-                answer_all(args, path, name, samples, options, results[name], write)
+                answer_all(args, where, path, name, samples, options, results[name], write)
         except KeyboardInterrupt:
             status = 130
         except (QwenRefError, GGUFError, OSError, MemoryError) as error:  # what was answered is shown
@@ -164,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer_all(
     args: argparse.Namespace,
+    where: Where | None,
     path: str,
     name: str,
     samples: list[Sample],
@@ -172,7 +174,7 @@ def answer_all(
     write: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Fill `answered`, by the samples' ids."""
-    given = answers_of(args, path, name, samples, options)
+    given = answers_of(args, where, path, name, samples, options)
     started = time.perf_counter()
     for answer in given:
         answered[answer.sample.id] = answer
@@ -185,10 +187,15 @@ def answer_all(
 
 
 def answers_of(
-    args: argparse.Namespace, path: str, name: str, samples: list[Sample], options: Options
+    args: argparse.Namespace,
+    where: Where | None,
+    path: str,
+    name: str,
+    samples: list[Sample],
+    options: Options,
 ) -> Iterator[Answer]:
     """As they come: of this machine, or of a cluster."""
-    if where := where_of(args):
+    if where is not None:
         from qwen_ref.cluster.model_files import files_of
         from qwen_ref.evaluate.cluster import answers_on
 

@@ -23,7 +23,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,9 @@ from qwen_ref.perplexity import (
     scored,
     statistics,
 )
+
+if TYPE_CHECKING:
+    from qwen_ref.cluster.scheduler import Where
 
 BINS = 32  # of positions, in the picture
 
@@ -197,13 +200,13 @@ def prepare(
 
 def scores_of(
     args: argparse.Namespace,
+    where: Where | None,
     model: engine.Model,
     chunks: np.ndarray,
     base: Base | None,
     save: Callable[[bytes], Any] | None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Of each chunk its number and scores, in the order of the chunks, or on a cluster as they come."""
-    where = where_of(args, "save-logits")
     if where is None:
         model.warm_up(show_compiling)
         show_line(f"reading the first of {len(chunks)} chunks")
@@ -243,7 +246,7 @@ def run(args: argparse.Namespace) -> int:
             if args.save_logits:
                 save = stack.enter_context(write_whole(args.save_logits)).write
                 save(file_head(chunks, model.config.vocab_size))
-            for number, scores in scores_of(args, model, chunks, base, save):
+            for number, scores in scores_of(args, where, model, chunks, base, save):
                 done[number] = scores
                 left = (time.perf_counter() - started) / len(done) * (len(chunks) - len(done))
                 with np.errstate(over="ignore"):

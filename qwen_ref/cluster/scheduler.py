@@ -181,12 +181,8 @@ class Cluster:
                     for new in {*here} - {*portions.workers, *tasks, *self.refused}:
                         if new in self.prepared:
                             portions.join(new, self.prepared[new][1])
-                        elif here[new] != 1:
-                            told = f"has {here[new]} threads of dask's; dask worker --nthreads 1 starts one"
-                            self._refuse(new, QwenRefError(told))
-                        elif self._ended[machine_of(new)] >= DEATHS:
-                            told = f"ended {DEATHS} times before it was ready, perhaps for want of memory"
-                            self._refuse(new, QwenRefError(told))
+                        elif unfit := self._unfit(new, here[new]):
+                            self._refuse(new, QwenRefError(unfit))
                         else:
                             start(new, None, self._prepare(new))
                     self._check({*here}, bool({*portions.workers, *tasks}))
@@ -225,6 +221,14 @@ class Cluster:
             return task.result()
         except (Exception, asyncio.CancelledError):
             raise QwenRefError(f"{self.where}: the scheduler does not answer any more") from None
+
+    def _unfit(self, name: str, threads: int) -> str | None:
+        """Why a worker that is there is not asked, if it is not."""
+        if threads != 1:
+            return f"has {threads} threads of dask's; dask worker --nthreads 1 starts one"
+        if self._ended[machine_of(name)] >= DEATHS:
+            return f"ended {DEATHS} times before it was ready, perhaps for want of memory"
+        return None
 
     def _check(self, here: set[str], busy: bool) -> None:
         """Raises QwenRefError if there is nobody to wait for."""

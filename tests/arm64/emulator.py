@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -225,7 +226,8 @@ def run(kernel: Any, *arguments: Any) -> np.ndarray | None:
     whole, floats = [result := new(256), new(64)], list[int]()
     for kind, value in zip(given, arguments, strict=True):
         flat(kind, value, whole, floats)
-    address = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
+    compiled, named = attrgetter("library", "fndesc")(code)  # as Numba calls them
+    address = compiled.get_pointer_to_function(named.llvm_func_name)
     if status := machine.call(address, whole, floats):
         raise RuntimeError(f"{kernel.__name__}: status {status}")
     found, n = None, getattr(code.signature.return_type, "ndim", 0)

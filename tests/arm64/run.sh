@@ -36,7 +36,7 @@ if [ ! -e "$ARM64/ready" ]; then
 	done_ packages
 fi
 "$PYTHON" tests/arm64/segments.py "$ARM64"/wheels/*.whl
-rm -rf "$ARM64/work" "$ARM64/own" "$ARM64/root/.cache" "$ARM64/logs"
+rm -rf "$ARM64/work" "$ARM64/own" "$ARM64/compiled" "$ARM64/logs"
 mkdir "$ARM64/work" "$ARM64/logs"
 git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- | tar -x -C "$ARM64/work"
 "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$ARM64/own" "$ARM64/work"
@@ -55,7 +55,7 @@ on() { # processor, then a command for the shell; PAGE is the page size
 		ip link set lo up
 		mount -t proc proc "$1/proc" && mount --bind "$1/$2" "$1/proc/cpuinfo" &&
 		mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts" && mount --bind "$1/dev/pts/ptmx" "$1/dev/ptmx" &&
-		exec chroot "$1" env -i QEMU_CPU="$2" QEMU_PAGESIZE="$4" LC_ALL=C.UTF-8 HOME=/root \
+		exec chroot "$1" env -i QEMU_CPU="$2" QEMU_PAGESIZE="$4" LC_ALL=C.UTF-8 HOME=/root XDG_CACHE_HOME=/compiled \
 			PATH=/venv/bin:/usr/bin:/bin sh -c "cd /work; $3"
 	' - "$ARM64" "$1" "$2" "${PAGE:-4096}"
 }
