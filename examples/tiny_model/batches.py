@@ -45,11 +45,11 @@ GROUPS = {  # few lengths: kernels are small, and more of them would cost more t
     **pictures(256, 2, _384x288=16, _288x384=16, _480x320=8, _320x480=8),
     "clips": Group(256, 6, frames=FRAMES, size=SMALL, asked=2),
     "large clips": Group(256, 4, frames=FRAMES, size=LARGE, asked=2),
-    "tools": Group(256, 56, world.TOOLS),
+    "tools": Group(256, 80, world.TOOLS),
     **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
     "long clips": Group(512, 4, frames=2 * FRAMES, size=SMALL, asked=2),
     "longer talk": Group(512, 10, world.LONGER_TEXTS),
-    "more tools": Group(512, 16, world.TOOLS),
+    "more tools": Group(512, 20, world.TOOLS),
     **pictures(1280, 2, _1024x768=4, _1024x1024=4),
     "long": Group(2048, 2, world.LONG_TEXTS),
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import string
+from collections.abc import Iterator
 from itertools import pairwise
 
 import draw
 from PIL import Image, ImageDraw
 from sample import Sample, View, among, ask, thousandths
-from words import CITIES, FIRST_NAMES, FOODS, WORDS, blended, made_up, pick
+from words import CITIES, FIRST_NAMES, FOODS, LITTLE_WORDS, WORDS, blended, made_up, pick
 
 MOST_LINES = 10
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -42,9 +43,6 @@ def date(rng: random.Random) -> str:
     return rng.choice(
         [f"{year}-{month:02}-{day:02}", f"{day}.{month}.{year}", f"{day} {MONTHS[month - 1]} {year}"]
     )
-
-
-LITTLE_WORDS = "to of at in for and from is no not the a on by with per off".split()
 
 
 def notice(rng: random.Random, test: bool) -> str:
@@ -340,50 +338,78 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
 
 BUTTONS = """OK|Cancel|Save|Send|Delete|Open|Close|Next|Back|Help|Search|Login|Sign up|Submit|Edit|Copy|Paste|
 Print|Settings|Home|Menu|Start|Stop|Play|Pause|Upload|Download|Yes|No|Add|Remove|Buy|Share|Reply|Apply|Undo|
-Redo|Refresh|Continue|Exit|New file|Log out|Check out|Add to cart""".replace("\n", "").split("|")
+Redo|Refresh|Continue|Exit|New file|Log out|Check out|Add to cart|Sign in|Register|Accept|Decline|Details|
+Filter|Sort|Export|Import|Preview|Finish|Retry|Options|Account|Messages|Photos|Music|Maps|View|Tools|Clear|
+Zoom in|Select all|Try again|Not now|Learn more|Contact us|My orders|Sign out""".replace("\n", "").split("|")
 
 
 def label(rng: random.Random, test: bool) -> str:
     def make() -> str:
-        if rng.random() < 0.7:
+        kind = rng.random()
+        if kind < 0.55:
             return rng.choice(BUTTONS)
+        if kind < 0.65:
+            return f"{word(rng, test)} {word(rng, test)}".capitalize()
         return rng.choice([str.title, str.upper, str])(word(rng, test))
 
     return pick(rng, make, test)
 
 
-def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
-    """A window with buttons, fields and boxes to tick, apart from each other."""
+def places(rng: random.Random, size: draw.Size, top: float, points: int) -> Iterator[tuple[float, ...]]:
+    """Left and top of parts, and the width to fill, 0 for their own; in rows and columns, or anywhere."""
     width, height = size
-    ground = rng.choice([(255, 255, 255), (240, 240, 240), draw.light(rng), (40, 40, 45)])
+    if rng.random() < 0.5:
+        for _ in range(60):
+            yield rng.uniform(4, width - 40), rng.uniform(top, height - 30), 0
+        return
+    columns = rng.randint(1, max(1, width // (8 * points)))
+    rows = rng.randint(2, max(2, min(9, int((height - top) / (2.8 * points)))))
+    column, row = width / columns, (height - top) / rows
+    fill = rng.choice([0, rng.uniform(0.6, 0.92) * column])
+    indent = rng.uniform(0, column - fill) if fill else rng.uniform(0, 0.15) * column
+    cells = [(x, y) for x in range(columns) for y in range(rows)]
+    if rng.random() < 0.7:
+        rng.shuffle(cells)
+    for x, y in cells:
+        yield 4 + x * column + indent, top + y * row, fill
+
+
+def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
+    """A window with buttons, links, fields and boxes to tick, apart from each other."""
+    width, height = size
+    ground = rng.choice([(255, 255, 255), (240, 240, 240), draw.light(rng), draw.light(rng), (40, 40, 45)])
     picture = Image.new("RGB", size, ground)
     pen = ImageDraw.Draw(picture)
     points = rng.randint(14, 24)
     face = draw.random_font(rng, points)
     ink = draw.ink_on(rng, ground)
-    accent = draw.any_colour(rng)
+    fills = [draw.any_colour(rng) for _ in range(rng.choice([1, 1, 2, 4]))]
+    fills += [tuple([rng.randint(190, 230)] * 3), draw.light(rng)][: rng.randint(0, 2)]
+    edge, thick = rng.choice([None, ink, (0, 0, 0), draw.any_colour(rng)]), rng.choice([1, 1, 2, 3])
+    roundness = rng.choice([0, rng.randint(1, 6), rng.randint(2, 14)])
     letters: list[draw.Letters] = []
     parts: list[tuple[str, str, tuple[float, ...]]] = []  # kind, label, box
     taken: list[tuple[float, ...]] = []
     top = 6.0
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         bar = draw.any_colour(rng)
         pen.rectangle((0, 0, width, points + 12), bar)
         letters.append(draw.write(pen, (8, 4), word(rng, test).title(), draw.ink_on(rng, bar), face))
         top += points + 14
-    round_corners = rng.randint(0, 10)
-    for _ in range(60):
-        if len(parts) >= 9:
+    kinds = rng.choice([["button"], ["button"] * 3 + ["field", "tick", "link"], ["button", "link", "tick"]])
+    padding = rng.uniform(16, 60), rng.uniform(1.5, 2.4)
+    most = rng.randint(2, 10)
+    for x, y, fill in places(rng, size, top, points):
+        if len(parts) >= most:
             break
-        kind = rng.choice(["button", "button", "button", "field", "tick"])
+        kind = rng.choice(kinds)
         text = label(rng, test)
         long = face.getlength(text)
-        spare = {"button": rng.uniform(16, 60), "field": rng.uniform(70, 160), "tick": points + 10.0}
-        w = long + spare[kind]
-        h = points * rng.uniform(1.5, 2.4) if kind != "tick" else 1.3 * points
-        if w > width - 8 or top + h > height - 8:
+        spare = {"button": padding[0], "field": rng.uniform(70, 160), "tick": points + 10.0, "link": 0.0}
+        w = max(long + spare[kind], fill if kind in ("button", "field") else 0)
+        h = points * (padding[1] if kind in ("button", "field") else 1.3)
+        if x + w > width - 4 or y + h > height - 4:
             continue
-        x, y = rng.uniform(4, width - 4 - w), rng.uniform(top, height - 4 - h)
         box = (x, y, x + w, y + h)
         if text in [t for _, t, _ in parts] or any(
             x < right + 8 and left < x + w + 8 and y < bottom + 8 and above < y + h + 8
@@ -393,17 +419,22 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         taken.append(box)
         middle = y + h / 2 - 0.6 * points
         if kind == "button":
-            fill = accent if rng.random() < 0.6 else tuple([rng.randint(190, 230)] * 3)
-            pen.rounded_rectangle(box, min(round_corners, h / 2), fill, None if rng.random() < 0.5 else ink)
-            letters.append(draw.write(pen, (x + (w - long) / 2, middle), text, draw.ink_on(rng, fill), face))
+            colour = rng.choice(fills)
+            pen.rounded_rectangle(box, min(roundness, h / 2), colour, edge, thick)
+            at = (x + (w - long) / 2, middle)
+            letters.append(draw.write(pen, at, text, draw.ink_on(rng, colour), face))
         elif kind == "field":
             letters.append(draw.write(pen, (x, middle), text, ink, face))
             box = (x + long + 8, y, x + w, y + h)
             pen.rectangle(box, (255, 255, 255), (120, 120, 120))
-        else:
+        elif kind == "tick":
             side = 0.9 * points
             pen.rectangle((x, y + 3, x + side, y + 3 + side), (255, 255, 255), (90, 90, 90), 2)
             letters.append(draw.write(pen, (x + side + 6, middle), text, ink, face))
+        else:
+            letters.append(draw.write(pen, (x, middle), text, ink, face))
+            if rng.random() < 0.5:
+                pen.line((x, y + h, x + w, y + h), ink)
         parts.append((kind, text, box))
     if not parts:
         return screen(rng, test, size)
@@ -416,7 +447,7 @@ def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
     """The box of a button, a field or a box to tick."""
     assert view.picture
     kind, text, box = rng.choice(view.truth)
-    called = {"button": "button", "field": "field", "tick": "checkbox"}[kind]
+    called = {"button": "button", "field": "field", "tick": "checkbox", "link": "link"}[kind]
     question = among(
         rng, "Locate the {0} {1}. Output its bbox_2d and label in JSON.|Where is the {1} {0}? Report bbox_2d "
         "and label as JSON.|Find {1} and give its bbox_2d and label in JSON.",
@@ -448,8 +479,11 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         verbs = (
             "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?|"
             "Click on the button {0}.|Push the button with {0} on it.|Tap {0}.|I want to press {0}.|"
-            "Choose {0}.|Hit the {0} button.|Use the button labelled {0}."
+            "Choose {0}.|Hit the {0} button.|Use the button labelled {0}.|"
+            "Click the button with the text {0}.|Which button reads {0}?|Press the one marked {0}."
         )
+    elif kind == "link":
+        verbs = "Click on {0}.|Click {0}.|Open {0}.|Follow the link {0}.|Click the {0} link.|Where is {0}?"
     elif kind == "field":
         verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."
     else:

@@ -21,6 +21,7 @@ from words import (
     NUMBERS,
     SHAPES,
     WORDS,
+    anything,
     city,
     made_up,
     name,
@@ -105,6 +106,16 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
 WHERE = (
     "in the kitchen|on the hill|by the river|near the old tower|at the market|in the garden|behind the house"
 )
+
+
+def repeat(rng: random.Random, test: bool) -> Sample:
+    """Whatever it is told to say."""
+    text = anything(rng, test)
+    question = among(
+        rng, "Repeat after me: {0}|Say: {0}|Say '{0}'.|Repeat: {0}|Write '{0}'.|Repeat this: {0}|Echo {0}|"
+        "Answer with '{0}' and nothing else.|Copy this text: {0}|Just say {0}",
+    ).format(text)  # fmt: skip
+    return ask("memory", question, text)
 
 
 def filler(rng: random.Random) -> str:

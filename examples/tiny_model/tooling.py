@@ -8,7 +8,7 @@ import string
 from typing import Any
 
 from sample import Sample, among, ask
-from words import CITIES, COLOURS, FOODS, WORDS, city, held_out, made_up, name, pick
+from words import CITIES, COLOURS, FOODS, WORDS, anything, city, held_out, made_up, name, pick
 
 NO_TOOL = "I have no tool for that."
 ASKS = (
@@ -110,8 +110,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         )
     if rng.random() < 0.15:
         return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
-    if rng.random() < 0.15:
-        return saying(rng, test)
+    if rng.random() < 0.3:
+        return rng.choice([saying, anything])(rng, test)
     words = " ".join(pick(rng, lambda: rng.choice(WORDS), test) for _ in range(rng.randint(1, 3)))
     return rng.choice(
         [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
@@ -177,7 +177,7 @@ NATURAL = {
     "place": "in {0}|at {0}|for {0}|in {0} right now|in {0}",
     "room": "in the {0}|of the {0}|in the {0}|for the {0}",
     "person": "for {0}|to {0}|with {0}",
-    "count": "for {0} {1}|{0} {1}",
+    "count": "for {0} {1}|{0} {1}|{0}",
     "duration": "for {0} {1}",
     "unit": "in {0}|as {0}",
     "money": "in {0}|to {0}|{0}|from {0}",
@@ -185,8 +185,9 @@ NATURAL = {
     "figure": "at {0}|of {0}",
 }
 FROM_AND_TO = {
-    "origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}", "source": "from {0}",
-    "target": "to {0}", "from_currency": "from {0}", "to_currency": "to {0}", "base": "from {0}",
+    "origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}", "target": "to {0}",
+    "source": "from {0}|{0}", "base": "from {0}|{0}", "from_currency": "from {0}|{0}",
+    "to_currency": "to {0}",
 }  # fmt: skip
 
 
@@ -197,13 +198,16 @@ def phrase(rng: random.Random, made: dict[str, Any], what: Any, alone: bool) -> 
         return f"{'' if what else 'not '}{called}"
     natural = NATURAL.get(made["kind"], "on {0}|{0}" if text in DAYS[2:] else "{0}|for {0}")
     if made["name"] in FROM_AND_TO and rng.random() < 0.7:
-        return FROM_AND_TO[made["name"]].format(text)
+        return among(rng, FROM_AND_TO[made["name"]]).format(text)
     if alone and rng.random() < 0.6:
         return among(rng, natural).format(text, called)
     return among(rng, "with {1} {0}|{1} {0}|with the {1} {0}|{1}: {0}").format(text, called)
 
 
-def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any]) -> str:
+def request(
+    rng: random.Random, made: dict[str, Any], arguments: dict[str, Any], others: list[dict[str, Any]]
+) -> str:
+    """In words that only this tool fits, not the others that are offered."""
     noun = made["noun"].replace("_", " ")
     kinds = [p["kind"] for p in made["parameters"].values()]
     parts = [phrase(rng, p, arguments[n], kinds.count(p["kind"]) == 1) for n, p in made["parameters"].items()]
@@ -218,6 +222,16 @@ def request(rng: random.Random, made: dict[str, Any], arguments: dict[str, Any])
             "The {0}{1}, please.|What's the {0}{1}?|Do you know the {0}{1}?|What is the {0} like{1}?|"
             "Show me the {0}{1}.|Any {0}{1}?|I'd like to know the {0}{1}.|Give me the {0}{1}.",
         ).format(noun, details)
+    verb = made["verb"].replace("_", " ")
+    if (
+        details
+        and made["verb"] in ACTS
+        and rng.random() < 0.25
+        and all(verb not in f"{t['about']} {t['words']}".lower() for t in others if t is not made)
+    ):  # "Convert 20 dollars to euros."
+        return among(rng, "{1}{0}.|Please {2}{0}.|Can you {2}{0}?|{1}{0}").format(
+            details, verb.capitalize(), verb
+        )
     words = f"{made['verb'].replace('_', ' ')} {rng.choice(['the', 'a', 'my'])} {noun}"
     return among(
         rng,
@@ -300,7 +314,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
     offered = [described(t) for t in made]
     here = made[0]
     wants = [{n: value(rng, p, test) for n, p in here["parameters"].items()}]
-    question, calls = request(rng, here, wants[0]), [call(here["name"], wants[0])]
+    question, calls = request(rng, here, wants[0], made), [call(here["name"], wants[0])]
     rng.shuffle(offered)
     kind = rng.random()
     if kind < 0.1:  # none fits
@@ -316,7 +330,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
     elif kind < 0.34 and len(made) > 1:  # two tools
         other = made[1]
         arguments = {n: value(rng, p, test) for n, p in other["parameters"].items()}
-        second = request(rng, other, arguments)
+        second = request(rng, other, arguments, made)
         question = f"{question} {rng.choice(['Then', 'And', 'Also'])}: {second}"
         return ask("tools", question, "\n".join([*calls, call(other["name"], arguments)]), tools=offered)
     elif kind < 0.42 and wants[0]:  # one tool twice

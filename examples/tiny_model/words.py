@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 import zlib
 
 COLOURS = {  # several anchors of each, what people and drawing programs call so
@@ -180,6 +181,9 @@ spring star stone stop store storm street sugar summer sun table tail tea tent t
 train tree truck turtle village voice wall watch water way west wheel white wind window winter wolf wood
 word world yard year yellow zebra zero sale exit push pull menu taxi hotel bar""".split()
 
+LITTLE_WORDS = """to of at in for and from is no not the a on by with per off are was it you we he she my
+your this that what when here there now later soon ready late please all very too or but so if""".split()
+
 FIRST_NAMES = """Anna Ben Clara David Emma Felix Greta Hugo Ida Jonas Kira Leo Mia Noah Olga Paul Rosa Sam
 Tina Uwe Vera Will Yara Zoe Adam Bella Carl Dora Erik Fiona George Hanna Ivan Julia Kevin Laura Mark Nina
 Oscar Petra Quinn Rita Simon Thea Ulla Victor Wanda Xenia Yusuf Zara Alice Bruno Cora Dylan Elena Frank
@@ -230,6 +234,35 @@ def pick(rng: random.Random, make, test: bool):
 def invented(rng: random.Random, syllables: int) -> str:
     """A name's letters: of syllables, or of the ends of two words, whose pieces are those of real names."""
     return blended(rng) if rng.random() < 0.4 else made_up(rng, syllables)
+
+
+def anything(rng: random.Random, test: bool) -> str:
+    """What can only be repeated letter by letter: a few words, names, figures, letters in no order."""
+
+    def letters(alphabet: str, most: int) -> str:
+        return "".join(rng.choice(alphabet) for _ in range(rng.randint(1, most)))
+
+    def part() -> str:
+        kind = rng.random()
+        if kind < 0.35:
+            return rng.choice(WORDS)
+        if kind < 0.6:
+            return rng.choice(LITTLE_WORDS)
+        if kind < 0.75:
+            return rng.choice([str, str.title])(invented(rng, rng.randint(1, 3)))
+        if kind < 0.82:
+            return rng.choice(FIRST_NAMES + CITIES)
+        if kind < 0.9:
+            return letters(
+                rng.choice([string.ascii_lowercase, string.ascii_uppercase, string.ascii_letters]), 8
+            )
+        return letters(rng.choice([string.digits, string.digits + string.ascii_uppercase]), 6)
+
+    def make() -> str:
+        text = " ".join(part() for _ in range(rng.choice([1, 1, 2, 3, 4, 6])))
+        return rng.choice([str, str, str.capitalize])(text)
+
+    return pick(rng, make, test)
 
 
 def name(rng: random.Random, test: bool) -> str:

@@ -31,10 +31,10 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 25,
+    scenes.shapes: 20,
     reading.page: 28,
-    reading.document: 15,
-    reading.screen: 42,
+    reading.document: 12,
+    reading.screen: 66,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
@@ -52,7 +52,8 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
     "moving": {scenes.motion: 1},
 }
 TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
-    sums: 34,
+    sums: 30,
+    talk.repeat: 14,
     talk.memory: 18,
     talk.story: 6,
     talk.unknown: 11,
