@@ -27,6 +27,8 @@ from qwen_ref.kernels.matmul_float import ask_ahead
 from qwen_ref.kernels.simd import (
     BIAS,
     FEATURES,
+    PART,
+    TOGETHER,
     and_all,
     as_words,
     between,
@@ -37,15 +39,16 @@ from qwen_ref.kernels.simd import (
     fma,
     high_f16,
     lent,
+    load_columns,
     load_f32x16,
     load_i8x16,
-    load_i8x64x8,
     load_like,
     local,
     look_up,
     low_f16,
     mul,
     no_dots,
+    no_part_sums,
     no_sums,
     or_,
     shl,
@@ -53,6 +56,7 @@ from qwen_ref.kernels.simd import (
     signed_byte,
     splat,
     store,
+    store_apart,
     sub,
     times_offset,
     to_f32,
@@ -144,11 +148,11 @@ def meet_halves(to, block, v, numbers, f):
     v0, v1, v2, v3, v4, v5, v6, v7 = v
     a = times_offset(sums, 2 * at, None, 2 * blocks, offset, f)
     a = dot_columns(q, 32 * at, q.shape[1], (v0, v1, v2, v3), a)
+    part = mul(to_f32(a), numbers[0])
     b = times_offset(sums, 2 * at + 1, 2 * at, 2 * blocks, offset, f)
     b = dot_columns(q, 32 * at + 16, q.shape[1], (v4, v5, v6, v7), b)
-    scale = each(d, at, blocks, f)
-    f = fma(to_f32(a), mul(numbers[0], scale), f)
-    return fma(to_f32(b), mul(numbers[1], scale), f)
+    part = fma(to_f32(b), numbers[1], part)
+    return fma(part, each(d, at, blocks, f), f)
 
 
 @inlined
@@ -160,14 +164,15 @@ def keep(to, block, v, numbers, f):
 
 
 @inlined
-def meet_kept(meet, like, tile, kept, to, start, stop, out, f):
-    """As many tokens as f, whatever is in it, is for."""
-    t = to[0]
-    f = load_like(out, ROWS * t, f)
-    for b in range(start, stop):
-        i = b - start
-        f = meet(to, b, load_i8x64x8(tile, 512 * i), load_like(kept, 16 * len(like) * i, like), f)
-    store(out, ROWS * t, f)
+def meet_kept(meet, like, tile, kept, to, start, stop, out, sums):
+    """As many tokens as there are sums, whatever is in them."""
+    for row in range(0, ROWS, PART):
+        f = load_like(out, ROWS * to[0] + row, sums)
+        for b in range(start, stop):
+            i = b - start
+            numbers = load_like(kept, ROWS * len(like) * i + row, like)
+            f = meet(to, b, load_columns(tile, 512 * i + 4 * row, f), numbers, f)
+        store_apart(out, ROWS * to[0] + row, ROWS, f)
 
 
 @inlined
@@ -191,13 +196,13 @@ def several_tokens(unpack, meet, like, size, step, offset, w, first, q, d, sums,
         for b in range(start, stop, step):
             unpack(w, first, b // step * size, keep, (tile, kept, start), b, like)
         t = 0
-        while t + 4 <= tokens:
+        while t + TOGETHER <= tokens:
             to = t, offset, q, d, sums, d_sums
-            meet_kept(meet, like, tile, kept, to, start, stop, out, no_sums(4))
-            t += 4
+            meet_kept(meet, like, tile, kept, to, start, stop, out, no_part_sums(TOGETHER))
+            t += TOGETHER
         while t < tokens:
             to = t, offset, q, d, sums, d_sums
-            meet_kept(meet, like, tile, kept, to, start, stop, out, no_sums(1))
+            meet_kept(meet, like, tile, kept, to, start, stop, out, no_part_sums(1))
             t += 1
     put(y, first, out)
 
@@ -225,7 +230,7 @@ def meet_kept_of_two(tile, kept, to, start, stop, group, out, f):
     f = load_like(out, 8 * ROWS * group, f)
     for b in range(start, stop):
         i, at = b - start, t * blocks + b
-        v, w = load_i8x64x8(tile, 512 * i), load_i8x64x8(tile, 512 * (SHALLOW + i))
+        v, w = load_columns(tile, 512 * i, f), load_columns(tile, 512 * (SHALLOW + i), f)
         a = times_offset(sums, 2 * at + 1, None, 2 * blocks, offset, one)
         a = dot_columns_of_two(q, 32 * at, q.shape[1], v, w, a)
         scale = each(d, at, blocks, one)
@@ -293,7 +298,7 @@ def unpack_q4_k(w, first, o, use, to, b, f):
 def matmul_q4_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_q4_k, meet_with_low, no_sums(2), 144, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_q4_k, meet_with_low, no_part_sums(2), 144, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
 
 
 @inlined
@@ -318,7 +323,7 @@ def unpack_q5_k(w, first, o, use, to, b, f):
 def matmul_q5_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_q5_k, meet_with_low, no_sums(2), 176, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_q5_k, meet_with_low, no_part_sums(2), 176, 8, 0, n, lent((w, q, d, sums, d_sums, y)))
 
 
 @inlined
@@ -348,7 +353,7 @@ def unpack_q6_k(w, first, o, use, to, b, f):
 def matmul_q6_k(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_q6_k, meet_halves, no_sums(2), 210, 8, 32, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_q6_k, meet_halves, no_part_sums(2), 210, 8, 32, n, lent((w, q, d, sums, d_sums, y)))
 
 
 # Blocks of 32 begin with their scale, so their weights do not begin where words do. Two blocks do: the first
@@ -384,7 +389,7 @@ def unpack_two_q4_0(w, first, o, use, to, b, f):
 def matmul_q4_0(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_two_q4_0, meet, no_sums(1), 36, 2, 8, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_two_q4_0, meet, no_part_sums(1), 36, 2, 8, n, lent((w, q, d, sums, d_sums, y)))
 
 
 @inlined
@@ -405,7 +410,7 @@ def unpack_two_iq4_nl(w, first, o, use, to, b, f):
 def matmul_iq4_nl(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_two_iq4_nl, meet, no_sums(1), 36, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_two_iq4_nl, meet, no_part_sums(1), 36, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))
 
 
 @inlined
@@ -426,7 +431,7 @@ def unpack_iq4_xs(w, first, o, use, to, b, f):
 def matmul_iq4_xs(w, q, d, sums, d_sums, y):
     w = w if w.shape[0] >= ROWS else filled_up(w)
     for n in prange(tiles(w)):
-        multiply(unpack_iq4_xs, meet, no_sums(1), 136, 8, BIAS, n, lent((w, q, d, sums, d_sums, y)))
+        multiply(unpack_iq4_xs, meet, no_part_sums(1), 136, 8, BIAS, n, lent((w, q, d, sums, d_sums, y)))
 
 
 @inlined
@@ -447,4 +452,4 @@ def matmul_q8_0(w, q, d, sums, d_sums, y):
             many_tokens(unpack_two_q8_0, 68, 2, BIAS, 2 * n, lent((w, q, d, sums, d_sums, y)))
     else:
         for n in prange(tiles(w)):
-            multiply(unpack_two_q8_0, meet, no_sums(1), 68, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))
+            multiply(unpack_two_q8_0, meet, no_part_sums(1), 68, 2, BIAS, n, lent((w, q, d, sums, d_sums, y)))

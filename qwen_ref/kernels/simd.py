@@ -55,11 +55,16 @@ elif "avx2" in FEATURES:
     DOT = "avx2"
 elif "dotprod" in FEATURES:
     DOT = "sdot"
+elif "neon" in FEATURES:
+    DOT = "neon"
 else:
     DOT = "generic"
 # x86's dot product takes unsigned weights, Arm's signed ones. Weights of 4 to 6 bits are both; those of 8 are
 # moved into the unsigned range by adding BIAS where that is needed.
 BIAS = 128 if "vnni" in DOT else 0
+# So many of a tile's 16 rows meet so many tokens at once. NEON's registers are four words long, and 32: more
+# sums would not stay in them.
+PART, TOGETHER = (4, 6) if DOT in ("sdot", "neon") else (16, 4)
 
 
 # Without instructions for float16, LLVM would call a library that is not there; then integers do it.
@@ -189,19 +194,22 @@ load_i8x16, load_i8x64 = _loader(I8x16), _loader(I8x64)
 load_f16x16, load_f32x16 = map(_loader, (F16x16, F32x16))
 
 
+def _load_apart(ctx: Any, b: Any, sig: Any, args: Any, kind: types.UniTuple, apart: int) -> Any:
+    """The vectors at array[index], array[index + apart], …"""
+    first = _address(ctx, b, sig.args[0], args[0], sig.args[1], args[1], ELEMENTS[kind.dtype.element])
+    values = []
+    for i in range(kind.count):
+        place = b.gep(first, [ir.Constant(WORD, apart * i)])
+        values.append(b.load(b.bitcast(place, kind.dtype.llvm.as_pointer())))
+        values[-1].align = 1 if kind.dtype.element == "i8" else 4
+    return ctx.make_tuple(b, kind, values)
+
+
 @intrinsic
-def load_i8x64x8(typing, array, index):
-    """array[index : index + 512] as 8 vectors."""
-    kind = types.UniTuple(I8x64, 8)
-
-    def emit(ctx, b, sig, args):
-        first = _address(ctx, b, array, args[0], index, args[1], I8x64.llvm)
-        values = [b.load(b.gep(first, [ir.Constant(WORD, i)])) for i in range(8)]
-        for value in values:
-            value.align = 1
-        return ctx.make_tuple(b, kind, values)
-
-    return kind(array, index), emit
+def load_columns(typing, tile, index, like):
+    """Of 8 columns of a tile, [8, 16 rows, 4] from tile[index] on, as many rows as `like` has lanes."""
+    kind = types.UniTuple(Vec("i8", 4 * like.dtype.lanes), 8)
+    return kind(tile, index, like), lambda ctx, b, sig, args: _load_apart(ctx, b, sig, args, kind, 64)
 
 
 @intrinsic
@@ -462,12 +470,22 @@ def add_columns(typing, columns, x, index, acc):
 # ---- n tokens at once: tuples of n vectors, for each token one lane per row; `like` says how many
 
 
+def _zeros(vector: Vec, count: Any) -> Any:
+    n = count.literal_value
+    kind = types.UniTuple(vector, n)
+    return kind(count), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(vector.llvm, 0)] * n)
+
+
 @intrinsic(prefer_literal=True)
 def no_sums(typing, tokens):
     """Zeros for so many tokens."""
-    n = tokens.literal_value
-    kind = types.UniTuple(F32x16, n)
-    return kind(tokens), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(F32x16.llvm, 0)] * n)
+    return _zeros(F32x16, tokens)
+
+
+@intrinsic(prefer_literal=True)
+def no_part_sums(typing, tokens):
+    """The same of PART rows."""
+    return _zeros(Vec("f32", PART), tokens)
 
 
 def _each(ctx: Any, b: Any, sig: Any, args: Any, n: int, pointee: Any) -> list[Any]:
@@ -479,16 +497,8 @@ def _each(ctx: Any, b: Any, sig: Any, args: Any, n: int, pointee: Any) -> list[A
 
 @intrinsic
 def load_like(typing, array, index, like):
-    """array[index : index + 16 n]."""
-
-    def emit(ctx, b, sig, args):
-        first = _address(ctx, b, array, args[0], index, args[1], F32x16.llvm)
-        values = [b.load(b.gep(first, [ir.Constant(WORD, i)])) for i in range(like.count)]
-        for value in values:
-            value.align = 4
-        return ctx.make_tuple(b, like, values)
-
-    return like(array, index, like), emit
+    """n vectors, which begin 16 numbers after one another."""
+    return like(array, index, like), lambda ctx, b, sig, args: _load_apart(ctx, b, sig, args, like, 16)
 
 
 @intrinsic
@@ -497,7 +507,7 @@ def each(typing, array, index, stride, like):
 
     def emit(ctx, b, sig, args):
         places = _each(ctx, b, sig, args, like.count, FLOAT)
-        return ctx.make_tuple(b, like, [_splat(b, b.load(place), 16) for place in places])
+        return ctx.make_tuple(b, like, [_splat(b, b.load(place), like.dtype.lanes) for place in places])
 
     return like(array, index, stride, like), emit
 
@@ -505,7 +515,7 @@ def each(typing, array, index, stride, like):
 @intrinsic
 def times_offset(typing, sums, index, less, stride, offset, like):
     """offset * sums[index], or of sums[index] - sums[less], in all lanes: scalars cost least."""
-    kind = types.UniTuple(I32x16, like.count)
+    kind = types.UniTuple(Vec("i32", like.dtype.lanes), like.count)
 
     def emit(ctx, b, sig, args):
         array, first, second, step, number, _ = args
@@ -518,7 +528,7 @@ def times_offset(typing, sums, index, less, stride, offset, like):
         if less != types.none:
             values = [b.sub(v, w) for v, w in zip(values, numbers(less, second), strict=True)]
         factor = ctx.cast(b, number, offset, types.int32)
-        return ctx.make_tuple(b, kind, [_splat(b, b.mul(v, factor), 16) for v in values])
+        return ctx.make_tuple(b, kind, [_splat(b, b.mul(v, factor), like.dtype.lanes) for v in values])
 
     return kind(sums, index, less, stride, offset, like), emit
 
@@ -526,13 +536,26 @@ def times_offset(typing, sums, index, less, stride, offset, like):
 @intrinsic
 def no_dots(typing, like):
     """Zeros in the place of the dot products of so many tokens."""
-    kind = types.UniTuple(I32x16, like.count)
-    return kind(like), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(I32x16.llvm, 0)] * like.count)
+    vector = Vec("i32", like.dtype.lanes)
+    kind = types.UniTuple(vector, like.count)
+    return kind(like), lambda ctx, b, sig, args: ctx.make_tuple(b, kind, [_fill(vector.llvm, 0)] * like.count)
+
+
+def _word(b: Any, place: Any, i: int, lanes: int) -> Any:
+    """4 bytes behind 4 * i others, in all lanes. A register of four words is loaded whole, by LLVM only once:
+    Arm's dot product takes one word of it for all lanes."""
+    first, count = (i - i % 4, 4) if PART == 4 else (i, 1)
+    kind = ir.VectorType(I32, count)
+    loaded = b.load(b.bitcast(b.gep(place, [ir.Constant(WORD, 4 * first)]), kind.as_pointer()))
+    loaded.align = 1
+    return b.bitcast(
+        b.shuffle_vector(loaded, loaded, _indices([i - first] * lanes)), Vec("i8", 4 * lanes).llvm
+    )
 
 
 @intrinsic
 def dot_columns(typing, q, index, stride, columns, acc):
-    """acc + the columns, each I8x64 four of 16 rows (plus BIAS), times the bytes from q[index + stride *
+    """acc + the columns, each four of as many rows (plus BIAS), times the bytes from q[index + stride *
     token] on."""
 
     def emit(ctx, b, sig, args):
@@ -540,9 +563,7 @@ def dot_columns(typing, q, index, stride, columns, acc):
         places = _each(ctx, b, sig, args, acc.count, ir.IntType(8))
         for i, w in enumerate(cgutils.unpack_tuple(b, args[3], columns.count)):
             for t, place in enumerate(places):
-                word = b.load(b.bitcast(b.gep(place, [ir.Constant(WORD, 4 * i)]), I32.as_pointer()))
-                word.align = 1
-                sums[t] = _dot4(b, sums[t], w, b.bitcast(_splat(b, word, 16), I8x64.llvm))
+                sums[t] = _dot4(b, sums[t], w, _word(b, place, i, acc.dtype.lanes))
         return ctx.make_tuple(b, acc, sums)
 
     return acc(q, index, stride, columns, acc), emit
@@ -650,50 +671,53 @@ def _join(b: Any, parts: list[Any]) -> Any:
     return parts[0]
 
 
-def _neon_dot4(b: Any, w: Any, x: Any) -> Any:
-    """The sums of four products of 16 int8, without the instruction for it."""
-    sums = []
-    for i in range(2):
-        wide = [b.sext(_quarter(b, v, i, 8), ir.VectorType(ir.IntType(16), 8)) for v in (w, x)]
-        sums.append(_call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", ir.VectorType(I32, 4), [b.mul(*wide)]))
-    return _call(b, "llvm.aarch64.neon.addp.v4i32", sums[0].type, sums)
+def _named(name: str) -> Callable[..., Any]:
+    return lambda b, acc, w, x: _call(b, name, acc.type, [acc, w, x])
 
 
-def _avx2_dot4(b: Any, w: Any, x: Any) -> Any:
+def _avx2_dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
     """Pairs of products of unsigned and signed bytes are added up in 16 bits, which 2 * 128 * 127 fits into;
     so each weight's sign goes to its activation."""
     size = _call(b, "llvm.abs.v32i8", w.type, [w, ir.Constant(ir.IntType(1), 0)])
     x = _call(b, "llvm.x86.avx2.psign.b", x.type, [x, w])
     pairs = _call(b, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(ir.IntType(16), 16), [size, x])
-    return _call(b, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [pairs, _fill(pairs.type, 1)])
+    return b.add(acc, _call(b, "llvm.x86.avx2.pmadd.wd", acc.type, [pairs, _fill(pairs.type, 1)]))
+
+
+def _neon_dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
+    sums = []
+    for i in range(2):
+        wide = [b.sext(_quarter(b, v, i, 8), ir.VectorType(ir.IntType(16), 8)) for v in (w, x)]
+        sums.append(_call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", ir.VectorType(I32, 4), [b.mul(*wide)]))
+    return b.add(acc, _call(b, "llvm.aarch64.neon.addp.v4i32", acc.type, sums))
+
+
+def _generic_dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
+    wide = ir.VectorType(ir.IntType(16), w.type.count)  # products of two int8 fit: 128 * 127 < 2**15
+    products = b.mul(b.sext(w, wide), b.sext(x, wide))
+    for i in range(4):
+        lane = b.shuffle_vector(products, products, _indices(list(range(i, w.type.count, 4))))
+        acc = b.add(acc, b.sext(lane, acc.type))
+    return acc
+
+
+DOTS = {  # sums in a register, and one register's
+    "avx512vnni": (16, _named("llvm.x86.avx512.vpdpbusd.512")),
+    "avxvnni": (8, _named("llvm.x86.avx512.vpdpbusd.256")),
+    "avx2": (8, _avx2_dot4),
+    "sdot": (4, _named("llvm.aarch64.neon.sdot.v4i32.v16i8")),
+    "neon": (4, _neon_dot4),
+    "generic": (4, _generic_dot4),
+}
 
 
 def _dot4(b: Any, acc: Any, w: Any, x: Any) -> Any:
-    """acc 16 int32, w (weights plus BIAS) and x 64 bytes -> acc[i] + the sum of 4 w * x from byte 4i on."""
-    if DOT == "avx512vnni":
-        return _call(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
-    if DOT in ("avxvnni", "sdot"):
-        count, name = (2, "llvm.x86.avx512.vpdpbusd.256") if DOT == "avxvnni" else (
-            4, "llvm.aarch64.neon.sdot.v4i32.v16i8")  # fmt: skip
-        parts = []
-        for i in range(count):
-            a = _quarter(b, acc, i, 16 // count)
-            parts.append(
-                _call(b, name, a.type, [a, _quarter(b, w, i, 64 // count), _quarter(b, x, i, 64 // count)])
-            )
-        return _join(b, parts)
-    if DOT == "avx2":
-        parts = [_avx2_dot4(b, _quarter(b, w, i, 32), _quarter(b, x, i, 32)) for i in range(2)]
-        return b.add(acc, _join(b, parts))
-    if "neon" in FEATURES:
-        parts = [_neon_dot4(b, _quarter(b, w, i, 16), _quarter(b, x, i, 16)) for i in range(4)]
-        return b.add(acc, _join(b, parts))
-    wide = ir.VectorType(ir.IntType(16), 64)  # products of two int8 fit: 128 * 127 < 2**15
-    products = b.mul(b.sext(w, wide), b.sext(x, wide))
-    for i in range(4):
-        lane = b.shuffle_vector(products, products, _indices(list(range(i, 64, 4))))
-        acc = b.add(acc, b.sext(lane, acc.type))
-    return acc
+    """acc int32, w (weights plus BIAS) and x four times as many bytes -> acc[i] + the sum of 4 w * x from
+    byte 4i on."""
+    lanes, dot = DOTS[DOT]
+    count = acc.type.count // lanes
+    parts = [[_quarter(b, v, i, v.type.count // count) for v in (acc, w, x)] for i in range(count)]
+    return _join(b, [dot(b, *part) for part in parts])
 
 
 # ---- blocks of keys and values, by the type of their array: uint16 is f16, int8 is q8_0, uint8 is q4_0
