@@ -37,6 +37,35 @@ def test_an_answer_is_that_of_this_machine(cpu, fixtures):
     assert len(ours) == 12 and json.loads(said(cpu, program)) == ours
 
 
+@pytest.mark.parametrize("cpu", ["cortex-a76", "cortex-a72"])
+def test_products_are_those_of_this_machine(cpu):
+    """To the last bit: for few tokens, for as many as meet together, and for more. 16 rows and 24."""
+    program = """
+import hashlib, json, gguf, numpy as np
+from qwen_ref.kernels import layers, quantize
+rng, found = np.random.default_rng(0), {}
+for name, (matmul, *_) in layers.INTEGER.items():
+    kind = gguf.GGMLQuantizationType[name]
+    columns, size = gguf.GGML_QUANT_SIZES[kind]
+    w = rng.integers(0, 256, (24, 512 // columns, size), np.uint8)
+    for scale in {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}.get(name, (0,)):
+        halves = rng.random((*w.shape[:2], 1), np.float32).astype(np.float16)
+        w[..., scale : scale + 2] = halves.view(np.uint8)
+    w = w.reshape(24, -1)
+    w.flags.writeable = False
+    for tokens in 1, 5, 6, 20:
+        x = rng.standard_normal((tokens, 512)).astype(np.float32)
+        rows, y = quantize.new_quantized(tokens, 512), np.empty((tokens, 24), np.float32)
+        (quantize.quantize_one if tokens == 1 else quantize.quantize_many)(x, *rows)
+        matmul(w, *rows, y)
+        assert np.isfinite(y).all(), name
+        found[f"{name} {tokens}"] = hashlib.sha256(y.tobytes()).hexdigest()
+print(json.dumps(found))
+"""
+    ours = json.loads(said(None, program))
+    assert len(ours) == 28 and json.loads(said(cpu, program)) == ours
+
+
 def test_a_picture_is_seen_as_here(fixtures):
     program = (
         "import json, numpy as np, qwen_ref\n"
