@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_mod
 
 import batches
 import export
+import mean
 import model as tiny
 import scores
 import sight
@@ -163,3 +164,26 @@ def test_training_reads_what_the_engine_reads(untrained, row):
         assert learned.token_ids[:T].tolist() == list(read.token_ids)
         assert (learned.labels[: T - 1] == tokens.IGNORED).all() and learned.labels[T - 1] != tokens.IGNORED
         assert (learned.positions[:, :T] == mrope_positions(T, read.spans)).all()
+
+
+def test_a_mean_of_checkpoints(tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    for name, x in ("first", [0.0, 8.0]), ("second", [10.0, 8.0]), ("other", [1.0]):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.tensor(x, dtype=torch.bfloat16)}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text(name)
+    first, second, other, out = (str(tmp_path / name) for name in ("first", "second", "other", "out"))
+    mean.main([first, second, out, "--share", "0.6"])
+    found = load_file(tmp_path / "out" / "model.safetensors")["w"]
+    assert found.tolist() == [6, 8] and found.dtype == torch.bfloat16
+    assert (tmp_path / "out" / "config.json").read_text() == "second"
+    for arguments, why in (
+        ([first, second, out], "is there already"),
+        ([first, other, out + "2"], "other weights"),
+        ([first, str(tmp_path / "none"), out + "2"], "no model.safetensors"),
+        ([first, second, out + "2", "--share", "2"], "--share 2"),
+    ):
+        with pytest.raises(SystemExit):
+            mean.main(arguments)
+        assert why in capsys.readouterr().err and not (tmp_path / "out2").exists()

@@ -1,0 +1,49 @@
+"""The mean of two trainings' weights, where the second went on from the first.
+
+    python examples/tiny_model/mean.py build/third/hf build/fourth/hf --share 0.6 build/mean/hf
+
+A training for some tasks forgets a little of others; between both ends lie models that have most of both
+(Wortsman et al. 2022, arXiv 2109.01903). What lies beside the second's weights is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
+    """(1 - share) * first + share * second, computed in float32."""
+    return ((1 - share) * first.float() + share * second.float()).to(second.dtype)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("first", type=Path, help="a checkpoint")
+    parser.add_argument("second", type=Path, help="one that was trained from it")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--share", type=float, default=0.5, help="of the second, 0 to 1 (0.5)")
+    args = parser.parse_args(arguments)
+    if not 0 <= args.share <= 1:
+        parser.error(f"--share {args.share:g} is not from 0 to 1")
+    for folder in (args.first, args.second):
+        if not (folder / "model.safetensors").is_file():
+            parser.error(f"{folder}: there is no model.safetensors in it")
+    if args.out.exists():
+        parser.error(f"{args.out} is there already")
+    first, second = (load_file(folder / "model.safetensors") for folder in (args.first, args.second))
+    if {k: x.shape for k, x in first.items()} != {k: x.shape for k, x in second.items()}:
+        parser.error(f"{args.first} and {args.second} have other weights, by their names or shapes")
+    shutil.copytree(args.second, args.out)
+    mean = {name: between(first[name], second[name], args.share) for name in second}
+    save_file(mean, args.out / "model.safetensors", metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
