@@ -98,7 +98,7 @@ def product_of_floats(
     added = np.zeros(y.shape[1], np.float32)
     added[: len(weight)] = 0 if bias is None else bias
     by(weight, added, x, y)
-    return y[: len(x), : len(weight)]
+    return np.ascontiguousarray(y[: len(x), : len(weight)])  # else what is next is compiled once more
 
 
 def linear(x: np.ndarray, weight: Matrix) -> np.ndarray:
