@@ -21,7 +21,7 @@ ALL = numba.config.NUMBA_NUM_THREADS
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(threads_as_before, tmp_path, monkeypatch):
     """Its file of threads, which is not there yet, on a machine of six cores."""
     file = tmp_path / "threads.json"
     monkeypatch.setattr(best_threads, "path", lambda: file)
@@ -58,7 +58,6 @@ def test_answers_and_prompts_have_their_own(fixtures, cache, set_threads):
     assert load(fixtures / "tiny.gguf", threads=1).threads == (1, 1)
     assert load(fixtures / "tiny-wide.gguf").threads == (ALL, ALL)  # another model
     assert load(fixtures / "tiny.gguf", backend="numpy").threads == (ALL, ALL)
-    load(threads=ALL)
 
 
 BROKEN_FILES = ["", "[", "null", "[1, 2]", "[" * 100_000]
@@ -141,23 +140,20 @@ def test_warmup_keeps_what_bench_then_uses(fixtures, cache, monkeypatch, capsys)
     model = ["--model", str(fixtures / "tiny.gguf")]
     found = Threads(1, ALL), {1: 0.0301, 2: 0.04}, {1: 0.2}
     monkeypatch.setattr(best_threads, "find", lambda network: found)
-    try:
-        assert main(["warmup", "--no-pictures", *model]) == 0
-        monkeypatch.setattr(best_threads, "find", lambda network: None)
-        assert main(["warmup", "--no-pictures", *model]) == 0  # what was found before is kept
-        told = capsys.readouterr().out
-        assert "fastest: answers with 1 thread (1: 30.1, 2: 40.0 ms a token), prompts with" in told
-        assert "was not tried, since other programs" in told
-        bench = ["bench", *model, "-p", "4", "-n", "2", "--parallel", "1", "--parallel", "5", "-r", "1"]
-        assert main([*bench, "--no-start", "--output", "json"]) == 0
-        used = [(r["test"], r["threads"]) for r in json.loads(capsys.readouterr().out)]
-        assert used == [("pp4", ALL), ("tg2", 1), ("tg2", ALL)]
-        best_threads.keep(open_gguf(fixtures / "tiny.gguf"), Threads(2, 5))
-        monkeypatch.setattr(plan, "measure", lambda file, threads: used.append(threads) or plan.BOARDS["pi5"])
-        assert main(["plan", *model[1:]]) == main(["plan", *model[1:], "--threads", "3"]) == 0
-        assert used[3:] == [5, 3]
-        capsys.readouterr()
-        assert main([*bench, "--no-start", "--threads", "1"]) == 0
-        assert "| 1 | pp4 |" in capsys.readouterr().out
-    finally:
-        load(threads=ALL)
+    assert main(["warmup", "--no-pictures", *model]) == 0
+    monkeypatch.setattr(best_threads, "find", lambda network: None)
+    assert main(["warmup", "--no-pictures", *model]) == 0  # what was found before is kept
+    told = capsys.readouterr().out
+    assert "fastest: answers with 1 thread (1: 30.1, 2: 40.0 ms a token), prompts with" in told
+    assert "was not tried, since other programs" in told
+    bench = ["bench", *model, "-p", "4", "-n", "2", "--parallel", "1", "--parallel", "5", "-r", "1"]
+    assert main([*bench, "--no-start", "--output", "json"]) == 0
+    used = [(r["test"], r["threads"]) for r in json.loads(capsys.readouterr().out)]
+    assert used == [("pp4", ALL), ("tg2", 1), ("tg2", ALL)]
+    best_threads.keep(open_gguf(fixtures / "tiny.gguf"), Threads(2, 5))
+    monkeypatch.setattr(plan, "measure", lambda file, threads: used.append(threads) or plan.BOARDS["pi5"])
+    assert main(["plan", *model[1:]]) == main(["plan", *model[1:], "--threads", "3"]) == 0
+    assert used[3:] == [5, 3]
+    capsys.readouterr()
+    assert main([*bench, "--no-start", "--threads", "1"]) == 0
+    assert "| 1 | pp4 |" in capsys.readouterr().out

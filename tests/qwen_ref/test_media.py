@@ -1,5 +1,6 @@
 import base64
 import errno
+import gc
 import io
 import os
 import re
@@ -49,6 +50,16 @@ def write_video(path, frames, fps=8, codec="libx264", title=""):
         for frame in frames:
             file.write_frame(frame)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected_once():
+    """imageio looks for garbage at the end of each clip: not in what is here already, a million objects when
+    kernels were compiled."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
