@@ -45,7 +45,7 @@ MIND: dict[str, Any] = {}  # what a test tells its workers, and they it
 
 
 @pytest.fixture(autouse=True)
-def mind(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def mind(monkeypatch: pytest.MonkeyPatch, threads_as_before: None) -> Iterator[dict[str, Any]]:
     """Workers forget their job with the test."""
     MIND.clear()
     MIND["seen"] = Counter()
@@ -213,6 +213,7 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
         on(0, what)
     assert any("no worker is there; waiting" in line for line in MIND["told"])
     assert "no worker is there; waiting up to 0 s for one" in caplog.text
+    monkeypatch.setattr(scheduler, "WAIT", 60)
 
     async def late(dask: Any, ours: Cluster) -> Any:
         found = asyncio.ensure_future(gathered(ours, range(5)))

@@ -704,11 +704,11 @@ def begin(port: int, **changes: Any) -> socket.socket:
 
 
 def until(condition: Any) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not come about within 5 seconds")
+    raise AssertionError("it did not come about within 30 seconds")
 
 
 @pytest.mark.parametrize("stream", [True, False])
