@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
-from qwen_ref import shipped
+from qwen_ref import load, shipped
 from qwen_ref.cli import generate, main
 from qwen_ref.errors import tell
 from qwen_ref.oracle import golden
@@ -212,9 +212,9 @@ def test_output_in_an_encoding_without_the_letters():
     tokens = json.loads(run("gguf_io", MODEL, "--key", "tokenizer.ggml.tokens"))
     assert not "".join(tokens).isascii()
     assert "1,024 \\xd7 64" in run("gguf_io", MODEL)
-    generate = "qwen_ref", "generate", "--model", MODEL, "--raw", "--greedy", "-n", "60", "--prompt", "Größe"
-    text = json.loads(run(*generate, "--json"))["text"]
+    text = "".join(load(MODEL).generate("Größe", raw=True, temperature=0, presence_penalty=0, max_tokens=60))
     assert not text.isascii()  # or nothing was tried
+    generate = "qwen_ref", "generate", "--model", MODEL, "--raw", "--greedy", "-n", "60", "--prompt", "Größe"
     assert run(*generate) == text.encode("ascii", "backslashreplace").decode() + "\n"
 
 
@@ -238,28 +238,16 @@ def test_the_locale_c(tmp_path):
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
     model = tmp_path / "größe.gguf"
     model.write_bytes(MODEL.read_bytes())
-    generate = [
-        *COMMAND,
-        "generate",
-        "--raw",
-        "--greedy",
-        "-n",
-        "3",
-        "--json",
-        "--prompt",
-        "Größe",
-        "--model",
-    ]
+    generate = [*COMMAND, *"generate --raw --greedy -n 3 --json --prompt Größe --model".split()]
 
     def run(path, environment):
         return subprocess.run([*generate, path], env=environment, capture_output=True, timeout=150)
 
     told = json.loads(run(model, environment).stdout)
-    assert told["prompt_token_ids"] == json.loads(run(model, None).stdout)["prompt_token_ids"]
-    missing = tmp_path / "größer.gguf"
-    for name in missing, os.fsencode(tmp_path) + b"/\xff.gguf":  # the second is UTF-8 nowhere
-        for variables in environment, None:
-            assert os.fsencode(name) + b": cannot be opened: No such file" in run(name, variables).stderr
+    assert told["prompt_token_ids"] == load(model).encode_prompt("Größe", raw=True).token_ids
+    nowhere = os.fsencode(tmp_path) + b"/\xff.gguf"  # UTF-8 in no locale
+    for name, variables in (tmp_path / "größer.gguf", environment), (nowhere, environment), (nowhere, None):
+        assert os.fsencode(name) + b": cannot be opened: No such file" in run(name, variables).stderr
 
 
 @pytest.mark.parametrize(

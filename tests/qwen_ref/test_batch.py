@@ -358,7 +358,7 @@ def test_interrupted_it_says_so_and_keeps_what_is_done(tmp_path: Path) -> None:
     assert "Traceback" not in told and 0 < len(results) < 200
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk(run: Any, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [line(f"{n}", max_tokens=1) for n in range(12)])
 
     def small() -> None:
@@ -372,8 +372,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert "Traceback" not in told
     before = (tmp_path / "out.jsonl").read_bytes()
     assert before.endswith(b"}\n") and 0 < len(by_id(tmp_path / "out.jsonl")) < 12
-    with started(tmp_path) as process:
-        assert process.wait() == 0
+    assert run("in.jsonl", "-o", "out.jsonl", "--parallel", "4")[0] == 0
     assert len(by_id(tmp_path / "out.jsonl")) == 12
     assert (tmp_path / "out.jsonl").read_bytes().startswith(before)
 

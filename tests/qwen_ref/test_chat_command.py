@@ -347,11 +347,19 @@ def test_calls_wait_for_their_results(conversation, tmp_path):
 # ---- through a pipe
 
 
-def chat(lines, *args, **options):
-    command = [sys.executable, "-m", "qwen_ref", "chat", "--greedy", *args]
-    data = lines if isinstance(lines, bytes) else "\n".join(lines).encode()
-    done = subprocess.run(command, input=data, capture_output=True, timeout=100, **options)
-    return done.returncode, done.stdout.decode(), done.stderr.decode().splitlines()[1:]
+@pytest.fixture
+def chat(monkeypatch, capsys, tmp_path):
+    """What comes of such lines, in a folder of the test: exit status, answers, and lines told beside them."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(lines, *args):
+        data = lines if isinstance(lines, bytes) else "\n".join(lines).encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        status = cli.main(["chat", "--greedy", *args])
+        out, err = capsys.readouterr()
+        return status, out, err.splitlines()[1:]
+
+    return of
 
 
 def test_lines_in_answers_out(tmp_path):
@@ -379,9 +387,12 @@ def test_lines_in_answers_out(tmp_path):
         *("/image", "/load 'a.json'", "/stats", "/system Be kind.", "/system", "/new", "/system"),
         *("/think off", "/help", "/quit", "never read"),
     ]
-    status, out, told = chat(lines, cwd=tmp_path)
-    answer, picture = out.splitlines()
-    assert (status, answer) == (2, "27 + 58 = 85.") and picture
+    command = [sys.executable, "-m", "qwen_ref", "chat", "--greedy"]
+    pipes = dict(input="\n".join(lines), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=tmp_path, **pipes)
+    told = done.stderr.splitlines()[1:]
+    answer, picture = done.stdout.splitlines()
+    assert (done.returncode, answer) == (2, "27 + 58 = 85.") and picture
     expected = [
         r"/nope: is no command; /help lists them \(begin with a space to say it\)",
         r"/undo: takes nothing, not 'now'",
@@ -421,14 +432,14 @@ def terminal_commands():
     return COMMANDS
 
 
-def test_what_a_tool_answers_is_the_next_line(tmp_path):
+def test_what_a_tool_answers_is_the_next_line(chat, tmp_path):
     city = {"type": "string", "description": "the city's name"}
     parameters = {"type": "object", "properties": {"city": city}, "required": ["city"]}
     about = {"name": "get_weather", "description": "The weather in a city", "parameters": parameters}
     (tmp_path / "tools.json").write_text(json.dumps({"tools": [{"type": "function", "function": about}]}))
     question = "What is the weather in Oslo?"
     lines = [question, '{"temperature": 5, "sky": "sunny"}', "/save a.json", "/new", question, "", "Hello"]
-    status, out, told = chat(lines, "--tools", "tools.json", cwd=tmp_path)
+    status, out, told = chat(lines, "--tools", "tools.json")
     assert status == 0 and "\nThe weather: temperature 5, sky sunny.\n" in out
     assert told == [
         "a.json: 4 messages",
@@ -438,19 +449,18 @@ def test_what_a_tool_answers_is_the_next_line(tmp_path):
     assert out.startswith('get_weather(city="Oslo")\n')
 
 
-def test_lines_that_are_no_text_and_none_at_all():
+def test_lines_that_are_no_text_and_none_at_all(chat, capsys, monkeypatch):
     status, out, told = chat(b"Gr\xfc\xdfe\nWhat is 27 + 58?", "--system", "")
     assert (status, out) == (2, "\n27 + 58 = 85.\n")  # a line for each question
     assert told == ["standard input: line 1: byte 2 is not UTF-8 text"]
     assert chat(b"") == (0, "", [])
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen_ref", "chat", "qwen3.5:2b"],
-        **dict(input=b"y\n", capture_output=True, env=os.environ | {"QWEN_REF_MODELS": "/nowhere"}),
-    )
-    assert done.returncode == 2 and b"`python -m qwen_ref pull qwen3.5:2b` fetches it" in done.stderr
+    monkeypatch.setenv("QWEN_REF_MODELS", "/nowhere")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"y\n")))
+    assert cli.main(["chat", "qwen3.5:2b"]) == 2
+    assert "`python -m qwen_ref pull qwen3.5:2b` fetches it" in capsys.readouterr().err
 
 
-def test_questions_that_are_refused_have_an_empty_line():
+def test_questions_that_are_refused_have_an_empty_line(chat):
     status, out, told = chat(["x" * 9999, "What is 27 + 58?"], "--context", "99")
     assert (status, out) == (2, "\n27 + 58 = 85.\n") and told[0].startswith("the prompt: ")
 
@@ -497,8 +507,8 @@ class Typist:
         ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
         self.seen = ""
 
-    def until(self, text, seconds=60):
-        end = time.monotonic() + seconds
+    def until(self, text):
+        end = time.monotonic() + 60
         while text not in self.seen:
             assert time.monotonic() < end, (text, self.seen)
             if select.select([self.terminal], [], [], 0.1)[0]:
@@ -536,7 +546,7 @@ def test_typed(tmp_path):
     chat.ready()
     chat.type("/undo\r")
     chat.until("taken back: ")
-    chat.until("27 + 58?", 5)
+    chat.until("27 + 58?")
     chat.ready()
     chat.type("/undo\r")  # typed behind nothing
     chat.until("nothing was asked")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, engine, load
+from qwen_ref.cli import main
 from qwen_ref.cli.generate import statistics
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media.media import Limits
@@ -30,13 +31,8 @@ def model(fixtures):
     return load(fixtures / "tiny.gguf")
 
 
-COMMAND = [sys.executable, "-m", "qwen_ref", "generate"]
+COMMAND = [sys.executable, "-m", "qwen_ref"]
 ENDLESS = ["--raw", "--greedy", "--prompt", "Once upon a time"]  # runs to its 32,768 tokens
-
-
-def run(*args, **options):
-    command = [sys.executable, "-m", "qwen_ref", "generate", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, **options)
 
 
 def test_greedy_is_the_likeliest_token_each_time(model, fixtures):
@@ -413,19 +409,15 @@ def test_threads_that_there_are_not(fixtures, threads):
         load(fixtures / "tiny.gguf", threads=threads)
 
 
-def test_threads_are_those_of_the_model_whoever_asks(fixtures):
+def test_threads_are_those_of_the_model_whoever_asks(fixtures, threads_as_before):
     def used():
         list(model.generate("Hi", max_tokens=2))
         return numba.get_num_threads()
 
-    most = numba.config.NUMBA_NUM_THREADS
     model = load(fixtures / "tiny.gguf", threads=1)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(numba.get_num_threads).result() == most
-            assert pool.submit(used).result() == 1
-    finally:
-        load(threads=most)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(numba.get_num_threads).result() == numba.config.NUMBA_NUM_THREADS
+        assert pool.submit(used).result() == 1
 
 
 ANSWERS_AT_ONCE = """
@@ -461,22 +453,19 @@ def test_a_forked_process_answers_too(fixtures, threads):
     subprocess.run(command, check=True, timeout=150)
 
 
-def test_command_line_streams_and_reports(fixtures, tmp_path):
-    path = fixtures / "tiny-wide.gguf"
-    told = run("--model", path, "--prompt", "Hi", "--seed", 1, "-n", 8, "--json")
+def test_command_line_streams_and_reports(fixtures, tmp_path, capsys):
+    (tmp_path / "prompt.txt").write_text("Hi")
+    command = ["generate", "--model", str(fixtures / "tiny-wide.gguf"), "--seed", "1", "-n", "8"]
+    told = subprocess.run([*COMMAND, *command, "--json"], input="Hi", capture_output=True, text=True)
     assert told.returncode == 0 and told.stderr == ""
     answer = json.loads(told.stdout)
     assert len(answer["token_ids"]) == answer["generated_tokens"] == 8 and answer["peak_memory_mb"] > 10
-    assert run("--model", path, "--prompt", "Hi", "--seed", 1, "-n", 8).stdout == answer["text"] + "\n"
-    (tmp_path / "prompt.txt").write_text("Hi")
-    assert (
-        run("--model", path, "--prompt-file", tmp_path / "prompt.txt", "--seed", 1, "-n", 8).stdout
-        == answer["text"] + "\n"
-    )
-    assert run("--model", path, "--seed", 1, "-n", 8, input="Hi").stdout == answer["text"] + "\n"
+    for prompt in ["--prompt", "Hi"], ["--prompt-file", str(tmp_path / "prompt.txt")]:
+        assert main([*command, *prompt]) == 0
+        assert capsys.readouterr() == (answer["text"] + "\n", "")
 
 
-def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path):
+def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path, capsys):
     text, cut, locked = tmp_path / "text.gguf", tmp_path / "cut.gguf", tmp_path / "locked.gguf"
     text.write_text("This is not a model.\n" * 10)
     cut.write_bytes((fixtures / "tiny.gguf").read_bytes()[:300_000])
@@ -502,13 +491,13 @@ def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path):
         locked.chmod(0)
         cases.append((["--model", locked, "--prompt", "x"], "Permission denied"))
     for arguments, words in cases:
-        result = run(*arguments)
-        assert result.returncode == 2 and result.stdout == "", arguments
-        assert words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+        assert main(["generate", *map(str, arguments)]) == 2, arguments
+        out, err = capsys.readouterr()
+        assert words in err and err.count("\n") == 1 and out == "", arguments
 
 
 def test_ctrl_c_keeps_the_text_so_far(fixtures):
-    command = [*COMMAND, "--model", fixtures / "tiny.gguf", *ENDLESS]
+    command = [*COMMAND, "generate", "--model", fixtures / "tiny.gguf", *ENDLESS]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
         begun = process.stdout.read(5)
@@ -518,7 +507,7 @@ def test_ctrl_c_keeps_the_text_so_far(fixtures):
 
 
 def test_a_reader_that_goes_away_is_no_error(fixtures):
-    command = [*COMMAND, "--model", fixtures / "tiny.gguf", *ENDLESS]
+    command = [*COMMAND, "generate", "--model", fixtures / "tiny.gguf", *ENDLESS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(5)
         process.stdout.close()
@@ -527,7 +516,7 @@ def test_a_reader_that_goes_away_is_no_error(fixtures):
 
 def test_progress_goes_to_a_terminal_only(fixtures, terminal):
     stderr, written = terminal
-    command = [*COMMAND, "--model", fixtures / "tiny.gguf", "--prompt", "Hi", "-n", "3"]
+    command = [*COMMAND, "generate", "--model", fixtures / "tiny.gguf", "--prompt", "Hi", "-n", "3"]
     subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, timeout=150)
     shown = written().decode()
     assert "reading the prompt of" in shown and "generated at" in shown

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
@@ -313,36 +312,31 @@ def test_the_end_token_is_not_part_of_a_golden():
     assert continued(ends) == (ids[:first], 70)
 
 
-def command(*args):
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen_ref", "golden", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def test_commands(tmp_path):
+def test_commands(tmp_path, capsys):
     """Recorded, checked against a dump, and against one with a mistake."""
+
+    def command(*args):
+        status = main(["golden", *map(str, args)])
+        return status, capsys.readouterr().out
+
     file, dumped = tmp_path / "hello.safetensors", tmp_path / "dump.safetensors"
-    done = command("record", "--model", FILE.path, "--raw", "--prompt", "Hello there, hello", "--out", file)
-    assert done.returncode == 0 and "148 tensors" in done.stdout
+    hello = "--raw", "--prompt", "Hello there, hello"
+    status, said = command("record", "--model", FILE.path, *hello, "--out", file)
+    assert status == 0 and "148 tensors" in said
     truth = golden.load(file)
     tensors = {
         name: x.reshape(truth.entries[name].shape).astype(np.float32) for name, x in truth.values.items()
     }
     save_file(tensors, dumped)
-    assert command("check", file, dumped).returncode == 0
+    assert command("check", file, dumped)[0] == 0
     name = "layers.3.self_attn.q_proj"
     tensors[name] = tensors[name.replace("q_proj", "gate")]
     np.savez(tmp_path / "dump.npz", **tensors)
-    done = command("check", file, tmp_path / "dump.npz", "--json")
-    report = json.loads(done.stdout)
-    assert done.returncode == 1
+    status, said = command("check", file, tmp_path / "dump.npz", "--json")
+    report = json.loads(said)
+    assert status == 1
     assert report["first"]["name"] == name and report["cause"] == "query and gate are swapped"
-    assert command("compare", file, file, "--allow", "float64").returncode == 0
+    assert command("compare", file, file, "--allow", "float64")[0] == 0
 
 
 def test_what_is_recorded_and_allowed_unless_something_is_asked_for(tmp_path, monkeypatch, capsys):

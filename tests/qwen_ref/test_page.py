@@ -1,8 +1,6 @@
 """The page of a comparison: its chart says what the table says, and nothing of a file gets in as HTML."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 
 from gguf_io import open_gguf
+from qwen_ref.cli import main
 from qwen_ref.config import read_config
 from qwen_ref.oracle.compare import Difference, Report, compare
 from qwen_ref.oracle.golden import Entry, Golden, save
@@ -206,15 +205,13 @@ def test_rows_of_the_table():
     ]
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, monkeypatch, capsys):
     golden = truth(*NAMES)
     save(golden, tmp_path / "a.safetensors")
     np.savez(tmp_path / "dump.npz", **engine(golden, logits=1.0))
-    line = [sys.executable, "-m", "qwen_ref", "golden", "check", "a.safetensors", "dump.npz", "--html"]
-    done = subprocess.run([*line, "page.html"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "<title>dump.npz beside a.safetensors</title>" in (tmp_path / "page.html").read_text(
-        encoding="utf-8"
-    )
-    done = subprocess.run([*line, "no/page.html"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "page.html: cannot be written" in done.stderr
+    monkeypatch.chdir(tmp_path)
+    line = ["golden", "check", "a.safetensors", "dump.npz", "--html"]
+    assert main([*line, "page.html"]) == 1
+    assert "<title>dump.npz beside a.safetensors</title>" in Path("page.html").read_text(encoding="utf-8")
+    assert main([*line, "no/page.html"]) == 2
+    assert "page.html: cannot be written" in capsys.readouterr().err

@@ -4,8 +4,6 @@ import copy
 import json
 import shutil
 import struct
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, errors, load, shipped
+from qwen_ref.cli import main
 from qwen_ref.engine import Sequence, advance, prefixes, step
 from qwen_ref.engine.prefix_files import PrefixFiles, fingerprint, is_finite, parts_of
 from qwen_ref.engine.prefixes import LATER, Prefixes, default_budget
@@ -546,11 +545,11 @@ def test_what_was_used_last_stays_in_a_full_folder(tmp_path, monkeypatch):
     assert parts_of(names[1]) == names[:2] and parts_of(tmp_path / "x.gguf") == [tmp_path / "x.gguf"]
 
 
-def test_the_command_says_what_was_kept(tmp_path):
+def test_the_command_says_what_was_kept(tmp_path, capsys):
     model = load(cache=tmp_path)
     text = "".join(model.generate("Hello", max_tokens=4, **GREEDY))
     model.prefixes.save()
-    command = "-m qwen_ref generate --prompt Hello --greedy -n 4 --json --cache".split()
-    ended = subprocess.run([sys.executable, *command, tmp_path], capture_output=True, check=True, timeout=150)
-    told = json.loads(ended.stdout)
+    command = "generate --prompt Hello --greedy -n 4 --json --cache".split()
+    assert main([*command, str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out)
     assert told["cached_tokens"] == max(model.encode_prompt("Hello").pauses) and told["text"] == text

@@ -1,7 +1,6 @@
 """Answers by a JSON schema are documents that it describes, whatever the model would like to say."""
 
 import json
-import subprocess
 import sys
 
 import jsonschema
@@ -178,16 +177,16 @@ def test_without_llguidance_it_is_told(model, monkeypatch):
 
 def test_on_the_command_line(tmp_path, capsys):
     def run(*args):
-        command = [sys.executable, "-m", "qwen_ref", "generate", "--prompt", "?", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert cli.main(["generate", "--prompt", "?", "--json-schema", *map(str, args)]) == 0
+        return capsys.readouterr()
 
     (tmp_path / "point.json").write_text(json.dumps(POINT))
-    done = run("--json-schema", tmp_path / "point.json", "--thinking", "--thinking-budget", 4)
-    thought, _, answer = done.stdout.partition("</think>\n\n")
+    done = run(tmp_path / "point.json", "--thinking", "--thinking-budget", 4)
+    thought, _, answer = done.out.partition("</think>\n\n")
     assert thought and jsonschema.Draft202012Validator(POINT).is_valid(json.loads(answer))
-    assert run("--json-schema", '{"const": 5}').stdout == "5\n"
-    cut = run("--json-schema", '{"const": "one two three"}', "-n", 2)
-    assert cut.stderr.splitlines()[-1] == "the answer is cut off (length): its JSON is not whole"
+    assert run('{"const": 5}').out == "5\n"
+    cut = run('{"const": "one two three"}', "-n", 2)
+    assert cut.err.splitlines()[-1] == "the answer is cut off (length): its JSON is not whole"
     (tmp_path / "none.json").write_text("[1]")
     for args, words in [
         (["--json-schema", "no.json"], "no.json"),

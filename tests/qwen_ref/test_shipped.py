@@ -3,8 +3,6 @@
 import configparser
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,12 @@ import pytest
 from PIL import Image
 
 from qwen_ref import QwenRefError, load, shipped
+from qwen_ref.cli import main
 from qwen_ref.grounding import find_marks
 
 ROOT = Path(__file__).parents[2]
 MEDIA = ROOT / "examples" / "media"
 NOTE = "no --model given: using the small model that ships with qwen_ref (tiny-Q4_K_M.gguf)\n"
-
-
-def run(*args):
-    command = [sys.executable, "-m", "qwen_ref", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150)
 
 
 def test_load_without_a_path():
@@ -30,14 +24,16 @@ def test_load_without_a_path():
     assert len("".join(model.generate("Hi", raw=True, max_tokens=5, seed=1))) > 0
 
 
-def test_commands_without_a_model_say_which_one_they_take():
-    prompt = ["--raw", "--greedy", "--prompt", "Once upon a time", "-n", "5"]
-    told = run("generate", *prompt)
-    assert (told.returncode, told.stderr) == (0, NOTE)
-    named = run("generate", "--model", str(shipped.MODEL), *prompt)
-    assert (named.returncode, named.stderr, named.stdout) == (0, "", told.stdout)
-    told = run("bench", "-p", "5", "-n", "0", "-r", "1", "--no-start")
-    assert (told.returncode, told.stderr) == (0, NOTE) and "tiny-Q4_K_M.gguf" in told.stdout
+def test_commands_without_a_model_say_which_one_they_take(capsys):
+    prompt = ["generate", "--raw", "--greedy", "--prompt", "Once upon a time", "-n", "5"]
+    assert main(prompt) == 0
+    text, told = capsys.readouterr()
+    assert len(text) > 5 and told == NOTE
+    assert main([*prompt, "--model", str(shipped.MODEL)]) == 0
+    assert capsys.readouterr() == (text, "")
+    assert main(["bench", "-p", "5", "-n", "0", "-r", "1", "--no-start"]) == 0
+    table, told = capsys.readouterr()
+    assert "tiny-Q4_K_M.gguf" in table and told == NOTE
 
 
 @pytest.mark.parametrize("backend", ["numba", pytest.param("numpy", marks=pytest.mark.slow)])

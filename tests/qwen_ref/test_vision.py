@@ -16,6 +16,7 @@ from test_kernels import matrix
 
 from gguf_io import GGUFError, open_gguf
 from qwen_ref import QwenRefError, engine, load
+from qwen_ref.cli import main
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media.images import image_patches
 from qwen_ref.media.media import Limits
@@ -217,7 +218,7 @@ def test_a_spelled_placeholder_is_text(model, golden):
     assert model.tokenizer.ids["<|video_pad|>"] not in prompt.token_ids
 
 
-def test_command_line(fixtures, model, golden, tmp_path):
+def test_command_line(fixtures, model, golden, tmp_path, capsys):
     """Two pictures and a folder of frames, in this order."""
     pictures = [tmp_path / "1.png", tmp_path / "2.png"]
     for path in pictures:
@@ -227,37 +228,31 @@ def test_command_line(fixtures, model, golden, tmp_path):
     for n, frame in enumerate(golden["clip"]):
         Image.fromarray(frame).save(clip / f"{n}.png")
     options = ["--image", pictures[0], "--video", clip, "--image", pictures[1], "--max-image-tokens", "20"]
-    command = [sys.executable, "-m", "qwen_ref", "generate", "--model", fixtures / "tiny.gguf", *options]
+    command = ["generate", "--model", fixtures / "tiny.gguf", *options]
     command += ["--frame-times", "0,1,2,4.5", "--prompt", "What?", "--seed", "1", "-n", "4", "--json"]
-    told = subprocess.run(command, capture_output=True, text=True)
+    assert main([*map(str, command)]) == 0
+    told, warned = capsys.readouterr()
     limits = Limits(max_image_tokens=20)
     clips = [{"video": clip, "times": [0, 1, 2, 4.5]}]
     expected = model.generate("What?", images=pictures, videos=clips, limits=limits, seed=1, max_tokens=4)
     list(expected)
-    report = json.loads(told.stdout)
+    report = json.loads(told)
     assert report["prompt_token_ids"] == expected.prompt_ids and report["token_ids"] == expected.token_ids
-    assert expected.prompt_ids.count(model.tokenizer.ids["<|image_pad|>"]) == 2 * 3 * 5 and told.stderr == ""
+    assert expected.prompt_ids.count(model.tokenizer.ids["<|image_pad|>"]) == 2 * 3 * 5 and warned == ""
 
 
-def test_a_picture_is_shown_on_a_terminal_and_named_elsewhere(fixtures, tmp_path, terminal):
+def test_a_picture_is_shown_on_a_terminal_and_named_elsewhere(fixtures, tmp_path, terminal, capsys):
     picture = tmp_path / "1.png"
     Image.new("RGB", (4, 4), (255, 128, 0)).save(picture)
-    command = [
-        sys.executable,
-        "-m",
-        "qwen_ref",
-        "generate",
-        "--model",
-        fixtures / "tiny.gguf",
-        "--prompt",
-        "x",
-    ]
-    command += ["-n", "2", "--seed", "1", "--image", picture, "--show"]
-    elsewhere = subprocess.run(command, capture_output=True)
-    assert elsewhere.stderr.decode() == f"{picture}\n" and "\033" not in elsewhere.stdout.decode()
+    command = ["generate", "--model", str(fixtures / "tiny.gguf"), "--prompt", "x"]
+    command += ["-n", "2", "--seed", "1", "--image", str(picture), "--show"]
+    assert main(command) == 0
+    text, told = capsys.readouterr()
+    assert told == f"{picture}\n" and "\033" not in text
     stdout, written = terminal
     environment = os.environ | {"TERM": "xterm", "NO_COLOR": ""}
-    on_terminal = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment)
+    program = [sys.executable, "-m", "qwen_ref", *command]
+    on_terminal = subprocess.run(program, stdout=stdout, stderr=subprocess.PIPE, env=environment)
     assert written().startswith(b"\033[38;2;255;128;0m") and on_terminal.stderr == b""
 
 
