@@ -36,11 +36,14 @@ help:  ## this list
 demo: .venv/core  ## show a picture to the small model that ships, and ask what is in it
 	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 --prompt "Describe this picture."
 
-test: .venv/core  ## the core tests: no torch, under three minutes
-	$(PY) -m pytest
+# A file's tests stay together: what they share is made once.
+IN_TWO := -n 2 --dist loadfile
+
+test: .venv/core  ## the core tests, in two processes: no torch, under three minutes
+	$(PY) -m pytest $(IN_TWO)
 
 test-oldest: .venv-oldest/core  ## the core tests with the oldest versions that setup.cfg allows
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(IN_TWO)
 
 test-debian13: .venv/core  ## the core tests on a fresh Debian 13: Python 3.13, no libgomp (root, debootstrap)
 	PYTHON=$(PY) tests/debian13/run.sh
