@@ -322,7 +322,8 @@ class Speed:
 # Models, not measurements. Reading: what others decoded with there (a 2B in Q4_K_M: 7.8 to 9.3 t/s with
 # ik_llama.cpp on a Pi 5, 2.4 with llama.cpp on a Pi 4). Products and floats: what tests/arm64/assembly.py
 # counts for four cores, 179e9 and 58e9 of a Pi 5, divided by 1.5 and 1.3: where kernels were timed they took
-# 1.3 times as long as counted, and of a picture's time products are only most. Others' prompts on a Pi 5: 53e9 in llama.cpp (2B, 27.8 t/s), 110e9 in MNN (4B, 27.6).
+# 1.3 times as long as counted, and of a picture's time products are only most. Others' prompts on a Pi 5:
+# 53e9 in llama.cpp (2B, 27.8 t/s), 110e9 in MNN (4B, 27.6).
 BOARDS = {
     "pi5": Speed("a Raspberry Pi 5 (by a model, not measured)", 10e9, 120e9, 45e9),
     "pi4": Speed("a Raspberry Pi 4 (by a model, not measured)", 4e9, 18e9, 18e9),
