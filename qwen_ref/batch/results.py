@@ -3,7 +3,8 @@
     {"id": "batch_req_…", "custom_id": "a", "response": {"status_code": 200, …}, "error": null}
 
 All that a start needs to go on stands in these lines: `id` says which request, word by word, a result is of,
-and `system_fingerprint` of its body which model gave it, and how.
+and `system_fingerprint` of its body which model gave it, and how. A start that comes to no result changes
+nothing.
 """
 
 from __future__ import annotations
@@ -27,29 +28,27 @@ ANEW = "--overwrite begins anew"
 class Results:
     """The file at `path`, which no other process may have open. Raises QwenRefError if it cannot be used.
 
-    done    key -> id of each request that has a result (about 150 bytes each)
-    errors  so many of these are errors
+    done  key -> id of each request that has a result (about 150 bytes each)
     """
 
     def __init__(self, path: Path, fingerprint: str, *, overwrite: bool = False, retry_errors: bool = False):
         self.path, self.fingerprint = path, fingerprint
-        self.done, self.errors = dict[int, str](), 0
-        if path.exists():
+        self.done = dict[int, str]()
+        self._begun, self._made_here = False, not path.exists()
+        if not self._made_here:
             regular_file(path)
         try:
             self._file = self._locked()
-            if overwrite:
-                os.ftruncate(self._file, 0)
         except OSError as error:
             raise QwenRefError(f"{path}: cannot be written: {error.strerror}") from None
         try:
-            whole = self._mend()
+            self._size = 0 if overwrite else self._whole()  # bytes that count of what is there
+            self._leaves_errors = False  # that were there out of the file
             for _, result in self._lines():
-                self._check(result)
-            if not whole:
-                os.write(self._file, b"\n")
-            if retry_errors and self.errors:
-                self._without_errors()
+                if retry_errors and result["error"] is not None:
+                    self._leaves_errors = True
+                else:
+                    self._check(result)
         except BaseException:
             self.close()
             raise
@@ -69,9 +68,9 @@ class Results:
                 pass
             os.close(file)  # another one has taken its place meanwhile
 
-    def _mend(self) -> bool:
-        """Take off the beginning of a line that a killed process has left, and no end of a file of others.
-        False if the last line is a whole one without its end, which an editor has left out."""
+    def _whole(self) -> int:
+        """Bytes without the beginning of a line that a killed process has left; the end of a file of others
+        is refused. A last line that is whole but for its end, which an editor has left out, counts."""
         size = os.fstat(self._file).st_size
         with open(self.path, "rb") as file:
             end, tail = size, b""
@@ -81,18 +80,20 @@ class Results:
                 tail, end = file.read(end - start) + tail, start
         torn = tail[tail.rfind(b"\n") + 1 :]
         if not torn:
-            return True
+            return size
         with contextlib.suppress(ValueError):
             json.loads(torn)
-            return False
+            return size
         if torn.strip(b"\0")[: len(HEAD)] != HEAD[: len(torn.strip(b"\0"))]:
             raise QwenRefError(f"{self.path}: its end is no result of a batch; {ANEW}")
-        os.ftruncate(self._file, size - len(torn))
-        return True
+        return size - len(torn)
 
     def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Those that count, and what they say."""
+        number, left = 0, self._size
         with open(self.path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            while line := file.readline(left):
+                number, left = number + 1, left - len(line)
                 try:
                     result = json.loads(line)
                     id, response = result["id"], result["response"]
@@ -103,7 +104,7 @@ class Results:
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     told = f"{self.path}: line {number} is no result of a batch; {ANEW}"
                     raise QwenRefError(told) from None
-                yield line, result
+                yield line.removesuffix(b"\n") + b"\n", result
 
     def _check(self, result: dict[str, Any]) -> None:
         given = result["response"]["body"].get("system_fingerprint", self.fingerprint)
@@ -113,18 +114,24 @@ class Results:
                 f"({given!s:.40}, and now it is {self.fingerprint}); {ANEW}"
             )
         self.done[key_of(result["custom_id"], result["id"])] = result["id"]
-        self.errors += result["error"] is not None
 
-    def _without_errors(self) -> None:
-        """The file without its errors takes the place of this one."""
-        with write_whole(self.path) as file:
-            for line, result in self._lines():
-                if result["error"] is None:
-                    file.write(line)
-                else:
-                    del self.done[key_of(result["custom_id"], result["id"])]
-        old, self._file, self.errors = self._file, self._locked(), 0
-        os.close(old)
+    def begin(self) -> None:
+        """What counts of the file is all of it from now on; before, it is as it was. Raises QwenRefError."""
+        if self._begun:
+            return
+        try:
+            if self._leaves_errors:
+                with write_whole(self.path) as file:  # takes the place of this one
+                    file.writelines(line for line, result in self._lines() if result["error"] is None)
+                old, self._file = self._file, self._locked()
+                os.close(old)
+            else:
+                os.ftruncate(self._file, self._size)
+                if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+                    os.write(self._file, b"\n")
+        except OSError as error:
+            raise QwenRefError(f"{self.path}: cannot be written: {error.strerror}") from None
+        self._begun = True
 
     def check(self, requests: Iterator[Request], name: str) -> tuple[int, int]:
         """How many there are, and how many of them have a result. Raises QwenRefError if results are of other
@@ -147,6 +154,7 @@ class Results:
 
     def append(self, result: dict[str, Any]) -> None:
         """Raises QwenRefError where it cannot be written; then nothing of it is there."""
+        self.begin()
         line, size = json_line(result), os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)
@@ -163,4 +171,7 @@ class Results:
             raise
 
     def close(self) -> None:
+        """A file that was made here, for a start that came to nothing, goes again."""
+        if self._made_here and not self._begun:
+            self.path.unlink(missing_ok=True)
         os.close(self._file)

@@ -239,8 +239,6 @@ def run(args: argparse.Namespace) -> int:
     if args.images is not None:
         _ = model.vision  # without it no picture could be answered
     all_requests = source(args, make)
-    if args.overwrite:
-        next(all_requests(), None)  # they can be read: else what is there stays
     results = Results(lines, model.fingerprint, overwrite=args.overwrite, retry_errors=args.retry_errors)
     try:
         batch = Batch(all_requests, args.requests or args.images, results)
@@ -259,6 +257,7 @@ def run(args: argparse.Namespace) -> int:
             return 130
         finally:
             show_line("")
+        results.begin()  # where there was nothing to answer, too
         if lines != out:
             tables.write(lines, out)
     finally:

@@ -138,10 +138,10 @@ def run(args: argparse.Namespace) -> int:
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
     names = names_of(paths)
-    for path in [args.task, *paths] if args.output else []:
-        if is_one_file(Path(args.output), Path(path)):
+    for path in [args.task, *paths]:
+        if args.output and is_one_file(Path(args.output), Path(path)):
             raise QwenRefError(f"--output: {args.output} is read, too")
-        if not os.path.exists(path):  # else --output would be emptied for nothing
+        if not os.path.exists(path):  # before another one is computed with
             raise QwenRefError(f"{path}: does not exist")
     results: report.Results = {}
     status = 0
@@ -232,18 +232,24 @@ def line_of(name: str, answer: Answer) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lines_to(path: str) -> Any:
-    """What writes a line into a file, which has each as soon as it is known. Raises QwenRefError."""
+    """What writes a line into a file, which has each as soon as it is known. What was there stays until the
+    first, and a file that was made for none goes again. Raises QwenRefError."""
 
     def failed(error: OSError) -> QwenRefError:
         return QwenRefError(f"{path}: cannot be written: {error.strerror or error}")
 
+    made_here, begun = not os.path.exists(path), False
     try:
-        file: IO[bytes] = open(path, "wb")  # noqa: SIM115
+        file: IO[bytes] = open(path, "ab")  # noqa: SIM115
     except OSError as error:
         raise failed(error) from None
 
     def write(value: dict[str, Any]) -> None:
+        nonlocal begun
         try:
+            if not begun and os.path.getsize(path):  # a device has no size
+                file.truncate(0)
+            begun = True
             file.write(json_line(value))
             file.flush()
         except OSError as error:
@@ -252,6 +258,8 @@ def lines_to(path: str) -> Any:
     try:
         yield write
     finally:
+        if made_here and not begun:
+            os.unlink(path)
         with contextlib.suppress(OSError):  # told when it was written
             file.close()
 

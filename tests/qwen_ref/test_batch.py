@@ -383,9 +383,35 @@ def result(custom_id: str, **changes: Any) -> dict[str, Any]:
 
 
 def opened(path: Path, fingerprint: str = "fp_1", **options: Any) -> Results:
+    """As a start that has come to its results, or to its end. Nothing is changed before."""
+    before = path.read_bytes()
     results = Results(path, fingerprint, **options)
+    assert path.read_bytes() == before
+    results.begin()
     results.close()
     return results
+
+
+def test_a_start_that_fails_changes_nothing(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was to become of a file that is there; and none is left that was not there."""
+    write(tmp_path / "in.jsonl", [line("a"), line("b")])
+    [a, _] = [request for _, request in requests.from_lines(tmp_path / "in.jsonl")]
+    before = json_line(answers.result_of(a, 200, {}, {"message": "why"})) + b'{"id": "batch_req_torn'
+    (tmp_path / "there.jsonl").write_bytes(before)
+
+    def fails(*arguments: Any, **options: Any) -> None:
+        raise QwenRefError("no room")
+
+    monkeypatch.setattr(Model, "warm_up", fails)
+    for source, sentence in ("in.jsonl", "no room"), ("none.jsonl", "none.jsonl: cannot be read"):
+        for out in "there.jsonl", "new.jsonl", "new.csv":
+            for options in [], ["--overwrite"], ["--retry-errors"]:
+                status, told = run(source, "-o", out, *options)
+                assert status == 2 and sentence in told
+        assert (tmp_path / "there.jsonl").read_bytes() == before
+        assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "there.jsonl"}
 
 
 def test_a_torn_line_is_taken_off(tmp_path: Path) -> None:

@@ -410,6 +410,18 @@ def test_what_is_read_is_not_written(small, tmp_path, capsys):
     assert "none.gguf" in capsys.readouterr().err and (tmp_path / "out").read_text() == "earlier\n"
 
 
+def test_an_output_begins_with_the_first_answer(small, tmp_path, capsys):
+    """A start that fails before leaves what was there, and none that was not."""
+    broken, there, new = (tmp_path / name for name in ("broken.gguf", "there", "new"))
+    broken.write_bytes(Path(shipped.MODEL).read_bytes()[:5000])
+    there.write_text("earlier\n")
+    for out in there, new:
+        assert evaluate(small, broken, "--output", out) == 2
+    assert there.read_text() == "earlier\n" and not new.exists()
+    assert evaluate(small, "--output", there, "--limit", 1) == 0
+    assert json.loads(there.read_text())["id"] == "sums-2"
+
+
 def test_a_second_model_that_is_broken_leaves_the_first(small, tmp_path, capsys):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(Path(shipped.MODEL).read_bytes()[:5000])
