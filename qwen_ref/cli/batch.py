@@ -46,6 +46,7 @@ from qwen_ref.cli.options import (
     sampling_of,
     shipped_model,
     show_line,
+    threads_here,
     typed_text,
     where_of,
 )
@@ -220,7 +221,7 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     options = options_of(args)
     where = where_of(args, "cache")
-    resources, keeping = resources_of(args), keeping_of(args)
+    resources, keeping = resources_of(args) | {"threads": threads_here(args)}, keeping_of(args)
     from qwen_ref.batch import tables
     from qwen_ref.batch.answers import MOST
     from qwen_ref.batch.batch import Batch
@@ -229,8 +230,6 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
 
     path = shipped_model() if args.model is None else args.model
-    if where is not None and where.address:
-        resources["threads"] = None  # those of other machines
     model = load(path, **resources, **(keeping if where is None else {}), parallel=args.parallel or MOST)
     names = names_of(args, model.path)
     out = Path(args.output_file)

@@ -212,6 +212,12 @@ def where_of(args: argparse.Namespace, *here: str) -> Where | None:
     return Where(address, processes or 0)
 
 
+def threads_here(args: argparse.Namespace) -> int | None:
+    """--threads of a model that is opened here. With --scheduler they are those of other machines, which judge
+    them by their own cores."""
+    return None if args.scheduler else args.threads
+
+
 def add_names(parser: argparse.ArgumentParser, *other_names: str) -> None:
     parser.add_argument(
         "--name",

@@ -38,6 +38,7 @@ from qwen_ref.cli.options import (
     model_file,
     shipped_model,
     show_line,
+    threads_here,
     to_json,
     where_of,
 )
@@ -155,7 +156,7 @@ def load(args: argparse.Namespace, path: str, context: int, models: int, **types
         memory_budget=free if (given := memory_of(args.memory)) is None else given,
         context=context,
         backend=args.backend,
-        threads=args.threads,
+        threads=threads_here(args),
         **types,
     )
 

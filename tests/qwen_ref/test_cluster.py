@@ -678,6 +678,25 @@ def test_options_that_make_no_sense(run: Any, tmp_path: Path, arguments: list[st
     assert status == 2 and told.startswith(f"qwen_ref: {sentence}") and told.count("\n") == 1
 
 
+def test_threads_of_other_machines_are_not_judged_here(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command comes as far as looking for them."""
+    monkeypatch.setattr(scheduler, "CONNECT", 0.1)
+    batch_of(tmp_path, 1)
+    (tmp_path / "task.jsonl").write_text('{"input": "a", "target": "b"}')
+    (tmp_path / "text").write_text("one two three four " * 40)
+    for command in ["batch", "in.jsonl", "-o", "o"], ["evaluate", "task.jsonl"], ["perplexity", "-f", "text"]:
+        context = ["-c", "16"] if command[0] == "perplexity" else []
+        for where, sentence in (
+            (["--scheduler", "tcp://127.0.0.1:1"], "tcp://127.0.0.1:1: no dask scheduler answers there"),
+            (["--local-cluster", "1"], "threads: 999 is not a whole number in 1 to "),
+        ):
+            status, _, told = run(*command, *context, "--threads", "999", *where)
+            assert status == 2 and sentence in told
+    assert not (tmp_path / "o").exists()
+
+
 def test_an_address_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     """One where nobody listens, and one that says nothing."""
     monkeypatch.setattr(scheduler, "CONNECT", 0.3)
