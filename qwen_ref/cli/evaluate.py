@@ -268,11 +268,7 @@ def tell(args: argparse.Namespace, samples: list[Sample], results: report.Result
     """The table, or JSON, of what was answered."""
     from qwen_ref.evaluate import report
 
-    in_order = {  # in which they came does not count
-        name: {sample.id: given[sample.id] for sample in samples if sample.id in given}
-        for name, given in results.items()
-    }
-    results = {name: given for name, given in in_order.items() if given}
+    results = {name: given for name, given in results.items() if given}
     cut = {
         name: sum(str(a.finish_reason).startswith("length") for a in given.values())
         for name, given in results.items()

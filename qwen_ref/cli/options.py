@@ -213,8 +213,8 @@ def where_of(args: argparse.Namespace, *here: str) -> Where | None:
 
 
 def threads_here(args: argparse.Namespace) -> int | None:
-    """--threads of a model that is opened here. With --scheduler they are those of other machines, which judge
-    them by their own cores."""
+    """--threads of a model that is opened here. With --scheduler they are those of other machines, which
+    judge them by their own cores."""
     return None if args.scheduler else args.threads
 
 

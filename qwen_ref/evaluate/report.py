@@ -37,9 +37,13 @@ class Row:
 
 def rows(results: Results) -> list[Row]:
     """One for each group and score, in the order of the samples; behind them one for all samples, if there
-    are several groups."""
-    every = [answer for given in results.values() for answer in given.values()]
-    every.sort(key=lambda answer: answer.sample.line)
+    are several groups. In which order the answers came does not count: draws are of them as samples stand."""
+
+    def place(answer: Answer) -> int:
+        return answer.sample.line
+
+    results = {name: {a.sample.id: a for a in sorted(r.values(), key=place)} for name, r in results.items()}
+    every = sorted((answer for given in results.values() for answer in given.values()), key=place)
     kinds = dict.fromkeys((answer.sample.group, score) for answer in every for score in answer.scores)
 
     def values(group: str, score: str) -> dict[str, dict[str | int, float]]:

@@ -13,9 +13,9 @@ import pytest
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.cli import main
 from qwen_ref.evaluate import report, statistics
-from qwen_ref.evaluate.answers import Options, answers, continued
+from qwen_ref.evaluate.answers import Answer, Options, answers, continued
 from qwen_ref.evaluate.judge import judge, judge_choice
-from qwen_ref.evaluate.task import read_task
+from qwen_ref.evaluate.task import Sample, read_task
 
 ROOT = Path(__file__).parents[2]
 TASK = ROOT / "examples/tasks/small.jsonl"
@@ -250,6 +250,21 @@ def test_as_many_samples_as_are_said_to_be_needed(right, wrong):
     draws = np.random.default_rng(0).multinomial(n, [right, wrong, 1 - right - wrong], 600)
     known = np.mean([statistics.mcnemar(int(b), int(c)) < 0.05 for b, c, _ in draws])
     assert 0.7 < known < 0.86  # 0.8; the exact test is a little careful
+
+
+def test_the_order_in_which_answers_came_does_not_count():
+    """Resamples and flips are drawn of them in the order of the samples, and so stand the rows."""
+    draws = np.random.default_rng(0)
+
+    def answer(line: int) -> Answer:
+        sample = Sample("", line, f"id {line}", "cab"[line % 3], "", "boxes", [])
+        return Answer(sample, "", {"iou": draws.random()})
+
+    found = {model: {f"id {n}": answer(n) for n in range(start, 40)} for model, start in (("A", 4), ("B", 0))}
+    mixed = {model: dict(sorted(given.items())) for model, given in found.items()}
+    assert [*mixed["A"]] != [*found["A"]]
+    rows = report.rows(found)
+    assert [row.group for row in rows] == [*"cab", "all"] and rows == report.rows(mixed)
 
 
 def test_verdicts():

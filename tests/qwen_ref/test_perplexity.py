@@ -187,6 +187,19 @@ def test_a_chunk_is_read_in_pieces_and_has_512_tokens(fixtures, tmp_path, monkey
     assert perplexity(*model, "--text", path, "-c", 7) == 2 and asked[-1] == 4 << 20
 
 
+def test_the_order_in_which_chunks_come_does_not_count(fixtures, text, capsys, monkeypatch):
+    """As on a cluster: all sums are of the chunks in their order, to the last digit."""
+    draws, found = np.random.default_rng(0), []
+    scores = np.zeros((10, 49), SCORE)
+    for name in "nll", "nll_base", "kld", "delta_p":
+        scores[name] = draws.random(scores.shape)
+    for order in range(10), (3, 1, 4, 0, 5, 9, 2, 6, 8, 7):
+        monkeypatch.setattr(cli, "scores_of", lambda *_, order=order: ((n, scores[n]) for n in order))
+        assert perplexity("--model", fixtures / "tiny.gguf", "--text", text, "-c", 100, "--json") == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]
+
+
 def test_few_logits_are_in_memory_at_a_time(fixtures, monkeypatch):
     asked, logits = [], TextModel.logits
     monkeypatch.setattr(
