@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +11,7 @@ from typing import Any
 from qwen_ref.batch.answers import Answering, Passing
 from qwen_ref.batch.requests import Request
 from qwen_ref.batch.results import Results
+from qwen_ref.interrupts import Runner
 
 
 class Batch:
@@ -50,7 +50,8 @@ class Batch:
         """Raises QwenRefError if results cannot be written. Ctrl-C ends it: what has a result keeps it."""
         self._started = time.perf_counter()
         progress(self)
-        asyncio.run(self._run(answering, progress))
+        with Runner() as runner:
+            runner.run(lambda: self._run(answering, progress))
 
     async def _run(
         self, answering: AbstractAsyncContextManager[Answering], progress: Callable[[Batch], object]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.interrupts import undisturbed
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey; a model may write it
 FENCE = re.compile(r" {0,3}(```|~~~)")
@@ -50,19 +49,6 @@ def open_face(commands: Mapping[str, tuple[str, str]]) -> Face:
     except ImportError:
         print("without colours and editing, which pip install 'qwen_ref[chat]' brings", file=sys.stderr)
         return Plain()
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C waits until what is drawn is whole: rich could not go on, or end, in the middle of it."""
-    pressed = list[bool]()
-    handler = signal.signal(signal.SIGINT, lambda *about: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def written(call: dict[str, Any]) -> str:
@@ -169,7 +155,7 @@ class Terminal:
         markdown, thinking, began, told = Markdown(self._console), False, 0.0, 0.0
         try:
             for delta in deltas:
-                with undisturbed():
+                with undisturbed():  # rich could not go on, or end, in the middle of what it draws
                     if thinking and delta.kind != "reasoning":
                         self._end_thought(thoughts, began)
                         thinking = False

@@ -23,6 +23,7 @@ from qwen_ref.cluster.model_files import Found, ModelFiles
 from qwen_ref.cluster.portions import DEATHS, Portion, Portions
 from qwen_ref.cluster.worker import Job
 from qwen_ref.errors import QwenRefError, tell
+from qwen_ref.interrupts import Runner, deaf_processes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,7 +32,7 @@ CONNECT = 8.0  # seconds without an answer
 WAIT = 120.0  # for workers, where there are none
 LOOK = 0.5  # between two looks at which workers there are
 SENDING = 8  # machines that a model is sent to at the same time
-# Run in each process that is started here: Ctrl-C on the terminal reaches it, too, and is this one's affair.
+# Run in each process that takes the place of another one: Ctrl-C on the terminal is this one's affair.
 DEAF = """
 import multiprocessing, signal
 if multiprocessing.parent_process():
@@ -94,17 +95,18 @@ async def connected(where: Where, job: Job, progress: Tell = lambda line: None) 
         if where.processes:
             progress(f"starting {where.processes} processes")
             try:
-                address = await stack.enter_async_context(
-                    LocalCluster(
-                        n_workers=where.processes,
-                        threads_per_worker=1,
-                        asynchronous=True,
-                        dashboard_address=None,
-                        memory_limit=0,
-                        silence_logs=logging.CRITICAL,
-                        preload=DEAF,
+                with deaf_processes():
+                    address = await stack.enter_async_context(
+                        LocalCluster(
+                            n_workers=where.processes,
+                            threads_per_worker=1,
+                            asynchronous=True,
+                            dashboard_address=None,
+                            memory_limit=0,
+                            silence_logs=logging.CRITICAL,
+                            preload=DEAF,
+                        )
                     )
-                )
             except RuntimeError as error:  # no room on the disk, say
                 raise QwenRefError(f"{where}: {error}") from None
         progress(f"looking for {where}")
@@ -319,14 +321,14 @@ def results(
                     raise QwenRefError(f"{name(number)}: {result}")
                 yield number, result
 
-    with asyncio.Runner() as runner:
-        given = found()
+    given = found()
 
-        async def another() -> tuple[int, Any] | None:
-            return await anext(given, None)
+    async def another() -> tuple[int, Any] | None:
+        return await anext(given, None)
 
+    with Runner() as runner:
         try:
-            while result := runner.run(another()):
+            while result := runner.run(another):
                 yield result
         finally:
-            runner.run(given.aclose())
+            runner.run(given.aclose)
