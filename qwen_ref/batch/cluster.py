@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import copy
+import pickle
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,16 +20,16 @@ from qwen_ref.batch.answers import (
     refusal,
 )
 from qwen_ref.batch.requests import Request
+from qwen_ref.cluster.carried import carried
 from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Lost, Tell, Where, connected
 from qwen_ref.cluster.worker import Job, Ready, on_worker
 from qwen_ref.engine import load
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import read_bytes
-from qwen_ref.media import parts
+from qwen_ref.media import uri
 from qwen_ref.serve.errors import Problem
-from qwen_ref.serve.service import own_file
+from qwen_ref.serve.service import own_file, problem_of
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,12 @@ async def on_workers(
                         continue
                     try:
                         whole = with_files(request, media_folder)
-                    except (Problem, RecursionError) as problem:
-                        if isinstance(problem, RecursionError):
-                            problem = Problem(400, "is nested too deeply")
-                        known.append(refusal(request, problem))
+                        pickle.dumps(whole)  # as it will be sent
+                    except RecursionError:
+                        known.append(refusal(request, Problem(400, "is nested too deeply")))
+                        continue
+                    except (Problem, QwenRefError) as error:
+                        known.append(refusal(request, problem_of(error)))
                         continue
                     sent[number] = replace(request, body=None)
                     number += 1
@@ -127,30 +128,15 @@ async def on_workers(
 
 
 def with_files(request: Request, media_folder: str | None) -> Request:
-    """The pictures and clips of this machine that it names become data: URIs. Raises Problem."""
+    """With the pictures and clips of this machine that it names. Raises Problem or QwenRefError."""
     if request.problem is not None:
         raise request.problem
-    messages = request.body.get("messages")
-    if media_folder is None or not isinstance(messages, list):
+    if media_folder is None or "messages" not in request.body:
         return request
-    changed = copy.deepcopy(messages)
-    for number, message in enumerate(changed, 1):
-        content = message.get("content") if isinstance(message, dict) else None
-        for place, part in enumerate(content if isinstance(content, list) else (), 1):
-            if kind := parts.media_kind(part):
-                for holder, name in parts.sources(part, kind):
-                    where = f"message {number}: part {place}: {kind}"
-                    if isinstance(value := holder[name], str) and value[:7].lower() == "file://":
-                        shown = "image" if isinstance(holder, list) else kind  # frames of a clip
-                        holder[name] = data_uri(where, value, shown, media_folder)
-    return replace(request, body=request.body | {"messages": changed})
 
+    def path_of(where: str, source: Any, kind: str) -> str | None:
+        if isinstance(source, str) and uri.is_file_url(source):
+            return own_file(f"{where}: {kind}", source, kind, media_folder)
+        return None  # the worker refuses others, as it would here
 
-def data_uri(where: str, value: str, kind: str, media_folder: str) -> str:
-    """What a file:// URL names, as a data: URI. Raises Problem."""
-    path = own_file(where, value, kind, media_folder)
-    try:
-        held = base64.b64encode(read_bytes(path)).decode()
-    except QwenRefError as error:
-        raise Problem(400, f"{where}: {error}") from None
-    return f"data:{kind}/*;base64,{held}"  # of which type, the bytes say
+    return replace(request, body=request.body | {"messages": carried(request.body["messages"], path_of)})

@@ -27,7 +27,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,6 @@ from qwen_ref.messages import Message
 from qwen_ref.oracle.logits import TOP
 
 if TYPE_CHECKING:
-    from qwen_ref.cluster.carried import Carried
     from qwen_ref.cluster.model_files import Found
     from qwen_ref.cluster.scheduler import Where
     from qwen_ref.cluster.worker import Ready
@@ -260,7 +259,7 @@ def record_on(where: Where, args: argparse.Namespace, lines: list[Line]) -> None
     def items() -> Iterator[Any]:
         for place, _, prompt, conversation, tools in lines:
             try:
-                yield place, prompt, None if conversation is None else carried(conversation), tools
+                yield place, prompt, carried(conversation), tools
             except QwenRefError as error:
                 raise QwenRefError(f"{place}: {error}") from None
 
@@ -275,19 +274,17 @@ def record_on(where: Where, args: argparse.Namespace, lines: list[Line]) -> None
 
 def prepare(models: list[Found], args: argparse.Namespace, share: int) -> Ready:
     """What a worker of a cluster records with."""
-    from qwen_ref.cluster.carried import unpacked
     from qwen_ref.cluster.worker import Ready
 
     memory = available_memory() / 2 / share / 2**30 if args.memory is None else args.memory
     own = {"model": models[0].path, "mmproj": models[0].vision, "memory": memory}
     args = argparse.Namespace(**vars(args) | own)
 
-    def record(place: str, prompt: str | None, given: Carried | None, tools: saved.Tools | None) -> Golden:
+    def record(
+        place: str, prompt: str | None, conversation: list[Message] | None, tools: saved.Tools | None
+    ) -> Golden:
         try:
-            if given is None:
-                return recorded(args, prompt, None, tools)
-            with unpacked(given) as conversation:
-                return recorded(args, prompt, cast(list[Message], conversation), tools)
+            return recorded(args, prompt, conversation, tools)
         except QwenRefError as error:
             raise QwenRefError(f"{place}: {error}") from None
 

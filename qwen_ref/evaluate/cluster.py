@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qwen_ref.cluster import scheduler
-from qwen_ref.cluster.carried import Carried, carried, unpacked
+from qwen_ref.cluster.carried import carried
 from qwen_ref.cluster.model_files import Found, ModelFiles
 from qwen_ref.cluster.scheduler import Tell, Where
 from qwen_ref.cluster.worker import Job, Ready, on_worker
@@ -37,10 +36,10 @@ def answers_on(
 ) -> Iterator[Answer]:
     """As `qwen_ref.evaluate.answers` gives them. Raises QwenRefError."""
 
-    def items() -> Iterator[tuple[Sample, Carried]]:
+    def items() -> Iterator[Sample]:
         for sample in samples:
             try:
-                yield replace(sample, prompt=""), carried(sample.prompt)
+                yield replace(sample, prompt=carried(sample.prompt))
             except QwenRefError as error:
                 raise QwenRefError(f"{sample.where}: input: {error}") from None
 
@@ -56,10 +55,8 @@ def prepare(models: list[Found], given: Given, share: int) -> Ready:
     model = load(models[0].path, **own, keep=keep, parallel=options.parallel)
     model.warm_up(pictures=model.sees)
 
-    def answer(items: list[tuple[Sample, Carried]]) -> list[Answer]:
-        with contextlib.ExitStack() as stack:
-            samples = [replace(s, prompt=stack.enter_context(unpacked(asked))) for s, asked in items]
-            found = {answer.sample.line: answer for answer in answers(model, samples, options)}
-        return [replace(found[sample.line], sample=sample) for sample, _ in items]
+    def answer(samples: list[Sample]) -> list[Answer]:
+        found = {answer.sample.line: answer for answer in answers(model, samples, options)}
+        return [replace(found[sample.line], sample=replace(sample, prompt="")) for sample in samples]
 
     return Ready(answer, options.parallel)

@@ -104,6 +104,8 @@ def read_image(source: ImageSource, transparency: str = "white") -> Image.Image:
 
 def name_of(source: ImageSource) -> str:
     """What a picture is called: its path, or what it was given as."""
+    if isinstance(source, uri.File):
+        return source.path
     if isinstance(source, np.ndarray):
         return "the array"
     if isinstance(source, bytes | bytearray):

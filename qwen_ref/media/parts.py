@@ -115,6 +115,8 @@ def _source(where: str, kind: str, name: str, value: Any) -> Source:
                 "looked at"
             )
         value = value.get("url")
+    if isinstance(value, uri.File):
+        return value
     text = os.fspath(value) if name == "path" and isinstance(value, os.PathLike) else value
     if not isinstance(text, str):
         raise QwenRefError(f"{where}: {of_type(value)} is no text")
@@ -127,18 +129,18 @@ def _source(where: str, kind: str, name: str, value: Any) -> Source:
 
 def read_parts(messages: Sequence[dict[str, Any]]) -> list[Part]:
     """The pictures and clips in the order in which the conversation shows them. Raises QwenRefError."""
-    return [read_part(where, part) for where, part in _content_parts(messages) if media_kind(part)]
+    return [read_part(where, part) for where, part in content_parts(messages) if media_kind(part)]
 
 
 def any_media(prompt: Any) -> bool:
     """Whether there is a picture or clip in messages; they need not make sense otherwise."""
-    messages = [m for m in prompt if isinstance(m, dict)] if isinstance(prompt, list) else []
-    return any(media_kind(part) for _, part in _content_parts(messages))
+    return any(media_kind(part) for _, part in content_parts(prompt))
 
 
-def _content_parts(messages: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    for number, message in enumerate(messages, 1):
-        content = message.get("content")
+def content_parts(messages: Any) -> Iterator[tuple[str, Any]]:
+    """Where each part stands, and the part; what is no message has none."""
+    for number, message in enumerate(messages if isinstance(messages, list | tuple) else (), 1):
+        content = message.get("content") if isinstance(message, dict) else None
         for i, part in enumerate(content if isinstance(content, list | tuple) else (), 1):
             yield f"message {number}: part {i}", part
 
@@ -198,7 +200,7 @@ def change_paths(messages: Sequence[dict[str, Any]], change: Callable[[str], str
             return [moved(item) for item in value]
         return change(value) if isinstance(value, str) and not is_address(value) else value
 
-    for _, part in _content_parts(messages):
+    for _, part in content_parts(messages):
         for name in (*KINDS, "path") if media_kind(part) else ():
             if name in part:
                 part[name] = moved(part[name])

@@ -1,4 +1,5 @@
-"""What text may stand for a picture or a clip: a path, a file:// URL, or a data: URI, which holds it."""
+"""What text may stand for a picture or a clip: a path, a file:// URL, or a data: URI, which holds it; and a
+file that has come from where it has its name."""
 
 from __future__ import annotations
 
@@ -8,19 +9,37 @@ import re
 from urllib.parse import unquote, unquote_to_bytes
 
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import read_bytes
 
 LONG = 255  # characters that a sentence repeats; base64 given as a path has more
 KINDS = {"image": ("image/",), "video": ("video/", "image/gif")}  # how a data URI's media type begins
 WHAT = {"image": "a picture", "video": "a clip"}
 
 
+class File(bytes):
+    """What a file holds. A sentence names it by the `path` that it has where it was read."""
+
+    path: str
+
+    @classmethod
+    def read(cls, path: str) -> File:
+        """Raises QwenRefError."""
+        file = cls(read_bytes(path))
+        file.path = path
+        return file
+
+
 def name_of(text: str) -> str:
     """What the text is called in a sentence. What a data URI holds is never repeated."""
     if text[:5].lower() == "data:":
         return "the data URI"
-    if text[:7].lower() == "file://":
+    if is_file_url(text):
         text = unquote(_of_file_url(text))
     return _shortened(text)
+
+
+def is_file_url(text: str) -> bool:
+    return text[:7].lower() == "file://"
 
 
 def read_text(text: str, kind: str) -> str | bytes:
@@ -33,7 +52,7 @@ def read_text(text: str, kind: str) -> str | bytes:
     name = name_of(text)
     if text[:5].lower() == "data:":
         return _from_data_uri(text[5:], kind)
-    if text[:7].lower() == "file://":
+    if is_file_url(text):
         path = _of_file_url(text)
         if not path.startswith("/"):
             raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")

@@ -276,7 +276,7 @@ def resize_frame(frame: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def _open(source: VideoSource, transparency: str) -> Clip:
-    name = "the bytes"
+    name = source.path if isinstance(source, uri.File) else "the bytes"
     if isinstance(source, str):
         name, source = uri.name_of(source), uri.read_text(source, "video")
     if isinstance(source, str | os.PathLike):
@@ -333,8 +333,8 @@ def _open_images(name: str, images: Sequence[ImageSource], transparency: str) ->
     def read(indices: list[int], progress: Progress | None) -> Generator[Image.Image]:
         for index in indices:
             image = read_image(images[index], transparency)
-            is_text = isinstance(images[index], str | os.PathLike)
-            which = name_of(images[index]) if is_text else f"{name}: {index}"
+            has_name = isinstance(images[index], str | os.PathLike | uri.File)
+            which = name_of(images[index]) if has_name else f"{name}: {index}"
             _check_same_size(which, image, first.height, first.width)
             yield image
             if progress:

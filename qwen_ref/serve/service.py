@@ -224,11 +224,13 @@ class Service:
         return part
 
     def _source(self, where: str, kind: str, value: Any) -> Any:
+        if isinstance(value, uri.File):  # no request can say that: it was read where the batch was started
+            return value
         if not isinstance(value, str):
             raise Problem(400, f"{where}: {kind}: {of_type(value)} is no data: URI")
         if value[:5].lower() == "data:":
             return value
-        if value[:7].lower() == "file://" and self.settings.media_folder is not None:
+        if uri.is_file_url(value) and self.settings.media_folder is not None:
             return f"file://{quote(own_file(f'{where}: {kind}', value, kind, self.settings.media_folder))}"
         if not value.lower().startswith(("http://", "https://")):
             told = f"{where}: {kind}: {value!r:.80} is no data: URI; files of this machine are not read"

@@ -33,7 +33,7 @@ from qwen_ref.batch import cluster as batch_cluster
 from qwen_ref.batch import requests
 from qwen_ref.cli import main
 from qwen_ref.cluster import model_files, scheduler, worker
-from qwen_ref.cluster.carried import carried, unpacked
+from qwen_ref.cluster.carried import carried
 from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
@@ -508,19 +508,16 @@ def test_messages_carry_their_files(tmp_path: Path) -> None:
     ]
     messages = [{"role": "user", "content": content}]
     before = json.dumps(messages)
-    given = carried(messages)
-    assert [held for _, held in given.files] == [b"a", b"b", b"b", b"a", b"b"]
+    given = pickle.loads(pickle.dumps(carried(messages)))
+    assert json.dumps(messages) == before and carried("a text") == "a text"
+    parts = given[0]["content"]
+    files = [parts[0]["image"], parts[1]["image_url"]["url"], parts[2]["path"], *parts[3]["video"]]
+    assert [(file, file.path) for file in files] == [
+        (b"a" if path is one else b"b", str(path)) for path in (one, two, two, one, two)
+    ]
+    assert parts[4:] == content[4:]
     shutil.rmtree(tmp_path / "b")
-    with unpacked(given) as there:
-        parts = there[0]["content"]  # type: ignore[index]
-        url = parts[1]["image_url"]["url"]
-        assert url.startswith("file:///") and "x%20y.png" in url
-        paths = [parts[0]["image"], url[7:].replace("%20", " "), parts[2]["path"], *parts[3]["video"]]
-        assert [Path(path).read_bytes() for path in paths] == [b"a", b"b", b"b", b"a", b"b"]
-        assert {Path(path).name for path in paths} == {"x y.png"} and len({*paths}) == 5
-        assert parts[4:] == content[4:]
-    assert json.dumps(messages) == before and not Path(paths[0]).exists()
-    with pytest.raises(QwenRefError, match=r"x y.png: cannot be read"):
+    with pytest.raises(QwenRefError, match=r"^message 1: part 2: .*/b/x y.png: cannot be read"):
         carried(messages)
 
 
@@ -569,7 +566,8 @@ def test_portions_of_a_batch(model: Path) -> None:
     asked = requests.made("a", requests.CHAT, {"messages": [{"role": "user", "content": parts}]})
     before = json.dumps(asked.body)
     sent = batch_cluster.with_files(asked, str(model.parent))
-    assert "data:image/*;base64," in json.dumps(sent.body) and json.dumps(asked.body) == before
+    [part] = sent.body["messages"][0]["content"]
+    assert part["image_url"]["url"] == model.read_bytes() and json.dumps(asked.body) == before
     problem = pickle.loads(pickle.dumps(Problem(429, "told", "n", 7)))
     assert (problem.status, problem.message, problem.param, problem.retry) == (429, "told", "n", 7)
 
@@ -600,38 +598,45 @@ def test_batch_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
     (tmp_path / "shown").mkdir()
     shutil.copy(media / "word.png", tmp_path / "shown/a b.png")
     shutil.copy(media / "word.png", tmp_path / "hidden.png")
+    deep = 700 * "[" + 700 * "]"  # it can be read, and by some versions of Python not be sent
     asked = {
         "text": "What is 2 + 3?",
         "shown": (tmp_path / "shown/a b.png").as_uri(),
         "hidden": (tmp_path / "hidden.png").as_uri(),
         "gone": (tmp_path / "shown/gone.png").as_uri(),
+        "broken": (tmp_path / "shown/broken.png").as_uri(),
+        "path": "shown/a b.png",
     }
+    (tmp_path / "shown/broken.png").write_bytes(b"no picture")
     lines = []
     for name, said in asked.items():
         content: Any = said
-        if said.startswith("file:"):
+        if name != "text":
             content = [{"type": "image_url", "image_url": {"url": said}}, {"type": "text", "text": "What?"}]
         body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 8}
         body |= {"temperature": 0, "presence_penalty": 0}
         line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
         lines.append(json.dumps(line))
+    lines.append(f'{{"custom_id": "deep", "url": "/v1/completions", "body": {{"a": {deep}}}}}')
     (tmp_path / "in.jsonl").write_text("\n".join([*lines, "no JSON"]))
     found = []
     for out, more in ("here.jsonl", ()), ("there.jsonl", ON):
         options = ["--name", "m", "--allowed-local-media-path", "shown", *more]
         status, _, told = run("batch", "in.jsonl", "-o", out, *options)
-        assert status == 0 and "5 requests: 2 answered, 3 errors" in told
+        assert status == 0 and "8 requests: 2 answered, 6 errors" in told
         results = map(json.loads, (tmp_path / out).read_text().splitlines())
         found.append({result["custom_id"]: result for result in results})
     here, there = found
-    assert {*here} == {*there} == {*asked, None}
+    assert {*here} == {*there} == {*asked, "deep", None}
     for name in "text", "shown":
         bodies = [results[name]["response"]["body"] for results in found]
         assert len({json.dumps(body["choices"]) for body in bodies}) == 1
         assert len({body["system_fingerprint"] for body in bodies}) == 1
-    assert here["hidden"] == there["hidden"] and here[None] == there[None]
-    assert "gone.png" in there["gone"]["error"]["message"]
-    assert "5 had a result, 0 answered" in run("batch", "in.jsonl", "-o", "here.jsonl", *options)[2]
+    for refused in "hidden", "gone", "broken", "path", None:
+        assert here[refused] == there[refused]
+    told = f"message 1: part 1: {tmp_path}/shown/broken.png: is not an image"
+    assert there["broken"]["error"]["message"].startswith(told)
+    assert "8 had a result, 0 answered" in run("batch", "in.jsonl", "-o", "here.jsonl", *options)[2]
 
 
 def test_evaluate_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
@@ -646,9 +651,14 @@ def test_evaluate_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> Non
     assert reports[0][0] == 0 and reports[0][:2] == reports[1][:2]
     here, there = (sorted((tmp_path / f"{p}.jsonl").read_text().splitlines()) for p in ("here", "there"))
     assert here == there and len(here) == len(dict.fromkeys(some))
-    (tmp_path / "bad.jsonl").write_text('{"input": "", "target": "a"}')
-    told = [run("evaluate", "bad.jsonl", "--raw", *more)[2].splitlines()[-1] for more in ((), ON)]
-    assert told[0] == told[1] == "qwen_ref: bad.jsonl: line 1: input: is empty"
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    for sample, more, sentence in (
+        ({"input": ""}, ["--raw"], "is empty"),
+        ({"input": "a", "images": ["bad.png"]}, [], "message 1: part 1: bad.png: is not an image, or a"),
+    ):
+        (tmp_path / "bad.jsonl").write_text(json.dumps(sample | {"target": "a"}))
+        told = [run("evaluate", "bad.jsonl", *more, *on)[2].splitlines()[-1] for on in ((), ON)]
+        assert told[0] == told[1] and told[0].startswith(f"qwen_ref: bad.jsonl: line 1: input: {sentence}")
 
 
 def test_perplexity_is_the_same_on_a_cluster(run: Any, tmp_path: Path, model: Path) -> None:

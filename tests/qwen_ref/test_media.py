@@ -24,6 +24,7 @@ from qwen_ref.media.media import Limits, open_all
 from qwen_ref.media.parts import beside, user_message, without_sources
 from qwen_ref.media.patches import MEAN, SIZES, STD, cut_patches, video_values
 from qwen_ref.media.show import half_blocks
+from qwen_ref.media.uri import File
 from qwen_ref.media.video import (
     _ebml_length,
     read_video,
@@ -488,6 +489,25 @@ def test_files_that_are_no_videos(tmp_path, capfd, content):
     with pytest.raises(QwenRefError, match=f"^{path}: is not an mp4"):
         read_video(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_file_holds_is_named_by_its_path(tmp_path):
+    """Sentences are the same where only its bytes have come."""
+    bad, one, other = (str(tmp_path / name) for name in ("bad.png", "one.png", "other.png"))
+    Path(bad).write_bytes(b"no picture")
+    for path, side in (one, 40), (other, 50):
+        Image.new("RGB", (side, side)).save(path)
+
+    def frames(sources):
+        return list(read_video(sources, frame_rate=2).patches())
+
+    for read, given in (read_image, bad), (read_video, bad), (frames, [one, other]):
+        told = []
+        for of in lambda path: path, File.read:
+            with pytest.raises(QwenRefError) as raised:
+                read([*map(of, given)] if isinstance(given, list) else of(given))
+            told.append(str(raised.value))
+        assert told[0] == told[1] and told[0].startswith(str(tmp_path))
 
 
 def test_a_damaged_video(mp4, capfd):
