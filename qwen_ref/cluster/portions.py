@@ -142,20 +142,25 @@ class Portions:
 
     def _of_a_slow_one(self, name: str, now: float) -> dict[int, bytes]:
         """Nothing waits any more: what would be done last, if this worker would do it sooner. The first
-        result of an item counts. What a worker has ended with is not done twice."""
+        result of an item counts. With those that ended with it, at most DEATHS workers get it."""
 
         def end(portion: Portion) -> float:
             """As expected; of one that is late, in as long again as it has taken."""
             expected = portion.began + (self.workers[portion.worker].seconds or 0) * len(portion.items)
             return expected if expected > now else 2 * now - portion.began
 
-        def once(number: int) -> bool:
-            return self._out[number] == 1 and number not in self._deaths
+        running = [worker.portion for worker in self.workers.values() if worker.portion]
+        ends = dict[int, float]()  # of items that another worker may get: their first result, as expected
+        for portion in running:
+            for number in portion.items:
+                if number in self._out and self._out[number] + len(self._deaths.get(number, ())) < DEATHS:
+                    ends[number] = min(ends.get(number, math.inf), end(portion))
 
-        running = (worker.portion for worker in self.workers.values() if worker.portion)
-        portion = max((p for p in running if any(map(once, p.items))), key=end, default=None)
+        def items(portion: Portion) -> dict[int, bytes]:
+            return {number: item for number, item in portion.items.items() if number in ends}
+
+        last = max(ends, key=ends.__getitem__, default=None)
+        some = next((items(portion) for portion in running if last in portion.items), {})
         slowest = max((worker.seconds for worker in self.workers.values() if worker.seconds), default=0.0)
         each = self.workers[name].seconds or slowest  # of a new one, at least
-        if portion is None or now + each * len(portion.items) >= end(portion):
-            return {}
-        return {number: item for number, item in portion.items.items() if once(number)}
+        return {number: item for number, item in some.items() if now + each * len(some) < ends[number]}

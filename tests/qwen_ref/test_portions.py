@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from rack import Machine, Rack
 
 from qwen_ref.cluster import portions
-from qwen_ref.cluster.portions import AIM, DEATHS, Portions
+from qwen_ref.cluster.portions import AIM, DEATHS, Portion, Portions
 
 SECONDS = st.sampled_from([0.01, 0.1, 1.0, 7.0])
 
@@ -75,6 +76,60 @@ def test_one_that_hangs_is_not_waited_for() -> None:
     rack = Rack(of(50)).run([Machine(0.1), Machine(1e9)], until=100.0)
     assert len(rack.results) == 50
     assert rack.now < 10 and rack.computed == 50
+
+
+@pytest.mark.parametrize("fates", [*itertools.product(["dies", "hangs"], repeat=DEATHS)])
+def test_an_item_is_tried_again_whatever_became_of_it(fates: tuple[str, ...]) -> None:
+    """By DEATHS workers in all, of which any may answer: a result counts once, also where one that hung
+    gives it at last."""
+    waiting, hung = of(1), list[Portion]()
+
+    def tried(name: str, now: float) -> Portion | None:
+        waiting.join(name)
+        return waiting.take(now)
+
+    for n, fate in enumerate(fates[:-1]):
+        portion = tried(f"{n}", 10.0 * n)
+        assert portion and [*portion.items] == [0]
+        if fate == "dies":
+            waiting.leave(f"{n}")
+        else:
+            hung.append(portion)
+    last = tried("last", 100.0)
+    assert last and [*last.items] == [0] and tried("one more", 200.0) is None
+    first, *others = [last, *hung] if fates[-1] == "dies" else [*hung, last]
+    assert waiting.answered(first, 200.0) == [0] and waiting.over
+    assert not any(waiting.answered(other, 200.0) for other in others) and waiting.done == 1
+
+
+def test_what_ends_last_is_repeated_if_that_is_sooner() -> None:
+    waiting = Portions((b"" for _ in range(6)), 1000)
+    for name, together, seconds in ("a", 2, 40.0), ("b", 3, 30.0), ("c", 1, 85.0):  # they end at 80, 90, 85
+        waiting.join(name, together)
+        assert waiting.take(0.0)
+        waiting.workers[name].seconds = seconds
+    waiting.join("d")
+    waiting.workers["d"].seconds = 27.0  # all three of b's at 91
+    assert waiting.take(10.0) is None
+    waiting.workers["d"].seconds = 26.0
+    again = waiting.take(10.0)
+    assert again and [*again.items] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_two_that_have_an_item_the_sooner_one_counts(order: str) -> None:
+    """A third gets it where that one is late, too."""
+    waiting = of(1)
+    for name, seconds, now in ("a", 100.0, 0.0), ("b", 1.0, 20.0):
+        waiting.join(name)
+        waiting.workers[name].seconds = seconds
+        assert waiting.take(now)
+    waiting.workers = {name: waiting.workers[name] for name in order}
+    waiting.join("c")
+    waiting.workers["c"].seconds = 1.0
+    assert waiting.take(20.0) is waiting.take(20.9) is None
+    third = waiting.take(22.5)
+    assert third and third.worker == "c"
 
 
 def test_a_result_of_one_that_counts_as_gone_is_not_taken() -> None:
