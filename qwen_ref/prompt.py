@@ -128,6 +128,10 @@ class PromptEncoder:
         """Raises QwenRefError if the file has none."""
         return ChatTemplate(self._file, self.tokenizer)
 
+    @cached_property
+    def _context(self) -> int:
+        return read_config(self._file).context_length
+
     def encode(
         self,
         prompt: str | list[Message],
@@ -186,7 +190,7 @@ class PromptEncoder:
 
     def _checked(self, text: str) -> str:
         """The text, unless no context could hold it: its token ids would take 200 times its memory."""
-        context = read_config(self._file).context_length
+        context = self._context
         most = COMPOSED * context  # were each token one character
         if len(text) > most and len(text) > most * max(map(len, self.tokenizer.tokens)):
             raise QwenRefError(

@@ -6,6 +6,7 @@ measured. tests/benchmarks/memory.py has the peaks of processes beside these sum
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -68,7 +69,7 @@ class Job:
     cache_types: tuple[str, str] = PLAIN  # of keys and of values
     parallel: int = 1
 
-    @property
+    @functools.cached_property
     def config(self) -> Config:
         return read_config(self.file)
 

@@ -94,13 +94,21 @@ class Sequence:
         """Of tokens `start` to `stop`: the embeddings, pictures in their places, [T, hidden], and the
         positions [3, T]."""
         x = embed(self.token_ids[start:stop])  # [T] -> [T, hidden]
-        here = (start <= self._places) & (self._places < stop)
+        self.show(x, start)
+        return x, self.positions(start, stop)
+
+    def show(self, x: Array, start: int) -> None:
+        """Pictures take their places among the embeddings x [T, hidden] of the tokens from `start` on."""
+        here = (start <= self._places) & (self._places < start + len(x))
         if here.any():
             assert self.visible is not None
             x[self._places[here] - start] = self.visible[here]
+
+    def positions(self, start: int, stop: int) -> Array:
+        """[3, T] of tokens `start` to `stop`."""
         own = self._positions[:, start:stop]
         behind = np.arange(start + own.shape[1], stop) + self._behind
-        return x, np.concatenate([own, np.tile(behind, (3, 1))], axis=1)
+        return np.concatenate([own, np.broadcast_to(behind, (3, len(behind)))], axis=1)
 
 
 def step(text: TextModel, sequences: list[Sequence], block: int = PREFILL_BLOCK) -> list[Array]:
@@ -118,11 +126,15 @@ def step(text: TextModel, sequences: list[Sequence], block: int = PREFILL_BLOCK)
         min(start + block, len(s), *(pause for pause in s.pauses if pause > start))
         for s, start in zip(sequences, starts, strict=True)
     ]
-    of_each = map(Sequence.inputs, sequences, starts, stops, [text.embed] * len(sequences))
-    inputs, positions = zip(*of_each, strict=True)
+    parts = [*zip(sequences, starts, stops, strict=True)]
+    x = text.embed([token for s, start, stop in parts for token in s.token_ids[start:stop]])  # [T, hidden]
+    positions = [s.positions(start, stop) for s, start, stop in parts]
+    lengths = [stop - start for _, start, stop in parts]
+    ends = np.cumsum(lengths)[:-1]
+    inputs = np.split(x, ends)
+    for sequence, start, own in zip(sequences, starts, inputs, strict=True):
+        sequence.show(own, start)
     if len(sequences) == 1 or not text.layers.batches:
         return [text.forward(x, s.state, p) for s, x, p in zip(sequences, inputs, positions, strict=True)]
-    lengths = [len(x) for x in inputs]
     batch = Batch([s.state for s in sequences], lengths)
-    hidden = text.forward(np.concatenate(inputs), batch, np.concatenate(positions, axis=1))
-    return np.split(hidden, np.cumsum(lengths)[:-1])
+    return np.split(text.forward(x, batch, np.concatenate(positions, axis=1)), ends)

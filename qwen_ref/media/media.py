@@ -77,9 +77,12 @@ class Media:
 
     @functools.cached_property
     def digest(self) -> bytes:
-        """Of all that the vision tower would see: two that have the same are the same to it. It takes about
-        what reading the picture or clip takes."""
+        """Of all that the vision tower would see: two that have the same are the same to it. Of a picture its
+        pixels say that before they are resized; a clip is read."""
         digest = hashlib.blake2b(repr(self.grid_thw).encode(), digest_size=16)
+        if self.image is not None:
+            digest.update(repr(self.image.size).encode() + self.image.tobytes())
+            return digest.digest()
         for patches in self.patches(None):
             digest.update(
                 f"{patches.dtype}{patches.shape}".encode() + np.ascontiguousarray(patches).tobytes()

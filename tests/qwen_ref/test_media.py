@@ -619,6 +619,22 @@ def test_ways_to_give_a_picture(opened, part, name):
     assert template == [{"role": "user", "content": [{"type": "image"}, {"type": "text"}]}]
 
 
+def test_pictures_are_told_apart_as_the_tower_sees_them(opened):
+    """However they are given; by each pixel, their shape, and the size that is looked at."""
+
+    def seen(pixels, **options):
+        (media,) = opened({"type": "image", "image": pixels} | options)
+        return media
+
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 257, 3), dtype=np.uint8)
+    other, turned = pixels.copy(), pixels.reshape(257, 256, 3)
+    other[255, 256, 2] ^= 1
+    assert seen(turned).grid_thw == seen(pixels).grid_thw != seen(pixels, max_image_tokens=4).grid_thw
+    assert seen(encoded(Image.fromarray(pixels), "PNG")).digest == seen(pixels).digest
+    all_of_them = [seen(pixels), seen(other), seen(turned), seen(pixels, max_image_tokens=4)]
+    assert len({media.digest for media in all_of_them}) == 4
+
+
 def test_a_clip_as_a_data_uri(opened, mp4):
     (media,) = opened({"type": "video_url", "video_url": {"url": data_uri(mp4.read_bytes(), "video/mp4")}})
     assert media.name == "the data URI"
