@@ -32,6 +32,8 @@ CONNECT = 8.0  # seconds without an answer
 WAIT = 120.0  # for workers, where there are none
 LOOK = 0.5  # between two looks at which workers there are
 SENDING = 8  # machines that a model is sent to at the same time
+# Else port 8787 of all addresses is taken for it, and a warning is printed where another cluster has it.
+NO_PAGE = {"dashboard_address": "127.0.0.1:0"}
 # Run in each process that takes the place of another one: Ctrl-C on the terminal is this one's affair.
 DEAF = """
 import multiprocessing, signal
@@ -102,6 +104,7 @@ async def connected(where: Where, job: Job, progress: Tell = lambda line: None) 
                             threads_per_worker=1,
                             asynchronous=True,
                             dashboard_address=None,
+                            scheduler_kwargs=NO_PAGE,
                             memory_limit=0,
                             silence_logs=logging.CRITICAL,
                             preload=DEAF,

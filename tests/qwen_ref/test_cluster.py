@@ -97,6 +97,7 @@ def on(workers: int, what: Any, job: Job = JOB, **options: Any) -> Any:
                 processes=False,
                 asynchronous=True,
                 dashboard_address=None,
+                scheduler_kwargs=scheduler.NO_PAGE,
                 **options,
             ) as dask,
             connected(Where(dask.scheduler_address), job, MIND.setdefault("told", []).append) as ours,
