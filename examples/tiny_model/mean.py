@@ -40,9 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     first, second = (load_file(folder / "model.safetensors") for folder in (args.first, args.second))
     if {k: x.shape for k, x in first.items()} != {k: x.shape for k, x in second.items()}:
         parser.error(f"{args.first} and {args.second} have other weights, by their names or shapes")
-    shutil.copytree(args.second, args.out)
     mean = {name: between(first[name], second[name], args.share) for name in second}
-    save_file(mean, args.out / "model.safetensors", metadata={"format": "pt"})
+    beside = args.out.with_name(f"{args.out.name}.new")
+    shutil.copytree(
+        args.second, beside, ignore=shutil.ignore_patterns("model.safetensors"), dirs_exist_ok=True
+    )
+    save_file(mean, beside / "model.safetensors", metadata={"format": "pt"})
+    beside.rename(args.out)
 
 
 if __name__ == "__main__":

@@ -444,7 +444,7 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
 
 
 def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
-    """The box of a button, a field or a box to tick."""
+    """The box of a button, a link, a field or a box to tick."""
     assert view.picture
     kind, text, box = rng.choice(view.truth)
     called = {"button": "button", "field": "field", "tick": "checkbox", "link": "link"}[kind]

@@ -142,25 +142,29 @@ class Portions:
 
     def _of_a_slow_one(self, name: str, now: float) -> dict[int, bytes]:
         """Nothing waits any more: what would be done last, if this worker would do it sooner. The first
-        result of an item counts. With those that ended with it, at most DEATHS workers get it."""
+        result of an item counts. With those that ended with it, at most DEATHS workers get it, the last of
+        them alone: it may end them all."""
 
         def end(portion: Portion) -> float:
             """As expected; of one that is late, in as long again as it has taken."""
             expected = portion.began + (self.workers[portion.worker].seconds or 0) * len(portion.items)
             return expected if expected > now else 2 * now - portion.began
 
+        def had(number: int) -> int:
+            return self._out[number] + len(self._deaths.get(number, ()))
+
         running = [worker.portion for worker in self.workers.values() if worker.portion]
         ends = dict[int, float]()  # of items that another worker may get: their first result, as expected
         for portion in running:
+            until = end(portion)
             for number in portion.items:
-                if number in self._out and self._out[number] + len(self._deaths.get(number, ())) < DEATHS:
-                    ends[number] = min(ends.get(number, math.inf), end(portion))
-
-        def items(portion: Portion) -> dict[int, bytes]:
-            return {number: item for number, item in portion.items.items() if number in ends}
+                if number in self._out and had(number) < DEATHS:
+                    ends[number] = min(ends.get(number, math.inf), until)
 
         last = max(ends, key=ends.__getitem__, default=None)
-        some = next((items(portion) for portion in running if last in portion.items), {})
+        some = next((p.items for p in running if last in p.items), {})
+        alone = last is not None and had(last) == DEATHS - 1
+        numbers = [n for n in some if n in ends and (n == last if alone else had(n) < DEATHS - 1)]
         slowest = max((worker.seconds for worker in self.workers.values() if worker.seconds), default=0.0)
         each = self.workers[name].seconds or slowest  # of a new one, at least
-        return {number: item for number, item in some.items() if now + each * len(some) < ends[number]}
+        return {n: some[n] for n in numbers if now + each * len(numbers) < ends[n]}

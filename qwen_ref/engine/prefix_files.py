@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import math
 import os
 import re
@@ -47,9 +48,10 @@ def fingerprint(text: TextModel, vision: Path | None) -> str:
     """
     digest = hashlib.blake2b(digest_size=8)
     package = Path(qwen_ref.__file__).parent
-    for source in sorted(p for room in ("model", "kernels") for p in (package / room).glob("*.py")):
+    for source in sorted(p for room in ("model", "kernels", "media") for p in (package / room).glob("*.py")):
         digest.update(source.read_bytes())
     about = [str(VERSION), text.layers.name, np.dtype(text.dtype).name]
+    about += [importlib.metadata.version("pillow")]  # which makes a picture's patches of its pixels
     about += text.cache_types if text.cache_types != PLAIN else ()
     if text.layers.name != "numpy":
         from numba.core.registry import cpu_target

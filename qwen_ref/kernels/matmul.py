@@ -112,7 +112,7 @@ def put(y, first, sums):
 
 
 # ---- what becomes of 32 unpacked columns: v, 8 vectors, and the numbers that they come with. Either they
-# meet tokens at once, to = (t, offset, *x): those from t on, f being 16 sums of each; or they are kept.
+# meet tokens at once, to = (t, offset, *x): those from t on, f being their rows' sums; or they are kept.
 #
 # A weight is scale * (integer - offset) - low.
 

@@ -102,6 +102,24 @@ def test_an_item_is_tried_again_whatever_became_of_it(fates: tuple[str, ...]) ->
     assert not any(waiting.answered(other, 200.0) for other in others) and waiting.done == 1
 
 
+def test_what_ends_all_that_get_it_takes_nothing_with_it() -> None:
+    """Whoever gets item 0 hangs, and then ends; what it had beside it is answered by others."""
+    waiting, now, seen = of(24), 0.0, dict[str, list[int]]()
+    for name in "abcdef":
+        waiting.join(name, 4)
+    while not waiting.over:
+        while portion := waiting.take(now):
+            seen[portion.worker] = [*portion.items]
+        now += 1.0
+        for name, worker in [*waiting.workers.items()]:
+            if worker.portion and 0 not in worker.portion.items:
+                waiting.answered(worker.portion, now)
+            elif worker.portion and now > 60:
+                waiting.leave(name)
+    assert [*waiting.lost] == [0] and len(waiting.lost[0]) == DEATHS and waiting.done == 24
+    assert seen[waiting.lost[0][-1]] == [0] and waiting.workers
+
+
 def test_what_ends_last_is_repeated_if_that_is_sooner() -> None:
     waiting = Portions((b"" for _ in range(6)), 1000)
     for name, together, seconds in ("a", 2, 40.0), ("b", 3, 30.0), ("c", 1, 85.0):  # they end at 80, 90, 85

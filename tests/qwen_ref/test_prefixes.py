@@ -467,7 +467,7 @@ def test_numbers_that_are_not_finite_are_refused_though_their_checksum_is_right(
     assert "not finite" in caplog.text
 
 
-def test_other_models_and_full_folders(models, tmp_path, caplog):
+def test_other_models_and_full_folders(models, tmp_path, caplog, monkeypatch):
     """Another file has other states, and so has one that was written to; a folder has a budget."""
     other = shutil.copy2(shipped.MODEL, tmp_path / "other.gguf")
     text = models.plain.text
@@ -484,6 +484,9 @@ def test_other_models_and_full_folders(models, tmp_path, caplog):
     finally:
         text.file.path = file
     assert len(names) == 4  # a copy with the same times is the same model
+    with monkeypatch.context() as patched:  # what makes patches of pixels is another one
+        patched.setattr("importlib.metadata.version", lambda name: f"another {name}")
+        assert fingerprint(text, None) not in names
 
     model = models.new(cache=tmp_path / "cache")
     (tmp_path / "cache" / "Qwen3.5-0.8B").mkdir()
