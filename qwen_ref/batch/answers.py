@@ -30,13 +30,14 @@ class Passing:
     problem: Problem
 
 
-def default_parallel(model: Model) -> int:
+def default_parallel(model: Model, share: int = 1) -> int:
     """How many answers are computed together: more than MOST are hardly faster (tests/benchmarks/RESULTS.md),
-    and each has a state and keys and values, which together should leave most of the memory."""
+    and each has a state and keys and values, which together, and with those of processes that `share` the
+    machine, should leave most of the memory."""
     context = min(plan.LEAST_CONTEXT, model.context)
     each = 2 * model.text.new_state().nbytes
     each += plan.cache_bytes(model.config, context, model.text.cache_types or PLAIN)
-    return max(1, min(MOST, available_memory() // 4 // each))
+    return max(1, min(MOST, available_memory() // 4 // share // each))
 
 
 def new_service(model: Model, names: list[str], parallel: int, settings: dict[str, Any]) -> Service:

@@ -56,7 +56,7 @@ def prepare(models: list[Found], options: Options, share: int) -> Ready:
             f"{options.fingerprint})"
         )
     model.warm_up(pictures=model.sees)
-    parallel = options.parallel or max(1, default_parallel(model) // share)
+    parallel = options.parallel or default_parallel(model, share)
     service, loop = new_service(model, options.names, parallel, options.settings), asyncio.new_event_loop()
 
     async def found(requests: list[Request]) -> list[dict[str, Any] | Passing]:

@@ -2,6 +2,8 @@
 
 python tests/benchmarks/batch.py equal [MODEL] [N]      N (1,000) requests of four kinds: each equal to a
                                                         single answer, and how long both take
+python tests/benchmarks/batch.py ways [MODEL] [N]       N (300) of them by the command: one at a time, 16
+                                                        together, on as many processes as cores
 python tests/benchmarks/batch.py parallel [MODEL] [N]   answers computed together, with and without drafts
 python tests/benchmarks/batch.py memory [N]             resident memory over N (100,000) requests to a
                                                         model that answers at once
@@ -12,11 +14,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import re
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +37,8 @@ from qwen_ref.batch.results import Results
 from qwen_ref.engine import Model
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import json_line
+from qwen_ref.machine import cores
 from qwen_ref.serve import openai
 
 CHAT = "/v1/chat/completions"
@@ -58,7 +66,8 @@ SCHEMA = {
 FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
 SYSTEM = "You are brief. Answer in one sentence, and say so where you do not know. " * 4
 CITIES = "Oslo Rome Lima Cairo Delhi Paris Tokyo Accra".split()
-PORTION = 50
+PORTION, ROUNDS = 50, 5
+ROOT = Path(__file__).parents[2]
 COLOURS = "red blue green orange purple".split()
 
 
@@ -171,6 +180,41 @@ def equal(path: str, count: int) -> None:
         print(f"{name}: {rate}; the batch's time {statistics.median(ratios):.2f} times, median of portions")
 
 
+def ways(path: str, count: int) -> None:
+    """The same requests, of four kinds; seconds from the first request's begin to the last one's end, on a
+    cluster with the start of its processes, and the ratios of each round."""
+    options = {
+        "one at a time, nothing kept": ["--parallel", "1", "--keep", "0"],
+        "one at a time": ["--parallel", "1"],
+        "16 together": ["--parallel", "16"],
+        f"--local-cluster {cores()}": ["--local-cluster", f"{cores()}"],
+    }
+    kinds = kinds_of(qwen_ref.load(path))
+    seconds = defaultdict[str, list[float]](list)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(Path(folder, "in.jsonl"), "wb") as file:
+            for n in range(count):
+                file.write(json_line({"custom_id": f"{n}", "url": CHAT, "body": body(n, kinds)}))
+        command = [sys.executable, "-m", "qwen_ref", "batch", "in.jsonl", "-o", "out.jsonl", "--overwrite"]
+        for _ in range(ROUNDS):
+            for name, more in options.items():
+                done = subprocess.run(
+                    [*command, "--model", path, "--name", "m", *more],
+                    cwd=folder,
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                )
+                told = re.search(rf"{count:,} answered, 0 errors; .* tokens in ([\d.]+) s", done.stderr)
+                assert told, done.stderr
+                seconds[name].append(float(told[1]))
+    first = seconds["one at a time, nothing kept"]
+    for name, took in seconds.items():
+        ratios = [alone / own for alone, own in zip(first, took, strict=True)]
+        print(f"{name}: {took} s; {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} at least")
+
+
 def parallel(path: str, count: int) -> None:
     for _ in range(3):
         for together in 1, 2, 4, 8, 16, 32:
@@ -242,5 +286,5 @@ if __name__ == "__main__":
         memory(int(rest[0]) if rest else 100_000)
     else:
         model = rest.pop(0) if rest and not rest[0].isdecimal() else str(shipped.MODEL)
-        default = {"equal": 1000, "parallel": 64}[what]
-        {"equal": equal, "parallel": parallel}[what](model, int(rest[0]) if rest else default)
+        default = {"equal": 1000, "ways": 300, "parallel": 64}[what]
+        {"equal": equal, "ways": ways, "parallel": parallel}[what](model, int(rest[0]) if rest else default)

@@ -674,9 +674,9 @@ def test_it_needs_no_server(tmp_path: Path) -> None:
 
 def test_how_many_go_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     each = 2 * model.text.new_state().nbytes + plan.cache_bytes(model.config, 4096)
-    for free, expected in (1 << 40, answers.MOST), (4 * 3 * each, 3), (0, 1):
-        monkeypatch.setattr(answers, "available_memory", lambda free=free: free)
-        assert answers.default_parallel(model) == expected
+    for answers_free, share, expected in (1 << 20, 2, answers.MOST), (3, 1, 3), (3, 3, 1), (0, 1, 1):
+        monkeypatch.setattr(answers, "available_memory", lambda free=4 * each * answers_free: free)
+        assert answers.default_parallel(model, share) == expected
 
 
 def test_a_portion_that_is_given_up_leaves_nothing_running() -> None:
