@@ -549,9 +549,10 @@ def test_a_deadly_request_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyP
     assert found[0].problem.message == "3 workers ended while they computed it: a, b, c"
 
 
-def test_portions_of_a_batch(model: Path) -> None:
+def test_portions_of_a_batch(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results are in the requests' order, whichever was the first; another fingerprint is refused; and what a
     request says is not changed by what is sent."""
+    monkeypatch.setattr(batch_cluster, "default_parallel", lambda model, share: 10 - share)
     load = {"memory_budget": None, "threads": None, "backend": "numpy"}
     found = [Found(str(model), None)]
     ours = qwen_ref.load(model, backend="numpy").fingerprint
@@ -561,6 +562,9 @@ def test_portions_of_a_batch(model: Path) -> None:
     some = [requests.made(str(n), "/v1/completions", body | {"max_tokens": n}) for n in (20, 1, 10)]
     assert [result["custom_id"] for result in ready.answer(some)] == ["20", "1", "10"]
     ready.close()
+    of_three = batch_cluster.prepare(found, batch_cluster.Options(ours, ["m"], load, {}, 0, None), 3)
+    assert (ready.together, of_three.together) == (2, 7)
+    of_three.close()
     with pytest.raises(QwenRefError, match="would answer otherwise than here"):
         batch_cluster.prepare(found, batch_cluster.Options("fp_0", ["m"], load, {}, 0, 2), 1)
     parts = [{"type": "image_url", "image_url": {"url": model.as_uri()}}]
