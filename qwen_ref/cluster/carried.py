@@ -13,10 +13,19 @@ Messages = TypeVar("Messages")
 
 
 def file_of(where: str, source: Any, kind: str) -> str | None:
-    """The path of a source that names a file, be it as a file:// URL."""
+    """The path of a source that names a file, be it as a file:// URL. Raises QwenRefError if none can."""
     if isinstance(source, str) and (not parts.is_address(source) or uri.is_file_url(source)):
-        return str(uri.read_text(source, kind))
+        path = str(uri.read_text(source, kind))
+        uri.check_path(path)
+        return path
     return None
+
+
+def may_stand(part: dict[str, Any], kind: str, holder: Any, name: Any) -> bool:
+    """Whether one machine reads a file that is named there. Other text is refused where it arrives."""
+    if isinstance(source := holder[name], str) and uri.is_file_url(source):
+        return True
+    return name in (kind, "path") if holder is part else holder is part.get(kind) and name != "url"
 
 
 def carried(messages: Messages, path_of: Callable[[str, Any, str], str | None] = file_of) -> Messages:
@@ -30,9 +39,11 @@ def carried(messages: Messages, path_of: Callable[[str, Any, str], str | None] =
         if kind := parts.media_kind(part):
             places = [*parts.sources(part, kind), *([(part, "path")] if part.get("path") else [])]
             for holder, name in places:
-                if (path := path_of(where, holder[name], kind)) is not None:
-                    try:
+                if not may_stand(part, kind, holder, name):
+                    continue
+                try:
+                    if (path := path_of(where, holder[name], kind)) is not None:
                         holder[name] = uri.File.read(path)
-                    except QwenRefError as error:
-                        raise QwenRefError(f"{where}: {error}") from None
+                except QwenRefError as error:
+                    raise QwenRefError(f"{where}: {error}") from None
     return found

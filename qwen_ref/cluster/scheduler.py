@@ -34,7 +34,7 @@ LOOK = 0.5  # between two looks at which workers there are
 SENDING = 8  # machines that a model is sent to at the same time
 # Else port 8787 of all addresses is taken for it, and a warning is printed where another cluster has it.
 NO_PAGE = {"dashboard_address": "127.0.0.1:0"}
-# Run in each process that takes the place of another one: Ctrl-C on the terminal is this one's affair.
+# Run in each process as it starts, also in one that takes another's place: Ctrl-C is this one's affair.
 DEAF = """
 import multiprocessing, signal
 if multiprocessing.parent_process():

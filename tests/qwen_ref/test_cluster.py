@@ -19,13 +19,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import distributed
 import psutil  # dask's
 import pytest
+from PIL import Image
 
 import qwen_ref
 from gguf_io import open_gguf
@@ -37,7 +38,9 @@ from qwen_ref.cluster.carried import carried
 from qwen_ref.cluster.model_files import Found
 from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
+from qwen_ref.config import read_vision_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.media.media import open_all
 from qwen_ref.serve.errors import Problem
 from tests.benchmarks.cluster import ROOT, pretend, processes, rack
 
@@ -520,6 +523,34 @@ def test_messages_carry_their_files(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(QwenRefError, match=r"^message 1: part 2: .*/b/x y.png: cannot be read"):
         carried(messages)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "{}"}},
+        {"type": "image_url", "image_url": "{}"},
+        {"type": "image", "url": "{}"},
+        {"type": "image", "image": {"url": "{}.gone"}},
+        {"type": "video", "video_url": ["{}.gone"]},
+        {"type": "image", "image": "A" * 200_000},
+        {"type": "image", "path": "A" * 200_000},
+        {"type": "image", "image": "file://there/x.png"},
+    ],
+)
+def test_what_one_machine_refuses_is_refused(part: dict[str, Any], fixtures: Path, tmp_path: Path) -> None:
+    """In the same words: no file stands where one machine reads none, and base64 is no path."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    part = json.loads(json.dumps(part).replace("{}", str(tmp_path / "x.png")))
+    vision = read_vision_config(open_gguf(fixtures / "mmproj-tiny.gguf"))
+
+    def refusal_of(sent: Callable[[Any], Any]) -> str:
+        with pytest.raises(QwenRefError) as told:
+            open_all(sent([{"role": "user", "content": [part]}]), None, lambda: vision)
+        return str(told.value)
+
+    told = refusal_of(carried)
+    assert told == refusal_of(lambda messages: messages) and len(told) < 300
 
 
 def test_a_deadly_request_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

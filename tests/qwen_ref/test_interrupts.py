@@ -131,6 +131,64 @@ def test_what_runs_is_cancelled(when: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("where", ["its end", "what it leaves"])
+def test_a_second_one_ends_an_end_that_takes_long(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it is the work's own, or of a task that ends with the runner."""
+    me, cancelled = threading.get_ident(), list[bool]()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.append(True)
+            time.sleep(3)
+
+    async def work() -> None:
+        if where == "its end":
+            await slow()
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(60)
+        await task
+
+    for seconds in 0.2, 0.5:
+        threading.Timer(seconds, signal.pthread_kill, (me, signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Runner() as runner:
+        runner.run(work)
+    assert cancelled == [True] and 0.4 < time.monotonic() - began < 2
+    gc.collect()
+    assert not caplog.records and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_after_one_there_is_time_to_clean_up() -> None:
+    """It ends only the work that it comes in."""
+
+    async def pressed() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    with Runner() as runner:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(pressed)
+        assert runner.run(lambda: asyncio.sleep(0.01, "clean")) == "clean"
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(pressed)
+
+
+def test_where_it_is_ignored_it_stays_so() -> None:
+    async def work() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return await asyncio.sleep(0.01, "done")
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Runner() as runner:
+            assert runner.run(work) == "done"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_what_is_started_does_not_hear_of_it() -> None:
     """From its first moment on, as the first process that a program starts, too."""
     program = (
