@@ -104,7 +104,7 @@ def json_line(value: Any) -> bytes:
 
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of `path` when the block ends well, and else is gone.
+    """A file to write to, which takes `path`'s place and mode when the block ends well, and else is gone.
 
     Raises QwenRefError if it cannot be written.
     """
@@ -117,7 +117,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             try:
                 yield file
                 file.flush()
-                os.chmod(file.name, usual(0o666))
+                os.chmod(file.name, stat.S_IMODE(path.stat().st_mode) if path.exists() else usual(0o666))
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)

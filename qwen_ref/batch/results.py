@@ -3,8 +3,8 @@
     {"id": "batch_req_…", "custom_id": "a", "response": {"status_code": 200, …}, "error": null}
 
 All that a start needs to go on stands in these lines: `id` says which request, word by word, a result is of,
-and `system_fingerprint` of its body which model gave it, and how. A start that comes to no result changes
-nothing.
+and `system_fingerprint` of its body which model gave it, and how. A start that comes to no result takes
+none from what is there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ ANEW = "--overwrite begins anew"
 class Results:
     """The file at `path`, which no other process may have open. Raises QwenRefError if it cannot be used.
 
-    done  key -> id of each request that has a result (about 150 bytes each)
+    done   key -> id of each request that has a result (about 150 bytes each)
+    stale  what is there is to go, and no first result has come that takes its place
     """
 
     def __init__(self, path: Path, fingerprint: str, *, overwrite: bool = False, retry_errors: bool = False):
@@ -42,8 +43,9 @@ class Results:
         except OSError as error:
             raise QwenRefError(f"{path}: cannot be written: {error.strerror}") from None
         try:
+            self.stale = overwrite and os.fstat(self._file).st_size > 0
             self._size = 0 if overwrite else self._whole()  # bytes that count of what is there
-            self._leaves_errors = False  # that were there out of the file
+            self._leaves_errors = False  # that are there out of the file, with the first result
             for _, result in self._lines():
                 if retry_errors and result["error"] is not None:
                     self._leaves_errors = True
@@ -116,22 +118,32 @@ class Results:
         self.done[key_of(result["custom_id"], result["id"])] = result["id"]
 
     def begin(self) -> None:
-        """What counts of the file is all of it from now on; before, it is as it was. Raises QwenRefError."""
-        if self._begun:
-            return
+        """The file stays, and its last line is whole; results that are there go with a first new one only.
+        Raises QwenRefError."""
+        if not self._begun and not self.stale:
+            self._mend()
+        self._begun = True
+
+    def _mend(self) -> None:
+        """Take off the beginning of a line, and end one that lacks its end."""
         try:
-            if self._leaves_errors:
-                with write_whole(self.path) as file:  # takes the place of this one
-                    file.writelines(line for line, result in self._lines() if result["error"] is None)
-                old, self._file = self._file, self._locked()
-                os.close(old)
-            else:
-                os.ftruncate(self._file, self._size)
-                if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
-                    os.write(self._file, b"\n")
+            os.ftruncate(self._file, self._size)
+            if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+                os.write(self._file, b"\n")
         except OSError as error:
             raise QwenRefError(f"{self.path}: cannot be written: {error.strerror}") from None
-        self._begun = True
+
+    def _replace(self, first: bytes) -> None:
+        """A file of the results that stay and the first new one takes the place of this one."""
+        with write_whole(os.path.realpath(self.path)) as file:
+            file.writelines(line for line, result in self._lines() if result["error"] is None)
+            file.write(first)
+        self.stale = self._leaves_errors = False
+        try:
+            old, self._file = self._file, self._locked()
+        except OSError as error:
+            raise QwenRefError(f"{self.path}: cannot be written: {error.strerror}") from None
+        os.close(old)
 
     def check(self, requests: Iterator[Request], name: str) -> tuple[int, int]:
         """How many there are, and how many of them have a result. Raises QwenRefError if results are of other
@@ -153,9 +165,18 @@ class Results:
         return total, found
 
     def append(self, result: dict[str, Any]) -> None:
-        """Raises QwenRefError where it cannot be written; then nothing of it is there."""
-        self.begin()
-        line, size = json_line(result), os.fstat(self._file).st_size
+        """Raises QwenRefError where it cannot be written; then nothing of it is there, and all that was."""
+        line = json_line(result)
+        if self.stale or self._leaves_errors:
+            self._replace(line)
+        else:
+            if not self._begun:
+                self._mend()
+            self._write(line)
+        self._begun = True
+
+    def _write(self, line: bytes) -> None:
+        size = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)
             while written < len(line):  # the rest, or the error that kept it back
@@ -173,5 +194,5 @@ class Results:
     def close(self) -> None:
         """A file that was made here, for a start that came to nothing, goes again."""
         if self._made_here and not self._begun:
-            self.path.unlink(missing_ok=True)
+            Path(os.path.realpath(self.path)).unlink(missing_ok=True)  # of a link what it points to
         os.close(self._file)

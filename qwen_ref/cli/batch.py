@@ -257,7 +257,7 @@ def run(args: argparse.Namespace) -> int:
         finally:
             show_line("")
         results.begin()  # where there was nothing to answer, too
-        if lines != out:
+        if lines != out and not results.stale:
             tables.write(lines, out)
     finally:
         results.close()

@@ -48,7 +48,7 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import is_one_file, json_line
+from qwen_ref.files import is_one_file, json_line, write_whole
 
 if TYPE_CHECKING:
     from qwen_ref.cluster.scheduler import Where
@@ -245,23 +245,28 @@ def lines_to(path: str) -> Any:
         raise failed(error) from None
 
     def write(value: dict[str, Any]) -> None:
-        nonlocal begun
+        nonlocal begun, file
         try:
             if not begun and os.path.getsize(path):  # a device has no size
-                file.truncate(0)
-            begun = True
-            file.write(json_line(value))
-            file.flush()
+                with write_whole(os.path.realpath(path)) as whole:
+                    whole.write(json_line(value))
+                file.close()
+                file = open(path, "ab")  # noqa: SIM115
+            else:
+                file.write(json_line(value))
+                file.flush()
         except OSError as error:
             raise failed(error) from None
+        begun = True
 
     try:
         yield write
     finally:
-        if made_here and not begun:
-            os.unlink(path)
         with contextlib.suppress(OSError):  # told when it was written
             file.close()
+        if made_here and not begun:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.realpath(path))  # of a link what it points to
 
 
 def tell(args: argparse.Namespace, samples: list[Sample], results: report.Results, status: int) -> None:

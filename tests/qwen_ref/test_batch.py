@@ -414,6 +414,68 @@ def test_a_start_that_fails_changes_nothing(
         assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "there.jsonl"}
 
 
+@pytest.mark.parametrize("option", ["--overwrite", "--retry-errors"])
+def test_what_is_to_go_stays_until_there_is_a_result(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """Where nothing was asked, where nothing could be answered, and where nothing can be written."""
+    write(tmp_path / "in.jsonl", [line("a", top_p=7)])
+    write(tmp_path / "none.jsonl", [])
+    for out in "out.jsonl", "out.csv":
+        assert run("in.jsonl", "-o", out)[0] == 0
+    folder = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def short(body: Any, service: Any) -> None:
+        raise MemoryError
+
+    for out in "out.jsonl", "out.csv":
+        if option == "--overwrite":
+            assert run("none.jsonl", "-o", out, option)[0] == 0
+            assert run("none.jsonl", "-o", "new.jsonl", option)[0] == 0
+            (tmp_path / "new.jsonl").unlink()  # it was made
+            (tmp_path / "out.csv.jsonl").write_text("my notes")  # is no table
+            assert run("none.jsonl", "-o", "out.csv", option)[0] == 0
+            (tmp_path / "out.csv.jsonl").write_bytes(folder["out.csv.jsonl"])
+        with monkeypatch.context() as patch:
+            patch.setitem(openai.ANSWERED, CHAT, (short, openai.chat_reply))
+            assert run("in.jsonl", "-o", out, option)[0] == 1
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == folder
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name in "out.jsonl", "new.jsonl":
+        results = Results(
+            tmp_path / name,
+            qwen_ref.load().fingerprint,
+            overwrite=option == "--overwrite",
+            retry_errors=option == "--retry-errors",
+        )
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # a full disk
+        try:
+            with pytest.raises(QwenRefError, match=f"{name}: cannot be written: File too large"):
+                results.append(result("b"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            results.close()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == folder
+
+
+def test_results_at_the_end_of_a_link(tmp_path: Path) -> None:
+    """It stays a link, to a file that is not there where nothing came."""
+    link, out = tmp_path / "link.jsonl", tmp_path / "out.jsonl"
+    link.symlink_to(out.name)
+    Results(link, "fp_1").close()
+    assert link.is_symlink() and not out.exists()
+    write(out, [result("a"), result("b", error={"message": "why"})])
+    out.chmod(0o600)
+    for options, kept in ({"retry_errors": True}, {"a", "b", "c"}), ({"overwrite": True}, {"b", "c"}):
+        results = Results(link, "fp_1", **options)
+        results.append(result("b"))
+        with pytest.raises(QwenRefError, match="another process is writing it"):
+            Results(out, "fp_1")
+        results.append(result("c"))
+        results.close()
+        assert link.is_symlink() and {*by_id(out)} == kept and out.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_torn_line_is_taken_off(tmp_path: Path) -> None:
     out = write(tmp_path / "out.jsonl", [result("a"), result("b")])
     whole = out.read_bytes()
@@ -427,6 +489,12 @@ def test_a_torn_line_is_taken_off(tmp_path: Path) -> None:
     assert len(opened(out).done) == 2 and out.read_bytes() == whole
     out.write_bytes(whole[:cut] + b'{"id": "batch_req_' + b"x" * 200_000)
     assert len(opened(out).done) == 1 and out.read_bytes() == whole[:cut]
+    for end in cut - 1, cut + 30:
+        out.write_bytes(whole[:end])
+        results = Results(out, "fp_1")
+        results.append(result("b"))
+        results.close()
+        assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -451,7 +519,11 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes, 
         opened(out)
     assert sentence in str(found.value)
     assert out.read_bytes() == content
-    assert not opened(out, overwrite=True).done and out.read_bytes() == b""
+    assert not opened(out, overwrite=True).done and out.read_bytes() == content
+    results = Results(out, "fp_1", overwrite=True)
+    results.append(result("b"))
+    results.close()
+    assert out.read_bytes() == json_line(result("b"))
 
 
 def test_results_of_other_requests(run: Any, tmp_path: Path) -> None:

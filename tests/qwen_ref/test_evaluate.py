@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.cli import main
+from qwen_ref.cli.evaluate import lines_to
 from qwen_ref.evaluate import report, statistics
 from qwen_ref.evaluate.answers import Answer, Options, answers, continued
 from qwen_ref.evaluate.judge import judge, judge_choice
@@ -435,6 +437,31 @@ def test_an_output_begins_with_the_first_answer(small, tmp_path, capsys):
     assert there.read_text() == "earlier\n" and not new.exists()
     assert evaluate(small, "--output", there, "--limit", 1) == 0
     assert json.loads(there.read_text())["id"] == "sums-2"
+
+
+def test_an_output_that_cannot_be_written_stays(tmp_path):
+    """A full disk's first line; and of a link what it points to, which stays one."""
+    new, there, link = (tmp_path / name for name in ("new", "there", "link"))
+    there.write_text("earlier\n")
+    link.symlink_to(new.name)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for out in there, new, link:
+        with pytest.raises(QwenRefError, match="cannot be written: File too large"), lines_to(out) as write:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            try:
+                write({})
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert {*tmp_path.iterdir()} == {there, link} and there.read_text() == "earlier\n"
+    there.rename(new)
+    with lines_to(link) as write:
+        write({"n": 1})
+        write({"n": 2})
+    assert link.is_symlink() and new.read_text() == '{"n": 1}\n{"n": 2}\n'
+    new.unlink()
+    with pytest.raises(ZeroDivisionError), lines_to(link):
+        new.unlink()  # another one was quicker
+        raise ZeroDivisionError
 
 
 def test_a_second_model_that_is_broken_leaves_the_first(small, tmp_path, capsys):
