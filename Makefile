@@ -36,8 +36,8 @@ help:  ## this list
 demo: .venv/core  ## show a picture to the small model that ships, and ask what is in it
 	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 --prompt "Describe this picture."
 
-# A file's tests stay together: what they share is made once.
-IN_TWO := -n 2 --dist loadfile
+# A file's tests stay together: what they share is made once. A test that hangs, in seconds, is named and fails.
+IN_TWO := -n 2 --dist loadfile --timeout 100
 
 test: .venv/core  ## the core tests, in two processes: no torch, under three minutes
 	$(PY) -m pytest $(IN_TWO)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -218,6 +219,7 @@ def encode_prompt(
     answer: Connection, path: str, messages: Any, options: dict[str, Any]
 ) -> None:  # pragma: no cover (in a process of its own)
     """Sends the prompt, or what was raised. Ends when the other process does, and prints nothing."""
+    gc.freeze()  # what the other process let go of stays: a clip's decoder would wait for its threads, there
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other one to handle

@@ -1,10 +1,13 @@
 """What the commands are asked: their options, defaults, help, and the examples in it."""
 
 import argparse
+import gc
 import io
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -356,6 +359,30 @@ def same_process(monkeypatch):
         yield lambda: PromptEncoder(open_model(path)).encode(messages, **options)
 
     monkeypatch.setattr(generate, "encoding_beside", encoding)
+
+
+def test_the_process_beside_frees_nothing_of_this_one(fixtures, capsys, monkeypatch):
+    """Freeing a clip's decoder there would wait for ever, for its threads, which are here."""
+
+    class Decoder:
+        def __init__(self):
+            self.itself, self.process = self, os.getpid()
+
+        def __del__(self):
+            if os.getpid() != self.process:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def encoder(file):
+        gc.collect()
+        return PromptEncoder(file)
+
+    monkeypatch.setattr("qwen_ref.prompt.PromptEncoder", encoder)
+    gc.disable()
+    try:
+        Decoder()
+        assert main(["generate", "--model", str(fixtures / "tiny.gguf"), "--prompt", "Hi", "-n", "2"]) == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
