@@ -276,18 +276,16 @@ class Chat:
         self.show_next("video", path)
 
     def show_next(self, kind: str, path: str) -> None:
-        from qwen_ref.engine import open_media
-
         if not path:
             self.media = []
             self.face.tell("no pictures or clips with the next question")
             return
         if "://" not in path and not path.startswith("data:"):
             path = str(file_of(f"/{kind}", path))
-        part, model = {"type": kind, kind: path}, self.conversation.model
+        part = {"type": kind, kind: path}
         images, videos = ([part], []) if kind == "image" else ([], [part])
         limits = self.conversation.options.get("limits")
-        _, (media,) = open_media("", images, videos, limits, lambda: model.vision.config)
+        _, (media,) = self.conversation.model.open_media("", images, videos, limits)
         self.media.append(part)
         self.face.tell(f"{media.name}: {media.shape.num_tokens:,} tokens, with the next question")
 

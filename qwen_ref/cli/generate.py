@@ -162,6 +162,12 @@ def check_options(args: argparse.Namespace) -> None:
     for name in ("show", *given("transparency")) if not args.image and not args.video else ():
         if getattr(args, name):
             raise QwenRefError(f"--{name}: there is no --image or --video")
+    if args.raw and (args.image or args.video):
+        raise QwenRefError("--raw: pictures need the chat template")
+    if args.draw is not None:
+        from qwen_ref.grounding import check_drawing
+
+        check_drawing(args.draw)
     if args.frame_times is not None:
         for name in given("fps", "max-frames", "frame-rate"):
             raise QwenRefError(f"--{name}: does nothing beside --frame-times, which keep all frames")
@@ -270,44 +276,15 @@ def encoding_beside(path: str, messages: Any, options: dict[str, Any]) -> Iterat
         beside.join()
 
 
-def open_media(args: argparse.Namespace, prompt: str) -> tuple[Any, list[Any]]:
+def open_media(args: argparse.Namespace, prompt: str, model: Any) -> Any:
     """The prompt with places for pictures and clips, and these, opened."""
+    from qwen_ref.media.media import Limits
+
     limits = "fps", "max_frames", "max_image_tokens", "max_video_tokens", "transparency"
     given = {name: getattr(args, name) for name in limits if getattr(args, name) is not None}
-    if not args.image and not args.video:
-        return prompt, []
-    if args.raw:
-        raise QwenRefError("--raw: pictures need the chat template")
-    if args.draw is not None:
-        from qwen_ref.grounding import check_drawing
-
-        check_drawing(args.draw)
-    import numpy as np
-
-    from qwen_ref import engine
-    from qwen_ref.checkpoint import open_model
-    from qwen_ref.config import read_config, read_vision_config
-    from qwen_ref.engine import plan
-    from qwen_ref.engine.backend import choose_layers
-    from qwen_ref.media.media import Limits
-    from qwen_ref.model.cache_types import chosen_types
-    from qwen_ref.vision_file import find_vision_file
-
-    file = open_model(args.model)
-    config = read_config(file)
-    tower = find_vision_file(file.path, config, args.mmproj)
-    vision = read_vision_config(tower)
     frames = {"frame_rate": args.frame_rate, "times": args.frame_times}
-    layers = choose_layers(config, args.backend, getattr(np, args.dtype))
-    if args.max_image_tokens is None and layers.name != "numpy":
-        types = chosen_types(args.cache_type_k, args.cache_type_v)
-        job = plan.Job(file, args.context or plan.LEAST_CONTEXT, tower)
-        # as the model will, and say so
-        choice = plan.chosen(job, lambda: tower, args.memory_limit, args.context, types)
-        given["max_image_tokens"] = choice.max_image_tokens if choice else plan.picture_limit(job)
     videos = [{"video": path} | frames for path in args.video]
-    messages, media = engine.open_media(prompt, args.image, videos, Limits(**given), lambda: vision)
-    return messages, media
+    return model.open_media(prompt, args.image, videos, Limits(**given))
 
 
 def show_pictures(media: list[Any], colour: bool) -> None:
@@ -353,13 +330,20 @@ def run(args: argparse.Namespace) -> int:
     resources = resources_of(args)
     if args.model is None:
         args.model = shipped_model()
-    messages, media = open_media(args, prompt)
-    if args.show:
-        show_pictures(media, colour=is_colour_terminal() and not args.json)
+
+    def loaded() -> Any:
+        return load(args.model, **resources, cache=args.cache)
+
+    messages, media, model = prompt, list[Any](), None
+    if args.image or args.video:
+        model = loaded()  # which knows how large a picture may be
+        messages, media = open_media(args, prompt, model)
+        if args.show:
+            show_pictures(media, colour=is_colour_terminal() and not args.json)
     about_prompt = dict(system=args.system, thinking=args.thinking, raw=args.raw, special=args.special)
     about_prompt["shapes"] = [m.shape for m in media]
     with encoding_beside(args.model, messages, about_prompt) as encoded:
-        model = load(args.model, **resources, cache=args.cache)
+        model = model or loaded()
         model.warm_up(show_compiling, pictures=bool(media))
         encoded_prompt = dataclasses.replace(encoded(), media=media)
     if args.thinking_budget is not None and not encoded_prompt.thinks:

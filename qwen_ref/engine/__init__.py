@@ -16,7 +16,7 @@ repeats.py     whether it says the same over and over
 """
 
 from qwen_ref.engine.generation import Generation, advance
-from qwen_ref.engine.model import Model, load, open_media
+from qwen_ref.engine.model import Model, load
 from qwen_ref.engine.sequence import Sequence, step
 
-__all__ = ["Generation", "Model", "Sequence", "advance", "load", "open_media", "step"]
+__all__ = ["Generation", "Model", "Sequence", "advance", "load", "step"]

@@ -16,7 +16,7 @@ import numpy as np
 from gguf_io import GGUFError, GGUFFile
 from qwen_ref import hub, shipped
 from qwen_ref.checkpoint import open_model
-from qwen_ref.config import TEMPORAL_PATCH_SIZE, VisionConfig, read_config
+from qwen_ref.config import TEMPORAL_PATCH_SIZE, read_config
 from qwen_ref.engine import best_threads, look, plan
 from qwen_ref.engine.backend import choose_layers, is_count, usable_threads, use_threads
 from qwen_ref.engine.draft import new_drafts
@@ -280,6 +280,33 @@ class Model:
         rate = seconds(lambda: self.vision.encode(blank, grid)) / work(grid)
         return reading + rate * sum(work(m.grid_thw) for m in prompt.media)
 
+    def open_media(
+        self,
+        prompt: str | list[Message],
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        limits: Limits | None = None,
+    ) -> tuple[str | list[Message], list[Media]]:
+        """Open all pictures and clips of a prompt; the messages come back without them. A picture without a
+        limit has at most the tokens that memory has room for. Raises QwenRefError.
+        """
+        if not isinstance(prompt, str):
+            check_messages(prompt)
+        images, videos = listed("images", images), listed("videos", videos)
+        if limits is None and isinstance(prompt, str) and not images and not videos:
+            return prompt, []
+        from qwen_ref.media import media
+
+        if not isinstance(prompt, str) and (images or videos):
+            raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
+        given = media.Limits() if limits is None else limits
+        is_open = isinstance(given, media.Limits) and given.max_image_tokens is None
+        if is_open and (images or parts.any_media(prompt)) and (most := self.max_image_tokens) is not None:
+            limits = dataclasses.replace(given, max_image_tokens=most)
+        messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
+        opened = media.open_all(messages, limits, lambda: self.vision.config, numbered=messages is prompt)
+        return parts.without_sources(messages) if opened or messages is prompt else prompt, opened
+
     def encode_prompt(
         self,
         prompt: str | list[Message],
@@ -289,9 +316,7 @@ class Model:
         **options: Any,
     ) -> Prompt:
         """Token ids and opened pictures of a prompt; the arguments are those of `generate`."""
-        if images or parts.any_media(prompt):
-            limits = at_most(limits, self)
-        messages, media = open_media(prompt, images, videos, limits, lambda: self.vision.config)
+        messages, media = self.open_media(prompt, images, videos, limits)
         encoded = self.prompts.encode(messages, shapes=[m.shape for m in media], **options)
         return dataclasses.replace(encoded, media=media)
 
@@ -467,46 +492,11 @@ class Model:
         return Generation(self, prompt, sampler, limit, tuple(stops), progress, drafts, guides, logprobs)
 
 
-def at_most(limits: Limits | None, model: Model) -> Limits | None:
-    """Limits that say how many tokens a picture may have, if those given do not."""
-    from qwen_ref.media.media import Limits
-
-    is_open = isinstance(limits, Limits | None) and (limits is None or limits.max_image_tokens is None)
-    if is_open and (most := model.max_image_tokens) is not None:
-        return dataclasses.replace(limits or Limits(), max_image_tokens=most)
-    return limits
-
-
 def listed(name: str, given: Sequence[Any] | None) -> list[Any]:
     """Pictures or clips as a list. Raises QwenRefError for one that is in none: a path is a sequence, too."""
     if not isinstance(given, list | tuple | None):
         raise QwenRefError(f"{name}: give a list, of one too, not {of_type(given)}")
     return list(given or ())
-
-
-def open_media(
-    prompt: str | list[Message],
-    images: Sequence[Any],
-    videos: Sequence[Any],
-    limits: Limits | None,
-    vision: Callable[[], VisionConfig],
-) -> tuple[str | list[Message], list[Media]]:
-    """Open all pictures and clips of a prompt; the messages come back without them.
-
-    `vision` is asked for the vision file's configuration if there are any. Raises QwenRefError.
-    """
-    if not isinstance(prompt, str):
-        check_messages(prompt)
-    images, videos = listed("images", images), listed("videos", videos)
-    if limits is None and isinstance(prompt, str) and not images and not videos:
-        return prompt, []
-    from qwen_ref.media import media
-
-    if not isinstance(prompt, str) and (images or videos):
-        raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
-    messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
-    opened = media.open_all(messages, limits, vision, numbered=messages is prompt)
-    return parts.without_sources(messages) if opened or messages is prompt else prompt, opened
 
 
 def load(

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from qwen_ref import QwenRefError, engine, load, shipped
+from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.checkpoint import open_model
 from qwen_ref.cli import COMMANDS, generate, main, options
 from qwen_ref.media.media import Limits
@@ -428,21 +428,15 @@ def test_figures_of_an_answer(fixtures):
         }
 
 
-def test_what_is_looked_at(fixtures, monkeypatch):
-    found, limits = (
-        [],
-        dict(fps=0.5, max_frames=3, max_image_tokens=1, max_video_tokens=2, transparency="drop"),
-    )
-    monkeypatch.setattr(engine, "open_media", lambda *given: found.append(given) or ("messages", ["media"]))
-    args = dict(image=["a"], video=["b", "c"], raw=False, draw=None, mmproj=None, frame_rate=2.5)
-    args |= dict(model=fixtures / "tiny.gguf", frame_times=[1.0, 2.0], backend="numpy", dtype="float32")
-    assert generate.open_media(SimpleNamespace(**limits, **args), "x") == ("messages", ["media"])
-    nothing = SimpleNamespace(**dict.fromkeys(limits), **args | {"video": []})
-    assert generate.open_media(nothing, "y") == ("messages", ["media"])
+def test_what_is_looked_at():
+    limits = dict(fps=0.5, max_frames=3, max_image_tokens=1, max_video_tokens=2, transparency="drop")
+    model = SimpleNamespace(open_media=lambda *given: given)
+    args = dict(image=["a"], video=["b", "c"], frame_rate=2.5, frame_times=[1.0, 2.0])
     clips = [{"video": name, "frame_rate": 2.5, "times": [1.0, 2.0]} for name in "bc"]
-    assert found[0][:4] == ("x", ["a"], clips, Limits(**limits)) and found[0][4]().depth == 2
-    assert found[1][:4] == ("y", ["a"], [], Limits())
-    assert generate.open_media(SimpleNamespace(**limits, image=[], video=[]), "z") == ("z", [])
+    asked = generate.open_media(SimpleNamespace(**limits, **args), "x", model)
+    assert asked == ("x", ["a"], clips, Limits(**limits))
+    nothing = SimpleNamespace(**dict.fromkeys(limits), **args | {"video": []})
+    assert generate.open_media(nothing, "y", model) == ("y", ["a"], [], Limits())
 
 
 SHAPES = Path(__file__).parents[2] / "examples" / "media" / "shapes.png"

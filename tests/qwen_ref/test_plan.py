@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from PIL import Image
 from rewrite import rewrite
 
 from gguf_io import open_gguf
@@ -185,6 +187,20 @@ def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkey
     assert model.max_image_tokens == plan.LEAST_PICTURE
     monkeypatch.setattr(plan, "available_memory", lambda: 8000 * MIB)  # now it has
     assert model.max_image_tokens is None
+
+
+def test_a_picture_has_the_limit_that_is_told(job, tmp_path, monkeypatch, capsys, caplog):
+    """Also when less is free later, as behind the picture itself."""
+    ordinary = plan.needs(replace(job, context=plan.LEAST_CONTEXT, image=None)).total
+    free = iter(range(ordinary + 30 * MIB, 0, -4 * MIB))
+    monkeypatch.setattr(plan, "available_memory", lambda: next(free))
+    tell.cache_clear()
+    Image.new("RGB", (2000, 3000)).save(tmp_path / "large.png")
+    arguments = ["generate", "--image", str(tmp_path / "large.png"), "--prompt", "x", "-n", "1", "--json"]
+    assert main(arguments) == 0
+    [most] = re.findall(r"pictures of at most ([\d,]+) tokens", caplog.text)
+    seen = json.loads(capsys.readouterr().out)["prompt_tokens"]
+    assert 0.8 * int(most.replace(",", "")) < seen < int(most.replace(",", "")) + 20
 
 
 def test_answers_at_once_have_a_cache_each(job):
