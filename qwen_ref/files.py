@@ -102,16 +102,28 @@ def json_line(value: Any) -> bytes:
         return (json.dumps(value) + "\n").encode()
 
 
+def is_printed_to(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is where standard output or error goes, which what is written there would mix with."""
+    try:
+        file, outputs = os.stat(path), map(os.fstat, (1, 2))
+        return stat.S_ISREG(file.st_mode) and any(os.path.samestat(file, output) for output in outputs)
+    except OSError:  # there is no such file, or no such output
+        return False
+
+
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes `path`'s place and mode when the block ends well, and else is gone.
+    """A file to write to, which takes `path`'s place and mode when the block ends well, and else is gone. A
+    link stays: what it points to is replaced.
 
     Raises QwenRefError if it cannot be written.
     """
-    path = Path(path)
+    given, path = path, Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # a device would be replaced by a file
         what = "a folder" if path.is_dir() else "not a regular file"
-        raise QwenRefError(f"{path}: cannot be written: it is {what}")
+        raise QwenRefError(f"{given}: cannot be written: it is {what}")
+    if is_printed_to(path):
+        raise QwenRefError(f"{given}: cannot be written: what is printed goes there")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
             try:
@@ -123,7 +135,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        raise QwenRefError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise QwenRefError(f"{given}: cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Batch:
     total             how many they are
     found             so many had a result before
     answered, errors  so many have one since
+    first_error       the result that is the first of the errors
     passing           why the others have none, by the requests' ids
     tokens, seconds   of the answers, and since it began
 
@@ -30,6 +31,7 @@ class Batch:
         self.requests, self.results = requests, results
         self.total, self.found = results.check(requests(), name)
         self.answered = self.errors = self.tokens = 0
+        self.first_error: dict[str, Any] | None = None
         self.passing = dict[str, Passing]()
         self.seconds = 0.0
 
@@ -78,5 +80,6 @@ class Batch:
                 self.tokens += result["response"]["body"]["usage"]["completion_tokens"]
             else:
                 self.errors += 1
+                self.first_error = self.first_error or result
             self.seconds = time.perf_counter() - self._started
             progress(self)

@@ -135,7 +135,7 @@ class Results:
 
     def _replace(self, first: bytes) -> None:
         """A file of the results that stay and the first new one takes the place of this one."""
-        with write_whole(os.path.realpath(self.path)) as file:
+        with write_whole(self.path) as file:
             file.writelines(line for line, result in self._lines() if result["error"] is None)
             file.write(first)
         self.stale = self._leaves_errors = False

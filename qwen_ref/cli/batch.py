@@ -309,6 +309,9 @@ def summarize(batch: Batch, path: str) -> None:
         speed = batch.tokens / batch.seconds
         line += f"; {batch.tokens:,} tokens in {batch.seconds:.1f} s, {speed:.1f} tokens/s"
     print(line, file=sys.stderr)
+    if (wrong := batch.first_error) is not None:
+        of = "" if wrong["custom_id"] is None else f", of {wrong['custom_id']!r:.100}"
+        print(f"the first error{of}: {wrong['error']['message']:.300}", file=sys.stderr)
     if batch.passing:
         first = next(iter(batch.passing.values()))
         print(

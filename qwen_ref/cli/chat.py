@@ -276,11 +276,13 @@ class Chat:
         self.show_next("video", path)
 
     def show_next(self, kind: str, path: str) -> None:
+        from qwen_ref.media.uri import is_address
+
         if not path:
             self.media = []
             self.face.tell("no pictures or clips with the next question")
             return
-        if "://" not in path and not path.startswith("data:"):
+        if not is_address(path):
             path = str(file_of(f"/{kind}", path))
         part = {"type": kind, kind: path}
         images, videos = ([part], []) if kind == "image" else ([], [part])

@@ -14,7 +14,7 @@ Messages = TypeVar("Messages")
 
 def file_of(where: str, source: Any, kind: str) -> str | None:
     """The path of a source that names a file, be it as a file:// URL. Raises QwenRefError if none can."""
-    if isinstance(source, str) and (not parts.is_address(source) or uri.is_file_url(source)):
+    if isinstance(source, str) and (not uri.is_address(source) or uri.is_file_url(source)):
         path = str(uri.read_text(source, kind))
         uri.check_path(path)
         return path

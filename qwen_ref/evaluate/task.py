@@ -96,7 +96,7 @@ def read_sample(where: str, value: Any, path: Path, score: str) -> Sample:
 
 def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[Message]:
     """A text, or messages; paths in them are those of files in the task's folder."""
-    from qwen_ref.media import parts
+    from qwen_ref.media import parts, uri
 
     given = fields["input"]
     if not isinstance(given, str | list):
@@ -117,7 +117,7 @@ def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[M
         parts.beside(folder, messages)
         for part in parts.read_parts(messages):
             source = part.source
-            if isinstance(source, str) and not parts.is_address(source) and not os.path.exists(source):
+            if isinstance(source, str) and not uri.is_address(source) and not os.path.exists(source):
                 raise QwenRefError(f"{part.where}: {source!r:.200}: does not exist")
     except QwenRefError as error:
         raise QwenRefError(f"{where}: input: {error}") from None

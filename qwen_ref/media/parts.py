@@ -122,7 +122,7 @@ def _source(where: str, kind: str, name: str, value: Any) -> Source:
         raise QwenRefError(f"{where}: {of_type(value)} is no text")
     if name == "base64":
         return text if text[:5].lower() == "data:" else uri.from_base64(where, text)
-    if name != "path" and "://" not in text and text[:5].lower() != "data:":
+    if name != "path" and not uri.is_address(text):
         raise QwenRefError(f"{where}: {uri.name_of(text)}: is no URL; a file goes into {kind!r}")
     return text
 
@@ -182,11 +182,6 @@ def without_sources(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [changed(message) for message in messages]
 
 
-def is_address(text: str) -> bool:
-    """Whether a source that is text is a URL or a data: URI, and no path."""
-    return "://" in text or text[:5].lower() == "data:"
-
-
 def beside(folder: Path, messages: Sequence[dict[str, Any]]) -> None:
     """Make relative paths in the parts of a file's messages those of files in its folder."""
     change_paths(messages, lambda given: str(folder / given))
@@ -198,7 +193,7 @@ def change_paths(messages: Sequence[dict[str, Any]], change: Callable[[str], str
     def moved(value: Any) -> Any:
         if isinstance(value, list):
             return [moved(item) for item in value]
-        return change(value) if isinstance(value, str) and not is_address(value) else value
+        return change(value) if isinstance(value, str) and not uri.is_address(value) else value
 
     for _, part in content_parts(messages):
         for name in (*KINDS, "path") if media_kind(part) else ():

@@ -38,6 +38,11 @@ def name_of(text: str) -> str:
     return _shortened(text)
 
 
+def is_address(text: str) -> bool:
+    """Whether a source that is text is a URL or a data: URI, and no path."""
+    return text[:5].lower() == "data:" or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text) is not None
+
+
 def is_file_url(text: str) -> bool:
     return text[:7].lower() == "file://"
 
@@ -57,7 +62,7 @@ def read_text(text: str, kind: str) -> str | bytes:
         if not path.startswith("/"):
             raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")
         return unquote(path)
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
+    if is_address(text):
         raise QwenRefError(f"{name}: {WHAT[kind]} is not fetched; save it and give the file")
     return text
 

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -95,6 +97,35 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         (folder / "file").write_bytes(b"new")
         assert not path.exists()
     assert (path / "file").read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path):
+    link, there = tmp_path / "link", tmp_path / "there"
+    link.symlink_to(there.name)
+    for _ in range(2):  # first a dangling one
+        with files.write_whole(link) as file:
+            file.write(b"new")
+        assert link.is_symlink() and there.read_bytes() == b"new"
+        there.write_bytes(b"old")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_where_output_goes_nothing_is_replaced(tmp_path, number):
+    """By that name or by another; and it has what it had."""
+    log = tmp_path / "log"
+    program = (
+        "import sys; from qwen_ref.files import write_whole; from qwen_ref.cli.evaluate import lines_to\n"
+        "for way in write_whole, lines_to:\n"
+        "    try: way(sys.argv[1]).__enter__()\n"
+        "    except Exception as error: print(error, file=(sys.stdout, sys.stderr)[int(sys.argv[2]) - 1])\n"
+    )
+    for name in f"/dev/fd/{number}", str(log):
+        log.write_text("before\n")
+        with open(log, "a") as file:
+            output = {("stdout", "stderr")[number - 1]: file}
+            subprocess.run([sys.executable, "-c", program, name, str(number)], **output, check=True)
+        said = f"{name}: cannot be written: what is printed goes there\n"
+        assert log.read_text() == "before\n" + 2 * said
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0])
