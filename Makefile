@@ -36,14 +36,16 @@ help:  ## this list
 demo: .venv/core  ## show a picture to the small model that ships, and ask what is in it
 	$(PY) -m qwen_ref generate --image examples/media/shapes.png --show --max-tokens 200 --prompt "Describe this picture."
 
-# A file's tests stay together: what they share is made once. A test that hangs, in seconds, is named and fails.
-IN_TWO := -n 2 --dist loadfile --timeout 100
+# A file's tests stay together: what they share is made once.
+IN_TWO := -n 2 --dist loadfile
+# So many seconds, and a test that hangs is named and fails.
+CORE := $(IN_TWO) --timeout 100
 
 test: .venv/core  ## the core tests, in two processes: no torch, under three minutes
-	$(PY) -m pytest $(IN_TWO)
+	$(PY) -m pytest $(CORE)
 
 test-oldest: .venv-oldest/core  ## the core tests with the oldest versions that setup.cfg allows
-	.venv-oldest/bin/python -m pytest $(IN_TWO)
+	.venv-oldest/bin/python -m pytest $(CORE)
 
 test-debian13: .venv/core  ## the core tests on a fresh Debian 13: Python 3.13, no libgomp (root, debootstrap)
 	PYTHON=$(PY) tests/debian13/run.sh
@@ -54,7 +56,7 @@ lint: .venv/core  ## ruff and mypy
 	$(PY) -m mypy
 
 oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 15 minutes)
-	$(PY) -m pytest tests/oracle tests/test_examples.py
+	$(PY) -m pytest tests/oracle tests/test_examples.py $(IN_TWO)
 	$(PY) -m pytest -m slow
 
 .venv/pages: .venv/core

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +32,29 @@ class Made:
     quantized: list[Path]
 
 
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of the processes that make something in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
 def made(size: str, seed: int, *, mtp: bool = False, tiny_vocab: bool | None = None) -> Made:
     name = f"{size}{'-mtp' if mtp else ''}{'-tiny-vocab' if tiny_vocab else ''}-seed{seed}"
     out = Path(os.environ.get("QWEN_REF_MODELS", ROOT / "models")) / name
-    if not (out / "complete").exists():
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        make.make_model(size, out, outtype="f32", quants=QUANTS, seed=seed, mtp=mtp, tiny_vocab=tiny_vocab)
-        (out / "complete").touch()
+    with one_at_a_time(out.parent):
+        if not (out / "complete").exists():
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            make.make_model(
+                size, out, outtype="f32", quants=QUANTS, seed=seed, mtp=mtp, tiny_vocab=tiny_vocab
+            )
+            (out / "complete").touch()
     return Made(
         name, out / f"{size}-hf", out / f"{size}-f32.gguf", [out / f"{size}-{q}.gguf" for q in QUANTS]
     )
@@ -70,8 +87,9 @@ def model(request) -> Made:
 def mmproj(model) -> Path:
     """The model's vision file, in F32."""
     path = model.f32.with_name("mmproj-" + model.f32.name)
-    if not path.exists():
-        make.convert(model.checkpoint, "--mmproj", "--outfile", path, "--outtype", "f32")
+    with one_at_a_time(path.parent.parent):
+        if not path.exists():
+            make.convert(model.checkpoint, "--mmproj", "--outfile", path, "--outtype", "f32")
     return path
 
 
