@@ -9,7 +9,7 @@ import argparse
 import errno
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gguf_io import GGUFError, output
 from qwen_ref.cli import (
@@ -29,6 +29,7 @@ from qwen_ref.cli import (
     warmup,
 )
 from qwen_ref.cli import list as list_
+from qwen_ref.cli.options import check_written
 from qwen_ref.errors import QwenRefError
 
 COMMANDS = {
@@ -90,6 +91,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise QwenRefError(f"{message}; {self.prog} --help lists what there is")
 
+    def _get_value(self, action: argparse.Action, given: str) -> Any:
+        """An empty text, as a shell makes of a variable that is not set, names no file, and no folder."""
+        if (
+            not given
+            and given != action.const
+            and action.metavar != "TEXT"
+            and action.nargs != argparse.PARSER
+        ):
+            raise argparse.ArgumentError(action, "is empty")
+        return super()._get_value(action, given)
+
 
 def fail(sentence: str) -> int:
     print(f"qwen_ref: {sentence}", file=sys.stderr)
@@ -114,4 +126,5 @@ def command(argv: list[str] | None) -> int:
         )
         module.add_arguments(command)
     args = parser.parse_args(argv)
+    check_written(args)
     return COMMANDS[args.command].run(args)

@@ -23,7 +23,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -174,16 +174,16 @@ def answer_all(
     write: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Fill `answered`, by the samples' ids."""
-    given = answers_of(args, where, path, name, samples, options)
     started = time.perf_counter()
-    for answer in given:
-        answered[answer.sample.id] = answer
-        if write:
-            write(line_of(name, answer))
-        done, seconds = len(answered), time.perf_counter() - started
-        right = 100 * sum(a.main for a in answered.values()) / done
-        left = seconds / done * (len(samples) - done)
-        show_line(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
+    with contextlib.closing(answers_of(args, where, path, name, samples, options)) as given:
+        for answer in given:
+            answered[answer.sample.id] = answer
+            if write:
+                write(line_of(name, answer))
+            done, seconds = len(answered), time.perf_counter() - started
+            right = 100 * sum(a.main for a in answered.values()) / done
+            left = seconds / done * (len(samples) - done)
+            show_line(f"{name}: {done} of {len(samples)} samples, {right:.1f} %, about {left:.0f} s left")
 
 
 def answers_of(
@@ -193,7 +193,7 @@ def answers_of(
     name: str,
     samples: list[Sample],
     options: Options,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """As they come: of this machine, or of a cluster."""
     if where is not None:
         from qwen_ref.cluster.model_files import files_of

@@ -23,6 +23,7 @@ partly judged: what was given is right, and no logits are among it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
@@ -265,10 +266,11 @@ def record_on(where: Where, args: argparse.Namespace, lines: list[Line]) -> None
 
     job = Job(prepare, args, (files_of(args.model, args.mmproj, show_line),), where.share)
     found = scheduler.results(where, job, items(), len(lines), lambda number: lines[number][0], show_line)
-    for done, (number, made) in enumerate(found, 1):
-        show_line("")
-        write(made, args.out / f"{lines[number][1]}.safetensors")
-        show_line(f"{done} of {len(lines)} goldens")
+    with contextlib.closing(found):
+        for done, (number, made) in enumerate(found, 1):
+            show_line("")
+            write(made, args.out / f"{lines[number][1]}.safetensors")
+            show_line(f"{done} of {len(lines)} goldens")
     show_line("")
 
 

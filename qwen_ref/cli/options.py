@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_ref import hub, plot, shipped
 from qwen_ref.errors import QwenRefError
+from qwen_ref.files import is_one_file
 
 if TYPE_CHECKING:
     from qwen_ref.cluster.scheduler import Where
@@ -296,6 +297,39 @@ def add_thinking(parser: argparse._ActionsContainer, explanation: str) -> None:
     either.add_argument(
         "--no-thinking", dest="thinking", action="store_const", const=False, help="or answer directly"
     )
+
+
+# Options of all commands that name what is written.
+WRITTEN = "output", "output_file", "out", "html", "save_logits", "plot", "draw", "report", "profile"
+
+
+def check_written(args: argparse.Namespace) -> None:
+    """Nothing that a command reads is written by it. Raises QwenRefError."""
+    given = {
+        name: [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str | Path)]
+        for name, value in vars(args).items()
+    }
+    read = [Path(value) for name, values in given.items() if name not in WRITTEN for value in values]
+    for name in WRITTEN:
+        for path in map(Path, given.get(name, ())):
+            option = f"--{name.replace('_', '-')}: {path}"
+            if is_model(path):
+                raise QwenRefError(f"{option} is a model's, and stays")
+            if any(is_one_file(path, other) for other in read):
+                raise QwenRefError(f"{option} is read, too")
+
+
+def is_model(path: Path) -> bool:
+    """Whether a GGUF file is there, or weights of a checkpoint."""
+    try:
+        if not path.is_file():  # to open a pipe would be to wait
+            return False
+        with open(path, "rb") as file:
+            if file.read(4) == b"GGUF":
+                return True
+        return path.match("model*.safetensors") and path.with_name("config.json").exists()
+    except (OSError, ValueError):
+        return False
 
 
 def typed_text(typed: str) -> str:

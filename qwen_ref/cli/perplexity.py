@@ -21,7 +21,7 @@ import contextlib
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +206,7 @@ def scores_of(
     chunks: np.ndarray,
     base: Base | None,
     save: Callable[[bytes], Any] | None,
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Generator[tuple[int, np.ndarray]]:
     """Of each chunk its number and scores, in the order of the chunks, or on a cluster as they come."""
     if where is None:
         model.warm_up(show_compiling)
@@ -247,7 +247,8 @@ def run(args: argparse.Namespace) -> int:
             if args.save_logits:
                 save = stack.enter_context(write_whole(args.save_logits)).write
                 save(file_head(chunks, model.config.vocab_size))
-            for number, scores in scores_of(args, where, model, chunks, base, save):
+            given = stack.enter_context(contextlib.closing(scores_of(args, where, model, chunks, base, save)))
+            for number, scores in given:
                 done[number] = scores
                 left = (time.perf_counter() - started) / len(done) * (len(chunks) - len(done))
                 with np.errstate(over="ignore"):

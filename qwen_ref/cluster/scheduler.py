@@ -12,7 +12,7 @@ import pickle
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -313,9 +313,10 @@ def results(
     total: int,
     name: Callable[[int], str],
     progress: Tell = lambda line: None,
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     """`Cluster.results`, for code that is not asynchronous. An item that no worker lives through ends it,
-    too: QwenRefError says its `name`."""
+    too: QwenRefError says its `name`. Whoever stops before the end closes it: while Python itself ends,
+    dask's processes could not be ended any more."""
 
     async def found() -> AsyncGenerator[tuple[int, Any]]:
         async with connected(where, job, progress) as cluster:

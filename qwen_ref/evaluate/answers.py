@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Answer:
         return next(iter(self.scores.values()))
 
 
-def answers(model: Model, samples: list[Sample], options: Options) -> Iterator[Answer]:
+def answers(model: Model, samples: list[Sample], options: Options) -> Generator[Answer]:
     """Each sample's answer and what it is worth, in the order in which they are ready.
 
     Raises QwenRefError, with the sample's line, for one that cannot be read; those before it were given.
@@ -94,7 +94,7 @@ def encode(model: Model, sample: Sample, options: Options) -> Prompt:
     return prompt
 
 
-def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
+def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Generator[Answer]:
     def generate(i: int, prompt: Prompt) -> Generation:
         try:
             return model.generate(
@@ -114,7 +114,7 @@ def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> I
         yield Answer(sample, text, judge(sample.score, sample.target, text), done.finish_reason)
 
 
-def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Iterator[Answer]:
+def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Generator[Answer]:
     requests, of = list[tuple[Prompt, list[int]]](), list[tuple[int, int]]()
     for i, (sample, prompt) in enumerate(asked):
         for k, choice in enumerate(sample.choices):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +34,8 @@ def answers_on(
     samples: list[Sample],
     options: Options,
     progress: Tell,
-) -> Iterator[Answer]:
-    """As `qwen_ref.evaluate.answers` gives them. Raises QwenRefError."""
+) -> Generator[Answer]:
+    """As `qwen_ref.evaluate.answers` gives them; whoever stops earlier closes it. Raises QwenRefError."""
 
     def items() -> Iterator[Sample]:
         for sample in samples:
@@ -45,8 +46,9 @@ def answers_on(
 
     job = Job(prepare, Given(load, options), (model,), where.share)
     found = scheduler.results(where, job, items(), len(samples), lambda n: samples[n].where, progress)
-    for number, answer in found:
-        yield replace(answer, sample=samples[number])
+    with contextlib.closing(found):
+        for number, answer in found:
+            yield replace(answer, sample=samples[number])
 
 
 def prepare(models: list[Found], given: Given, share: int) -> Ready:

@@ -42,6 +42,8 @@ git ls-files -z --cached --others --exclude-standard | tar -c --null --files-fro
 "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$ARM64/own" "$ARM64/work"
 chroot "$ARM64" sh -c "/venv/bin/pip install --quiet --no-index --no-deps --force-reinstall /own/*.whl"
 
+printf "127.0.0.1 localhost\n::1 localhost\n" > "$ARM64/etc/hosts" # some tests ask for this name
+
 processor() { # name, part number, features
 	printf 'processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid %s\nCPU implementer\t: 0x41\n' "$3"
 	printf 'CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: %s\nCPU revision\t: 3\n' "$2"

@@ -725,6 +725,31 @@ def test_goldens_are_the_same_on_a_cluster(run: Any, tmp_path: Path, model: Path
     assert status == 2 and "p.jsonl: line 2: " in told and "word.png: cannot be read" in told
 
 
+@pytest.mark.parametrize("command", ["evaluate", "perplexity", "golden"])
+def test_what_fails_here_ends_the_cluster(
+    command: str, run: Any, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, although what failed is still known: Python's own end waits for dask's for ever."""
+    (tmp_path / "text").write_text("one two three four " * 40)
+    (tmp_path / "prompts").write_text('{"prompt": "a"}')
+    (tmp_path / "task").write_text('{"input": "a", "target": "b"}')
+    asked, of_result = {
+        "evaluate": (["task", model, "-n", 2, "--backend", "numpy"], "line_of"),
+        "perplexity": (["--model", model, "-f", "text", "-c", 16, "--backend", "numpy"], "np.errstate"),
+        "golden": (["record", "--model", model, "--prompts", "prompts", "--out", "out"], "write"),
+    }[command]
+
+    def fail(*about: Any, **more: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"qwen_ref.cli.{command}.{of_result}", fail)
+    out = ["--output", "lines"] if command == "evaluate" else []
+    with pytest.raises(ZeroDivisionError) as failed:
+        run(command, *asked, *out, *ON)
+    assert {cluster.status.name for cluster in distributed.SpecCluster._instances} == {"closed"}
+    assert failed.value
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -350,6 +350,39 @@ def test_what_is_told_on_a_terminal(monkeypatch, capsys):
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize(
+    "line, sentence",
+    [
+        ("perplexity --text a.txt --save-logits a.txt", "--save-logits: a.txt is read, too"),
+        ("perplexity --text a.txt --plot link.svg", "--plot: link.svg is read, too"),
+        ("perplexity --text a.txt --save-logits b.bin", "--save-logits: b.bin is a model's, and stays"),
+        ("evaluate a.txt --output ./a.txt", "--output: a.txt is read, too"),
+        ("batch a.txt -o b.bin --overwrite", "--output-file: b.bin is a model's, and stays"),
+        ("golden record --prompt x --out c/model.safetensors", "is a model's, and stays"),
+        ("golden record --prompts a.txt --model c --out c", "--out: c is read, too"),
+        ("generate --prompt x --image a.txt --draw a.txt", "--draw: a.txt is read, too"),
+        ("inspect --model a.txt --prompt x -o a.txt", "--output: a.txt is read, too"),
+        ("golden record --prompts a.txt --out ''", "argument --out: is empty"),
+        ("perplexity --text ''", "argument -f/--text: is empty"),
+        ("batch '' -o b.jsonl", "argument FILE: is empty"),
+        ("batch --images '' --prompt x -o b.jsonl", "argument --images: is empty"),
+        ("batch a.txt -o b.jsonl --name ''", "argument --name/--served-model-name: is empty"),
+    ],
+)
+def test_what_is_read_is_not_written_and_has_a_name(tmp_path, monkeypatch, capsys, line, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("one two three four")
+    Path("link.svg").symlink_to("a.txt")
+    Path("b.bin").write_bytes(b"GGUF as it was")
+    Path("c").mkdir()
+    for name in "config.json", "model.safetensors":
+        Path("c", name).write_text("as it was")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(shlex.split(line)) == 2
+    assert sentence in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.fixture
 def same_process(monkeypatch):
     """The prompt is encoded here: a test that has threads should not fork."""
