@@ -220,7 +220,7 @@ def test_output_in_an_encoding_without_the_letters():
 
 def test_ctrl_c_while_modules_load(tmp_path):
     """One of them takes its time, and is interrupted. (What `import qwen_ref` loads is loaded too early.)"""
-    early = "import sys; before = {*sys.modules}; import qwen_ref; print({*sys.modules} - before)"
+    early = "import sys, __future__; before = {*sys.modules}; import qwen_ref; print({*sys.modules} - before)"
     assert subprocess.check_output([*COMMAND[:1], "-c", early]) == b"{'qwen_ref'}\n"
     (tmp_path / "argparse.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
