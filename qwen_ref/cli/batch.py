@@ -52,7 +52,7 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import is_one_file
+from qwen_ref.files import is_one_file, regular_file
 
 if TYPE_CHECKING:
     from qwen_ref.batch.batch import Batch
@@ -160,6 +160,11 @@ def check(args: argparse.Namespace) -> None:
     for written in {out, lines_of(out)}:
         if args.requests and is_one_file(written, Path(args.requests)):
             raise QwenRefError(f"--output-file: {written} are the requests")
+    if lines_of(out) != out and out.exists():  # lines are looked at where they are opened
+        regular_file(out)
+        if out.stat().st_size and not lines_of(out).exists() and not args.overwrite:
+            told = f"{out}: is no table of this batch: there is no {lines_of(out)}"
+            raise QwenRefError(f"{told}; --overwrite begins anew")
 
     if args.images is None and not (args.requests and tables.is_table(Path(args.requests))):
         about = ["system", "max-tokens", "json-schema", "thinking", "thinking-budget", *SAMPLING]

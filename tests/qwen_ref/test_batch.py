@@ -690,6 +690,29 @@ def test_a_table_does_not_take_the_place_of_its_requests(run: Any, tmp_path: Pat
     assert (tmp_path / "q.csv.jsonl").read_text() == asked
 
 
+def test_a_table_of_others_is_left_alone(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own is, too, where the lines that it was made of are gone."""
+    write(tmp_path / "in.jsonl", [line("a", top_p=7)])
+    for name in "new.csv", "empty.csv":
+        (tmp_path / "empty.csv").touch()
+        assert run("in.jsonl", "-o", name)[0] == run("in.jsonl", "-o", name)[0] == 0
+    (tmp_path / "new.csv.jsonl").unlink()
+    (tmp_path / "old.parquet").write_text("old table")
+    (tmp_path / "folder.csv").mkdir()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "run", lambda *_: pytest.fail("something is computed"))
+        for name in "new.csv", "old.parquet":
+            status, told = run("in.jsonl", "-o", name)
+            assert status == 2 and told.count("\n") == 1
+            assert f"{name}: is no table of this batch: there is no {name}.jsonl; --overwrite" in told
+        status, told = run("in.jsonl", "-o", "folder.csv", "--overwrite")
+        assert status == 2 and "folder.csv: is a folder" in told
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert run("in.jsonl", "-o", "new.csv", "--overwrite")[0] == 0
+    assert (tmp_path / "new.csv").read_bytes() == before["new.csv"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
