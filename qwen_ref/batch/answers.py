@@ -50,6 +50,16 @@ def new_service(model: Model, names: list[str], parallel: int, settings: dict[st
     return service
 
 
+def check_body(url: str, body: dict[str, Any], model: Model, names: list[str], draft: str) -> None:
+    """A request is looked at as it will be, up to where something would be computed. Raises Problem."""
+    service = new_service(model, names, 1, {"draft": draft})
+    try:
+        service.generations(ANSWERED[url][0](body, service))
+    finally:
+        service.scheduler.stop(0)
+        service.scheduler.join()
+
+
 def result_of(request: Request, status: int, body: Any, error: Any = None) -> dict[str, Any]:
     response = {"status_code": status, "request_id": request.id.replace("batch_req_", "req_"), "body": body}
     return {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}

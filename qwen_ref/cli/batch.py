@@ -41,6 +41,7 @@ from qwen_ref.cli.options import (
     add_thinking,
     add_thinking_budget,
     keeping_of,
+    media_folder_of,
     names_of,
     resources_of,
     sampling_of,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from qwen_ref.engine import Model
 
 REFRESH = 0.2  # seconds
+OPTIONS = {"response_format.json_schema.schema": "json_schema"}  # field of a request -> what it comes from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,11 +147,16 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 def check(args: argparse.Namespace) -> None:
     if args.parallel is not None and args.parallel < 1:
         raise QwenRefError(f"--parallel: {args.parallel} is not 1 or more")
-    given = [path for path in (args.requests, args.input_file, args.images) if path is not None]
+    sources = {"FILE": args.requests, "--input-file": args.input_file, "--images": args.images}
+    given = [path for path in sources.values() if path is not None]
     if len(given) != 1:
         told = "give one of both" if given else "give FILE, or --images FOLDER"
         raise QwenRefError(f"{'several sources of requests' if given else 'no requests'}: {told}")
-    args.requests = args.requests or args.input_file
+    for name, value in (sources | {"--output-file": args.output_file, "--prompt": args.prompt}).items():
+        if value == "":
+            raise QwenRefError(f"{name}: is empty")
+    if args.requests is None:
+        args.requests = args.input_file
     if (args.images is None) != (args.prompt is None):
         raise QwenRefError("--images and --prompt: one needs the other")
     from qwen_ref.batch import tables
@@ -166,7 +173,7 @@ def check(args: argparse.Namespace) -> None:
             told = f"{out}: is no table of this batch: there is no {lines_of(out)}"
             raise QwenRefError(f"{told}; --overwrite begins anew")
 
-    if args.images is None and not (args.requests and tables.is_table(Path(args.requests))):
+    if not made_here(args):
         about = ["system", "max-tokens", "json-schema", "thinking", "thinking-budget", *SAMPLING]
         for name in about if not args.greedy else ["greedy"]:
             if getattr(args, name.replace("-", "_")) is not None:
@@ -175,8 +182,41 @@ def check(args: argparse.Namespace) -> None:
         raise QwenRefError("--allowed-local-media-path: --images names what is looked at")
     if args.images is None and args.max_image_tokens is not None:
         raise QwenRefError("--max-image-tokens: there is no --images")
+    if args.max_image_tokens is not None and args.max_image_tokens < 1:
+        raise QwenRefError(f"--max-image-tokens: {args.max_image_tokens} is not a whole number from 1 on")
+    media_folder_of(args)
     if out.suffix.lower() == ".parquet":
         tables.parquet(out)
+
+
+def made_here(args: argparse.Namespace) -> bool:
+    """Whether the requests are made of pictures, or of prompts in a table. Raises QwenRefError."""
+    from qwen_ref.batch import tables
+
+    if args.images is not None:
+        return True
+    path = Path(args.requests)
+    return tables.is_table(path) and "body" not in next(tables.rows(path), {})
+
+
+def check_asked(args: argparse.Namespace, make: Make, model: Model, names: list[str]) -> None:
+    """What each of the requests asks for alike, before the first is answered. Raises QwenRefError."""
+    from qwen_ref.batch.answers import check_body
+    from qwen_ref.serve.errors import Problem
+
+    url, body = "/v1/completions", {"model": names[0], "prompt": "Hello"}
+    if made_here(args):
+        url, body = "/v1/chat/completions", make("Hello", None)
+    try:
+        check_body(url, body, model, names, args.draft)
+    except Problem as problem:
+        option = OPTIONS.get(problem.param or "", problem.param)
+        if option is None or not hasattr(args, option):
+            raise QwenRefError(problem.message) from None
+        told = problem.message.removeprefix(f"{problem.param}:")
+        raise QwenRefError(f"--{option.replace('_', '-')}:{told}") from None
+    if args.thinking_budget is not None and not model.encode_prompt("Hello", thinking=args.thinking).thinks:
+        raise QwenRefError("--thinking-budget: there is no thought to end; --thinking asks for one")
 
 
 def lines_of(out: Path) -> Path:
@@ -242,6 +282,7 @@ def run(args: argparse.Namespace) -> int:
     make = maker(names[0], args.system, options, args.max_image_tokens)
     if args.images is not None:
         _ = model.vision  # without it no picture could be answered
+    check_asked(args, make, model, names)
     all_requests = source(args, make)
     results = Results(lines, model.fingerprint, overwrite=args.overwrite, retry_errors=args.retry_errors)
     try:
@@ -273,7 +314,7 @@ def run(args: argparse.Namespace) -> int:
 def media_folder(args: argparse.Namespace) -> str | None:
     """Of which requests may name files. The pictures of a folder that was given may be links to anywhere: no
     request names others."""
-    return args.allowed_local_media_path if args.images is None else "/"
+    return media_folder_of(args) if args.images is None else "/"
 
 
 def answer_here(args: argparse.Namespace, batch: Batch, model: Model, names: list[str]) -> None:

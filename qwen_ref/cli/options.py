@@ -244,6 +244,14 @@ def add_request_media(group: argparse._ActionsContainer) -> None:
     )
 
 
+def media_folder_of(args: argparse.Namespace) -> str | None:
+    """What --allowed-local-media-path says. Raises QwenRefError if it is no folder."""
+    folder: str | None = args.allowed_local_media_path
+    if folder is not None and not os.path.isdir(folder):
+        raise QwenRefError(f"--allowed-local-media-path: {folder!r:.200} is no folder")
+    return folder
+
+
 def limits_of(args: argparse.Namespace) -> Limits | None:
     """What --max-image-tokens and --max-video-tokens say, if one of them is given."""
     names = "max_image_tokens", "max_video_tokens"
@@ -256,7 +264,10 @@ def limits_of(args: argparse.Namespace) -> Limits | None:
 
 
 def names_of(args: argparse.Namespace, path: str | os.PathLike[str]) -> list[str]:
-    """What requests call the model: --name, or what it was pulled as, or its file's name."""
+    """What requests call the model: --name, or what it was pulled as, or its file's name. Raises
+    QwenRefError."""
+    if "" in args.name:
+        raise QwenRefError("--name: is empty")
     return args.name or [args.model if args.model and hub.is_name(args.model) else Path(path).stem]
 
 

@@ -33,6 +33,7 @@ from qwen_ref.cli.options import (
     add_request_media,
     add_resources,
     keeping_of,
+    media_folder_of,
     names_of,
     resources_of,
     shipped_model,
@@ -136,6 +137,7 @@ def url_of(bound: socket.socket) -> str:
 
 def run(args: argparse.Namespace) -> int:
     check(args)
+    media_folder = media_folder_of(args)
     try:
         import uvicorn
 
@@ -160,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
             max_tokens=args.max_tokens,
             max_body=args.max_body << 20,
             remote_media=args.allow_remote_media,
-            media_folder=args.allowed_local_media_path,
+            media_folder=media_folder,
             api_key=key,
             hosts=tuple(args.allow_host),
             origins=tuple(args.allow_origin),

@@ -138,10 +138,7 @@ class Service:
         asked, most = ask.options.get("max_tokens"), self.settings.max_tokens
         ask.options["max_tokens"] = most if asked is None else min(asked, most)
         async with self._opening:
-            try:
-                generations = await asyncio.to_thread(self._generations, ask)
-            except QwenRefError as error:
-                raise named(error, ask.names) from None
+            generations = await asyncio.to_thread(self.generations, ask)
         messages = self._conversation(ask)
         return self.scheduler.submit(generations, ask.client or client, messages, ask.stream)
 
@@ -151,8 +148,14 @@ class Service:
         is_one = isinstance(prompt, list) and prompt and isinstance(prompt[0], dict) and not others and n == 1
         return prompt if is_one and ask.options.get("system") is None else None  # type: ignore[return-value]
 
+    def generations(self, ask: Ask) -> list[Generation]:
+        """Encoded, their pictures fetched and opened; nothing is computed. Raises Problem."""
+        try:
+            return self._generations(ask)
+        except QwenRefError as error:
+            raise named(error, ask.names) from None
+
     def _generations(self, ask: Ask) -> list[Generation]:
-        """Encoded, their pictures fetched and opened."""
         ask.prompts = [self.readable(prompt) for prompt in ask.prompts]
         generations = list[Generation]()
         for prompt in ask.prompts:

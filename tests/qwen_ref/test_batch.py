@@ -732,13 +732,56 @@ def test_a_table_of_others_is_left_alone(run: Any, tmp_path: Path, monkeypatch: 
         (["--images", "none", "--prompt", "a", "-o", "x"], "none: is no folder"),
         (["--images", ".", "--prompt", "a", "-o", "x", "--penalty-last-n", "4"], "--penalty-last-n: there"),
         (["--images", ".", "--prompt", "a", "-o", "x", "--json-schema", "{"], "--json-schema: is no JSON"),
+        (["", "-o", "x"], "FILE: is empty"),
+        (["-i", "", "-o", "x"], "--input-file: is empty"),
+        (["--images", "", "--prompt", "a", "-o", "x"], "--images: is empty"),
+        (["--images", ".", "--prompt", "", "-o", "x"], "--prompt: is empty"),
+        (["in.jsonl", "-o", ""], "--output-file: is empty"),
+        (["in.jsonl", "-o", "x", "--name", ""], "--name: is empty"),
+        (["in.jsonl", "-o", "x", "--draft", "mtp", "--context", "1"], "leave no room for an answer"),
+        (["in.jsonl", "-o", "x", "--allowed-local-media-path", ""], "--allowed-local-media-path: '' is no"),
+        (["in.jsonl", "-o", "x", "--allowed-local-media-path", "in.csv"], "path: 'in.csv' is no folder"),
+        (
+            ["bodies.csv", "-o", "x", "--max-tokens", "1"],
+            "--max-tokens: bodies.csv says that itself, in each",
+        ),
+        (["bodies.csv", "-o", "x", "--system", "x"], "--system: bodies.csv says that itself"),
+        (["bodies.csv", "-o", "x", "--thinking"], "--thinking: bodies.csv says that itself"),
+        (
+            ["--images", ".", "--prompt", "a", "-o", "x", "--max-image-tokens", "0"],
+            "--max-image-tokens: 0 is",
+        ),
+        (["in.csv", "-o", "x", "--seed", "-1"], "--seed: -1 is not in 0 to 1844"),
+        (["in.csv", "-o", "x", "--temperature", "5000"], "--temperature: 5000.0 is not in 0.0 to 100.0"),
+        (["in.csv", "-o", "x", "--top-p", "nan"], "--top-p: nan is not in 0.0 to 1.0"),
+        (["in.csv", "-o", "x", "--max-tokens", "0"], "--max-tokens: 0 is not a whole number from 1 on"),
+        (["in.csv", "-o", "x", "--json-schema", '{"type":"objec"}'], "--json-schema: #: Invalid type: objec"),
+        (
+            ["--images", ".", "--prompt", "a", "-o", "x", "--no-thinking", "--thinking-budget", "5"],
+            "--thinking-budget: there is no thought to end; --thinking asks",
+        ),
+        (["in.csv", "-o", "x", "--thinking-budget", "5"], "--thinking-budget: there is no thought to end;"),
+        (["in.csv", "-o", "x", "--thinking", "--thinking-budget", "-1"], "--thinking-budget: -1 is not"),
     ],
 )
-def test_arguments_that_make_no_sense(run: Any, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_arguments_that_make_no_sense(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    """They are told before anything is computed, and no results are begun."""
     asked = write(tmp_path / "in.jsonl", [line("a")]).read_text()
+    (tmp_path / "in.csv").write_text("custom_id,prompt\na,Hello\n")
+    (tmp_path / "bodies.csv").write_text("custom_id,body,prompt\na,{},\n")
+    monkeypatch.setattr(Batch, "run", lambda *_: pytest.fail("something is computed"))
     status, told = run(*arguments)
     assert status == 2 and sentence in told and told.count("\n") == 1
-    assert (tmp_path / "in.jsonl").read_text() == asked
+    assert (tmp_path / "in.jsonl").read_text() == asked and not (tmp_path / "x").exists()
+
+
+def test_options_of_a_table_are_used_or_refused(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("custom_id,prompt\na,Hello\n")
+    options = ["--thinking", "--thinking-budget", "2", "-n", "9", "--top-k", "-1", "--json-schema", "true"]
+    status, told = run("in.csv", "-o", "x", "--seed", "0", *options)
+    assert status == 0 and "1 answered, 0 errors" in told
 
 
 def test_progress_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -730,7 +730,7 @@ def test_who_leaves_before_the_answer_begins(
 ) -> None:
     service, port = served
     opened, left = threading.Event(), threading.Event()
-    generations = service._generations
+    generations = service.generations
 
     def slow(ask: Ask) -> Any:
         opened.set()
@@ -743,7 +743,7 @@ def test_who_leaves_before_the_answer_begins(
         replies.append(submit(*about))
         return replies[0]
 
-    monkeypatch.setattr(service, "_generations", slow)
+    monkeypatch.setattr(service, "generations", slow)
     monkeypatch.setattr(service.scheduler, "submit", submitted)
     with begin(port, stream=stream):
         opened.wait()
