@@ -7,9 +7,11 @@ https://platform.openai.com/docs/guides/batch
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +70,9 @@ def broken(place: str, problem: Problem, *said: Any) -> Request:
     return Request(None, id_of(place, *said), problem=problem)
 
 
-def read(place: str, line: dict[str, Any] | bytes) -> Request:
-    """A line, or the fields of one."""
-    said = line.decode(errors="backslashreplace") if isinstance(line, bytes) else line
+def read(place: str, line: dict[str, Any] | bytes, row: Any = None) -> Request:
+    """A line, or the fields of one, which may have been a `row`."""
+    said = line.decode(errors="backslashreplace") if isinstance(line, bytes) else row or line
     try:
         fields = parse(place, line) if isinstance(line, bytes) else line
         if not isinstance(fields, dict):
@@ -80,8 +82,8 @@ def read(place: str, line: dict[str, Any] | bytes) -> Request:
         id = id_of(custom_id, fields.get("url"), fields.get("body"))
     except Problem as problem:
         return broken(place, problem, said)
-    except RecursionError:
-        return broken(place, Problem(400, "is nested too deeply"), custom_id)
+    except RecursionError:  # whatever it asks, the answer is this
+        return Request(custom_id, id_of(custom_id), problem=Problem(400, "is nested too deeply"))
     try:
         about.only("method", "POST")
         url, body = about.need("url", "a text"), about.need("body", "an object")
@@ -127,23 +129,44 @@ def from_table(path: Path, make: Make) -> Iterator[tuple[str, Request]]:
     """Of each row custom_id, url and body (JSON text), or custom_id and prompt. Raises QwenRefError."""
     for number, row in enumerate(tables.rows(path), 1):
         place, asks = f"row {number}", "prompt" in row
-        row = {name: value for name, value in row.items() if value not in (None, "")}
+        row = {name: decoded(value) for name, value in row.items() if not is_empty(value)}
+        custom_id = row.get("custom_id")
         try:
-            if "prompt" in row:
-                for name in ("body", "url", "method"):
-                    if name in row:
-                        raise Problem(400, f"{name}: does nothing beside a prompt", name)
-                row |= {"url": CHAT, "body": make(str(row.pop("prompt")), None)}
-            elif asks and "body" not in row and isinstance(custom_id := row.get("custom_id"), str):
-                problem = Problem(400, "prompt: is empty", "prompt")
-                yield place, Request(custom_id, id_of(custom_id, CHAT, None), problem=problem)
-                continue
-            elif isinstance(row.get("body"), str | bytes):  # of Parquet it may be an object already
-                row["body"] = parse("body", row["body"])
+            yield place, read(place, fields_of(row, asks, make), row)
         except Problem as problem:
-            yield place, broken(place, problem, row)
-        else:
-            yield place, read(place, {"url": CHAT} | row)
+            if isinstance(custom_id, str):
+                yield place, Request(custom_id, id_of(custom_id, row), problem=problem)
+            else:
+                yield place, broken(place, problem, row)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a table has nothing there. Some write not a number for that."""
+    return value is None or value == "" or (isinstance(value, float) and value != value)
+
+
+def decoded(value: Any) -> Any:
+    """Bytes that are text, as Parquet may have it, as text."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode() if isinstance(value, bytes) else value
+    return value
+
+
+def fields_of(row: dict[str, Any], asks: bool, make: Make) -> dict[str, Any]:
+    """Those of a request, from a row of a table that `asks` by prompts. Raises Problem."""
+    row = dict(row)
+    if "prompt" in row:
+        for name in ("body", "url", "method"):
+            if name in row:
+                raise Problem(400, f"{name}: does nothing beside a prompt", name)
+        if not isinstance(prompt := row.pop("prompt"), str):
+            raise Problem(400, f"prompt: {reprlib.repr(prompt)} is not a text", "prompt")
+        row["body"] = make(prompt, None)
+    elif asks and "body" not in row and "custom_id" in row:
+        raise Problem(400, "prompt: is empty", "prompt")
+    elif isinstance(row.get("body"), str | bytes):  # of Parquet it may be an object already
+        row["body"] = parse("body", row["body"])
+    return {"url": CHAT} | row
 
 
 def from_pictures(folder: Path, prompt: str, make: Make) -> Iterator[tuple[str, Request]]:

@@ -68,13 +68,20 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
                 check(path, file.schema_arrow.names)
                 for batch in file.iter_batches(ROWS):
                     yield from batch.to_pylist()
-        except pyarrow.ArrowException as error:
+        except (
+            pyarrow.ArrowException,
+            OSError,
+            ValueError,
+            OverflowError,
+        ) as error:  # it raises all of these
             raise QwenRefError(f"{path}: is no Parquet: {str(error).splitlines()[0]}") from None
 
 
 def check(path: Path, names: Iterable[str]) -> None:
     names = list(names)
     for name in names:
+        if names.count(name) > 1:
+            raise QwenRefError(f"{path}: column {name!r:.80} is there twice")
         if name not in COLUMNS:
             raise QwenRefError(f"{path}: column {name!r:.80} is none of {', '.join(COLUMNS)}")
     if "custom_id" not in names or not {"body", "prompt"} & {*names}:

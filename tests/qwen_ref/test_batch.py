@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import csv
+import datetime
 import io
 import json
 import os
@@ -627,7 +628,7 @@ def test_what_tables_have_and_text_has_not(tmp_path: Path, monkeypatch: pytest.M
     lines.write_bytes(json_line(result("caf\udce9.png", error={"message": "why"})))
     tables.write(lines, tmp_path / "out.csv")
     assert "caf\\udce9.png" in (tmp_path / "out.csv").read_text()
-    rows = [{"custom_id": name, "body": given} for name, given in (("a", body), (b"b", body), ("c", 3))]
+    rows = [{"custom_id": name, "body": given} for name, given in (("a", body), (b"\xff", body), ("c", 3))]
     monkeypatch.setattr(tables, "rows", lambda path: iter(rows))
     a, b, c = (request for _, request in requests.from_table(tmp_path, lambda *_: {}))
     assert (a.problem, a.body) == (None, body)
@@ -642,13 +643,96 @@ def test_a_table_of_bodies(run: Any, tmp_path: Path) -> None:
         csv.writer(file).writerows(rows)
     assert "2 answered, 1 errors" in run("in.csv", "-o", "out.jsonl")[1]
     errors = [r["error"]["message"] for r in read(tmp_path / "out.jsonl") if r["error"]]
-    assert len(errors) == 1 and errors[0].startswith("row 2: body: is no JSON")
+    assert len(errors) == 1 and errors[0].startswith("body: is no JSON")
+
+
+def test_a_row_that_is_wrong_keeps_its_name(tmp_path: Path) -> None:
+    """Its id is of all that it says, so that it is known when it was mended."""
+    deep = "[" * 700 + "]" * 700
+    rows = [
+        "a,,,{bad",
+        f"b,{TEXT},Hello,",
+        "c,,,{worse",
+        ",,,{bad",
+        f'd,,,"{{""a"": {deep}}}"',
+        "e,,Hello,{}",
+    ]
+    rows.append(f',,,"{{""a"": {deep}}}"')
+    (tmp_path / "in.csv").write_text("\n".join(["custom_id,url,prompt,body", *rows]))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(500)  # of what is parsed, not all can be written
+    try:
+        found = [r for _, r in requests.from_table(tmp_path / "in.csv", lambda *_: {})]
+    finally:
+        sys.setrecursionlimit(limit)
+    assert [request.custom_id for request in found] == ["a", "b", "c", None, "d", "e", None]
+    told = [str(request.problem) for request in found]
+    assert told[0].startswith("body: is no JSON") and told[3].startswith("row 4: body: is no JSON")
+    assert told[1] == "url: does nothing beside a prompt" and told[5] == "body: does nothing beside a prompt"
+    assert told[4].endswith("is nested too deeply") and told[6].startswith("row 7: ")
+    (tmp_path / "in.csv").write_text("custom_id,url,prompt,body\na,,,{bad2\nb,/v1,Hello,\n")
+    for new, old in zip(requests.from_table(tmp_path / "in.csv", lambda *_: {}), found, strict=False):
+        assert new[1].custom_id == old.custom_id and new[1].id != old.id
+
+
+def test_values_of_parquet_that_are_no_text(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path, when = tmp_path / "in.parquet", datetime.datetime(2026, 1, 1)
+    for value, problem in (
+        ("What?", None),
+        (b"What\xc3\xa4?", None),
+        (b"What\xff", r"prompt: b'What\xff' is not a text"),
+        (None, "prompt: is empty"),
+        (float("nan"), "prompt: is empty"),
+        (7, "prompt: 7 is not a text"),
+        (["a"], "prompt: ['a'] is not a text"),
+        (when, "prompt: datetime.date...6, 1, 1, 0, 0) is not a text"),
+    ):
+        pq.write_table(pyarrow.table({"custom_id": [b"a"], "prompt": [value]}), path)
+        [(_, request)] = requests.from_table(path, lambda prompt, _: {"prompt": prompt})
+        assert request.custom_id == "a" and (request.problem and request.problem.message) == problem
+        if problem is None:
+            assert request.body["prompt"] in ("What?", "Whatä?")
+    pq.write_table(pyarrow.table({"custom_id": [b"\xff"], "prompt": ["b"]}), path)
+    [(_, request)] = requests.from_table(path, lambda *_: {})
+    assert str(request.problem) == r"row 1: custom_id: b'\xff' is not a text"
+
+
+def test_parquet_that_is_damaged(tmp_path: Path) -> None:
+    """Wherever it is cut, and whatever stands in it instead."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path, random_ = tmp_path / "in.parquet", random.Random(0)
+    pq.write_table(pyarrow.table({"custom_id": [str(n) for n in range(99)], "prompt": ["a"] * 99}), path)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        place = random_.randrange(len(whole))
+        damaged[place : place + 4] = random_.randbytes(4)
+        path.write_bytes(damaged)
+        try:
+            [*requests.from_table(path, lambda *_: {})]
+        except QwenRefError as error:
+            refused += str(error).startswith(f"{path}: ")
+        else:
+            refused += 1  # it may be a table still
+    assert refused == 150
+    path.write_bytes(whole[:-100])
+    with pytest.raises(QwenRefError, match=r"in\.parquet: is no Parquet: "):
+        [*tables.rows(path)]
+    column = pyarrow.array(["a"])
+    pq.write_table(pyarrow.Table.from_arrays([column] * 3, ["custom_id", "prompt", "prompt"]), path)
+    with pytest.raises(QwenRefError, match=r"in\.parquet: column 'prompt' is there twice"):
+        [*tables.rows(path)]
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("custom_id,prompt,label\n", "column 'label' is none of custom_id, method, url, body, prompt"),
+        ("custom_id,prompt,prompt\na,b,c\n", "column 'prompt' is there twice"),
         ("prompt\nHello\n", "has no column custom_id and body, or custom_id and prompt"),
         ("custom_id,prompt\na\n", "line 2: has not as many fields as columns"),
         ("custom_id,prompt\na,b,c\n", "line 2: has not as many fields as columns"),
