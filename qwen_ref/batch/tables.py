@@ -68,13 +68,8 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
                 check(path, file.schema_arrow.names)
                 for batch in file.iter_batches(ROWS):
                     yield from batch.to_pylist()
-        except (
-            pyarrow.ArrowException,
-            OSError,
-            ValueError,
-            OverflowError,
-        ) as error:  # it raises all of these
-            raise QwenRefError(f"{path}: is no Parquet: {str(error).splitlines()[0]}") from None
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # all are raised
+            raise QwenRefError(f"{path}: is no Parquet: {str(error).partition(chr(10))[0]}") from None
 
 
 def check(path: Path, names: Iterable[str]) -> None:
