@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -65,9 +66,9 @@ def made(custom_id: str, url: str, body: Any) -> Request:
 
 
 def broken(place: str, problem: Problem, *said: Any) -> Request:
-    """What has no custom_id of its own, at a place in its file: "line 7"."""
+    """What has no custom_id of its own, at a place in its file: "line 7". Its id is of what it says."""
     problem = Problem(problem.status, f"{place}: {problem.message.removeprefix(f'{place}: ')}", problem.param)
-    return Request(None, id_of(place, *said), problem=problem)
+    return Request(None, id_of(*said), problem=problem)
 
 
 def read(place: str, line: dict[str, Any] | bytes, row: Any = None) -> Request:
@@ -98,12 +99,17 @@ def read(place: str, line: dict[str, Any] | bytes, row: Any = None) -> Request:
 
 
 def each_once(requests: Iterable[tuple[str, Request]]) -> Iterator[Request]:
-    """Of two with one custom_id the second is told so."""
-    seen = set[int]()
+    """Of two with one custom_id the second is told so. Of what has none, several may say the same: their ids
+    count them."""
+    seen, times = set[int](), Counter[int]()
     for place, request in requests:
         if request.custom_id is not None and request.key in seen:
             told = f"custom_id: {request.custom_id!r:.100} has come before"
             request = broken(place, Problem(400, told, "custom_id"), request.id)
+        if request.custom_id is None:
+            times[request.key] += 1
+            if (count := times[request.key]) > 1:
+                request = replace(request, id=id_of(request.id, count))
         seen.add(request.key)
         yield request
 

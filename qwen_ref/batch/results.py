@@ -46,11 +46,11 @@ class Results:
             self.stale = overwrite and os.fstat(self._file).st_size > 0
             self._size = 0 if overwrite else self._whole()  # bytes that count of what is there
             self._leaves_errors = False  # that are there out of the file, with the first result
-            for _, result in self._lines():
+            for number, (_, result) in enumerate(self._lines(), 1):
                 if retry_errors and result["error"] is not None:
                     self._leaves_errors = True
                 else:
-                    self._check(result)
+                    self._check(number, result)
         except BaseException:
             self.close()
             raise
@@ -108,14 +108,18 @@ class Results:
                     raise QwenRefError(told) from None
                 yield line.removesuffix(b"\n") + b"\n", result
 
-    def _check(self, result: dict[str, Any]) -> None:
+    def _check(self, number: int, result: dict[str, Any]) -> None:
         given = result["response"]["body"].get("system_fingerprint", self.fingerprint)
         if given != self.fingerprint:
             raise QwenRefError(
                 f"{self.path}: its answers are another model's, or were computed with other options "
                 f"({given!s:.40}, and now it is {self.fingerprint}); {ANEW}"
             )
-        self.done[key_of(result["custom_id"], result["id"])] = result["id"]
+        key, id = key_of(result["custom_id"], result["id"]), result["id"]
+        if key in self.done:  # of two files that were put together
+            told = f"{self.path}: line {number} is a second result of {result['custom_id'] or id!r:.100}"
+            raise QwenRefError(f"{told}; take out one of them, or {ANEW}")
+        self.done[key] = id
 
     def begin(self) -> None:
         """The file stays, and its last line is whole; results that are there go with a first new one only.
@@ -134,16 +138,27 @@ class Results:
             raise QwenRefError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def _replace(self, first: bytes) -> None:
-        """A file of the results that stay and the first new one takes the place of this one."""
+        """A file of the results that stay and the first new one, if any, takes the place of this one."""
         with write_whole(self.path) as file:
             file.writelines(line for line, result in self._lines() if result["error"] is None)
             file.write(first)
-        self.stale = self._leaves_errors = False
+        self.stale, self._leaves_errors, self._begun = False, False, True
         try:
             old, self._file = self._file, self._locked()
         except OSError as error:
             raise QwenRefError(f"{self.path}: cannot be written: {error.strerror}") from None
         os.close(old)
+
+    def leave_errors(self) -> None:
+        """Every request has a result: the errors that were to be tried again, and are there, are of none.
+        Raises QwenRefError."""
+        if self._leaves_errors:
+            self._replace(b"")
+
+    def _helps(self, ids: set[str]) -> str:
+        """What a user can do where results with these ids are in the way."""
+        ways = {result["error"] is None for _, result in self._lines() if result["id"] in ids}
+        return ANEW if True in ways else "--retry-errors takes errors out"
 
     def check(self, requests: Iterator[Request], name: str) -> tuple[int, int]:
         """How many there are, and how many of them have a result. Raises QwenRefError if results are of other
@@ -155,12 +170,13 @@ class Results:
             if id != request.id:
                 raise QwenRefError(
                     f"{self.path}: {request.custom_id!r:.100} was answered when it asked something else than "
-                    f"it does in {name}; {ANEW}"
+                    f"it does in {name}; {self._helps({id})}"
                 )
             found += request.key in self.done
         if self.done and not found:
             raise QwenRefError(
-                f"{self.path}: its {len(self.done):,} results are of no request in {name}; {ANEW}"
+                f"{self.path}: its {len(self.done):,} results are of no request in {name}; "
+                f"{self._helps(set(self.done.values()))}"
             )
         return total, found
 

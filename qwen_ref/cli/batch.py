@@ -302,6 +302,8 @@ def run(args: argparse.Namespace) -> int:
             return 130
         finally:
             show_line("")
+        if batch.total and batch.done == batch.total:
+            results.leave_errors()
         results.begin()  # where there was nothing to answer, too
         if lines != out and not results.stale:
             tables.write(lines, out)

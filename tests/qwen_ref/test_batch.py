@@ -561,11 +561,51 @@ def test_more_requests_and_mended_ones(run: Any, tmp_path: Path) -> None:
     turned = dict(reversed(line("a").items()))
     turned["body"] = dict(reversed(line("a")["body"].items()))
     write(tmp_path / "in.jsonl", [line("c"), turned, line("b", top_p=0.7)])
-    assert run("in.jsonl", "-o", "out.jsonl")[0] == 2
+    status, told = run("in.jsonl", "-o", "out.jsonl")
+    assert status == 2 and "'b' was answered when it asked something else than it does in in.jsonl; " in told
+    assert told.endswith("; --retry-errors takes errors out\n")
     status, told = run("in.jsonl", "-o", "out.jsonl", "--retry-errors")
     assert status == 0 and "3 requests: 1 had a result, 2 answered, 0 errors" in told
     assert kept in (tmp_path / "out.jsonl").read_text().splitlines()
     assert {*by_id(tmp_path / "out.jsonl")} == {"a", "b", "c"}
+
+
+def test_broken_lines_that_move_and_are_mended(run: Any, tmp_path: Path) -> None:
+    """Each has one error, wherever it stands; --retry-errors takes out those of lines that are no more, and
+    says so where they are all that is there."""
+    out, retry = tmp_path / "out.jsonl", "--retry-errors"
+    bad, good = ["{bad", "{bad", "[1]"], line("a", max_tokens=1)
+    for lines, new in ((bad, 3), (["", *bad, good], 1), (["{new", *reversed(bad), good], 1)):
+        write(tmp_path / "in.jsonl", lines)
+        status, told = run("in.jsonl", "-o", "out.jsonl")
+        assert status == 0 and (new == 3 or f" {len(read(out)) - new:,} had a result" in told)
+    assert len(read(out)) == len({r["id"] for r in read(out)}) == 5
+    write(tmp_path / "in.jsonl", [good, line("b", max_tokens=1), "{new"])
+    assert run("in.jsonl", "-o", "out.jsonl")[0] == 0 and len(read(out)) == 6
+    write(tmp_path / "in.jsonl", [good, line("b", max_tokens=1)])
+    before, empty = out.read_bytes(), write(tmp_path / "empty.jsonl", []).name
+    assert run("in.jsonl", "-o", "out.jsonl")[0] == 0 and out.read_bytes() == before
+    run(empty, "-o", "out.jsonl", retry)
+    assert out.read_bytes() == before
+    status, told = run("in.jsonl", "-o", "out.jsonl", retry)
+    assert status == 0 and "2 requests: 2 had a result, 0 answered" in told
+    assert out.read_bytes().splitlines() == [text for text in before.splitlines() if b'"error": null' in text]
+    write(tmp_path / "in.jsonl", ["{bad"])
+    assert run("in.jsonl", "-o", "other.jsonl")[0] == run(empty, "-o", "other.jsonl", retry)[0] == 0
+    assert len(read(tmp_path / "other.jsonl")) == 1  # nothing was asked
+    write(tmp_path / "in.jsonl", [good])
+    status, told = run("in.jsonl", "-o", "other.jsonl")
+    assert status == 2 and "its 1 results are of no request in in.jsonl; --retry-errors takes errors" in told
+    assert run("in.jsonl", "-o", "other.jsonl", retry)[0] == 0 and {*by_id(tmp_path / "other.jsonl")} == {"a"}
+
+
+def test_two_files_of_results_put_together(tmp_path: Path) -> None:
+    for second in result("a"), result("a", error={"message": "why"}), result("a", id="batch_req_other"):
+        out = write(tmp_path / "out.jsonl", [result("a"), result("b"), second])
+        with pytest.raises(QwenRefError, match=r"out\.jsonl: line 3 is a second result of 'a'; take out one"):
+            opened(out)
+        if second["error"]:
+            assert len(opened(out, retry_errors=True).done) == 2
 
 
 def test_what_passes_is_no_result(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
