@@ -34,7 +34,7 @@ def name_of(text: str) -> str:
     if text[:5].lower() == "data:":
         return "the data URI"
     if is_file_url(text):
-        text = unquote(_of_file_url(text))
+        text = _unquoted(_of_file_url(text))
     return _shortened(text)
 
 
@@ -61,7 +61,7 @@ def read_text(text: str, kind: str) -> str | bytes:
         path = _of_file_url(text)
         if not path.startswith("/"):
             raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")
-        return unquote(path)
+        return _unquoted(path)
     if is_address(text):
         raise QwenRefError(f"{name}: {WHAT[kind]} is not fetched; save it and give the file")
     return text
@@ -77,6 +77,11 @@ def check_path(path: str | os.PathLike[str]) -> None:
 def _of_file_url(text: str) -> str:
     """The path, still quoted; before it the name of a computer, unless it is this one."""
     return re.sub(r"^localhost(?=/)", "", text[7:])
+
+
+def _unquoted(path: str) -> str:
+    """Of bytes that are no UTF-8 what Python makes of them in names of files."""
+    return unquote(path, errors="surrogateescape")
 
 
 def _shortened(text: str) -> str:

@@ -234,10 +234,11 @@ class Service:
         if value[:5].lower() == "data:":
             return value
         if uri.is_file_url(value) and self.settings.media_folder is not None:
-            return f"file://{quote(own_file(f'{where}: {kind}', value, kind, self.settings.media_folder))}"
+            file = own_file(f"{where}: {kind}", value, kind, self.settings.media_folder)
+            return f"file://{quote(os.fsencode(file))}"
         if not value.lower().startswith(("http://", "https://")):
-            told = f"{where}: {kind}: {value!r:.80} is no data: URI; files of this machine are not read"
-            raise Problem(400, f"{told} without --allowed-local-media-path")
+            told = f"{where}: {kind}: {value!r:.80} is no data: URI, and no file:///… URL in a folder that"
+            raise Problem(400, f"{told} --allowed-local-media-path names")
         if not self.settings.remote_media:
             raise Problem(400, f"{where}: {kind}: {value!r:.80} is not fetched; send it as a data: URI")
         try:

@@ -189,8 +189,8 @@ BAD = {
     json.dumps(line("a", stream=True)): "stream: in a batch every answer comes whole",
     json.dumps(line("a", top_p=2)): "top_p: ",
     json.dumps(line("a", [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}])): (
-        "message 1: part 1: image: 'file:///etc/passwd' is no data: URI; files of this machine are not read "
-        "without --allowed-local-media-path"
+        "message 1: part 1: image: 'file:///etc/passwd' is no data: URI, and no file:///… URL in a "
+        "folder that --allowed-local-media-path names"
     ),
 }
 
@@ -285,6 +285,31 @@ def test_a_folder_of_pictures(run: Any, tmp_path: Path, pictures: Path, model: M
     assert "3 requests: 1 had a result, 2 answered, 0 errors" in told
     assert len(by_id(tmp_path / "out.jsonl")) == 4
     assert "other" not in told and run("--images", "pictures", "-o", "out.jsonl", *options[:-1])[0] == 2
+
+
+def test_pictures_whose_names_are_not_text(run: Any, tmp_path: Path, pictures: Path) -> None:
+    shutil.copy(pictures / "b.png", pictures / "latin \udcff.png")
+    (pictures / "broken.jpg").rename(pictures / "broken \udcff.jpg")
+    for out in "out.jsonl", "out.csv":
+        status, told = run("--images", "pictures", "-o", out, "--prompt", "What?", "-n", "1")
+        assert status == 0 and "4 requests: 3 answered, 1 errors" in told
+    (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    found = by_id(tmp_path / "out.jsonl")
+    assert found["latin \udcff.png"]["error"] is None
+    told = found["broken \udcff.jpg"]["error"]["message"]
+    assert f"{pictures}/broken \\udcff.jpg: is not an image" in told
+
+
+def test_what_names_no_picture_says_how(run: Any, tmp_path: Path, pictures: Path) -> None:
+    """Whether or not a folder was named."""
+    urls = str(pictures / "b.png"), "b.png", f"file:{pictures}/b.png", "ftp://x/b.png"
+    asked = [line(url, [{"type": "image_url", "image_url": {"url": url}}]) for url in urls]
+    write(tmp_path / "in.jsonl", asked)
+    for number, options in enumerate(([], ["--allowed-local-media-path", "pictures"])):
+        assert run("in.jsonl", "-o", f"{number}.jsonl", *options)[0] == 0
+        for url, found in by_id(tmp_path / f"{number}.jsonl").items():
+            told = "is no data: URI, and no file:///… URL in a folder that --allowed-local-media-path names"
+            assert found["error"]["message"] == f"message 1: part 1: image: {url!r:.80} {told}"
 
 
 # ---- going on
@@ -574,14 +599,14 @@ def test_broken_lines_that_move_and_are_mended(run: Any, tmp_path: Path) -> None
     """Each has one error, wherever it stands; --retry-errors takes out those of lines that are no more, and
     says so where they are all that is there."""
     out, retry = tmp_path / "out.jsonl", "--retry-errors"
-    bad, good = ["{bad", "{bad", "[1]"], line("a", max_tokens=1)
-    for lines, new in ((bad, 3), (["", *bad, good], 1), (["{new", *reversed(bad), good], 1)):
+    bad, good = ["{bad", "{bad", "{bad", "[1]"], line("a", max_tokens=1)
+    for lines, new in ((bad, 4), (["", *bad, good], 1), (["{new", *reversed(bad), good], 1)):
         write(tmp_path / "in.jsonl", lines)
         status, told = run("in.jsonl", "-o", "out.jsonl")
-        assert status == 0 and (new == 3 or f" {len(read(out)) - new:,} had a result" in told)
-    assert len(read(out)) == len({r["id"] for r in read(out)}) == 5
+        assert status == 0 and (new == 4 or f" {len(read(out)) - new:,} had a result" in told)
+    assert len(read(out)) == len({r["id"] for r in read(out)}) == 6
     write(tmp_path / "in.jsonl", [good, line("b", max_tokens=1), "{new"])
-    assert run("in.jsonl", "-o", "out.jsonl")[0] == 0 and len(read(out)) == 6
+    assert run("in.jsonl", "-o", "out.jsonl")[0] == 0 and len(read(out)) == 7
     write(tmp_path / "in.jsonl", [good, line("b", max_tokens=1)])
     before, empty = out.read_bytes(), write(tmp_path / "empty.jsonl", []).name
     assert run("in.jsonl", "-o", "out.jsonl")[0] == 0 and out.read_bytes() == before

@@ -641,9 +641,13 @@ def test_batch_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
         "hidden": (tmp_path / "hidden.png").as_uri(),
         "gone": (tmp_path / "shown/gone.png").as_uri(),
         "broken": (tmp_path / "shown/broken.png").as_uri(),
+        "latin": (tmp_path / "shown").as_uri() + "/%FF.png",
+        "latin broken": (tmp_path / "shown").as_uri() + "/%FE.png",
         "path": "shown/a b.png",
     }
-    (tmp_path / "shown/broken.png").write_bytes(b"no picture")
+    for name in "broken.png", "\udcfe.png":
+        (tmp_path / "shown" / name).write_bytes(b"no picture")
+    shutil.copy(tmp_path / "shown/a b.png", tmp_path / "shown/\udcff.png")  # a name that is not UTF-8
     lines = []
     for name, said in asked.items():
         content: Any = said
@@ -659,20 +663,20 @@ def test_batch_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
     for out, more in ("here.jsonl", ()), ("there.jsonl", ON):
         options = ["--name", "m", "--allowed-local-media-path", "shown", *more]
         status, _, told = run("batch", "in.jsonl", "-o", out, *options)
-        assert status == 0 and "8 requests: 2 answered, 6 errors" in told
+        assert status == 0 and "10 requests: 3 answered, 7 errors" in told
         results = map(json.loads, (tmp_path / out).read_text().splitlines())
         found.append({result["custom_id"]: result for result in results})
     here, there = found
     assert {*here} == {*there} == {*asked, "deep", None}
-    for name in "text", "shown":
+    for name in "text", "shown", "latin":
         bodies = [results[name]["response"]["body"] for results in found]
         assert len({json.dumps(body["choices"]) for body in bodies}) == 1
         assert len({body["system_fingerprint"] for body in bodies}) == 1
-    for refused in "hidden", "gone", "broken", "path", None:
+    for refused in "hidden", "gone", "broken", "latin broken", "path", None:
         assert here[refused] == there[refused]
     told = f"message 1: part 1: {tmp_path}/shown/broken.png: is not an image"
     assert there["broken"]["error"]["message"].startswith(told)
-    assert "8 had a result, 0 answered" in run("batch", "in.jsonl", "-o", "here.jsonl", *options)[2]
+    assert "10 had a result, 0 answered" in run("batch", "in.jsonl", "-o", "here.jsonl", *options)[2]
 
 
 def test_evaluate_answers_the_same_on_a_cluster(run: Any, tmp_path: Path) -> None:
