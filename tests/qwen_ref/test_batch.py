@@ -36,6 +36,7 @@ from qwen_ref.prompt import Rank
 from qwen_ref.serve import openai
 
 NAME = "tiny-Q4_K_M"
+TINY = str(Path(__file__).parents[1] / "fixtures/tiny.gguf")  # has no MTP layer
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 GREEDY = {"temperature": 0, "presence_penalty": 0, "max_tokens": 16}
 TOOL = {
@@ -889,7 +890,8 @@ def test_a_table_of_others_is_left_alone(run: Any, tmp_path: Path, monkeypatch: 
         (["--images", ".", "--prompt", "", "-o", "x"], "--prompt: is empty"),
         (["in.jsonl", "-o", ""], "--output-file: is empty"),
         (["in.jsonl", "-o", "x", "--name", ""], "--name: is empty"),
-        (["in.jsonl", "-o", "x", "--draft", "mtp", "--context", "1"], "leave no room for an answer"),
+        (["in.jsonl", "-o", "x", "--context", "1"], "leave no room for an answer in a context of 1"),
+        (["in.jsonl", "-o", "x", "--model", TINY, "--draft", "mtp"], "the file has no MTP layers, not one"),
         (["in.jsonl", "-o", "x", "--allowed-local-media-path", ""], "--allowed-local-media-path: '' is no"),
         (["in.jsonl", "-o", "x", "--allowed-local-media-path", "in.csv"], "path: 'in.csv' is no folder"),
         (
@@ -933,6 +935,16 @@ def test_options_of_a_table_are_used_or_refused(run: Any, tmp_path: Path) -> Non
     options = ["--thinking", "--thinking-budget", "2", "-n", "9", "--top-k", "-1", "--json-schema", "true"]
     status, told = run("in.csv", "-o", "x", "--seed", "0", *options)
     assert status == 0 and "1 answered, 0 errors" in told
+
+
+def test_texts_need_no_chat_template(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(body: Any, service: Any) -> None:
+        raise QwenRefError("there is no chat template")
+
+    monkeypatch.setitem(openai.ANSWERED, CHAT, (none, openai.chat_reply))
+    write(tmp_path / "in.jsonl", [line("a", "one,", url=TEXT, max_tokens=1)])
+    status, told = run("in.jsonl", "-o", "out.jsonl")
+    assert status == 0 and "1 requests: 1 answered" in told
 
 
 def test_progress_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

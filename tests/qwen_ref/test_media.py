@@ -1,4 +1,5 @@
 import base64
+import shutil
 import errno
 import gc
 import io
@@ -617,6 +618,12 @@ def test_ways_to_give_a_picture(opened, part, name):
     np.testing.assert_array_equal(media.image, read_image(SHAPES))
     template = without_sources([{"role": "user", "content": [part, {"type": "text", "image": None}]}])
     assert template == [{"role": "user", "content": [{"type": "image"}, {"type": "text"}]}]
+
+
+def test_a_name_that_is_not_utf8(opened, tmp_path):
+    path = shutil.copy(SHAPES, tmp_path / "\udcff.png")
+    (media,) = opened({"type": "image", "url": f"file://{tmp_path}/%FF.png"})
+    assert media.name == str(path) and media.shape.grid == (1, 8, 8)
 
 
 def test_pictures_are_told_apart_as_the_tower_sees_them(opened):
