@@ -73,7 +73,7 @@ class Sampling:
             if not isinstance(value, kind) or isinstance(value, bool | Fraction):
                 raise QwenRefError(f"{name}: {value!r} is not {told}")
             if not low <= value <= high:  # NaN compares false
-                raise QwenRefError(f"{name}: {value} is not in {low} to {high}")
+                raise QwenRefError(f"{name}: {value!s:.80} is not in {low} to {high}")
 
 
 def defaults(thinking: bool, thinks_by_default: bool) -> Sampling:

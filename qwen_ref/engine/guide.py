@@ -301,9 +301,10 @@ def check_bias(bias: Any, vocab: int) -> None:
     for token_id, value in bias.items():
         if not is_count(token_id, least=0) or token_id >= vocab:
             raise QwenRefError(f"logit_bias: {reprlib.repr(token_id)} is no token id from 0 to {vocab - 1}")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < math.inf:
             raise QwenRefError(f"logit_bias: {reprlib.repr(value)} of token {token_id} is no finite number")
         if abs(value) > LARGEST_BIAS:
             raise QwenRefError(
-                f"logit_bias: {value} of token {token_id} is not in -{LARGEST_BIAS} to {LARGEST_BIAS}"
+                f"logit_bias: {reprlib.repr(value)} of token {token_id} is not in -{LARGEST_BIAS} to "
+                f"{LARGEST_BIAS}"
             )

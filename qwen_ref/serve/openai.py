@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import reprlib
 import time
 import uuid
@@ -20,7 +21,7 @@ from qwen_ref.engine import Generation
 from qwen_ref.engine.generation import TokenLogprob
 from qwen_ref.messages import Message
 from qwen_ref.serve.errors import Problem
-from qwen_ref.serve.fields import Fields
+from qwen_ref.serve.fields import Fields, fits
 from qwen_ref.serve.scheduler import News, Reply
 from qwen_ref.serve.service import Ask, Service
 from qwen_ref.tokenizer import Tokenizer
@@ -72,7 +73,7 @@ def common(fields: Fields, service: Service) -> Ask:
     about_stream.done()
     n = fields.take("n", "a whole number", default=1)
     if n < 1:
-        fields.refuse("n", f"{n} is not 1 or more")
+        fields.refuse("n", f"{n!s:.80} is not 1 or more")
     user = fields.take("user", "a text")
     fields.pass_by(*NO_MATTER)
     fields.only("best_of", 1, n)
@@ -86,11 +87,14 @@ def _bias(fields: Fields) -> dict[int, float] | None:
     given = fields.take("logit_bias", "an object")
     if given is None:
         return None
-    try:
-        return {int(token): float(bias) for token, bias in given.items()}
-    except (TypeError, ValueError):
+    if not all(is_id(token) and fits(bias, "a number") for token, bias in given.items()):
         fields.refuse("logit_bias", "is not {token id: number}")
-        raise AssertionError from None
+    return {int(token): bias for token, bias in given.items()}
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a token's id, as it is written; "01" would be another word for one."""
+    return re.fullmatch("0|[1-9][0-9]{0,9}", text) is not None
 
 
 def read_chat(body: Any, service: Service) -> Ask:
@@ -107,7 +111,7 @@ def read_chat(body: Any, service: Service) -> Ask:
     options["schema"] = _response_format(fields)
     top = fields.take("top_logprobs", "a whole number")
     if top is not None and not 0 <= top <= MOST_LOGPROBS:
-        fields.refuse("top_logprobs", f"{top} is not in 0 to {MOST_LOGPROBS}")
+        fields.refuse("top_logprobs", f"{top!s:.80} is not in 0 to {MOST_LOGPROBS}")
     if fields.take("logprobs", "true or false", default=False):
         options["logprobs"] = top or 0
     elif top is not None:

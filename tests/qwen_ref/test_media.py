@@ -1,10 +1,10 @@
 import base64
-import shutil
 import errno
 import gc
 import io
 import os
 import re
+import shutil
 import struct
 import sys
 import zlib

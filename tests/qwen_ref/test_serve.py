@@ -504,7 +504,14 @@ REFUSED = [
     ({"reasoning_effort": "extreme"}, 400, "reasoning_effort: 'extreme' is not one of none, minimal"),
     ({"modalities": ["audio"]}, 400, "modalities: ['audio'] is not supported"),
     ({"tool_choice": "required"}, 400, "tool_choice"),
-    ({"logit_bias": {"x": 1}}, 400, "logit_bias: is not {token id: number}"),
+    *(
+        ({"logit_bias": {key: 1}}, 400, "logit_bias: is not {token id: number}")
+        for key in ("x", "1_0", "020", "")
+    ),
+    ({"logit_bias": {"1": True}}, 400, "logit_bias: is not {token id: number}"),
+    ({"logit_bias": {"1": 10**400}}, 400, "logit_bias: 10000"),
+    ({"seed": 10**400}, 400, "seed: " + "1".ljust(80, "0") + " is not in 0 to 18446744073709551615"),
+    ({"n": -(10**400)}, 400, "n: -" + "1".ljust(79, "0") + " is not 1 or more"),
     ({"max_tokens": True}, 400, "max_tokens: True is not a whole number"),
 ]
 
@@ -1042,6 +1049,8 @@ def test_what_the_command_refuses(capsys: Any) -> None:
             ("--timeout nan", "--timeout: nan is not more than 0"),
             ("--host a..b", "--host: 'a..b' is no address"),
             ("--max-body 0", "--max-body: 0 is not 1 or more"),
+            ("--allowed-local-media-path none", "--allowed-local-media-path: 'none' is no folder"),
+            ("--name=", "--name: is empty"),
             (f"--port {port}", f"--host 127.0.0.1 --port {port}: Address already in use; is Ollama, or"),
         ):
             assert main(["serve", *line.split()]) == 2
