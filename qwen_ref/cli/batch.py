@@ -12,8 +12,9 @@ A line of requests is {"custom_id": "a", "method": "POST", "url": "/v1/chat/comp
 result has its custom_id, and a response or an error; they come in the order in which they are ready. Stopped
 or killed, the same command goes on where it was.
 
-Exit status: 0 if every request has a result, be it an error; 1 if some could not be answered now; 2 if the
-results cannot be written, or belong to other requests or another model; 130 after Ctrl-C.
+Exit status: 0 if every request has a result, be it an error; 1 if some could not be answered now; 2 if an
+option makes no sense, or the results cannot be written, or belong to other requests or another model; 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
