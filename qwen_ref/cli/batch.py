@@ -148,16 +148,13 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 def check(args: argparse.Namespace) -> None:
     if args.parallel is not None and args.parallel < 1:
         raise QwenRefError(f"--parallel: {args.parallel} is not 1 or more")
-    sources = {"FILE": args.requests, "--input-file": args.input_file, "--images": args.images}
-    given = [path for path in sources.values() if path is not None]
+    given = [path for path in (args.requests, args.input_file, args.images) if path is not None]
     if len(given) != 1:
         told = "give one of both" if given else "give FILE, or --images FOLDER"
         raise QwenRefError(f"{'several sources of requests' if given else 'no requests'}: {told}")
-    for name, value in (sources | {"--output-file": args.output_file, "--prompt": args.prompt}).items():
-        if value == "":
-            raise QwenRefError(f"{name}: is empty")
-    if args.requests is None:
-        args.requests = args.input_file
+    args.requests = args.requests or args.input_file
+    if args.prompt == "":
+        raise QwenRefError("--prompt: is empty")
     if (args.images is None) != (args.prompt is None):
         raise QwenRefError("--images and --prompt: one needs the other")
     from qwen_ref.batch import tables

@@ -264,10 +264,7 @@ def limits_of(args: argparse.Namespace) -> Limits | None:
 
 
 def names_of(args: argparse.Namespace, path: str | os.PathLike[str]) -> list[str]:
-    """What requests call the model: --name, or what it was pulled as, or its file's name. Raises
-    QwenRefError."""
-    if "" in args.name:
-        raise QwenRefError("--name: is empty")
+    """What requests call the model: --name, or what it was pulled as, or its file's name."""
     return args.name or [args.model if args.model and hub.is_name(args.model) else Path(path).stem]
 
 

@@ -44,6 +44,8 @@ from qwen_ref.media.media import open_all
 from qwen_ref.serve.errors import Problem
 from tests.benchmarks.cluster import ROOT, pretend, processes, rack
 
+# Without a network dask says that it finds no address of this machine, and needs none.
+pytestmark = pytest.mark.filterwarnings("ignore:Couldn't detect a suitable IP address")
 MIND: dict[str, Any] = {}  # what a test tells its workers, and they it
 
 

@@ -1050,7 +1050,7 @@ def test_what_the_command_refuses(capsys: Any) -> None:
             ("--host a..b", "--host: 'a..b' is no address"),
             ("--max-body 0", "--max-body: 0 is not 1 or more"),
             ("--allowed-local-media-path none", "--allowed-local-media-path: 'none' is no folder"),
-            ("--name=", "--name: is empty"),
+            ("--name=", "argument --name: is empty"),
             (f"--port {port}", f"--host 127.0.0.1 --port {port}: Address already in use; is Ollama, or"),
         ):
             assert main(["serve", *line.split()]) == 2
