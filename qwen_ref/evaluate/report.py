@@ -116,16 +116,19 @@ def verdict(first: str, second: str, found: Comparison) -> str:
     """What the comparison says, and what it cannot say."""
     seen = f"{second} beside {first}: {found.better} better, {found.worse} worse of {found.n} samples"
     test = f"p = {found.p:.2g}, {found.test}"
-    points = f"{100 * abs(found.difference):.1f} points"
+    size = 100 * abs(found.difference)
+    points = f"{size:.1f} points" if size >= 0.05 else f"{size:.1g} points"
     if found.known:
         which = "better" if found.difference > 0 else "worse"
         return f"{seen}: it is {which}, by {points} on these ({test})"
-    if found.visible is None:
+    if not found.better + found.worse:
         most = 1 - 0.05 ** (1 / found.n)
         return (
             f"{seen}: no difference was seen, so there is none on {100 * (1 - most):.0f} % of such samples, "
             "or more (95 % sure)"
         )
+    if found.needed is None and found.visible is None:
+        return f"{seen}: this sample cannot tell ({test}); it is too small to show any difference"
     if found.needed is None:
         return (
             f"{seen}: this sample cannot tell ({test}); it would show a difference of "

@@ -246,12 +246,56 @@ def test_signs_flipped():
     assert statistics.sign_flip(np.zeros(3)) == 1.0
 
 
-@pytest.mark.parametrize("right, wrong", [(0.1, 0.05), (0.06, 0.01)])
-def test_as_many_samples_as_are_said_to_be_needed(right, wrong):
-    n = statistics.samples_needed(right - wrong, right + wrong)
-    draws = np.random.default_rng(0).multinomial(n, [right, wrong, 1 - right - wrong], 600)
-    known = np.mean([statistics.mcnemar(int(b), int(c)) < 0.05 for b, c, _ in draws])
-    assert 0.7 < known < 0.86  # 0.8; the exact test is a little careful
+def test_as_many_samples_as_are_said_to_be_needed():
+    """Of a difference of 0.1 and a mean square of 0.3 the normal distribution says 234, which find it 765
+    times of 1,000."""
+    for right, wrong in (0.2, 0.1), (0.06, 0.01), (0.1, 0):
+        n = statistics.samples_needed(right - wrong, right + wrong, right + wrong)
+        draws = np.random.default_rng(0).multinomial(n, [right, wrong, 1 - right - wrong], 5000)
+        known = np.mean([statistics.mcnemar(b, c) < 0.05 for b, c, _ in draws.tolist()])
+        assert known == pytest.approx(0.8, abs=0.015)
+    assert statistics.samples_needed(1.0, 1.0, 1.0) == statistics.samples_needed(-0.2, 0.04, 1.0) == 6
+
+
+def test_the_power_of_the_exact_test():
+    """Every way in which samples can fall, by its probability; and that many suffice, but not one less."""
+
+    def power(n: int, right: float, wrong: float) -> float:
+        ways = ((b, c) for b in range(n + 1) for c in range(min(b, n - b + 1)))
+        return sum(
+            math.comb(n, b) * math.comb(n - b, c) * right**b * wrong**c * (1 - right - wrong) ** (n - b - c)
+            for b, c in ways
+            if statistics.mcnemar(b, c) < 0.05
+        )
+
+    for n, right, wrong in (40, 0.3, 0.1), (23, 0.75, 0.25), (9, 0.5, 0), (5, 1, 0), (6, 1, 0):
+        assert statistics.power(n, right - wrong, right + wrong) == pytest.approx(
+            power(n, right, wrong), abs=1e-9
+        )
+    n = statistics.samples_needed(0.25, 0.35, 0.35)
+    assert power(n, 0.3, 0.05) >= 0.8 > power(n - 1, 0.3, 0.05)
+    seen = statistics.visible_with(60, 0.1, 0.1)
+    assert power(60, seen, 0) == pytest.approx(0.8, abs=0.002)  # more than the tenth that was seen
+    assert statistics.visible_with(5, 1.0, 1.0) is None and statistics.visible_with(6, 1.0, 1.0) < 1
+
+
+def test_of_very_many_samples_the_normal_distribution_says_the_same(monkeypatch):
+    exact = statistics.samples_needed(0.06, 1.0, 1.0)
+    monkeypatch.setattr(statistics, "MOST_PAIRS", exact - 100)
+    assert statistics.samples_needed(0.06, 1.0, 1.0) == pytest.approx(exact, rel=0.01)
+    assert (
+        statistics.samples_needed(1e-6, 1.0, 1.0) > 7e12 and statistics.visible_with(10**9, 0.1, 0.1) < 1e-4
+    )
+
+
+def test_as_many_samples_as_flipped_signs_need(monkeypatch):
+    """Sums that are not all of one size."""
+    monkeypatch.setattr(statistics, "FLIPS", 2000)
+    random = np.random.default_rng(0)
+    d = np.array([0.5, 0.1, -0.2, 0.3, 0, 0, 0.05, -0.3, 0.4, 0.1])
+    n = statistics.samples_needed(float(d.mean()), float((d * d).mean()), 0.8)
+    known = np.mean([statistics.sign_flip(random.choice(d, n)) < 0.05 for _ in range(300)])
+    assert 0.77 < known < 0.9
 
 
 def test_the_order_in_which_answers_came_does_not_count():
@@ -282,12 +326,18 @@ def test_verdicts():
     one = told(ones, [1.0] * 29 + [0.0])
     assert "0 better, 1 worse of 30 samples: this sample cannot tell (p = 1, McNemar, exact)" in one
     assert one.endswith("if it is 3.3 points, about 240 samples would show it, four times of five")
+    four = told([1.0] * 4, [0.0] * 4)
+    assert four.endswith(
+        "(p = 0.12, McNemar, exact); if it is 100.0 points, about 6 samples would show it, four times of five"
+    )
+    tiny = told([0.5] * 4, [0.5001, 0.5001, 0.5, 0.5], False)
+    assert "if it is 0.005 points, about " in tiny
     few = told([0.0] * 5 + [1.0], [1.0] * 5 + [1.0])
-    assert "cannot tell (p = 0.062, McNemar, exact)" in few and "about 7 samples" in few
-    assert "it would show a difference of 100.0 points" in told([0.0, 1.0], [1.0, 0.0])
+    assert "cannot tell (p = 0.062, McNemar, exact)" in few and "about 8 samples" in few
+    assert told([0.0, 1.0], [1.0, 0.0]).endswith("it is too small to show any difference")
     assert "no difference was seen" in told([0.1 + 0.2, 0.5], [0.3, 0.5], False)
     even = told([0.0, 1.0, *ones], [1.0, 0.0, *ones])
-    assert "cannot tell" in even and "it would show a difference of 12.4 points" in even
+    assert "cannot tell" in even and "it would show a difference of 23.6 points" in even
     assert "it is better, by 10.0 points on these (p = 0.0039, sign-flip)" in told(
         [0.5] * 9, [0.6] * 9, False
     )
