@@ -76,16 +76,23 @@ def find_marks(text: str) -> list[Mark]:
 
 
 def marks_of(value: Any) -> Iterator[Mark]:
-    if isinstance(value, list):
-        for item in value:
-            yield from marks_of(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key in KEYS and is_numbers(item, KEYS[key]):
-                label = next((value[k] for k in ("label", "action") if value.get(k) is not None), "")
-                yield Mark(str(label), tuple(map(float, item)))
-            else:
-                yield from marks_of(item)
+    left = [value]
+    while left:  # an answer may be nested deeper than functions may call one another
+        value = left.pop()
+        if isinstance(value, Mark):
+            yield value
+        elif isinstance(value, list):
+            left += reversed(value)
+        elif isinstance(value, dict):
+            label = next((value[k] for k in ("label", "action") if value.get(k) is not None), "")
+            left += reversed(
+                [
+                    Mark(str(label), tuple(map(float, item)))
+                    if key in KEYS and is_numbers(item, KEYS[key])
+                    else item
+                    for key, item in value.items()
+                ]
+            )
 
 
 def is_numbers(value: Any, count: int) -> bool:

@@ -34,16 +34,17 @@ def box_of(given: Any) -> Box | None:
     )
 
 
-def leaves(value: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
+def leaves(value: Any) -> dict[tuple[str | int, ...], Any]:
     """Texts, numbers, true, false, null and what is empty, in what JSON holds, by where they are."""
-    inside: list[tuple[str | int, Any]] = []
-    if isinstance(value, dict):
-        inside = list(value.items())
-    elif isinstance(value, list):
-        inside = list(enumerate(value))
-    if not inside:
-        return {path: value}
-    return {place: leaf for key, part in inside for place, leaf in leaves(part, (*path, key)).items()}
+    found, left = dict[tuple[str | int, ...], Any](), list[tuple[tuple[str | int, ...], Any]]([((), value)])
+    while left:  # an answer may be nested deeper than functions may call one another
+        path, part = left.pop()
+        if part and isinstance(part, dict | list):
+            inside = part.items() if isinstance(part, dict) else enumerate(part)
+            left += [((*path, key), each) for key, each in inside]
+        else:
+            found[path] = part
+    return found
 
 
 def same(a: Any, b: Any) -> bool:

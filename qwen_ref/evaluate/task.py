@@ -9,6 +9,7 @@ The names are those of inspect_ai's samples; `ideal` for `target` is that of Ope
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import reprlib
@@ -22,7 +23,11 @@ from qwen_ref.evaluate.judge import Box, box_of, leaves
 from qwen_ref.files import read_lines
 from qwen_ref.messages import Message, check_messages
 
+MOST_NESTED = 100  # lists and objects in one another
 FIELDS = ("id", "input", "images", "videos", "choices", "target", "ideal", "score", "group", "metadata")
+
+
+BOX_FIELDS = ("bbox_2d", "label")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def read_sample(where: str, value: Any, path: Path, score: str) -> Sample:
     for name in fields:
         if name not in FIELDS:
             raise QwenRefError(f"{where}: {name!r:.80} is no field of a sample: {', '.join(FIELDS)}")
+        check_values(f"{where}: {name}", fields[name])
     if "target" in fields and "ideal" in fields:
         raise QwenRefError(f"{where}: ideal: is another name of target; give one of them")
     right = "ideal" if "ideal" in fields else "target"
@@ -94,6 +100,20 @@ def read_sample(where: str, value: Any, path: Path, score: str) -> Sample:
     return Sample(where, line, name, group, prompt, score, target, choices or [], fields.get("metadata"))
 
 
+def check_values(where: str, value: Any) -> None:
+    """Raises QwenRefError for what Python reads as JSON, but others do not: NaN, 1e999, and what is deep."""
+    level = [value]
+    for _ in range(MOST_NESTED + 1):
+        for number in level:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise QwenRefError(f"{where}: {number} is no number that JSON has")
+        held = [x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list)]
+        if not held:
+            return
+        level = [inside for each in held for inside in each]
+    raise QwenRefError(f"{where}: is nested more than {MOST_NESTED} deep")
+
+
 def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[Message]:
     """A text, or messages; paths in them are those of files in the task's folder."""
     from qwen_ref.media import parts, uri
@@ -105,6 +125,8 @@ def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[M
     for name, paths in zip(("images", "videos"), media, strict=True):
         if not isinstance(paths, list) or not all(isinstance(path, str | dict) for path in paths):
             raise QwenRefError(f"{where}: {name}: is no list of paths")
+        if "" in paths:
+            raise QwenRefError(f"{where}: {name}: number {paths.index('') + 1}: is empty")
         if paths and not isinstance(given, str):
             raise QwenRefError(
                 f"{where}: {name}: with messages, give pictures as parts of a message's content"
@@ -114,6 +136,9 @@ def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[M
         if isinstance(messages, str):
             return messages
         check_messages(messages)
+        for part in parts.read_parts(messages):
+            if part.source == "" or (isinstance(part.source, list) and "" in part.source):
+                raise QwenRefError(f"{part.where}: {part.kind}: a path is empty")
         parts.beside(folder, messages)
         for part in parts.read_parts(messages):
             source = part.source
@@ -183,6 +208,11 @@ def boxes_of(where: str, target: Any, choices: list[str]) -> list[Box]:
     items = [target] if alone else target
     if not isinstance(items, list):
         raise QwenRefError(f"{where}: {of_type(target)} is no list of boxes")
+    for number, item in enumerate(items, 1):
+        for name in item if isinstance(item, dict) else ():
+            if name not in BOX_FIELDS:
+                told = f"{name!r:.80} is no field of a box: {', '.join(BOX_FIELDS)}"
+                raise QwenRefError(f"{where}: number {number}: {told}")
     boxes = [box_of(item) for item in items]
     for number, box in enumerate(boxes, 1):
         if box is None:
