@@ -58,10 +58,19 @@ def answers(model: Model, samples: list[Sample], options: Options) -> Generator[
     """
     for part in portions(samples, options.parallel):
         said, chosen = list[tuple[Sample, Prompt]](), list[tuple[Sample, Prompt]]()
-        for sample in part:
-            (chosen if sample.choices else said).append((sample, encode(model, sample, options)))
-        yield from choose(model, chosen, options)
+        problem: QwenRefError | None = None
+        try:
+            for sample in part:
+                (chosen if sample.choices else said).append((sample, encode(model, sample, options)))
+        except QwenRefError as error:
+            problem = error
+        try:
+            yield from choose(model, chosen, options)
+        except QwenRefError as error:  # all of these stand before the other
+            problem = error
         yield from say(model, said, options)
+        if problem is not None:
+            raise problem
 
 
 def portions(samples: list[Sample], parallel: int) -> Iterator[list[Sample]]:
@@ -116,13 +125,14 @@ def say(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> G
 
 def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -> Generator[Answer]:
     requests, of = list[tuple[Prompt, list[int]]](), list[tuple[int, int]]()
+    problem: QwenRefError | None = None
     for i, (sample, prompt) in enumerate(asked):
-        for k, choice in enumerate(sample.choices):
-            request = continued(model.tokenizer, prompt, choice, options.raw)
-            if len(request[0].token_ids) + len(request[1]) - 1 > model.context:
-                raise QwenRefError(f"{sample.where}: does not fit the context of {model.context} tokens")
-            requests.append(request)
-            of.append((i, k))
+        own = [continued(model.tokenizer, prompt, choice, options.raw) for choice in sample.choices]
+        if any(len(begun.token_ids) + len(ids) - 1 > model.context for begun, ids in own):
+            problem = QwenRefError(f"{sample.where}: does not fit the context of {model.context} tokens")
+            break
+        requests += own
+        of += [(i, k) for k in range(len(own))]
     found: list[dict[int, Likelihood]] = [{} for _ in asked]
     for r, likelihood in loglikelihoods(model, requests, options.parallel):
         i, k = of[r]
@@ -133,6 +143,8 @@ def choose(model: Model, asked: list[tuple[Sample, Prompt]], options: Options) -
             logprobs = [likelihood.logprob for likelihood in rated]
             text = sample.choices[max(range(len(rated)), key=logprobs.__getitem__)]
             yield Answer(sample, text, judge_choice(sample.target, sample.choices, logprobs), None, rated)
+    if problem is not None:
+        raise problem
 
 
 def continued(tokenizer: Tokenizer, prompt: Prompt, choice: str, raw: bool) -> tuple[Prompt, list[int]]:
