@@ -61,7 +61,8 @@ MAX_TOKENS = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="a JSONL file of samples")
-    parser.add_argument("model", nargs="*", type=model_file, metavar="MODEL", help=MODEL_HELP)
+    # with a default argparse does not say that one is required
+    parser.add_argument("model", nargs="*", default=[], type=model_file, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
         "--score",
         choices=["exact", "includes", "regex", "json", "boxes"],
@@ -104,6 +105,8 @@ def options_of(args: argparse.Namespace) -> Options:
     for name in "limit", "max_tokens", "parallel":
         if (value := getattr(args, name)) is not None and value < 1:
             raise QwenRefError(f"--{name.replace('_', '-')}: {value} is less than 1")
+    if args.output == "":
+        raise QwenRefError("--output: is empty, and names no file")
     if args.raw and (args.thinking is not None or args.thinking_budget is not None):
         raise QwenRefError("--raw: without a chat template nobody is asked to think")
     if args.thinking_budget is not None and args.thinking is False:

@@ -127,9 +127,9 @@ def verdict(first: str, second: str, found: Comparison) -> str:
             f"{seen}: no difference was seen, so there is none on {100 * (1 - most):.0f} % of such samples, "
             "or more (95 % sure)"
         )
-    if found.needed is None and found.visible is None:
-        return f"{seen}: this sample cannot tell ({test}); it is too small to show any difference"
     if found.needed is None:
+        if found.visible is None:
+            return f"{seen}: this sample cannot tell ({test}); it is too small to show any difference"
         return (
             f"{seen}: this sample cannot tell ({test}); it would show a difference of "
             f"{100 * found.visible:.1f} points, four times of five"

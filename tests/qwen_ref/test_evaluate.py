@@ -69,6 +69,13 @@ def test_a_task(tmp_path):
 GOOD = {"input": "a?", "target": "b"}
 
 
+def nested(depth: int) -> list:
+    value = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     "line, told",
     [
@@ -104,6 +111,25 @@ GOOD = {"input": "a?", "target": "b"}
         (GOOD | {"input": [{"role": "usr"}]}, "line 2: input: message 1: role: 'usr' is not one of"),
         (GOOD | {"images": ["none.png"]}, "line 2: input: message 1: part 1: "),
         (GOOD | {"images": "none.png"}, "line 2: images: is no list of paths"),
+        (GOOD | {"images": [""]}, "line 2: images: number 1: is empty"),
+        (GOOD | {"videos": ["a", ""]}, "line 2: videos: number 2: is empty"),
+        (
+            GOOD | {"input": [{"role": "user", "content": [{"type": "image", "image": ""}]}]},
+            "line 2: input: message 1: part 1: image: a path is empty",
+        ),
+        (
+            GOOD | {"input": [{"role": "user", "content": [{"type": "video", "video": [""]}]}]},
+            "line 2: input: message 1: part 1: video: a path is empty",
+        ),
+        (
+            GOOD | {"score": "boxes", "target": {"bbox_2d": [1, 2, 3, 4], "lable": "x"}},
+            "line 2: target: number 1: 'lable' is no field of a box: bbox_2d, label",
+        ),
+        (GOOD | {"metadata": float("nan")}, "line 2: metadata: nan is no number that JSON has"),
+        (GOOD | {"metadata": {"a": [1, float("-inf")]}}, "line 2: metadata: -inf is no number"),
+        ('{"input": "a", "ideal": [1e999], "score": "json"}', "line 2: ideal: inf is no number"),
+        (GOOD | {"score": "json", "target": nested(101)}, "line 2: target: is nested more than 100 deep"),
+        (GOOD | {"metadata": {"a": nested(100)}}, "line 2: metadata: is nested more than 100 deep"),
         (
             GOOD | {"input": [{"role": "user", "content": "a"}], "images": ["a"]},
             "line 2: images: with messages,",
@@ -170,6 +196,17 @@ def test_an_answer_is_judged(tmp_path, score, target, answer, value):
     (sample,) = read_task(str(written(tmp_path, {"input": "a", "target": target, "score": score})))
     ((_, found),) = judge(score, sample.target, answer).items()
     assert found == pytest.approx(value)
+
+
+def test_what_is_nested_deep_is_judged(tmp_path):
+    """As deep as a task may have it, and in an answer as deep as JSON is read."""
+    lines = [{"input": "a", "target": nested(100), "score": "json", "metadata": nested(100)}]
+    (sample,) = read_task(str(written(tmp_path, *lines)))
+    assert judge("json", sample.target, json.dumps(nested(100))) == {"fields": 1.0}
+    deep = "[" * 900 + '{"bbox_2d": [0, 0, 100, 100]}' + "]" * 900
+    assert judge("json", sample.target, deep) == {"fields": 0.0}
+    (sample,) = read_task(str(written(tmp_path, GOOD | {"target": [0, 0, 100, 100], "score": "boxes"})))
+    assert judge("boxes", sample.target, deep) == {"iou": 1.0}
 
 
 def test_choices_are_judged_by_sum_and_by_character():
@@ -399,6 +436,20 @@ def test_answers_are_those_of_generate(small):
         assert found[sample.id] == "".join(alone).strip()
 
 
+def test_those_before_one_that_cannot_be_read_are_answered(tmp_path):
+    """Though all are of one portion: of a picture, and of a text that is too long."""
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    said, chosen = {"input": "Hello!", "target": "b"}, {"input": "a?", "target": 0, "choices": ["a", "b"]}
+    long = "a " * 70
+    for bad in {"images": ["bad.png"]}, {"choices": ["a", long], "target": 0}:
+        task = written(tmp_path, said, chosen, GOOD | bad, said | {"id": "behind"}, chosen | {"id": "too"})
+        model, given = load(context=64), []
+        with pytest.raises(QwenRefError, match="line 3: "):
+            for answer in answers(model, read_task(str(task)), Options(max_tokens=2)):
+                given.append(answer.sample.id)
+        assert {*given} - {"behind"} == {1, 2}
+
+
 def test_two_models(small, tmp_path, capsys):
     for place in "ab":
         (tmp_path / place).mkdir()
@@ -459,12 +510,18 @@ def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
         (["--raw"], "line 3: input: --raw: is for samples that are text"),
         (["--thinking"], "line 2: input: choices: the model would think before it chose"),
         (["--greedy", "--top-k", 3], "--top-k: --greedy takes the likeliest token"),
+        (["--output", ""], "--output: is empty, and names no file"),
         (["--output", "/nowhere/out"], "/nowhere/out: cannot be written: No such file or directory"),
     ],
 )
 def test_options_that_make_no_sense(small, capsys, arguments, told):
     assert evaluate(small, *arguments) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_task_is_required_and_a_model_is_not(capsys):
+    assert evaluate() == 2
+    assert "the following arguments are required: TASK; " in capsys.readouterr().err
 
 
 def test_what_is_read_is_not_written(small, tmp_path, capsys):
