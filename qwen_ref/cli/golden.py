@@ -234,7 +234,8 @@ def read_prompts(path: Path) -> list[Line]:
             if field not in ("id", "prompt", "messages", "tools"):
                 raise QwenRefError(f"{where}: {field!r:.80} is no field: id, prompt, messages, tools")
         name = str(value.get("id", where.rpartition(" ")[2]))
-        if not name or name[0] == "." or "/" in name or "\0" in name or len(name) > 200:
+        half = any("\ud800" <= letter <= "\udfff" for letter in name)  # of a character, as JSON may spell it
+        if not name or name[0] == "." or "/" in name or "\0" in name or half or len(name) > 200:
             raise QwenRefError(f"{where}: id: {name!r:.80} is no name of a file")
         if name in names:
             raise QwenRefError(f"{where}: id: {name!r:.80} is that of {names[name].rpartition(': ')[2]}")

@@ -664,6 +664,7 @@ def test_a_golden_of_each_line(tmp_path, capsys):
     for line, sentence in (
         ({"prompt": "a", "messages": said}, 'line 1: is no object with a text, "prompt", or a list'),
         ({"prompt": "a", "id": "../a"}, "line 1: id: '../a' is no name of a file"),
+        ({"prompt": "a", "id": "sur\ud83d"}, r"line 1: id: 'sur\ud83d' is no name of a file"),
         ({"prompt": "a", "ids": 1}, "line 1: 'ids' is no field: id, prompt, messages, tools"),
         ({"messages": [1]}, "line 1: messages: is no list of objects"),
         ({"prompt": ""}, "line 1: the prompt: is empty"),
