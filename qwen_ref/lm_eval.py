@@ -25,6 +25,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
+from gguf_io import GGUFError
 from qwen_ref.engine import Generation, load
 from qwen_ref.engine.likelihood import loglikelihoods
 from qwen_ref.engine.prefixes import default_budget
@@ -49,7 +50,7 @@ class QwenRef(TemplateLM):
         max_length: int | None = None,
         max_gen_toks: int = MAX_GEN_TOKS,
         enable_thinking: bool | None = None,
-        think_end_token: str | None = None,
+        think_end_token: str | int | None = None,
         prefix_token_id: int | None = None,
         dtype: str = "float32",
         backend: str | None = None,
@@ -59,27 +60,41 @@ class QwenRef(TemplateLM):
         """`path` is what `qwen_ref.load` takes; `batch_size` texts go on at once (8; so too for "auto").
 
         `max_length`, in tokens, is that of the model unless given. `enable_thinking` is for the chat template
-        (--apply_chat_template), and what stands before `think_end_token` in an answer is left out, as with
-        the model "hf". An empty context is `prefix_token_id` (the end of a text). It computes on the
-        CPU, whatever `device` says.
+        (--apply_chat_template), and what stands before `think_end_token`, a text or a token's id, is left out
+        of an answer, as with the model "hf". An empty context is `prefix_token_id` (the end of a text). It
+        computes on the CPU, whatever `device` says.
 
-        Raises QwenRefError for what makes no sense.
+        Raises QwenRefError for what makes no sense, GGUFError if the file is not valid GGUF.
         """
         super().__init__()
         for name in more:
             raise QwenRefError(f"model_args: {name!r:.80} is none of qwen_ref's")
         if dtype not in ("float32", "float64"):
             raise QwenRefError(f"model_args: dtype: {dtype!r:.80} is not float32 or float64")
+        if enable_thinking is not None and not isinstance(enable_thinking, bool):
+            raise QwenRefError(f"model_args: enable_thinking: {enable_thinking!r:.80} is not true or false")
+        check_number("max_length", max_length)
+        check_number("max_gen_toks", max_gen_toks)
         given = PARALLEL if batch_size in (None, "auto") else batch_size
         if not str(given).isdigit() or int(given) < 1:
             raise QwenRefError(f"batch_size: {batch_size!r:.80} is not a whole number from 1 on, or auto")
         self.batch_size = int(given)
         self.model = load(
-            path, dtype=getattr(np, dtype), backend=backend, threads=threads, keep=default_budget()
+            None if path is None else str(path),
+            dtype=getattr(np, dtype),
+            backend=backend,
+            threads=threads,
+            keep=default_budget(),
         )
         self.max_length = self.model.context if max_length is None else max_length
-        if not 1 <= self.max_length <= self.model.context:
+        if self.max_length > self.model.context:
             raise QwenRefError(f"model_args: max_length: {max_length} is not in 1 to {self.model.context}")
+        last = len(self.model.tokenizer.tokens) - 1
+        check_number("prefix_token_id", prefix_token_id, 0, last)
+        if isinstance(think_end_token, str) and think_end_token.isdigit():
+            think_end_token = int(think_end_token)
+        if not isinstance(think_end_token, str):
+            check_number("think_end_token", think_end_token, 0, last)
         self.max_gen_toks, self.enable_thinking = max_gen_toks, enable_thinking
         if think_end_token is None and enable_thinking:
             think_end_token = "</think>"
@@ -177,9 +192,11 @@ class QwenRef(TemplateLM):
         bar = tqdm(total=len(requests), disable=disable_tqdm, desc="Running generate_until requests")
         prompts = [prompt for prompt, *_ in asked]
         for i, done in answers_together(prompts, generate, self.model.block, self.batch_size):
-            found[i] = postprocess_generated_text(
-                self.tok_decode(done.token_ids), asked[i][2], self.think_end_token
-            )
+            ids, end = done.token_ids, self.think_end_token
+            if isinstance(end, int) and end in ids:
+                ids = ids[len(ids) - ids[::-1].index(end) :]
+            text = self.tok_decode(ids).lstrip() if isinstance(end, int) else self.tok_decode(ids)
+            found[i] = postprocess_generated_text(text, asked[i][2], None if isinstance(end, int) else end)
             self.cache_hook.add_partial("generate_until", requests[i].args, found[i])
             bar.update()
         bar.close()
@@ -189,6 +206,8 @@ class QwenRef(TemplateLM):
         """The prompt, how long the answer may be, where it ends, and how tokens are drawn."""
         given = normalize_gen_kwargs(options, self.max_gen_toks)
         limit = given.pop("max_gen_toks")
+        if limit < 1:
+            raise QwenRefError(f"max_gen_toks: {limit} is not a whole number from 1 on")
         if limit >= self.max_length:
             raise QwenRefError(f"max_gen_toks: {limit} leaves no room in max_length, {self.max_length}")
         end = self.model.tokenizer.decode([self.eot_token_id])
@@ -206,13 +225,22 @@ class QwenRef(TemplateLM):
         return Prompt(ids), limit, stops, sampling
 
 
+def check_number(name: str, value: Any, low: int = 1, high: int | None = None) -> None:
+    """Raises QwenRefError unless it is a whole number in `low` to `high`, or None."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (whole and low <= value and (high is None or value <= high)):
+        which = f"from {low} on" if high is None else f"in {low} to {high}"
+        raise QwenRefError(f"model_args: {name}: {value!r:.80} is not a whole number {which}")
+
+
 def main() -> None:
     from lm_eval.__main__ import cli_evaluate
 
     try:
         cli_evaluate()
-    except QwenRefError as error:
-        sys.exit(f"qwen_ref: {error}")
+    except (QwenRefError, GGUFError) as error:
+        print(f"qwen_ref: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

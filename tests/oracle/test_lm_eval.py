@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import made
 
+from qwen_ref import QwenRefError
+
 pytest.importorskip("lm_eval")
 
 DOCUMENTS = [
@@ -80,3 +82,71 @@ def test_as_transformers(tmp_path, offline, dtype, chat):
         error = np.abs(np.array(numbers) - expected).max(initial=0)
         print(f"{task}, {dtype}{', chat' * chat}: {len(numbers)} sums, largest difference {error:.1e}")
         assert error < TOLERANCE[dtype], task
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ("backend=nump", "backend: 'nump' is not one of"),
+        ("threads=abc", "threads: "),
+        ("max_length=abc", "model_args: max_length: 'abc' is not a whole number from 1 on"),
+        ("max_length=true", "model_args: max_length: True is not a whole number from 1 on"),
+        ("max_length=0", "model_args: max_length: 0 is not a whole number from 1 on"),
+        ("max_length=999999", "model_args: max_length: 999999 is not in 1 to "),
+        ("max_gen_toks=-5", "model_args: max_gen_toks: -5"),
+        ("max_gen_toks=1.5", "model_args: max_gen_toks: 1.5 is not a whole number from 1 on"),
+        ("enable_thinking=maybe", "model_args: enable_thinking: 'maybe' is not true or false"),
+        ("enable_thinking=1", "model_args: enable_thinking: 1 is not true or false"),
+        ("prefix_token_id=99999999", "model_args: prefix_token_id: 99999999 is not a whole number in 0 to "),
+        ("prefix_token_id=-1", "model_args: prefix_token_id: -1"),
+        ("prefix_token_id=a", "model_args: prefix_token_id: 'a' is not a whole number in 0 to "),
+        ("think_end_token=99999999", "model_args: think_end_token: 99999999 is not a whole number in 0 to "),
+        ("think_end_token=1.5", "model_args: think_end_token: 1.5 is not a whole number in 0 to "),
+    ],
+)
+def test_arguments_that_make_no_sense(given, told):
+    """As the harness reads them from a command line."""
+    from qwen_ref.lm_eval import QwenRef
+
+    with pytest.raises(QwenRefError) as raised:
+        QwenRef.create_from_arg_string(given)
+    assert str(raised.value).startswith(told)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "given, told", [("path=documents.jsonl", "documents.jsonl: "), ("max_length=a", "model_args: ")]
+)
+def test_one_sentence_and_status_2(tmp_path, offline, monkeypatch, capsys, given, told):
+    from harness import write_tasks
+
+    from qwen_ref import lm_eval
+
+    write_tasks(tmp_path, DOCUMENTS)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--tasks", "answer", "--include_path", ".", "--model", "qwen_ref", "--model_args", given]
+    monkeypatch.setattr(sys, "argv", ["lm_eval", *arguments])
+    with pytest.raises(SystemExit) as left:
+        lm_eval.main()
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert left.value.code == 2 and last.startswith(f"qwen_ref: {told}")
+
+
+def test_a_token_that_ends_thoughts():
+    """By its id what stands before its last place is left out, as in the harness's HFLM.generate_until."""
+    from lm_eval.api.instance import Instance
+
+    from qwen_ref.lm_eval import QwenRef
+
+    plain = QwenRef(max_gen_toks=12)
+    asked = [Instance("generate_until", {}, ("One, two, three, four, ", {"until": []}), 0)]
+    (text,) = plain.generate_until(asked, disable_tqdm=True)
+    ids = plain.tok_encode(text)
+    end = ids[3]
+    behind = plain.tok_decode(ids[len(ids) - ids[::-1].index(end) :]).lstrip()
+    for given in end, str(end):
+        lm = QwenRef(max_gen_toks=12, think_end_token=given)
+        assert lm.generate_until(asked, disable_tqdm=True) == [behind] != [text]
+    assert QwenRef(max_gen_toks=12, think_end_token=0).generate_until(asked, disable_tqdm=True) == [
+        text.lstrip()
+    ]
