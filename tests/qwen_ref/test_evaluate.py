@@ -309,10 +309,12 @@ def test_the_power_of_the_exact_test():
         assert statistics.power(n, right - wrong, right + wrong) == pytest.approx(
             power(n, right, wrong), abs=1e-9
         )
-    n = statistics.samples_needed(0.25, 0.35, 0.35)
-    assert power(n, 0.3, 0.05) >= 0.8 > power(n - 1, 0.3, 0.05)
+    for right, wrong in (0.3, 0.05), (0.2, 0.01), (0.25, 0.05), (0.5, 0.1):
+        n = statistics.samples_needed(right - wrong, right + wrong, right + wrong)
+        assert power(n, right, wrong) >= 0.8 > power(n - 1, right, wrong)
     seen = statistics.visible_with(60, 0.1, 0.1)
     assert power(60, seen, 0) == pytest.approx(0.8, abs=0.002)  # more than the tenth that was seen
+    assert statistics.visible_with(60, 0.025, 0.1) == pytest.approx(seen / 2)  # each half as large
     assert statistics.visible_with(5, 1.0, 1.0) is None and statistics.visible_with(6, 1.0, 1.0) < 1
 
 

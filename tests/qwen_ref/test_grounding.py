@@ -187,3 +187,9 @@ def test_a_picture_larger_than_its_format(tmp_path, name):
 def test_a_place_that_cannot_be(tmp_path, name):
     with pytest.raises(QwenRefError, match=r"out.*(ending|does not exist)|: is a folder|ending ''"):
         save_drawing(Image.new("RGB", (20, 20)), [], tmp_path / name)
+
+
+def test_marks_are_found_in_the_order_of_the_answer():
+    box, point = '{"bbox_2d": [1, 2, 3, 4], "label": "a"}', '{"point_2d": [5, 6], "label": "b"}'
+    text = f'[{{"in": [{box}, [{point}]], "coordinate": [7, 8], "then": {box}}}, {point}]'
+    assert [mark.coordinates[0] for mark in find_marks(text)] == [1, 5, 7, 1, 5]
