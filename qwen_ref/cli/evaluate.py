@@ -105,8 +105,6 @@ def options_of(args: argparse.Namespace) -> Options:
     for name in "limit", "max_tokens", "parallel":
         if (value := getattr(args, name)) is not None and value < 1:
             raise QwenRefError(f"--{name.replace('_', '-')}: {value} is less than 1")
-    if args.output == "":
-        raise QwenRefError("--output: is empty, and names no file")
     if args.raw and (args.thinking is not None or args.thinking_budget is not None):
         raise QwenRefError("--raw: without a chat template nobody is asked to think")
     if args.thinking_budget is not None and args.thinking is False:
@@ -134,18 +132,19 @@ def names_of(paths: list[str]) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from qwen_ref.evaluate.task import read_task
+    from qwen_ref.evaluate.task import files_of_media, read_task
 
     options = options_of(args)
     where = where_of(args)
     samples = read_task(args.task, args.score)[: args.limit]
     paths = args.model or [shipped_model()]
     names = names_of(paths)
-    for path in [args.task, *paths]:
-        if args.output and is_one_file(Path(args.output), Path(path)):
-            raise QwenRefError(f"--output: {args.output} is read, too")
+    for path in paths:
         if not os.path.exists(path):  # before another one is computed with
             raise QwenRefError(f"{path}: does not exist")
+    for path in files_of_media(samples) if args.output else ():
+        if is_one_file(Path(args.output), Path(path)):
+            raise QwenRefError(f"--output: {args.output} is read, too")
     results: report.Results = {}
     status = 0
     problem: Exception | None = None

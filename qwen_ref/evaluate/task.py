@@ -13,7 +13,7 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,17 @@ def check_values(where: str, value: Any) -> None:
             return
         level = [inside for each in held for inside in each]
     raise QwenRefError(f"{where}: is nested more than {MOST_NESTED} deep")
+
+
+def files_of_media(samples: list[Sample]) -> Iterator[str]:
+    """What pictures and clips are read from."""
+    from qwen_ref.media import parts
+
+    for sample in samples:
+        for part in parts.read_parts(sample.prompt) if isinstance(sample.prompt, list) else ():
+            for source in part.source if isinstance(part.source, list) else [part.source]:
+                if isinstance(source, str):
+                    yield source
 
 
 def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[Message]:

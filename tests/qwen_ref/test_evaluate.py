@@ -512,7 +512,6 @@ def test_what_was_done_is_kept(small, tmp_path, capsys, monkeypatch):
         (["--raw"], "line 3: input: --raw: is for samples that are text"),
         (["--thinking"], "line 2: input: choices: the model would think before it chose"),
         (["--greedy", "--top-k", 3], "--top-k: --greedy takes the likeliest token"),
-        (["--output", ""], "--output: is empty, and names no file"),
         (["--output", "/nowhere/out"], "/nowhere/out: cannot be written: No such file or directory"),
     ],
 )
@@ -531,6 +530,10 @@ def test_what_is_read_is_not_written(small, tmp_path, capsys):
     before = task.read_text()
     assert evaluate(task, "--output", task) == 2
     assert f"--output: {task} is read, too" in capsys.readouterr().err and task.read_text() == before
+    picture = next((task.parent / "pictures").iterdir())
+    pixels = picture.read_bytes()
+    assert evaluate(task, "--output", picture) == 2
+    assert f"--output: {picture} is read, too" in capsys.readouterr().err and picture.read_bytes() == pixels
     (tmp_path / "out").write_text("earlier\n")
     assert evaluate(task, tmp_path / "none.gguf", "--output", tmp_path / "out") == 2
     assert "none.gguf" in capsys.readouterr().err and (tmp_path / "out").read_text() == "earlier\n"
@@ -591,7 +594,7 @@ def test_drawn_where_a_sampling_option_is_given(small, monkeypatch):
     given = []
     monkeypatch.setattr(
         "qwen_ref.evaluate.answers.answers",
-        lambda model, samples, options: given.append(options.sampling) or [],
+        lambda model, samples, options: given.append(options.sampling) or (answer for answer in ()),
     )
     for arguments in [], ["--temperature", 0.5], ["--seed", 1]:
         evaluate(small, *arguments)
