@@ -118,10 +118,11 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Raises QwenRefError if it cannot be written.
     """
-    given, path = path, Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():  # a device would be replaced by a file
-        what = "a folder" if path.is_dir() else "not a regular file"
+    given = Path(path)
+    if given.exists() and not given.is_file():  # a device would be replaced by a file
+        what = "a folder" if given.is_dir() else "not a regular file"
         raise QwenRefError(f"{given}: cannot be written: it is {what}")
+    path = Path(os.path.realpath(given))
     if is_printed_to(path):
         raise QwenRefError(f"{given}: cannot be written: what is printed goes there")
     try:

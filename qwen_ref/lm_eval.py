@@ -48,7 +48,7 @@ class QwenRef(TemplateLM):
         max_batch_size: int | None = None,
         device: str | None = None,
         max_length: int | None = None,
-        max_gen_toks: int = MAX_GEN_TOKS,
+        max_gen_toks: int | None = MAX_GEN_TOKS,
         enable_thinking: bool | None = None,
         think_end_token: str | int | None = None,
         prefix_token_id: int | None = None,
@@ -76,7 +76,7 @@ class QwenRef(TemplateLM):
         check_number("max_length", max_length)
         check_number("max_gen_toks", max_gen_toks)
         given = PARALLEL if batch_size in (None, "auto") else batch_size
-        if not str(given).isdigit() or int(given) < 1:
+        if not str(given).isdecimal() or int(given) < 1:
             raise QwenRefError(f"batch_size: {batch_size!r:.80} is not a whole number from 1 on, or auto")
         self.batch_size = int(given)
         self.model = load(
@@ -91,11 +91,12 @@ class QwenRef(TemplateLM):
             raise QwenRefError(f"model_args: max_length: {max_length} is not in 1 to {self.model.context}")
         last = len(self.model.tokenizer.tokens) - 1
         check_number("prefix_token_id", prefix_token_id, 0, last)
-        if isinstance(think_end_token, str) and think_end_token.isdigit():
+        if isinstance(think_end_token, str) and think_end_token.isdecimal():
             think_end_token = int(think_end_token)
         if not isinstance(think_end_token, str):
             check_number("think_end_token", think_end_token, 0, last)
-        self.max_gen_toks, self.enable_thinking = max_gen_toks, enable_thinking
+        self.max_gen_toks = MAX_GEN_TOKS if max_gen_toks is None else max_gen_toks
+        self.enable_thinking = enable_thinking
         if think_end_token is None and enable_thinking:
             think_end_token = "</think>"
         self.think_end_token, self._prefix = think_end_token, prefix_token_id
@@ -204,7 +205,10 @@ class QwenRef(TemplateLM):
 
     def _asked(self, context: str, options: dict[str, Any]) -> tuple[Prompt, int, list[str], dict[str, Any]]:
         """The prompt, how long the answer may be, where it ends, and how tokens are drawn."""
-        given = normalize_gen_kwargs(options, self.max_gen_toks)
+        try:
+            given = normalize_gen_kwargs(options, self.max_gen_toks)
+        except (TypeError, ValueError) as error:
+            raise QwenRefError(f"generation_kwargs: {options!r:.200}: {error}") from None
         limit = given.pop("max_gen_toks")
         if limit < 1:
             raise QwenRefError(f"max_gen_toks: {limit} is not a whole number from 1 on")

@@ -307,35 +307,42 @@ def add_thinking(parser: argparse._ActionsContainer, explanation: str) -> None:
     )
 
 
-# Options of all commands that name what is written.
-WRITTEN = "output", "output_file", "out", "html", "save_logits", "plot", "draw", "report", "profile"
+# Options of all commands that name what is written, and what is read; files of a checkpoint.
+WRITTEN = "output output_file out html save_logits plot draw report profile".split()
+READ = (
+    "model compare_model mmproj base requests input_file task text prompts messages prompt_file tools".split()
+)
+READ += "image video golden_file other".split()
+OF_CHECKPOINTS = "model*.safetensors* *config.json tokenizer.json vocab.json merges.txt *.jinja".split()
 
 
 def check_written(args: argparse.Namespace) -> None:
     """Nothing that a command reads is written by it. Raises QwenRefError."""
+    from qwen_ref.media.uri import path_of
+
     given = {
-        name: [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str | Path)]
-        for name, value in vars(args).items()
+        name: [os.fspath(v) for v in (value if isinstance(value, list) else [value]) if v]
+        for name in (*READ, *WRITTEN)
+        if isinstance(value := getattr(args, name, None), str | Path | list)
     }
-    read = [Path(value) for name, values in given.items() if name not in WRITTEN for value in values]
     for name in WRITTEN:
         for path in map(Path, given.get(name, ())):
             option = f"--{name.replace('_', '-')}: {path}"
             if is_model(path):
                 raise QwenRefError(f"{option} is a model's, and stays")
-            if any(is_one_file(path, other) for other in read):
+            if any(is_one_file(path, Path(path_of(other))) for one in READ for other in given.get(one, ())):
                 raise QwenRefError(f"{option} is read, too")
 
 
 def is_model(path: Path) -> bool:
-    """Whether a GGUF file is there, or weights of a checkpoint."""
+    """Whether a GGUF file is there, or one of a checkpoint."""
     try:
         if not path.is_file():  # to open a pipe would be to wait
             return False
         with open(path, "rb") as file:
             if file.read(4) == b"GGUF":
                 return True
-        return path.match("model*.safetensors") and path.with_name("config.json").exists()
+        return path.with_name("config.json").exists() and any(map(path.match, OF_CHECKPOINTS))
     except (OSError, ValueError):
         return False
 

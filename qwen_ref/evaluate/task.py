@@ -116,13 +116,13 @@ def check_values(where: str, value: Any) -> None:
 
 def files_of_media(samples: list[Sample]) -> Iterator[str]:
     """What pictures and clips are read from."""
-    from qwen_ref.media import parts
+    from qwen_ref.media import parts, uri
 
     for sample in samples:
         for part in parts.read_parts(sample.prompt) if isinstance(sample.prompt, list) else ():
             for source in part.source if isinstance(part.source, list) else [part.source]:
                 if isinstance(source, str):
-                    yield source
+                    yield uri.path_of(source)
 
 
 def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[Message]:

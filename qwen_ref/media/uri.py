@@ -47,6 +47,11 @@ def is_file_url(text: str) -> bool:
     return text[:7].lower() == "file://"
 
 
+def path_of(text: str) -> str:
+    """The path that a source may be: a file:// URL's, or the text itself, which may be none."""
+    return _unquoted(_of_file_url(text)) if is_file_url(text) else text
+
+
 def read_text(text: str, kind: str) -> str | bytes:
     """A path, or the bytes that a data URI holds. `kind` is "image" or "video".
 

@@ -95,6 +95,7 @@ def test_as_transformers(tmp_path, offline, dtype, chat):
         ("max_length=999999", "model_args: max_length: 999999 is not in 1 to "),
         ("max_gen_toks=-5", "model_args: max_gen_toks: -5"),
         ("max_gen_toks=1.5", "model_args: max_gen_toks: 1.5 is not a whole number from 1 on"),
+        ("batch_size=²", "batch_size: '²' is not a whole number from 1 on, or auto"),
         ("enable_thinking=maybe", "model_args: enable_thinking: 'maybe' is not true or false"),
         ("enable_thinking=1", "model_args: enable_thinking: 1 is not true or false"),
         ("prefix_token_id=99999999", "model_args: prefix_token_id: 99999999 is not a whole number in 0 to "),
@@ -130,6 +131,17 @@ def test_one_sentence_and_status_2(tmp_path, offline, monkeypatch, capsys, given
         lm_eval.main()
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert left.value.code == 2 and last.startswith(f"qwen_ref: {told}")
+
+
+def test_what_a_task_asks_for_makes_no_sense():
+    from lm_eval.api.instance import Instance
+
+    from qwen_ref.lm_eval import QwenRef
+
+    lm = QwenRef(max_gen_toks=None, think_end_token="²")  # the default, and a text
+    asked = [Instance("generate_until", {}, ("One, ", {"max_gen_toks": "abc"}), 0)]
+    with pytest.raises(QwenRefError, match="^generation_kwargs: {'max_gen_toks': 'abc'}: "):
+        lm.generate_until(asked, disable_tqdm=True)
 
 
 def test_a_token_that_ends_thoughts():

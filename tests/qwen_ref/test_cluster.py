@@ -21,9 +21,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
+import numpy as np
 import psutil  # dask's
 import pytest
 from PIL import Image
@@ -741,19 +743,23 @@ def test_what_fails_here_ends_the_cluster(
     (tmp_path / "task").write_text('{"input": "a", "target": "b"}')
     asked, of_result = {
         "evaluate": (["task", model, "-n", 2, "--backend", "numpy"], "line_of"),
-        "perplexity": (["--model", model, "-f", "text", "-c", 16, "--backend", "numpy"], "np.errstate"),
+        "perplexity": (["--model", model, "-f", "text", "-c", 16, "--backend", "numpy"], "np"),
         "golden": (["record", "--model", model, "--prompts", "prompts", "--out", "out"], "write"),
     }[command]
 
     def fail(*about: Any, **more: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(f"qwen_ref.cli.{command}.{of_result}", fail)
+    what = SimpleNamespace(**vars(np) | {"errstate": fail}) if of_result == "np" else fail
+    monkeypatch.setattr(f"qwen_ref.cli.{command}.{of_result}", what)
+    made, local_cluster = list[Any](), distributed.LocalCluster
+    monkeypatch.setattr(
+        distributed, "LocalCluster", lambda **given: made.append(local_cluster(**given)) or made[-1]
+    )
     out = ["--output", "lines"] if command == "evaluate" else []
     with pytest.raises(ZeroDivisionError) as failed:
         run(command, *asked, *out, *ON)
-    assert {cluster.status.name for cluster in distributed.SpecCluster._instances} == {"closed"}
-    assert failed.value
+    assert [cluster.status.name for cluster in made] == ["closed"] and failed.value
 
 
 @pytest.mark.parametrize(

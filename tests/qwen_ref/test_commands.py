@@ -359,6 +359,8 @@ def test_what_is_told_on_a_terminal(monkeypatch, capsys):
         ("evaluate a.txt --output ./a.txt", "--output: a.txt is read, too"),
         ("batch a.txt -o b.bin --overwrite", "--output-file: b.bin is a model's, and stays"),
         ("golden record --prompt x --out c/model.safetensors", "is a model's, and stays"),
+        ("evaluate a.txt c --output c/config.json", "is a model's, and stays"),
+        ("inspect --prompt x --image file://localhost{}/a.txt -o a.txt", "--output: a.txt is read, too"),
         ("golden record --prompts a.txt --model c --out c", "--out: c is read, too"),
         ("generate --prompt x --image a.txt --draw a.txt", "--draw: a.txt is read, too"),
         ("inspect --model a.txt --prompt x -o a.txt", "--output: a.txt is read, too"),
@@ -378,9 +380,29 @@ def test_what_is_read_is_not_written_and_has_a_name(tmp_path, monkeypatch, capsy
     for name in "config.json", "model.safetensors":
         Path("c", name).write_text("as it was")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert main(shlex.split(line)) == 2
+    assert main(shlex.split(line.replace("{}", str(tmp_path)))) == 2
     assert sentence in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "batch in -o batch --name batch",
+        "golden record --prompts in --out golden",
+        "evaluate in --output exact",
+        "inspect --prompt x -o x",
+        "bench -m . --profile",
+        "generate --prompt . --image . --draw a.png",
+    ],
+)
+def test_a_word_that_is_no_file_is_none(asked, tmp_path, monkeypatch, line):
+    """Although a file has its name."""
+    monkeypatch.chdir(tmp_path)
+    for name in "batch", "exact", "x", "config.json", "a.png":
+        Path(name).touch()
+    Path("golden").mkdir()
+    assert asked(line)
 
 
 @pytest.fixture

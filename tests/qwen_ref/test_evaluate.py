@@ -203,7 +203,7 @@ def test_what_is_nested_deep_is_judged(tmp_path):
     lines = [{"input": "a", "target": nested(100), "score": "json", "metadata": nested(100)}]
     (sample,) = read_task(str(written(tmp_path, *lines)))
     assert judge("json", sample.target, json.dumps(nested(100))) == {"fields": 1.0}
-    deep = "[" * 900 + '{"bbox_2d": [0, 0, 100, 100]}' + "]" * 900
+    deep = "[" * 700 + '{"bbox_2d": [0, 0, 100, 100]}' + "]" * 700
     assert judge("json", sample.target, deep) == {"fields": 0.0}
     (sample,) = read_task(str(written(tmp_path, GOOD | {"target": [0, 0, 100, 100], "score": "boxes"})))
     assert judge("boxes", sample.target, deep) == {"iou": 1.0}
@@ -534,6 +534,9 @@ def test_what_is_read_is_not_written(small, tmp_path, capsys):
     pixels = picture.read_bytes()
     assert evaluate(task, "--output", picture) == 2
     assert f"--output: {picture} is read, too" in capsys.readouterr().err and picture.read_bytes() == pixels
+    task.write_text(json.dumps({"input": "a", "images": [picture.as_uri()], "target": "b"}))
+    assert evaluate(task, "--output", picture) == 2 and picture.read_bytes() == pixels
+    task.write_text(before)
     (tmp_path / "out").write_text("earlier\n")
     assert evaluate(task, tmp_path / "none.gguf", "--output", tmp_path / "out") == 2
     assert "none.gguf" in capsys.readouterr().err and (tmp_path / "out").read_text() == "earlier\n"

@@ -148,6 +148,7 @@ def test_a_file_is_readable_as_any_other(tmp_path, mask):
         (os.mkdir, "file: cannot be written: it is a folder"),
         (os.mkfifo, "file: cannot be written: it is not a regular file"),
         (lambda path: os.symlink("/dev/null", path), "file: cannot be written: it is not a regular file"),
+        (lambda path: os.symlink(f"/dev/fd/{os.pipe()[1]}", path), "it is not a regular file"),
     ],
 )
 def test_what_is_no_file_is_not_replaced(tmp_path, make, sentence):
