@@ -20,6 +20,7 @@ after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -293,6 +294,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 fingerprint = model.fingerprint
                 del model  # here nothing is computed
+                gc.collect()  # what looked at a request knows it, and itself
                 answer_on(where, args, batch, path, names, fingerprint)
         except KeyboardInterrupt:
             told = f"{lines}: {batch.done:,} of {batch.total:,} have a result; the same command goes on"

@@ -140,7 +140,7 @@ def test_what_a_task_asks_for_makes_no_sense():
 
     lm = QwenRef(max_gen_toks=None, think_end_token="²")  # the default, and a text
     asked = [Instance("generate_until", {}, ("One, ", {"max_gen_toks": "abc"}), 0)]
-    with pytest.raises(QwenRefError, match="^generation_kwargs: {'max_gen_toks': 'abc'}: "):
+    with pytest.raises(QwenRefError, match=r"^generation_kwargs: {'max_gen_toks': 'abc'}: "):
         lm.generate_until(asked, disable_tqdm=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -731,6 +733,29 @@ def test_goldens_are_the_same_on_a_cluster(run: Any, tmp_path: Path, model: Path
     (tmp_path / "word.png").unlink()
     status, _, told = run("golden", "record", *options, "--out", "there", *ON)
     assert status == 2 and "p.jsonl: line 2: " in told and "word.png: cannot be read" in told
+
+
+def test_where_nothing_is_computed_no_model_stays(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_of(tmp_path, 1)
+    loaded, real = list[Any](), qwen_ref.engine.load
+
+    def load(*path: Any, **options: Any) -> Any:
+        loaded.append(weakref.ref(model := real(*path, **options)))
+        return model
+
+    def begun(*about: Any) -> None:
+        loaded.append(loaded.pop()())
+
+    monkeypatch.setattr("qwen_ref.engine.load", load)
+    monkeypatch.setattr("qwen_ref.cli.batch.answer_on", begun)
+    gc.disable()
+    try:
+        run("batch", "in.jsonl", "-o", "out.jsonl", "--name", "m", *ON)
+    finally:
+        gc.enable()
+    assert loaded == [None]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "perplexity", "golden"])
