@@ -52,7 +52,7 @@ def test_parquet(tmp_path: Path) -> None:
     asked = {"custom_id": ["a", "b"], "prompt": ["What is 2 + 3?", None], "body": bodies}
     pq.write_table(pa.table(asked), tmp_path / "in.parquet")
     for said in "1 answered, 1 errors", "2 had a result":
-        assert said in batch(tmp_path, "in.parquet", "-o", "out.parquet", "--greedy", "-n", "9")
+        assert said in batch(tmp_path, "in.parquet", "-o", "out.parquet")
     rows = {row["custom_id"]: row for row in pq.read_table(tmp_path / "out.parquet").to_pylist()}
     assert rows["a"]["content"] and rows["a"]["completion_tokens"]
     assert rows["b"]["error"] == "model: is missing" and json.loads(rows["b"]["body"])["error"]
