@@ -102,13 +102,15 @@ def json_line(value: Any) -> bytes:
         return (json.dumps(value) + "\n").encode()
 
 
-def is_printed_to(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is where standard output or error goes, which what is written there would mix with."""
+def check_not_printed_to(path: str | os.PathLike[str]) -> None:
+    """Raises QwenRefError for a file where standard output or error goes: both would be mixed."""
     try:
         file, outputs = os.stat(path), map(os.fstat, (1, 2))
-        return stat.S_ISREG(file.st_mode) and any(os.path.samestat(file, output) for output in outputs)
+        printed_to = stat.S_ISREG(file.st_mode) and any(os.path.samestat(file, one) for one in outputs)
     except OSError:  # there is no such file, or no such output
-        return False
+        return
+    if printed_to:
+        raise QwenRefError(f"{path}: cannot be written: what is printed goes there")
 
 
 @contextmanager
@@ -122,9 +124,8 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if given.exists() and not given.is_file():  # a device would be replaced by a file
         what = "a folder" if given.is_dir() else "not a regular file"
         raise QwenRefError(f"{given}: cannot be written: it is {what}")
+    check_not_printed_to(given)
     path = Path(os.path.realpath(given))
-    if is_printed_to(path):
-        raise QwenRefError(f"{given}: cannot be written: what is printed goes there")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
             try:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from gguf_io import GGUFError
 from qwen_ref.engine import Generation, load
+from qwen_ref.engine.backend import is_count
 from qwen_ref.engine.likelihood import loglikelihoods
 from qwen_ref.engine.prefixes import default_budget
 from qwen_ref.engine.together import PARALLEL, answers_together
@@ -194,10 +195,12 @@ class QwenRef(TemplateLM):
         prompts = [prompt for prompt, *_ in asked]
         for i, done in answers_together(prompts, generate, self.model.block, self.batch_size):
             ids, end = done.token_ids, self.think_end_token
-            if isinstance(end, int) and end in ids:
-                ids = ids[len(ids) - ids[::-1].index(end) :]
-            text = self.tok_decode(ids).lstrip() if isinstance(end, int) else self.tok_decode(ids)
-            found[i] = postprocess_generated_text(text, asked[i][2], None if isinstance(end, int) else end)
+            if isinstance(end, int):
+                behind = ids[::-1].index(end) if end in ids else len(ids)
+                text, end = self.tok_decode(ids[len(ids) - behind :]).lstrip(), None
+            else:
+                text = self.tok_decode(ids)
+            found[i] = postprocess_generated_text(text, asked[i][2], end)
             self.cache_hook.add_partial("generate_until", requests[i].args, found[i])
             bar.update()
         bar.close()
@@ -231,8 +234,7 @@ class QwenRef(TemplateLM):
 
 def check_number(name: str, value: Any, low: int = 1, high: int | None = None) -> None:
     """Raises QwenRefError unless it is a whole number in `low` to `high`, or None."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (whole and low <= value and (high is None or value <= high)):
+    if value is not None and not (is_count(value, least=low) and (high is None or value <= high)):
         which = f"from {low} on" if high is None else f"in {low} to {high}"
         raise QwenRefError(f"model_args: {name}: {value!r:.80} is not a whole number {which}")
 

@@ -42,6 +42,8 @@ from qwen_ref.cli.options import (
     add_sampling,
     add_thinking,
     add_thinking_budget,
+    check_budget,
+    check_counts,
     keeping_of,
     media_folder_of,
     names_of,
@@ -163,13 +165,13 @@ def check(args: argparse.Namespace) -> None:
     out = Path(args.output_file)
     if args.output_file == "-":
         raise QwenRefError("--output-file: -: results go into a file, from which the same command can go on")
-    for written in {out, lines_of(out)}:
-        if args.requests and is_one_file(written, Path(args.requests)):
-            raise QwenRefError(f"--output-file: {written} are the requests")
-    if lines_of(out) != out and out.exists():  # lines are looked at where they are opened
+    lines = lines_of(out)
+    if args.requests and is_one_file(lines, Path(args.requests)):
+        raise QwenRefError(f"--output-file: {lines} are the requests")
+    if lines != out and out.exists():  # lines are looked at where they are opened
         regular_file(out)
-        if out.stat().st_size and not lines_of(out).exists() and not args.overwrite:
-            told = f"{out}: is no table of this batch: there is no {lines_of(out)}"
+        if out.stat().st_size and not lines.exists() and not args.overwrite:
+            told = f"{out}: is no table of this batch: there is no {lines}"
             raise QwenRefError(f"{told}; --overwrite begins anew")
 
     if not made_here(args):
@@ -181,8 +183,7 @@ def check(args: argparse.Namespace) -> None:
         raise QwenRefError("--allowed-local-media-path: --images names what is looked at")
     if args.images is None and args.max_image_tokens is not None:
         raise QwenRefError("--max-image-tokens: there is no --images")
-    if args.max_image_tokens is not None and args.max_image_tokens < 1:
-        raise QwenRefError(f"--max-image-tokens: {args.max_image_tokens} is not a whole number from 1 on")
+    check_counts(args, "max_image_tokens")
     media_folder_of(args)
     if out.suffix.lower() == ".parquet":
         tables.parquet(out)
@@ -214,8 +215,8 @@ def check_asked(args: argparse.Namespace, make: Make, model: Model, names: list[
             raise QwenRefError(problem.message) from None
         told = problem.message.removeprefix(f"{problem.param}:")
         raise QwenRefError(f"--{option.replace('_', '-')}:{told}") from None
-    if args.thinking_budget is not None and not model.encode_prompt("Hello", thinking=args.thinking).thinks:
-        raise QwenRefError("--thinking-budget: there is no thought to end; --thinking asks for one")
+    if args.thinking_budget is not None:
+        check_budget(args, model.encode_prompt("Hello", thinking=args.thinking).thinks)
 
 
 def lines_of(out: Path) -> Path:

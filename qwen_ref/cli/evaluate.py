@@ -48,7 +48,7 @@ from qwen_ref.cli.options import (
 )
 from qwen_ref.cli.warmup import show_compiling
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import is_one_file, is_printed_to, json_line, write_whole
+from qwen_ref.files import check_not_printed_to, is_one_file, json_line, write_whole
 
 if TYPE_CHECKING:
     from qwen_ref.cluster.scheduler import Where
@@ -240,8 +240,7 @@ def lines_to(path: str) -> Any:
     def failed(error: OSError) -> QwenRefError:
         return QwenRefError(f"{path}: cannot be written: {error.strerror or error}")
 
-    if is_printed_to(path):
-        raise QwenRefError(f"{path}: cannot be written: what is printed goes there")
+    check_not_printed_to(path)
     made_here, begun = not os.path.exists(path), False
     try:
         file: IO[bytes] = open(path, "ab")  # noqa: SIM115

@@ -40,6 +40,7 @@ from qwen_ref.cli.options import (
     add_sampling,
     add_thinking,
     add_thinking_budget,
+    check_budget,
     model_file,
     resources_of,
     sampling_of,
@@ -346,8 +347,7 @@ def run(args: argparse.Namespace) -> int:
         model = model or loaded()
         model.warm_up(show_compiling, pictures=bool(media))
         encoded_prompt = dataclasses.replace(encoded(), media=media)
-    if args.thinking_budget is not None and not encoded_prompt.thinks:
-        raise QwenRefError("--thinking-budget: there is no thought to end; --thinking asks for one")
+    check_budget(args, encoded_prompt.thinks)
     generation = model.generate(
         encoded_prompt,
         max_tokens=args.max_tokens,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qwen_ref import hub, plot, shipped
 from qwen_ref.errors import QwenRefError
 from qwen_ref.files import is_one_file
+from qwen_ref.media.uri import path_of
 
 if TYPE_CHECKING:
     from qwen_ref.cluster.scheduler import Where
@@ -307,19 +308,28 @@ def add_thinking(parser: argparse._ActionsContainer, explanation: str) -> None:
     )
 
 
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Raises QwenRefError where one of these options is less than 1."""
+    for name in names:
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise QwenRefError(f"--{name.replace('_', '-')}: {value} is not a whole number from 1 on")
+
+
+def check_budget(args: argparse.Namespace, thinks: bool) -> None:
+    """Raises QwenRefError for --thinking-budget where nothing is thought."""
+    if args.thinking_budget is not None and not thinks:
+        raise QwenRefError("--thinking-budget: there is no thought to end; --thinking asks for one")
+
+
 # Options of all commands that name what is written, and what is read; files of a checkpoint.
 WRITTEN = "output output_file out html save_logits plot draw report profile".split()
-READ = (
-    "model compare_model mmproj base requests input_file task text prompts messages prompt_file tools".split()
-)
-READ += "image video golden_file other".split()
+READ = "model compare_model mmproj base requests input_file task text prompts messages".split()
+READ += "prompt_file tools image video golden_file other".split()
 OF_CHECKPOINTS = "model*.safetensors* *config.json tokenizer.json vocab.json merges.txt *.jinja".split()
 
 
 def check_written(args: argparse.Namespace) -> None:
     """Nothing that a command reads is written by it. Raises QwenRefError."""
-    from qwen_ref.media.uri import path_of
-
     given = {
         name: [os.fspath(v) for v in (value if isinstance(value, list) else [value]) if v]
         for name in (*READ, *WRITTEN)

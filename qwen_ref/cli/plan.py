@@ -28,6 +28,7 @@ from qwen_ref.cli.options import (
     add_cache_types,
     add_plot,
     bytes_of,
+    check_counts,
     shipped_model,
 )
 from qwen_ref.errors import QwenRefError
@@ -78,12 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_image_tokens is not None and args.image is None:
         raise QwenRefError("--max-image-tokens: there is no --image")
-    if args.parallel < 1:
-        raise QwenRefError(f"--parallel: {args.parallel} is not a whole number from 1 on")
-    if args.max_image_tokens is not None and args.max_image_tokens < 1:
-        raise QwenRefError(f"--max-image-tokens: {args.max_image_tokens} is not a whole number from 1 on")
-    if args.threads is not None and args.threads < 1:
-        raise QwenRefError(f"--threads: {args.threads} is not a whole number from 1 on")
+    check_counts(args, "parallel", "max_image_tokens", "threads")
     path, vision = hub.resolve(args.model if args.model is not None else shipped_model())
     file = open_model(path)
     config = read_config(file)

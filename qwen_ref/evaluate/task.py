@@ -25,8 +25,6 @@ from qwen_ref.messages import Message, check_messages
 
 MOST_NESTED = 100  # lists and objects in one another
 FIELDS = ("id", "input", "images", "videos", "choices", "target", "ideal", "score", "group", "metadata")
-
-
 BOX_FIELDS = ("bbox_2d", "label")
 
 
@@ -147,12 +145,11 @@ def read_input(where: str, fields: dict[str, Any], folder: Path) -> str | list[M
         if isinstance(messages, str):
             return messages
         check_messages(messages)
-        for part in parts.read_parts(messages):
-            if part.source == "" or (isinstance(part.source, list) and "" in part.source):
-                raise QwenRefError(f"{part.where}: {part.kind}: a path is empty")
         parts.beside(folder, messages)
         for part in parts.read_parts(messages):
             source = part.source
+            if source == "" or (isinstance(source, list) and "" in source):
+                raise QwenRefError(f"{part.where}: {part.kind}: a path is empty")
             if isinstance(source, str) and not uri.is_address(source) and not os.path.exists(source):
                 raise QwenRefError(f"{part.where}: {source!r:.200}: does not exist")
     except QwenRefError as error:

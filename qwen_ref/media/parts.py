@@ -188,12 +188,12 @@ def beside(folder: Path, messages: Sequence[dict[str, Any]]) -> None:
 
 
 def change_paths(messages: Sequence[dict[str, Any]], change: Callable[[str], str]) -> None:
-    """Of pictures and clips that are given by path, change the path."""
+    """Of pictures and clips that are given by path, change the path. An empty one stays."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, list):
             return [moved(item) for item in value]
-        return change(value) if isinstance(value, str) and not uri.is_address(value) else value
+        return change(value) if value and isinstance(value, str) and not uri.is_address(value) else value
 
     for _, part in content_parts(messages):
         for name in (*KINDS, "path") if media_kind(part) else ():

@@ -33,9 +33,7 @@ def name_of(text: str) -> str:
     """What the text is called in a sentence. What a data URI holds is never repeated."""
     if text[:5].lower() == "data:":
         return "the data URI"
-    if is_file_url(text):
-        text = _unquoted(_of_file_url(text))
-    return _shortened(text)
+    return _shortened(path_of(text))
 
 
 def is_address(text: str) -> bool:
@@ -48,8 +46,9 @@ def is_file_url(text: str) -> bool:
 
 
 def path_of(text: str) -> str:
-    """The path that a source may be: a file:// URL's, or the text itself, which may be none."""
-    return _unquoted(_of_file_url(text)) if is_file_url(text) else text
+    """The path that a source may be: a file:// URL's, or the text itself, which may be none. Bytes that are
+    no UTF-8 are what Python makes of them in names of files."""
+    return unquote(_of_file_url(text), errors="surrogateescape") if is_file_url(text) else text
 
 
 def read_text(text: str, kind: str) -> str | bytes:
@@ -63,10 +62,9 @@ def read_text(text: str, kind: str) -> str | bytes:
     if text[:5].lower() == "data:":
         return _from_data_uri(text[5:], kind)
     if is_file_url(text):
-        path = _of_file_url(text)
-        if not path.startswith("/"):
+        if not _of_file_url(text).startswith("/"):
             raise QwenRefError(f"file://{name}: names a computer; give file:///folder/file, or a path")
-        return _unquoted(path)
+        return path_of(text)
     if is_address(text):
         raise QwenRefError(f"{name}: {WHAT[kind]} is not fetched; save it and give the file")
     return text
@@ -82,11 +80,6 @@ def check_path(path: str | os.PathLike[str]) -> None:
 def _of_file_url(text: str) -> str:
     """The path, still quoted; before it the name of a computer, unless it is this one."""
     return re.sub(r"^localhost(?=/)", "", text[7:])
-
-
-def _unquoted(path: str) -> str:
-    """Of bytes that are no UTF-8 what Python makes of them in names of files."""
-    return unquote(path, errors="surrogateescape")
 
 
 def _shortened(text: str) -> str:

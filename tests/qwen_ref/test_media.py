@@ -827,12 +827,12 @@ def test_a_limit_is_kept_or_it_is_told(opened, caplog, part, grid, told):
 def test_paths_in_a_file_of_messages_are_beside_it():
     parts = [{"image": "a.png"}, {"video": ["1.png", "2.png"]}, {"type": "image", "path": "a.png"}]
     whole = [{"image": "/a.png"}, {"image": "file:///a.png"}, {"image": URI}, {"video": "HTTP://a/b"}]
-    whole.append({"image": "DATA:" + URI[5:]})
+    whole += [{"image": "DATA:" + URI[5:]}, {"image": ""}]
     parts.append({"image": "of a://b.png"})  # an address begins with its scheme
     message = {"role": "user", "content": [*parts, *whole, {"type": "text", "text": "a.png", "path": "b"}]}
     expected = [{"image": "c/a.png"}, {"video": ["c/1.png", "c/2.png"]}, {"type": "image", "path": "c/a.png"}]
     expected.append({"image": "c/of a:/b.png"})
-    expected += [dict(part) for part in message["content"][4:]]
+    expected += [dict(part) for part in message["content"][4:]]  # among them an empty one
     beside(Path("c"), [{"role": "system", "content": "x"}, message])
     assert message["content"] == expected
 
