@@ -184,6 +184,11 @@ def test_options_that_cannot_be_used(folder, capsys, arguments, words):
     ],
 )
 def test_streams_that_lead_nowhere(folder, redirected, command, words):
+    if "&-" in redirected:  # an emulator's own file may take the place of a closed one (QEMU's does)
+        number = 0 if redirected[0] == "<" else 1
+        probe = f'exec "$0" -c "import os; os.fstat({number})" {redirected} 2> /dev/null'
+        if subprocess.run(["sh", "-c", probe, sys.executable], timeout=150).returncode == 0:
+            pytest.skip("this system gives a program something else in place of a closed file")
     line = f'exec "$0" -m {command} {redirected}'
     done = subprocess.run(["sh", "-c", line, sys.executable], stderr=subprocess.PIPE, text=True, timeout=150)
     assert (done.returncode, done.stderr) == (2, f"{command.split()[0]}: {words}\n")

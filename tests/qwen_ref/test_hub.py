@@ -22,7 +22,7 @@ from qwen_ref.cli.pull import Bar
 
 REPO = "unsloth/Qwen3.5-0.8B-GGUF"
 MODEL, OTHER, MMPROJ = "Qwen3.5-0.8B-Q4_K_M.gguf", "Qwen3.5-0.8B-Q8_0.gguf", "mmproj-F16.gguf"
-SLOW = 1 << 16  # bytes, after which a slow server waits
+CHUNK = 1 << 16  # bytes that are sent at once
 
 
 class Hub(ThreadingHTTPServer):
@@ -34,6 +34,7 @@ class Hub(ThreadingHTTPServer):
     sizes     name -> the size, likewise
     status    (status, X-Error-Code) of all answers
     page      what is answered instead of JSON
+    slow      the second half of MODEL waits until it is no longer
     asked     (name, first byte) of each file that was asked for
     """
 
@@ -97,9 +98,10 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(rest[: cuts.pop(0)])
             self.close_connection = True
             return
-        for at in range(0, len(rest), SLOW):
-            self.wfile.write(rest[at : at + SLOW])
-            time.sleep(0.05 if hub.slow and name == MODEL else 0)
+        for at in range(0, len(rest), CHUNK):
+            self.wfile.write(rest[at : at + CHUNK])
+            while hub.slow and name == MODEL and at > len(rest) / 2:
+                time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
