@@ -35,7 +35,8 @@ from world import Sample
 
 from gguf_io import GGUFError
 from qwen_ref import Model, QwenRefError, load
-from qwen_ref.engine import Generation
+from qwen_ref.engine.generation import begin
+from qwen_ref.engine.sequence import step
 from qwen_ref.prompt import Prompt
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -46,30 +47,25 @@ from transformers_vision import make_processor  # noqa: E402
 ASKED = [*world.TASKS, WITHOUT_THINKING]
 
 
-class Greedy:
-    """Takes the likeliest token, and keeps the logits that it chose from."""
-
-    def __init__(self) -> None:
-        self.logits: list[np.ndarray] = []
-
-    def choose(self, logits: np.ndarray, seen: list[int]) -> int:
-        self.logits.append(logits.copy())
-        return int(logits.argmax())
-
-
 def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
     """The logits of each step of a greedy answer, its end included."""
-    greedy = Greedy()
-    for _ in Generation(model, prompt, greedy, ANSWER, (), None):
-        pass
-    return greedy.logits
+    answer = model.generate(prompt, draft="off", temperature=0, presence_penalty=0, max_tokens=ANSWER)
+    "".join(answer)
+    sequence, _ = begin(model, prompt, lambda *about: None)
+    sequence.extend(answer.token_ids)
+    hidden: list[np.ndarray] = []
+    while sequence.unread:
+        hidden += step(model.text, [sequence])
+    chosen_from = np.concatenate(hidden)[-1 - len(answer.token_ids) :]
+    steps = len(answer.token_ids) + (answer.finish_reason == "stop")
+    return list(model.text.logits(chosen_from[:steps])[:, : len(model.tokenizer)])
 
 
 def margin(logits: list[np.ndarray], other: list[int]) -> float | None:
     """How much higher our token's logit was than the other's where the answers part; None if they do not."""
-    for step, token in zip(logits, other, strict=False):
-        if token != step.argmax():
-            return float(step.max() - step[token])
+    for row, token in zip(logits, other, strict=False):
+        if token != row.argmax():
+            return float(row.max() - row[token])
     return None if len(other) == len(logits) else np.inf  # one went on where the other had said nothing
 
 
@@ -139,14 +135,14 @@ class Transformers:
         return out[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=whole(1, MOST), default=500, help="prompts of each task")
     parser.add_argument("--tasks", nargs="+", default=ASKED, choices=ASKED, metavar="TASK")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     pairs = [
         (path, vision_of(path)) for path in (args.folder / f"tiny-{kind}.gguf" for kind in ("Q4_K_M", "bf16"))
     ]

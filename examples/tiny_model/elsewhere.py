@@ -35,7 +35,11 @@ SIZES = [(640, 480), (400, 300), (300, 300), (480, 640), (800, 300), (128, 128),
 FONTS = ["DejaVu Sans", "Roboto", "cmss10"]  # training sees only the first
 TEXTS = """Good morning|Out of order|Please wait here|Room 214|Keep left|No smoking|Fresh fish|Bus 42 to Oslo|
 Gate B7|Open 9 to 5|Warning: hot|Made in Italy|Total 12.50|Hello world|Sold out|Mind the step|Free coffee|
-Do not enter|Platform 3|Big sale today""".replace("\n", "").split("|")
+Do not enter|Platform 3|Big sale today|Ring twice|Beware of the dog|Lost and found|Staff only|Wet paint|
+Tickets 8.90|Back in 10 minutes|No parking|Emergency exit|Flight LH 404|Your turn|Closed on Sundays|
+Baggage claim|Handle with care|Speed limit 30|Volume 2|Level 5|Mon to Fri|Cash only|Ask inside""".replace(
+    "\n", ""
+).split("|")
 
 
 def canvas(size: tuple[int, int], colour: str = "white") -> tuple[Figure, Any]:
@@ -286,6 +290,16 @@ TOOLS = {  # a question -> the tool for it and its arguments
     "Convert 20 dollars to euros.": ("convert_currency", dict(amount=20, source="dollars", target="euros")),
     "Play the song Yesterday.": ("play_song", dict(title="Yesterday")),
     "Find flights from Oslo to Rome.": ("find_flights", dict(origin="Oslo", destination="Rome")),
+    "Track parcel 8842.": ("track_parcel", dict(tracking_number=8842)),
+    "Water the plants in the garden for 10 minutes.": ("water_plants", dict(zone="garden", minutes=10)),
+    "Rent a bike in Lyon for 3 days.": ("rent_bike", dict(city="Lyon", days=3)),
+    "Lock the front door.": ("lock_door", dict(door="front")),
+    "How many calories are in rice?": ("get_calories", dict(food="rice")),
+    "Who is the doctor on duty on Tuesday?": ("doctor_on_duty", dict(day="Tuesday")),
+    "Order 2 pizzas to Station Road.": ("order_pizza", dict(quantity=2, address="Station Road")),
+    "Set the volume to 30 percent.": ("set_volume", dict(percent=30)),
+    "Give me the exchange rate of the yen.": ("exchange_rate", dict(currency="yen")),
+    "Cancel my reservation K482.": ("cancel_reservation", dict(reservation_id="K482")),
 }
 SCHEMAS = [
     function("get_current_weather", "Get the current weather in a location", location="string"),
@@ -297,6 +311,16 @@ SCHEMAS = [
     function("convert_currency", "Convert money", amount="number", source="string", target="string"),
     function("play_song", "Play a song", title="string"),
     function("find_flights", "Search for flights", origin="string", destination="string"),
+    function("track_parcel", "Where a parcel is", tracking_number="integer"),
+    function("water_plants", "Waters a zone of the garden system", zone="string", minutes="integer"),
+    function("rent_bike", "Rent a bike in a city", city="string", days="integer"),
+    function("lock_door", "Lock a door of the house", door="string"),
+    function("get_calories", "Calories of a food", food="string"),
+    function("doctor_on_duty", "Find the doctor on duty", day="string"),
+    function("order_pizza", "Order pizza to an address", quantity="integer", address="string"),
+    function("set_volume", "Set the volume of the speaker", percent="integer"),
+    function("exchange_rate", "Exchange rate of a currency", currency="string"),
+    function("cancel_reservation", "Cancel a reservation", reservation_id="string"),
 ]
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import draw
 from PIL import Image, ImageDraw
 from sample import Sample, View, among, ask, thousandths
-from words import CITIES, FIRST_NAMES, FOODS, LITTLE_WORDS, WORDS, blended, made_up, pick
+from words import CITIES, FIRST_NAMES, FOODS, LITTLE_WORDS, MORE_WORDS, WORDS, blended, made_up, pick
 
 MOST_LINES = 10
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -23,8 +23,10 @@ def word(rng: random.Random, test: bool) -> str:
 
     def make() -> str:
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.25:
             return rng.choice(WORDS)
+        if kind < 0.5:
+            return rng.choice(MORE_WORDS)
         if kind < 0.7 or test:
             return made_up(rng, rng.randint(1, 2))
         if kind < 0.85:
@@ -57,7 +59,8 @@ def notice(rng: random.Random, test: bool) -> str:
         if kind < 0.85:
             return str(rng.randrange(10 ** rng.randint(1, 4)))
         if kind < 0.92:
-            return rng.choice(string.ascii_uppercase) + str(rng.randrange(10 ** rng.randint(0, 3)))
+            # not I and O, which many fonts draw as they draw l and 0
+            return rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") + str(rng.randrange(10 ** rng.randint(0, 3)))
         return price(rng)
 
     parts = [word(rng, test), *(part() for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])))]
@@ -174,6 +177,20 @@ def goods(rng: random.Random, test: bool) -> str:
     return rng.choice(FOODS).capitalize() if rng.random() < 0.5 else word(rng, test).capitalize()
 
 
+AROUND = [("street",), ("thanks",), ("Tax", ""), ("Cash", ""), ("Card", ""), ("Change", ""), ("VAT", "")]
+
+
+def besides(rng: random.Random, what: tuple[str, ...], test: bool, sign: str) -> tuple[str, ...]:
+    """A row of a receipt that no one asks for."""
+    if what == ("street",):
+        return (f"{word(rng, test).title()} Street {rng.randint(1, 99)}",)
+    if what == ("thanks",):
+        return (
+            among(rng, "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"),
+        )
+    return what[0], sign + price(rng)
+
+
 def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
     """Rows as they are written, one or two columns, and what they say."""
     items = [(goods(rng, test), price(rng)) for _ in range(rng.randint(1, max(1, min(5, room - 4))))]
@@ -189,6 +206,9 @@ def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, 
         said["date"] = when
     rows += [(what, sign + cost) for what, cost in items]
     rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
+    for more in rng.sample(AROUND, rng.choice([0, 0, 1, 2])):  # what a receipt has besides
+        if len(rows) < room:
+            rows.insert(1 if more[0] == "street" else len(rows), besides(rng, more, test, sign))
     said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
     return rows, said
 
@@ -346,9 +366,11 @@ Zoom in|Select all|Try again|Not now|Learn more|Contact us|My orders|Sign out"""
 def label(rng: random.Random, test: bool) -> str:
     def make() -> str:
         kind = rng.random()
-        if kind < 0.55:
+        if kind < 0.45:
             return rng.choice(BUTTONS)
-        if kind < 0.65:
+        if kind < 0.6:
+            return rng.choice([str.title, str.title, str.upper])(rng.choice(MORE_WORDS))
+        if kind < 0.68:
             return f"{word(rng, test)} {word(rng, test)}".capitalize()
         return rng.choice([str.title, str.upper, str])(word(rng, test))
 
@@ -370,8 +392,9 @@ def places(rng: random.Random, size: draw.Size, top: float, points: int) -> Iter
     cells = [(x, y) for x in range(columns) for y in range(rows)]
     if rng.random() < 0.7:
         rng.shuffle(cells)
+    drop = rng.uniform(0, max(0, row - 2 * points))  # where in its row a part stands
     for x, y in cells:
-        yield 4 + x * column + indent, top + y * row, fill
+        yield 4 + x * column + indent, top + y * row + drop, fill
 
 
 def screen(rng: random.Random, test: bool, size: draw.Size) -> View:

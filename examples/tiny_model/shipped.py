@@ -45,10 +45,10 @@ def weights(file: GGUFFile, table: Iterable[Row]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(x.reshape(shapes[name])) for name, x in made.items()}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    out = parser.parse_args().folder
+    out = parser.parse_args(arguments).folder
     out.mkdir(parents=True, exist_ok=True)
     text, vision = open_gguf(MODEL), open_gguf(MODEL.with_name("mmproj-tiny-Q8_0.gguf"))
     about = text.metadata

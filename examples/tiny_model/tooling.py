@@ -7,8 +7,21 @@ import random
 import string
 from typing import Any
 
+from everyday import EVERYDAY
 from sample import Sample, among, ask
-from words import CITIES, COLOURS, FOODS, WORDS, anything, city, held_out, made_up, name, pick
+from words import (
+    CITIES,
+    COLOURS,
+    FOODS,
+    LANGUAGES,
+    MORE_WORDS,
+    WORDS,
+    anything,
+    city,
+    made_up,
+    name,
+    pick,
+)  # fmt: skip
 
 NO_TOOL = "I have no tool for that."
 ASKS = (
@@ -26,45 +39,52 @@ translation garage radio tv fire_alarm window curtain oven washing_machine taxi_
 hotel_room seat weather_report stock_price share_price currency holiday parking bike car bus tram flights
 trains restaurants shops hotels""".split()
 
-# kind of a parameter -> names that it may have, its JSON type
-KINDS: dict[str, tuple[list[str], str]] = {
-    "place": ("city place location town destination origin region station country airport".split(), "string"),
-    "room": ("room area zone floor part".split(), "string"),
-    "person": ("name person recipient user guest owner author to".split(), "string"),
-    "count": (
-        "count number amount quantity limit guests copies pages people persons seats tickets".split(),
-        "integer",
-    ),
-    "duration": ("minutes seconds hours days duration length hour minute".split(), "integer"),
-    "figure": ("price value temperature weight rate budget level".split(), "number"),
-    "flag": ("urgent private loud express repeat quiet public".split(), "boolean"),
-    "day": ("day date when weekday start deadline".split(), "string"),
-    "word": ("title text message subject topic query label key color id code".split(), "string"),
-    "unit": ("unit format mode size kind".split(), "string"),
-    "money": ("currency source target base from_currency to_currency".split(), "string"),
+# kind of a parameter -> its JSON type, names that it may have
+KINDS: dict[str, tuple[str, str]] = {
+    "place": ("string", "city place location town destination origin region station country airport state"
+              " address venue capital stop city_name"),
+    "room": ("string", "room area zone floor part space room_name"),
+    "person": ("string", "name person recipient user guest owner author to contact friend customer artist"
+               " username receiver sender employee member from_user full_name"),
+    "count": ("integer", "count number amount quantity limit guests copies pages people persons seats tickets"
+              " size total items party_size max_results how_many rooms"),
+    "duration": ("integer", "minutes seconds hours days duration length hour minute nights weeks time"),
+    "figure": ("number", "price value temperature weight rate budget level percent height speed volume"),
+    "flag": ("boolean", "urgent private loud express repeat quiet public all_day enabled return_trip"),
+    "day": ("string", "day date when weekday start deadline due_date start_date end_date on check_in"),
+    "word": ("string", "title text message subject topic query label key color id code content body note"
+             " description keyword item product song song_title track movie book file_name filename path term"
+             " word phrase question reason caption category genre email url search_term q input"),
+    "symbol": ("string", "symbol ticker code company stock stock_symbol share id"),
+    "unit": ("string", "unit format mode size kind type units"),
+    "money": ("string", "currency source target base from_currency to_currency from to"),
+    "language": ("string", "language target_language lang to_language into"),
 }  # fmt: skip
+BEFORE = """new max main user first last home event order item start end my target source preferred default
+other next current""".split()
+BEHIND = "name id value text code info".split()
 UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf", "text"], ["fast", "slow"]]
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONEY = "dollars euros pounds yen francs crowns rupees pesos USD EUR GBP JPY CHF".split()
+TONGUES = [*LANGUAGES, "English", "Danish", "Greek", "Turkish", "Russian", "Korean"]
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 
-def named(rng: random.Random, names: list[str], test: bool) -> str:
-    """A name of a part: words that training may see, or in tests only others; sometimes made up."""
-    if rng.random() < 0.2:
-        return pick(rng, lambda: made_up(rng, 2), test)
-    fitting = [n for n in names if held_out(n) == test]
-    return rng.choice(fitting or names)
-
-
 def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
-    """A name, a kind, a schema."""
+    """A name, a kind, a schema. A test's name is made up or put together, as none is in training."""
     kind = rng.choice(list(KINDS))
-    names, json_type = KINDS[kind]
-    called = named(rng, names, test)
-    if rng.random() < 0.15:
-        called = f"{rng.choice(['new', 'max', 'main', 'user', 'first'])}_{called}"
+    json_type, names = KINDS[kind]
+
+    def put_together() -> str:
+        one = rng.choice(names.split())
+        return rng.choice([f"{rng.choice(BEFORE)}_{one}", f"{one}_{rng.choice(BEHIND)}"])
+
+    share = rng.random()
+    if share < 0.2:
+        called = pick(rng, lambda: made_up(rng, 2), test)
+    else:
+        called = pick(rng, put_together, test) if share < 0.45 or test else rng.choice(names.split())
     schema: dict[str, Any] = {"type": json_type}
     if kind == "unit":
         schema["enum"] = rng.choice(UNITS)
@@ -77,7 +97,7 @@ def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
 
 def saying(rng: random.Random, test: bool) -> str:
     """What a message may say."""
-    one, other = (pick(rng, lambda: rng.choice(WORDS), test) for _ in range(2))
+    one, other = (pick(rng, lambda: rng.choice(WORDS + MORE_WORDS), test) for _ in range(2))
     return among(
         rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
         "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}",
@@ -104,23 +124,34 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return rng.choice(made["schema"]["enum"])
     if kind == "money":
         return rng.choice(MONEY)
-    if rng.random() < 0.15:  # a name in capitals, as of a stock or a country
+    if kind == "language":
+        return rng.choice(TONGUES)
+    if kind == "symbol" or rng.random() < 0.1:  # a name in capitals, as of a stock or a country
         return pick(
-            rng, lambda: "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(2, 4))), test
+            rng, lambda: "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(2, 5))), test
         )
     if rng.random() < 0.15:
         return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
     if rng.random() < 0.3:
         return rng.choice([saying, anything])(rng, test)
-    words = " ".join(pick(rng, lambda: rng.choice(WORDS), test) for _ in range(rng.randint(1, 3)))
+    words = " ".join(
+        pick(rng, lambda: rng.choice(WORDS + MORE_WORDS), test) for _ in range(rng.randint(1, 3))
+    )
+    words = rng.choice([str, str, str.capitalize, str.title])(words)
     return rng.choice(
         [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
     )
 
 
 def tool(rng: random.Random, test: bool) -> dict[str, Any]:
-    verb = named(rng, ASKS if rng.random() < 0.5 else ACTS, test)
-    noun = named(rng, NOUNS, test)
+    def verb_and_noun() -> tuple[str, str]:
+        verb, noun = rng.choice(ASKS if rng.random() < 0.5 else ACTS), rng.choice(NOUNS)
+        return (
+            made_up(rng, 2) if rng.random() < 0.15 else verb,
+            made_up(rng, 2) if rng.random() < 0.2 else noun,
+        )
+
+    verb, noun = pick(rng, verb_and_noun, test)
     parameters: dict[str, dict[str, Any]] = {}
     for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3])):
         made = parameter(rng, test)
@@ -136,6 +167,19 @@ def tool(rng: random.Random, test: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+SYNONYMS = {  # other words for what a tool is about
+    "currency": "money|an amount of money|dollars, euros and others", "stock": "shares|the stock market",
+    "stock price": "price of a stock|price of a share|quote of a company", "weather": "forecast|sky and rain",
+    "share price": "price of a stock|price of a share", "light": "lamp|lamps", "song": "music|track",
+    "message": "text message|note to someone", "mail": "email|e-mail", "flight": "plane", "flights": "planes",
+    "table": "table in a restaurant", "taxi": "cab|ride", "time": "clock|current time", "bike": "bicycle",
+    "film": "movie", "photo": "picture", "alarm": "wake-up call", "calendar": "dates|appointments",
+    "meeting": "appointment", "restaurants": "places to eat", "shops": "stores", "car": "vehicle",
+    "translation": "text in another language", "radio": "music|station", "heater": "heating", "map": "way",
+    "hotel": "place to sleep|room", "seat": "place", "invoice": "bill", "contact": "address book entry",
+}  # fmt: skip
+
+
 def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> str:
     """What a tool is for, as people describe theirs: by what it does, or by what it is about alone."""
     more = ""
@@ -144,6 +188,8 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
         more = among(
             rng, " of a {0}| in a {0}| for a {0}| by {0}| with {0}| of the given {0}| for the {0}"
         ).format(which)
+    if noun in SYNONYMS and rng.random() < 0.3:
+        noun = rng.choice(SYNONYMS[noun].split("|"))
     does = among(
         rng, "{0} {1}{2}|{0} the {1}{2}|{0} a {1}{2}|{0} {1} now|Use this to {0} {1}|{0} {1} for the user|"
         "{0} the current {1}{2}|{0} the {1}{2} that is asked for|{0}s the {1}{2}|Call it to {0} the {1}{2}",
@@ -181,13 +227,15 @@ NATURAL = {
     "duration": "for {0} {1}",
     "unit": "in {0}|as {0}",
     "money": "in {0}|to {0}|{0}|from {0}",
-    "word": "'{0}'|{0}|of {0}|called {0}|: {0}",
+    "word": "'{0}'|{0}|of {0}|called {0}|: {0}|for {0}",
+    "symbol": "of {0}|for {0}|{0}",
+    "language": "in {0}|into {0}|to {0}",
     "figure": "at {0}|of {0}",
 }
 FROM_AND_TO = {
     "origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}", "target": "to {0}",
     "source": "from {0}|{0}", "base": "from {0}|{0}", "from_currency": "from {0}|{0}",
-    "to_currency": "to {0}",
+    "to_currency": "to {0}", "from": "from {0}|{0}", "into": "into {0}",
 }  # fmt: skip
 
 
@@ -238,6 +286,30 @@ def request(
         "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?|{2}{1}.|"
         "{2}{1}|I would like to {0}{1}.|Would you {0}{1}?|We need to {0}{1}.",
     ).format(words, details, words.capitalize())
+
+
+def everyday(rng: random.Random) -> dict[str, Any]:
+    """A tool as many people have it, in its usual words."""
+    verbs, nouns, abouts, described_as, questions = rng.choice(EVERYDAY)
+    verb, noun = rng.choice(verbs.split()), rng.choice(nouns.split())
+    parameters = {}
+    for one in described_as:
+        names, kind = one.split(": ")
+        called = rng.choice(names.split("|"))
+        if called in parameters:
+            called = f"{called}_name"
+        schema: dict[str, Any] = {"type": KINDS[kind][0]}
+        if rng.random() < 0.3:
+            schema["description"] = f"the {called.replace('_', ' ')}"
+        parameters[called] = {"name": called, "kind": kind, "schema": schema}
+    style = rng.random()
+    called = (
+        f"{verb}_{noun}" if style < 0.75 else verb + noun.title().replace("_", "") if style < 0.85 else noun
+    )
+    return {
+        "verb": verb, "noun": noun, "words": f"{verb} {noun}".replace("_", " "), "name": called,
+        "parameters": parameters, "about": among(rng, abouts), "questions": questions,
+    }  # fmt: skip
 
 
 def call(name: str, arguments: dict[str, Any]) -> str:
@@ -305,16 +377,37 @@ def calculation(rng: random.Random) -> tuple[str, str]:
     return question.format(x, sign, y, word), f"{x} {sign} {y}"
 
 
+def subject(made: dict[str, Any]) -> str:
+    """What a tool is about: two tools of one subject could both be meant."""
+    noun = made["noun"]
+    return next((nouns for _, nouns, *_ in EVERYDAY if noun in nouns.split()), noun)
+
+
+Asked = tuple[str, dict[str, Any]]  # a question, and the arguments that it gives
+
+
+def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any]], test: bool) -> Asked:
+    """For this tool, and none of the others."""
+    arguments = {n: value(rng, p, test) for n, p in made["parameters"].items()}
+    if "questions" in made:
+        return among(rng, made["questions"]).format(*map(written, arguments.values())), arguments
+    return request(rng, made, arguments, others), arguments
+
+
 def tools(rng: random.Random, test: bool) -> Sample:
     """Which tool, with which arguments, once or more; then what its answer means."""
     from talk import small_talk
 
-    made = [tool(rng, test) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
-    made = list({t["noun"]: t for t in {t["name"]: t for t in made}.values()}.values())
+    usual = 0.0 if test else rng.choice([0, 0, 0.5, 1])  # the share of tools that many people have
+    made = [
+        everyday(rng) if rng.random() < usual else tool(rng, test)
+        for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))
+    ]
+    made = list({subject(t): t for t in {t["name"]: t for t in made}.values()}.values())
     offered = [described(t) for t in made]
     here = made[0]
-    wants = [{n: value(rng, p, test) for n, p in here["parameters"].items()}]
-    question, calls = request(rng, here, wants[0], made), [call(here["name"], wants[0])]
+    question, arguments = ask_for(rng, here, made, test)
+    wants, calls = [arguments], [call(here["name"], arguments)]
     rng.shuffle(offered)
     kind = rng.random()
     if kind < 0.1:  # none fits
@@ -329,8 +422,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
         here = here | {"name": "calculator", "noun": "result", "words": "result"}
     elif kind < 0.34 and len(made) > 1:  # two tools
         other = made[1]
-        arguments = {n: value(rng, p, test) for n, p in other["parameters"].items()}
-        second = request(rng, other, arguments, made)
+        second, arguments = ask_for(rng, other, made, test)
         question = f"{question} {rng.choice(['Then', 'And', 'Also'])}: {second}"
         return ask("tools", question, "\n".join([*calls, call(other["name"], arguments)]), tools=offered)
     elif kind < 0.42 and wants[0]:  # one tool twice

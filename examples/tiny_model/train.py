@@ -42,9 +42,9 @@ CLOSING = 30  # seconds for the last look at held-out samples, and to write all
 BLOCK = 32  # weights that share a scale in 4-bit files
 
 
-def rate(step: int, progress: float) -> float:
-    """The share of the greatest learning rate: up, level, then down to nothing at progress 1."""
-    return max(min((step + 1) / WARM_UP, 1, (1 - progress) / DECAY), 0)
+def rate(step: int, progress: float, peak: float) -> float:
+    """The share of the greatest learning rate: up to the peak, level, then down to nothing at progress 1."""
+    return peak * max(min((step + 1) / WARM_UP, 1, (1 - progress) / DECAY), 0)
 
 
 def as_4_bits(weight: Tensor) -> Tensor:
@@ -305,6 +305,12 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, help="a checkpoint whose tokenizer and weights it starts from"
     )
+    parser.add_argument(
+        "--peak",
+        type=float,
+        default=1,
+        help="share of the learning rates, to go on more gently",
+    )
     parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
     parser.add_argument(
@@ -363,7 +369,7 @@ def main() -> None:
     progress, stop = spent / whole_time, False
     for step, batch in enumerate(batches, start):
         quantize = progress >= 1 - QUANTIZED
-        figures = trainer.step(batch, rate(step, progress), quantize)
+        figures = trainer.step(batch, rate(step, progress, args.peak), quantize)
         if step == start:  # which compiles
             figures.tolist()
             first = last_time = time.time()

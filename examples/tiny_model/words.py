@@ -181,6 +181,57 @@ spring star stone stop store storm street sugar summer sun table tail tea tent t
 train tree truck turtle village voice wall watch water way west wheel white wind window winter wolf wood
 word world yard year yellow zebra zero sale exit push pull menu taxi hotel bar""".split()
 
+MORE_WORDS = """about above across act add address adult after again age agree air alarm album all almost
+alone along already also always amount angry animal answer any area army around arrive art article artist
+ask asleep aunt autumn average away back bad bag basic basket bath battery beach bean beautiful because
+become before begin behind believe below beside best better between beyond bike bill birth bite bitter block
+blood board bottle bottom brain branch brave break breakfast bright bring broken brother brush build
+business busy button buy calm camera capital captain care careful carry cash castle catch caution cause
+center century certain chain chance change channel charge cheap check chicken choose circus clean clear
+clever climb close club coast code collect college colour comfort common company complete concert contact
+contain content control copy corner correct cost cotton count country couple course cousin cover crash cream
+credit cross crowd cry culture current custom cycle daily damage danger daughter dear decide deep delay
+deliver depart desert design detail different difficult dinner direct dirty discount distance divide doctor
+dollar double down draft draw drink drive drop dry during each early easy edge edit effect eight either
+electric elephant eleven else empty end energy engineer enjoy enough enter equal error evening event ever
+every exact example except excuse exercise expect expensive explain express extra fact fail fair fall false
+family famous fancy fast fat fault favour fear feed feel festival few fight figure fill film final find fine
+finger finish first five fix flat flight float flow flower fold follow forever forget form fortune forward
+four free fresh Friday front full funny future gallery gas gather general gentle glad global goal good grand
+great ground group grow guest guide guitar habit half happen happy harbour hard harvest have health hear
+heavy height hello help here hide high history hit hold hole holiday honest hope hospital hour how huge
+human hundred hungry hurry husband idea idle image important impossible inch include index indoor infant
+info inn inside instead interest invite invoice island issue item itself ivory January join journey joy
+judge jump June July just keep kind kitchen knee knife know knowledge label ladder language large last late
+laugh law lazy lead learn leave left length less lesson level library lie life lift like limit line list
+listen little live local lonely long look lose lost loud love low lucky lunch machine magic main make
+manager many march marry match matter maybe meal mean measure medicine meet melody member memory message
+metal middle midnight mild mile million mind mine minute mirror miss mistake mix model modern Monday money
+month monkey more morning most mother motion mountain move movie much museum must mystery nation nature near
+need neighbour never new news next nice nine nobody noise normal north nothing notice November now number
+object October offer office often old once one only open opera order other our outside over own owner packet
+page pain pair parcel parent park part partner party pass past patient pattern pay people perfect period
+person phone photo piano pick picture piece pilot place plan platform please pocket poem point police polite
+poor popular porter possible postcard potato power practice present press pretty price print private prize
+problem profile profit program promise proof proud public pupil pure purpose puzzle quality quarter question
+quick quite radio rail raise reach read ready real reason receive record reduce regular remember remind rent
+repair repeat reply report rescue reserve rest result return rich ride right rise risk role rule run safe
+salad same Saturday save scale scene science score search season seat second secret section see sell send
+sense September serious serve service seven several shadow shape share sharp shelf shine short shoulder show
+shut sick side sign silent simple since sing single sister sit six size skill skin slow smart smile smoke
+smooth social soft soldier solid some someone soon sorry sound south space speak special speed spell spend
+spirit sport square staff stage stairs stand start state station status stay steal steam step still stick
+stomach story straight strange stranger stream strength strong student study style subject success such
+sudden suit Sunday supper supply support sure surprise sweet swim switch symbol system take talk tall target
+task taste tax teach team temple ten test thank theatre then thick thin thing think third thirsty thousand
+three through throw Thursday ticket tiger tight tiny title today together tomorrow tonight tool top total
+touch tour toward track trade traffic travel treasure treat trip trouble true trust try Tuesday turn twelve
+twenty twice twin two type umbrella uncle under understand uniform university until update upper urgent use
+useful usual vacation valley value vegetable very victory view violin visit visitor voice volume wait wake
+walk want war warm warning wash waste weak wear weather wedding Wednesday week weekend weight welcome well
+wet when while whole why wide wife wild win wise wish wonder wooden work worry worth write wrong yes
+yesterday yet young youth""".split()
+
 LITTLE_WORDS = """to of at in for and from is no not the a on by with per off are was it you we he she my
 your this that what when here there now later soon ready late please all very too or but so if""".split()
 
@@ -201,7 +252,7 @@ JOBS = (
     "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
 )
 
-ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split()
+ONSETS = " b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split(" ")
 VOWELS = "a e i o u a e i o ea oo ai".split()
 CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt", "c", "ct", "x", "y"]
 
@@ -244,8 +295,10 @@ def anything(rng: random.Random, test: bool) -> str:
 
     def part() -> str:
         kind = rng.random()
-        if kind < 0.35:
+        if kind < 0.2:
             return rng.choice(WORDS)
+        if kind < 0.5:
+            return rng.choice([str, str, str.capitalize, str.upper])(rng.choice(MORE_WORDS))
         if kind < 0.6:
             return rng.choice(LITTLE_WORDS)
         if kind < 0.75:

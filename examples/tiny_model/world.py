@@ -31,10 +31,10 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 20,
-    reading.page: 28,
-    reading.document: 12,
-    reading.screen: 66,
+    scenes.shapes: 22,
+    reading.page: 40,
+    reading.document: 14,
+    reading.screen: 50,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
@@ -53,7 +53,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
 }
 TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     sums: 30,
-    talk.repeat: 14,
+    talk.repeat: 20,
     talk.memory: 18,
     talk.story: 6,
     talk.unknown: 11,

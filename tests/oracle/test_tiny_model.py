@@ -10,11 +10,13 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_model"))
 
+import agree
 import batches
 import export
 import mean
 import model as tiny
 import scores
+import shipped
 import sight
 import tokens
 import train
@@ -187,3 +189,17 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
         with pytest.raises(SystemExit):
             mean.main(arguments)
         assert why in capsys.readouterr().err and not (tmp_path / "out2").exists()
+
+
+def test_three_engines_say_the_same(tmp_path, capsys):
+    """Of what ships, as a checkpoint again: llama.cpp and transformers, about a picture, a clip and text."""
+    shipped.main([str(tmp_path / "hf")])
+    export.main([str(tmp_path)])
+    capsys.readouterr()
+    agree.main([str(tmp_path), "--count", "1", "--tasks", "scene", "motion", "talk"])
+    table = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert table == [
+        ["scene", "100.0%", "100.0%", "100.0%"],
+        ["motion", "–", "–", "100.0%"],
+        ["talk", "100.0%", "100.0%", "100.0%"],
+    ]
