@@ -177,18 +177,17 @@ def goods(rng: random.Random, test: bool) -> str:
     return rng.choice(FOODS).capitalize() if rng.random() < 0.5 else word(rng, test).capitalize()
 
 
-AROUND = [("street",), ("thanks",), ("Tax", ""), ("Cash", ""), ("Card", ""), ("Change", ""), ("VAT", "")]
+BESIDES = ["street", "thanks", "Tax", "Cash", "Card", "Change", "VAT"]
 
 
-def besides(rng: random.Random, what: tuple[str, ...], test: bool, sign: str) -> tuple[str, ...]:
+def besides(rng: random.Random, what: str, test: bool, sign: str) -> tuple[str, ...]:
     """A row of a receipt that no one asks for."""
-    if what == ("street",):
+    if what == "street":
         return (f"{word(rng, test).title()} Street {rng.randint(1, 99)}",)
-    if what == ("thanks",):
-        return (
-            among(rng, "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"),
-        )
-    return what[0], sign + price(rng)
+    if what == "thanks":
+        said = "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"
+        return (among(rng, said),)
+    return what, sign + price(rng)
 
 
 def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
@@ -206,9 +205,9 @@ def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, 
         said["date"] = when
     rows += [(what, sign + cost) for what, cost in items]
     rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
-    for more in rng.sample(AROUND, rng.choice([0, 0, 1, 2])):  # what a receipt has besides
+    for what in rng.sample(BESIDES, rng.choice([0, 0, 1, 2])):
         if len(rows) < room:
-            rows.insert(1 if more[0] == "street" else len(rows), besides(rng, more, test, sign))
+            rows.insert(1 if what == "street" else len(rows), besides(rng, what, test, sign))
     said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
     return rows, said
 

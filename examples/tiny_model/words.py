@@ -252,7 +252,7 @@ JOBS = (
     "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
 )
 
-ONSETS = " b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split(" ")
+ONSETS = ["", *"b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split()]
 VOWELS = "a e i o u a e i o ea oo ai".split()
 CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt", "c", "ct", "x", "y"]
 
