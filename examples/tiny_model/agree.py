@@ -58,7 +58,9 @@ def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
         hidden += step(model.text, [sequence])
     chosen_from = np.concatenate(hidden)[-1 - len(answer.token_ids) :]
     steps = len(answer.token_ids) + (answer.finish_reason == "stop")
-    return list(model.text.logits(chosen_from[:steps])[:, : len(model.tokenizer)])
+    logits = model.text.logits(chosen_from[:steps])[:, : len(model.tokenizer)]
+    assert logits.argmax(1)[: len(answer.token_ids)].tolist() == answer.token_ids
+    return list(logits)
 
 
 def margin(logits: list[np.ndarray], other: list[int]) -> float | None:

@@ -277,19 +277,22 @@ def function(name: str, about: str, **parameters: str) -> dict[str, Any]:
 
 
 TOOLS = {  # a question -> the tool for it and its arguments
-    "How is the weather in Athens?": ("get_current_weather", dict(location="Athens")),
-    "What is the weather like in Boston right now?": ("get_current_weather", dict(location="Boston")),
+    "Could you check what the weather is doing in Athens?": ("get_current_weather", dict(location="Athens")),
+    "I am in Boston. What's the weather?": ("get_current_weather", dict(location="Boston")),
     "Set an alarm for 7 on Monday.": ("set_alarm", dict(hour=7, day="Monday")),
     "Turn on the lamp in the kitchen.": ("turn_on_lamp", dict(room="kitchen")),
-    "Send a message to Anna: dinner is ready": (
+    "Let Anna know by message: dinner is ready": (
         "send_message",
         dict(recipient="Anna", text="dinner is ready"),
     ),
     "What is the stock price of IBM?": ("get_stock_price", dict(symbol="IBM")),
-    "Book a table for 4 people on Friday.": ("book_table", dict(people=4, day="Friday")),
-    "Convert 20 dollars to euros.": ("convert_currency", dict(amount=20, source="dollars", target="euros")),
-    "Play the song Yesterday.": ("play_song", dict(title="Yesterday")),
-    "Find flights from Oslo to Rome.": ("find_flights", dict(origin="Oslo", destination="Rome")),
+    "We need a table on Friday, 4 people.": ("book_table", dict(people=4, day="Friday")),
+    "What would 20 dollars be in euros?": (
+        "convert_currency",
+        dict(amount=20, source="dollars", target="euros"),
+    ),
+    "Could you play Yesterday?": ("play_song", dict(title="Yesterday")),
+    "Are there flights to Rome from Oslo?": ("find_flights", dict(origin="Oslo", destination="Rome")),
     "Track parcel 8842.": ("track_parcel", dict(tracking_number=8842)),
     "Water the plants in the garden for 10 minutes.": ("water_plants", dict(zone="garden", minutes=10)),
     "Rent a bike in Lyon for 3 days.": ("rent_bike", dict(city="Lyon", days=3)),

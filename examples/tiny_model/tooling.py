@@ -1,4 +1,4 @@
-"""Tools by their schema alone: names, parameters and purposes are made up anew for each sample."""
+"""Tools by their schema alone: most are made up anew for each sample, some are as many people have them."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ def main() -> None:
         "--peak",
         type=float,
         default=1,
-        help="share of the learning rates, to go on more gently",
+        help="share of the learning rates; each start needs it",
     )
     parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
@@ -326,6 +326,8 @@ def main() -> None:
         "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try a few steps of changed code"
     )
     args = parser.parse_args()
+    if not 0 < args.peak <= 1:
+        parser.error(f"--peak {args.peak}: it is a share, of 1 at most")
     began, device = time.time(), args.device
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU was found, and on a processor this would take weeks")

@@ -2,7 +2,7 @@
 # What a Raspberry Pi 5 and a Pi 4 would do, from nothing, within an hour: an arm64 Debian, emulated by QEMU, with what
 # Linux says there about the processor. Answers, also about a picture, must be this machine's; a conversation, a server
 # that OpenAI's client asks, goldens, the conformance kit, and then the core tests, of which those that the hour has no
-# room for are named. For root on Debian, with the packages qemu-user-static and debootstrap; the system takes 1.5 GB
+# room for are named, as an error like those that fail. For root on Debian, with the packages qemu-user-static and debootstrap; the system takes 1.5 GB
 # in the directory ARM64, and is kept for the next time (FRESH=1 makes it anew).
 #
 #     tests/arm64/run.sh [cortex-a76] [cortex-a72]
@@ -135,7 +135,7 @@ run() {
 	started=$(date +%s)
 	status=0
 	timeout 900 python -m pytest "$1" --timeout 0 --durations 10 > "$log" 2>&1 || status=$?
-	[ $status = 0 ] || grep -h -E '^(FAILED|ERROR)' "$log"
+	[ $status = 0 ] || grep -h -E '^(FAILED|ERROR)' "$log" || tail -n 3 "$log"
 	echo "$1: $(tail -n 1 "$log") of $(($(date +%s) - started)) s"
 	return $status
 }

@@ -109,6 +109,7 @@ def main() -> None:
             ours += ["--no-thinking", "--json", "--threads", str(args.threads)]
             theirs = [str(llama_bin() / "llama-mtmd-cli"), "-m", model, "--mmproj", str(tower), "--image"]
             theirs += [str(picture), "-p", prompt.read_text(), "-n", str(ANSWER), "--temp", "0", "-t"]
+            # repacked weights crash it where the processor has AMX
             theirs += [str(args.threads), "-c", str(args.tokens), "--no-warmup", "--jinja", "--no-repack"]
             of_llama = os.environ | {"LD_LIBRARY_PATH": str(llama_bin())}
             engines = [("qwen_ref", ours, dict(os.environ)), ("llama.cpp", theirs, of_llama)]

@@ -1,5 +1,6 @@
 """The parts of examples/tiny_model that stand in for transformers' own while it trains."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_mod
 
 import agree
 import batches
+import elsewhere
+import everyday
 import export
 import mean
 import model as tiny
@@ -191,12 +194,23 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
         assert why in capsys.readouterr().err and not (tmp_path / "out2").exists()
 
 
+def test_questions_of_other_code_are_not_those_of_training():
+    """In a form of few words of its own each value is taken for one word: else it would fit anything."""
+    for form in (form for *_, questions in everyday.EVERYDAY for form in questions.split("|")):
+        own = [word for word in form.split() if "{" not in word]
+        value = "(.+)" if len(own) > 2 else r"(\S+)"
+        pattern = re.compile(value.join(map(re.escape, re.split(r"\{\d\}", form))))
+        assert not (found := [q for q in elsewhere.TOOLS if pattern.fullmatch(q)]), (form, found)
+
+
 def test_three_engines_say_the_same(tmp_path, capsys):
     """Of what ships, as a checkpoint again: llama.cpp and transformers, about a picture, a clip and text."""
     shipped.main([str(tmp_path / "hf")])
     export.main([str(tmp_path)])
     capsys.readouterr()
+    threads = torch.get_num_threads()
     agree.main([str(tmp_path), "--count", "1", "--tasks", "scene", "motion", "talk"])
+    torch.set_num_threads(threads)  # which it takes one of
     table = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert table == [
         ["scene", "100.0%", "100.0%", "100.0%"],
