@@ -9,19 +9,7 @@ from typing import Any
 
 from everyday import EVERYDAY
 from sample import Sample, among, ask
-from words import (
-    CITIES,
-    COLOURS,
-    FOODS,
-    LANGUAGES,
-    MORE_WORDS,
-    WORDS,
-    anything,
-    city,
-    made_up,
-    name,
-    pick,
-)  # fmt: skip
+from words import CITIES, COLOURS, FOODS, LANGUAGES, WORDS, any_word, anything, city, made_up, name, pick
 
 NO_TOOL = "I have no tool for that."
 ASKS = (
@@ -97,7 +85,7 @@ def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
 
 def saying(rng: random.Random, test: bool) -> str:
     """What a message may say."""
-    one, other = (pick(rng, lambda: rng.choice(WORDS + MORE_WORDS), test) for _ in range(2))
+    one, other = any_word(rng, test), any_word(rng, test)
     return among(
         rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
         "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}",
@@ -134,9 +122,7 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
     if rng.random() < 0.3:
         return rng.choice([saying, anything])(rng, test)
-    words = " ".join(
-        pick(rng, lambda: rng.choice(WORDS + MORE_WORDS), test) for _ in range(rng.randint(1, 3))
-    )
+    words = " ".join(any_word(rng, test) for _ in range(rng.randint(1, 3)))
     words = rng.choice([str, str, str.capitalize, str.title])(words)
     return rng.choice(
         [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
@@ -296,8 +282,6 @@ def everyday(rng: random.Random) -> dict[str, Any]:
     for one in described_as:
         names, kind = one.split(": ")
         called = rng.choice(names.split("|"))
-        if called in parameters:
-            called = f"{called}_name"
         schema: dict[str, Any] = {"type": KINDS[kind][0]}
         if rng.random() < 0.3:
             schema["description"] = f"the {called.replace('_', ' ')}"

@@ -305,12 +305,7 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, help="a checkpoint whose tokenizer and weights it starts from"
     )
-    parser.add_argument(
-        "--peak",
-        type=float,
-        default=1,
-        help="share of the learning rates; each start needs it",
-    )
+    parser.add_argument("--peak", type=float, default=1, help="share of the learning rates; for each start")
     parser.add_argument("--seed", type=whole(0, 10**6), default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these, to be resumed")
     parser.add_argument(

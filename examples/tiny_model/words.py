@@ -282,6 +282,13 @@ def pick(rng: random.Random, make, test: bool):
     return thing
 
 
+ALL_WORDS = WORDS + MORE_WORDS
+
+
+def any_word(rng: random.Random, test: bool) -> str:
+    return pick(rng, lambda: rng.choice(ALL_WORDS), test)
+
+
 def invented(rng: random.Random, syllables: int) -> str:
     """A name's letters: of syllables, or of the ends of two words, whose pieces are those of real names."""
     return blended(rng) if rng.random() < 0.4 else made_up(rng, syllables)

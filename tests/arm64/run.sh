@@ -1,9 +1,9 @@
 #!/bin/sh
 # What a Raspberry Pi 5 and a Pi 4 would do, from nothing, within an hour: an arm64 Debian, emulated by QEMU, with what
 # Linux says there about the processor. Answers, also about a picture, must be this machine's; a conversation, a server
-# that OpenAI's client asks, goldens, the conformance kit, and then the core tests, of which those that the hour has no
-# room for are named, as an error like those that fail. For root on Debian, with the packages qemu-user-static and debootstrap; the system takes 1.5 GB
-# in the directory ARM64, and is kept for the next time (FRESH=1 makes it anew).
+# that OpenAI's client asks, goldens, the conformance kit, and then the core tests; it is an error if one fails, or
+# if the hour has no room for a file of them, which is named. For root on Debian, with the packages qemu-user-static and
+# debootstrap; the system takes 1.5 GB in the directory ARM64, and is kept for the next time (FRESH=1 makes it anew).
 #
 #     tests/arm64/run.sh [cortex-a76] [cortex-a72]
 set -eu
