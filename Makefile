@@ -55,8 +55,9 @@ lint: .venv/core  ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 15 minutes)
-	$(PY) -m pytest tests/oracle tests/test_examples.py $(IN_TWO)
+# torch in one thread each: in two, it waits for those of the other process (46 s alone, 260 beside it, 39 so).
+oracle: .venv/oracle  ## live comparisons with transformers and llama.cpp on small models (about 10 minutes)
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/oracle tests/test_examples.py $(IN_TWO)
 	$(PY) -m pytest -m slow
 
 .venv/pages: .venv/core
