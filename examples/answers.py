@@ -67,14 +67,14 @@ def drawn(name: str) -> Image.Image:
     if name == "scene":
         pen.ellipse((60, 80, 180, 200), "red")
         pen.rectangle((420, 60, 540, 180), "blue")
-        pen.polygon([(300, 260), (380, 400), (220, 400)], "green")
+        pen.polygon([(330, 260), (410, 400), (250, 400)], "green")
         for x, y in (110, 360), (520, 330):
             points = [(0, -60), (14, -19), (57, -19), (23, 8), (35, 49), (0, 24)]
             points += [(-35, 49), (-23, 8), (-57, -19), (-14, -19)]
             pen.polygon([(x + u, y + v) for u, v in points], "gold")
-        pen.polygon([(300, 190), (240, 125), (300, 125), (360, 125)], "hotpink")
-        pen.ellipse((236, 80, 304, 150), "hotpink")
-        pen.ellipse((296, 80, 364, 150), "hotpink")
+        pen.polygon([(280, 190), (220, 125), (280, 125), (340, 125)], "hotpink")
+        pen.ellipse((216, 80, 284, 150), "hotpink")
+        pen.ellipse((276, 80, 344, 150), "hotpink")
     elif name == "sign":
         pen.text((240, 120), "Open 9 to 5", "white", ImageFont.load_default(54), "mm")
     else:
@@ -91,12 +91,16 @@ def opened(use: Use) -> Image.Image | Path | None:
     return HERE / "media" / use.picture if "." in use.picture else drawn(use.picture)
 
 
-def ask(model: qwen_ref.Model, use: Use) -> str:
+def ask(model: qwen_ref.Model, use: Use) -> tuple[str, float]:
+    """The answer, and how many logits its tokens were above the next best ones at least: where that is
+    little, another processor's rounding may choose otherwise."""
     shown = opened(use)
     images = [] if shown is None else [shown]
     videos = [HERE / "media" / use.clip] if use.clip else []
     options = dict(images=images, videos=videos, temperature=0, max_tokens=300) | (use.options or {})
-    return "".join(model.generate(use.question, **options)).strip()
+    given = model.generate(use.question, logprobs=2, **options)
+    text = "".join(given).strip()
+    return text, min(best - next_best for (_, best), (_, next_best) in (step.top for step in given.logprobs))
 
 
 def seen(use: Use, answer: str) -> Image.Image | None:
@@ -156,15 +160,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a PNG file")
     args = parser.parse_args()
     model = qwen_ref.load()
-    answers = [ask(model, use) for use in USES]
+    asked = [ask(model, use) for use in USES]
+    answers = [answer for answer, _ in asked]
     about = PngImagePlugin.PngInfo()
     about.add_itxt("answers", json.dumps(answers, ensure_ascii=False))
     page = sheet([card(use, answer) for use, answer in zip(USES, answers, strict=True)])
     file = io.BytesIO()
     page.quantize(128).save(file, "png", pnginfo=about, optimize=True)
     args.out.write_bytes(file.getvalue())
-    for use, answer in zip(USES, answers, strict=True):
-        print(f"{use.question}\n{answer}\n")
+    for use, (answer, margin) in zip(USES, asked, strict=True):
+        print(f"{use.question}\n{answer}\n(no closer than {margin:.1f})\n")
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ def test_the_answers_in_the_picture_are_the_models(monkeypatch):
     told = json.loads(Image.open(ROOT / "docs" / "answers.png").text["answers"])
     model = load()
     for use, shown in zip(answers.USES, told, strict=True):
-        given = answers.ask(model, use)
+        given, margin = answers.ask(model, use)
         if not (marks := find_marks(shown)):
-            assert given == shown
+            assert given == shown and margin > 1, margin  # a toss-up is another answer on another processor
             continue
         assert [mark.label for mark in find_marks(given)] == [mark.label for mark in marks]
         for mark, other in zip(find_marks(given), marks, strict=True):  # a last digit may be a toss-up
