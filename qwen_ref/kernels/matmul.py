@@ -4,10 +4,10 @@
 vector, and with them come the scales of the rows, 16 in a vector. Each lane of a dot product then belongs to
 one row, and no sum across lanes is ever needed.
 
-One token meets 32 columns as soon as they are unpacked, in registers. For more, DEEP * 32 columns are
-unpacked at a time, into the nearest cache, and there meet all tokens: bytes as [DEEP, 8, 16 rows, 4], scales
-as [DEEP, 16] (Q6_K: [DEEP, 2, 16]). Many tokens meet two tiles of Q8_0 side by side, where there are
-registers for it.
+One token meets 32 columns as soon as they are unpacked, in registers; so do up to four where these are long,
+and take little longer than one, which waits for memory. For more, DEEP * 32 columns are unpacked at a time,
+into the nearest cache, and there meet all tokens: bytes as [DEEP, 8, 16 rows, 4], scales as [DEEP, 16] (Q6_K:
+[DEEP, 2, 16]). Many tokens meet two tiles of Q8_0 side by side, where there are registers for it.
 
 For a row and a token, integers are summed up over 32 (Q6_K: 16) columns, and these sums, scaled, in order of
 columns, in float32. So the same bits come out whatever other tokens there are.
@@ -69,13 +69,14 @@ ROWS = 16
 DEEP = 32  # times 32 columns that are unpacked at a time
 TILE, NUMBERS = DEEP * 512, DEEP * 32
 LEVELS = IQ4_LEVELS.view(np.uint8)
+LONG = PART == ROWS  # are registers so long that sums of several tokens stay in them beside 32 columns?
 FEW = 16  # the sums of so many tokens fit on the stack
 FEW_SUMS = FEW * ROWS
 PAIRS = "avx512f" in FEATURES  # are there registers for the sums of two tiles?
 SHALLOW = DEEP // 2  # of two tiles at a time
 
-# One token and several are compiled apart, and each product must be the same there: not even two may be
-# done in another order.
+# One token, two, three, four and more are compiled apart, and each product must be the same there: not even
+# two may be done in another order.
 inlined = kernel(forceinline=True, fastmath=False)
 
 
@@ -176,8 +177,10 @@ def meet_kept(meet, like, tile, kept, to, start, stop, out, sums):
 
 
 @inlined
-def one_token(unpack, meet, size, step, offset, w, first, q, d, sums, d_sums, y):
-    out, f = local(ROWS, float32), no_sums(1)
+def few_tokens(unpack, meet, f, size, step, offset, n, arrays):
+    """As many as f has sums."""
+    w, q, d, sums, d_sums, y = arrays
+    first, out = first_row(n, w), local(FEW_SUMS, float32)
     for b in range(0, d.shape[1], step):
         f = unpack(w, first, b // step * size, meet, (0, offset, q, d, sums, d_sums), b, f)
     store(out, 0, f)
@@ -185,8 +188,9 @@ def one_token(unpack, meet, size, step, offset, w, first, q, d, sums, d_sums, y)
 
 
 @inlined
-def several_tokens(unpack, meet, like, size, step, offset, w, first, q, d, sums, d_sums, y):
-    tokens, blocks = d.shape
+def several_tokens(unpack, meet, like, size, step, offset, n, arrays):
+    w, q, d, sums, d_sums, y = arrays
+    first, (tokens, blocks) = first_row(n, w), d.shape
     out = local(FEW_SUMS, float32) if tokens <= FEW else np.empty(tokens * ROWS, np.float32)
     for t in range(tokens):
         store(out, ROWS * t, splat(np.float32(0)))
@@ -211,11 +215,17 @@ def several_tokens(unpack, meet, like, size, step, offset, w, first, q, d, sums,
 def multiply(unpack, meet, like, size, step, offset, n, arrays):
     """Tile n times all tokens. `size` bytes of a row hold `step` * 32 columns; `like` says how many numbers
     come with 32 of them."""
-    w, q, d, sums, d_sums, y = arrays
-    if q.shape[0] == 1:
-        one_token(unpack, meet, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
+    tokens = arrays[1].shape[0]
+    if tokens == 1:
+        few_tokens(unpack, meet, no_sums(1), size, step, offset, n, arrays)
+    elif LONG and tokens == 2:
+        few_tokens(unpack, meet, no_sums(2), size, step, offset, n, arrays)
+    elif LONG and tokens == 3:
+        few_tokens(unpack, meet, no_sums(3), size, step, offset, n, arrays)
+    elif LONG and tokens == 4:
+        few_tokens(unpack, meet, no_sums(4), size, step, offset, n, arrays)
     else:
-        several_tokens(unpack, meet, like, size, step, offset, w, first_row(n, w), q, d, sums, d_sums, y)
+        several_tokens(unpack, meet, like, size, step, offset, n, arrays)
 
 
 # ---- many tokens and two tiles side by side: what is read of a token then meets 32 rows. In the order of the
