@@ -60,7 +60,7 @@ def default_threads(root: Path = ROOT) -> int:
         if len(share) == 2 and min(share) > 0:
             threads = min(threads, -(-share[0] // share[1]))
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a number for each level
-    return min(threads, int(given)) if given.isdecimal() and int(given) else threads
+    return min(threads, int(given)) if given.isdecimal() and len(given) < 10 and int(given) else threads
 
 
 def groups(root: Path, controller: str) -> Iterator[Path]:

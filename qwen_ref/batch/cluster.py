@@ -49,14 +49,15 @@ def prepare(models: list[Found], options: Options, share: int) -> Ready:
     """Raises QwenRefError or GGUFError if the model cannot be loaded, or would answer otherwise."""
     given = on_worker(options.load, models[0], share)
     given["keep"] = default_budget() // share if options.keep is None else options.keep
-    model = load(models[0].path, **given, parallel=options.parallel or MOST)
+    most, fewer = options.parallel or MOST, options.parallel is None
+    model = load(models[0].path, **given, parallel=most, fewer=fewer)
     if model.fingerprint != options.fingerprint:
         raise QwenRefError(
             f"would answer otherwise than here, with less memory, or more ({model.fingerprint}, and not "
             f"{options.fingerprint})"
         )
     model.warm_up(pictures=model.sees)
-    parallel = options.parallel or default_parallel(model, share)
+    parallel = options.parallel or min(model.parallel, default_parallel(model, share))
     service, loop = new_service(model, options.names, parallel, options.settings), asyncio.new_event_loop()
 
     async def found(requests: list[Request]) -> list[dict[str, Any] | Passing]:

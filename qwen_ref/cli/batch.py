@@ -275,7 +275,8 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.engine import load
 
     path = shipped_model() if args.model is None else args.model
-    model = load(path, **resources, **(keeping if where is None else {}), parallel=args.parallel or MOST)
+    most, fewer, own = args.parallel or MOST, args.parallel is None, keeping if where is None else {}
+    model = load(path, **resources, **own, parallel=most, fewer=fewer)
     names = names_of(args, model.path)
     out = Path(args.output_file)
     lines = lines_of(out)
@@ -324,7 +325,8 @@ def answer_here(args: argparse.Namespace, batch: Batch, model: Model, names: lis
     from qwen_ref.batch.answers import default_parallel, here, new_service
 
     settings = dict(draft=args.draft, remote_media=args.allow_remote_media, media_folder=media_folder(args))
-    service = new_service(model, names, args.parallel or default_parallel(model), settings)
+    parallel = args.parallel or min(model.parallel, default_parallel(model))
+    service = new_service(model, names, parallel, settings)
     model.warm_up(show_compiling, pictures=model.sees)
     batch.run(here(service), Progress())
     if model.prefixes is not None:

@@ -23,6 +23,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -104,10 +105,16 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
     if args.profile and Path(args.profile).is_dir():
         raise QwenRefError(f"--profile {args.profile}: is a folder")
+    if args.profile and Path(args.profile).suffix.lower() != ".svg":
+        raise QwenRefError(f"--profile {args.profile}: the ending {Path(args.profile).suffix!r} is not .svg")
     if args.report and not Path(args.report).parent.is_dir():
         raise QwenRefError(f"--report {args.report}: the folder does not exist")
     if args.report and Path(args.report).is_dir():
         raise QwenRefError(f"--report {args.report}: is a folder")
+    written = [(name, Path(path)) for name in ("profile", "report", "plot") if (path := getattr(args, name))]
+    for (name, path), (other, same) in itertools.combinations(written, 2):
+        if path.resolve() == same.resolve():
+            raise QwenRefError(f"--{other} {same}: --{name} is written there, too")
     results, before = [], board.moment()
     for path in args.model or [shipped_model()]:
         with busy_processes(args.busy):

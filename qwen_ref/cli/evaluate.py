@@ -24,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -86,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", type=int, metavar="N", help="longest prompt and answer, in tokens (the model's own)"
     )
-    parser.add_argument("--parallel", type=int, default=8, metavar="N", help="answers at once (8)")
+    parser.add_argument(
+        "--parallel", type=int, metavar="N", help="answers at once (8, or as memory has room for)"
+    )
     media = parser.add_argument_group("pictures and clips")
     add_media(media)
     add_sampling(parser, "greedy, unless one of these is given")
@@ -109,7 +112,7 @@ def options_of(args: argparse.Namespace) -> Options:
         raise QwenRefError("--raw: without a chat template nobody is asked to think")
     if args.thinking_budget is not None and args.thinking is False:
         raise QwenRefError("--thinking-budget: --no-thinking leaves nothing to end")
-    from qwen_ref.evaluate.answers import Options
+    from qwen_ref.evaluate.answers import PARALLEL, Options
 
     return Options(
         raw=args.raw,
@@ -117,7 +120,8 @@ def options_of(args: argparse.Namespace) -> Options:
         thinking_budget=args.thinking_budget,
         max_tokens=args.max_tokens,
         limits=limits_of(args),
-        parallel=args.parallel,
+        parallel=args.parallel or PARALLEL,
+        fewer=args.parallel is None,
         sampling=greedy_or_sampling_of(args),
     )
 
@@ -208,13 +212,14 @@ def answers_of(
     from qwen_ref.evaluate.answers import answers
 
     show_line(f"loading {name}")
-    model = load(path, **resources_of(args), keep=default_budget(), parallel=options.parallel)
+    together, fewer = options.parallel, options.fewer
+    model = load(path, **resources_of(args), keep=default_budget(), parallel=together, fewer=fewer)
     model.warm_up(
         show_compiling,
         pictures=any(not isinstance(sample.prompt, str) for sample in samples) and model.sees,
     )
     show_line(f"{name}: {len(samples)} samples")
-    return answers(model, samples, options)
+    return answers(model, samples, replace(options, parallel=model.parallel))
 
 
 def line_of(name: str, answer: Answer) -> dict[str, Any]:

@@ -379,10 +379,10 @@ def shipped_model() -> str:
 
 
 def bytes_of(text: str) -> int:
-    """ "2G", "1.5 GiB", "512M" -> bytes; units are powers of 1,024. Raises QwenRefError."""
+    """ "2G", "1.5 GiB", "512M" -> bytes; units are powers of 1,024. For argparse, which names the option."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(?:i?b)?", text.strip(), re.IGNORECASE)
     if not found or not (size := int(float(found[1]) * UNITS[found[2].lower()])):
-        raise QwenRefError(f"memory: {text!r:.80} is no size like 2G or 512M")
+        raise argparse.ArgumentTypeError(f"{text!r:.80} is no size like 2G or 512M")
     return size
 
 

@@ -77,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.model.cache_types import PLAIN, check_types, chosen_types
     from qwen_ref.vision_file import find_vision_file
 
-    if args.max_image_tokens is not None and args.image is None:
-        raise QwenRefError("--max-image-tokens: there is no --image")
+    for name in "max_image_tokens", "mmproj":
+        if getattr(args, name) is not None and args.image is None:
+            raise QwenRefError(f"--{name.replace('_', '-')}: there is no --image")
     check_counts(args, "parallel", "max_image_tokens", "threads")
     path, vision = hub.resolve(args.model if args.model is not None else shipped_model())
     file = open_model(path)
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         cache_types=types,
         parallel=args.parallel,
     )
+    if args.image is not None and (tokens := plan.image_tokens(*plan.seen(job))) >= context:
+        raise QwenRefError(f"--image: the picture takes {tokens:,} tokens, of a context of {context:,}")
     need, besides = plan.needs(job), plan.kept_bytes(job, memory)
     verdict = plan.verdict(job, memory)
     speed = plan.measure(file, threads) if args.board == "this" else plan.BOARDS[args.board]

@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_request_media(address)
     limits = parser.add_argument_group("how much")
-    limits.add_argument("--parallel", type=int, default=4, metavar="N", help="answers computed together (4)")
+    limits.add_argument(
+        "--parallel", type=int, metavar="N", help="answers computed together (4, or as memory has room for)"
+    )
     limits.add_argument("--queue", type=int, default=64, metavar="N", help="answers that may wait (64)")
     limits.add_argument(
         "--timeout", type=float, default=600, metavar="X", help="seconds that an answer may take (600)"
@@ -91,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     for name, least in ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("port", 0):
-        if (value := getattr(args, name)) < least:
+        if (value := getattr(args, name)) is not None and value < least:
             raise QwenRefError(f"--{name.replace('_', '-')}: {value} is not {least} or more")
     if args.port > 65535:
         raise QwenRefError(f"--port: {args.port} is not in 0 to 65535")
@@ -151,12 +153,13 @@ def run(args: argparse.Namespace) -> int:
     if named is None:
         path = shipped_model()
     with listening(args.host, args.port) as bound:
-        model = load(path or named, **resources_of(args), **keeping_of(args), parallel=args.parallel)
+        most, fewer = args.parallel or Settings().parallel, args.parallel is None
+        model = load(path or named, **resources_of(args), **keeping_of(args), parallel=most, fewer=fewer)
         key = args.api_key or os.environ.get(KEY) or None
         names = names_of(args, model.path)
         settings = Settings(
             draft=args.draft,
-            parallel=args.parallel,
+            parallel=model.parallel,
             queue=args.queue,
             seconds=args.timeout,
             max_tokens=args.max_tokens,

@@ -64,6 +64,7 @@ class Model:
         cache_type_k: str | None = None,
         cache_type_v: str | None = None,
         parallel: int = 1,
+        fewer: bool = False,
     ):
         if not isinstance(dtype, type) or dtype not in DTYPES:
             raise QwenRefError(f"dtype: {reprlib.repr(dtype)} is not numpy.float32 or numpy.float64")
@@ -112,18 +113,21 @@ class Model:
                 f"{file.path}: context: {context!r:.80} is not in 1 to {limit}, which the model was made for"
             )
         self.context, self.block = context or limit, PREFILL_BLOCK
+        self.parallel = parallel
         self._limits, self._choice = (context, memory_limit), None
         if layers.name != "numpy":
             job = plan.Job(file, limit, parallel=parallel)
-            self._choice = plan.chosen(job, self._vision_file, memory_limit, context, types)
+            self._choice = plan.chosen(job, self._vision_file, memory_limit, context, types, fewer)
         elif memory_limit is not None:
             raise QwenRefError("memory_limit: is for the kernels; of NumPy memory_budget limits the floats")
         if (choice := self._choice) is not None:
             tell(choice.sentence)
-            self.context, self.block = choice.context, choice.block
+            self.context, self.block, self.parallel = choice.context, choice.block, choice.parallel
             self.text.cache_types = choice.cache_types
             if keep is not None or cache is not None:
                 keep = choice.keep if keep is None else min(keep, choice.keep)
+            if cache is not None and keep == 0:
+                tell("cache: not used, since the memory has no room to keep what was read")
         self.prefixes = self._prefixes(keep, cache)
 
     def _threads(self, file: GGUFFile, given: int | None, layers: Layers) -> Threads:
@@ -514,6 +518,7 @@ def load(
     cache_type_k: str | None = None,
     cache_type_v: str | None = None,
     parallel: int = 1,
+    fewer: bool = False,
 ) -> Model:
     """Open a Qwen3.5 GGUF file, or the folder of a Hugging Face checkpoint, for text generation, about
     pictures too.
@@ -537,7 +542,8 @@ def load(
     them: context, block of a prompt, what is kept and the size of pictures follow from it, unless they are
     given and less, and keys and values become q8_0 if a `context` that is given does not fit otherwise; a
     warning says what was chosen, and QwenRefError what would fit. Without it the same follows from what is
-    free, where that is too little for an ordinary answer. `parallel` is how many answers at once are counted.
+    free, where that is too little for ordinary answers. `parallel` is how many answers at once are counted,
+    or with `fewer` as many of them as memory has room for: `model.parallel` says.
     `cache_type_k` and `cache_type_v` say how keys and values are kept: "f16" (with NumPy: as what is computed
     in), "q8_0" or "q4_0", of which the last costs quality, as a warning says (docs/memory.md).
 
@@ -546,4 +552,4 @@ def load(
     path, vision = hub.resolve(shipped.MODEL if path is None else path)
     mmproj = vision if mmproj is None else mmproj
     given = dtype, memory_budget, context, backend, threads, mmproj, keep, cache, memory_limit
-    return Model(path, *given, cache_type_k, cache_type_v, parallel)
+    return Model(path, *given, cache_type_k, cache_type_v, parallel, fewer)

@@ -270,28 +270,48 @@ def can_be_smaller(job: Job) -> bool:
     return job.cache_types == PLAIN and job.config.head_dim % BLOCK == 0
 
 
-def advice(job: Job, memory: int) -> list[str]:
-    """What would make it fit, where it does not: each alone is enough."""
+def advice(job: Job, memory: int, slowly: bool = False) -> list[str]:
+    """What would make it fit, or `slowly`, where it does not: each alone is enough; else what is together."""
+
+    def fits(changed: Job) -> bool:
+        need = needs(changed)
+        return (need.private if slowly else need.total) <= memory
+
+    def longest(changed: Job) -> int:
+        return largest(lambda n: fits(replace(changed, context=n)), changed.context)
+
     found = []
-    context = largest(lambda n: needs(replace(job, context=n)).total <= memory, job.context)
-    if context:
+    if context := longest(job):
         found.append(f"--context {context}")
-    smaller = replace(job, cache_types=SMALLER)
-    if can_be_smaller(job) and needs(smaller).total <= memory < needs(job).total:
-        found.append("--cache-type-k q8_0 --cache-type-v q8_0")
+    if parallel := largest(lambda n: fits(replace(job, parallel=n)), job.parallel - 1):
+        found.append(f"--parallel {parallel}")
+    small = "--cache-type-k q8_0 --cache-type-v q8_0"
+    if can_be_smaller(job) and fits(replace(job, cache_types=SMALLER)):
+        found.append(small)
+    tokens = 0 if job.image is None else image_tokens(*seen(job))
     if job.image is not None:
-        v, grid = seen(job)
-        tokens = largest(
-            lambda n: needs(replace(job, max_image_tokens=n)).total <= memory, image_tokens(v, grid)
-        )
-        if tokens:
-            found.append(f"--max-image-tokens {tokens}")
-        if needs(replace(job, image=None)).total <= memory:
+        if most := largest(lambda n: fits(replace(job, max_image_tokens=n)), tokens):
+            found.append(f"--max-image-tokens {most}")
+        if fits(replace(job, image=None)):
             found.append("no picture")
     over, weights = needs(job).total - memory, text_pages(job)
-    if over < weights:
+    if over < weights and not slowly:
         found.append(f"a model file of at most {(weights - over) // MIB:,} MiB instead of {weights // MIB:,}")
-    return found
+    if found:
+        return found
+    together = ["--parallel 1"] if job.parallel > 1 else []
+    job = replace(job, parallel=1)
+    if can_be_smaller(job):
+        job, together = replace(job, cache_types=SMALLER), [*together, small]
+    if job.image is not None:
+        smaller = replace(job, max_image_tokens=min(tokens, SMALL_PICTURE))
+        if longest(smaller):
+            job, together = smaller, [*together, f"--max-image-tokens {smaller.max_image_tokens}"]
+        else:
+            job, together = replace(job, image=None, max_image_tokens=None), [*together, "no picture"]
+    if (context := longest(job)) < job.context:
+        together.append(f"--context {context}")
+    return [" ".join(together)] if context else []
 
 
 def verdict(job: Job, memory: int) -> str:
@@ -299,14 +319,16 @@ def verdict(job: Job, memory: int) -> str:
     need, have = needs(job), f"{memory // MIB:,} MiB"
     if need.total <= memory:
         return f"fits: {need.total / MIB:,.0f} of {have}"
-    would = "; ".join(advice(job, memory))
-    would = f"what would fit: {would}" if would else "nothing smaller of this file would"
+    would, how = advice(job, memory), "fit"
+    if not would and need.private > memory:
+        would, how = advice(job, memory, slowly=True), "fit, but slowly"
+    told = f"what would {how}: {'; '.join(would)}" if would else "nothing smaller of this file would"
     if need.private <= memory:
         return (
             f"fits, but slowly: {need.total / MIB:,.0f} MiB are more than {have}, so weights are read from "
-            f"the disk again for each token; {would}"
+            f"the disk again for each token; {told}"
         )
-    return f"does not fit: {need.private / MIB:,.0f} MiB without the weights are more than {have}; {would}"
+    return f"does not fit: {need.private / MIB:,.0f} MiB without the weights are more than {have}; {told}"
 
 
 # ---- time
@@ -418,6 +440,7 @@ def times(job: Job, speed: Speed) -> Times:
 BLOCKS = PREFILL_BLOCK, 256, 128, 64
 LEAST_CONTEXT = 4096  # unless the user wants less
 LEAST_PICTURE = 16  # tokens
+SMALL_PICTURE = 196  # tokens, of 448 x 448 pixels
 
 
 @dataclass(frozen=True)
@@ -425,6 +448,7 @@ class Choice:
     """How a model is loaded into so much memory."""
 
     context: int
+    parallel: int
     cache_types: tuple[str, str]
     block: int
     keep: int
@@ -438,14 +462,15 @@ def chosen(
     limit: int | None,
     context: int | None,
     cache_types: tuple[str, str] | None = None,
+    fewer: bool = False,
 ) -> Choice | None:
-    """How to load a model: by the limit that was given, else by what is free, if that is too little for an
-    ordinary answer. None: nothing needs to be chosen. Only else is the vision file looked for.
+    """How to load a model: by the limit that was given, else by what is free, if that is too little for
+    ordinary answers. None: nothing needs to be chosen. Only else is the vision file looked for.
 
     Raises QwenRefError as `choose` does, but of what is free there is only a warning: it may become more.
     """
     if limit is not None:
-        return choose(replace(job, vision=vision()), limit, context, cache_types)
+        return choose(replace(job, vision=vision()), limit, context, cache_types, fewer)
     free, most = available_memory(), job.config.context_length
     ordinary = replace(
         job, context=context or min(LEAST_CONTEXT, most), cache_types=cache_types or PLAIN, image=None
@@ -453,7 +478,7 @@ def chosen(
     if needs(ordinary).total <= free - tokenizer_bytes(job):
         return None
     try:
-        return choose(replace(job, vision=vision()), free, context, cache_types, "free memory")
+        return choose(replace(job, vision=vision()), free, context, cache_types, fewer, "free memory")
     except QwenRefError as error:
         tell(f"{error}; it is tried all the same")
         return None
@@ -488,11 +513,14 @@ def choose(
     memory: int,
     context: int | None,
     cache_types: tuple[str, str] | None = None,
+    fewer: bool = False,
     name: str = "memory limit",
 ) -> Choice:
     """The largest block of a prompt that fits, a quarter of what is left for what was read, and the longest
     context (unless it is given) and the largest picture that fit into the rest, one at a time. The tokenizer
-    counts. Keys and values are float16 unless types are given, or a context with which only q8_0 fits.
+    counts. Keys and values are float16 unless types are given, or a context with which only q8_0 fits. If
+    `fewer` answers at once may do, there are so many as leave the largest block, and room to keep what was
+    read for one.
 
     Raises QwenRefError, with what would fit, if not even the smallest block does.
     """
@@ -507,6 +535,12 @@ def choose(
     def least(context: int, block: int) -> Job:
         return replace(job, context=context, block=block, image=None, max_image_tokens=None)
 
+    asked, one = job.parallel, snapshot_bytes(job.config, start, job.cache_types)
+    while fewer and job.parallel > 1:
+        left = room - needs(least(start, BLOCKS[0])).total
+        if left > 0 and default_budget(left) >= one:
+            break
+        job = replace(job, parallel=job.parallel // 2)
     tried = [replace(least(start, block), cache_types=kind) for kind in kinds for block in BLOCKS]
     fitting = (one for one in tried if needs(one).total <= room)
     slowly = (one for one in tried[len(BLOCKS) - 1 :: len(BLOCKS)] if needs(one).private <= room)
@@ -523,8 +557,9 @@ def choose(
         context = max(start, longest)
     told = f"{name} of {memory // MIB:,} MiB: at most {context:,} tokens of context, read {block} at a "
     told += f"time, {keep // MIB:,} MiB for what was read before"
+    told += "" if job.parallel == asked else f", {job.parallel} instead of {asked} answers at once"
     told += "" if tokens is None else f", pictures of at most {tokens:,} tokens"
     if found.cache_types != kinds[0]:
         told += f", keys and values in {name_of(found.cache_types)}, since they do not fit in float16"
     told += "" if rest else "; the weights do not fit beside it, and are read from the disk again and again"
-    return Choice(context, job.cache_types, block, keep, tokens, told)
+    return Choice(context, job.parallel, job.cache_types, block, keep, tokens, told)

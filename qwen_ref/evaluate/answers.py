@@ -27,7 +27,8 @@ TEXTS, PICTURES = 8, 2
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are answered; `sampling` and `thinking_budget` are those of `Model.generate`."""
+    """How samples are answered; `sampling` and `thinking_budget` are those of `Model.generate`, `fewer` that
+    of `load`."""
 
     raw: bool = False
     thinking: bool | None = None
@@ -35,6 +36,7 @@ class Options:
     max_tokens: int = 1024
     limits: Limits | None = None
     parallel: int = PARALLEL
+    fewer: bool = False
     sampling: dict[str, Any] = field(default_factory=lambda: {"temperature": 0, "presence_penalty": 0})
 
 

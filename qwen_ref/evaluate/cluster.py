@@ -54,7 +54,8 @@ def answers_on(
 def prepare(models: list[Found], given: Given, share: int) -> Ready:
     keep, options = default_budget() // share, given.options
     own = on_worker(given.load, models[0], share)
-    model = load(models[0].path, **own, keep=keep, parallel=options.parallel)
+    model = load(models[0].path, **own, keep=keep, parallel=options.parallel, fewer=options.fewer)
+    options = replace(options, parallel=model.parallel)
     model.warm_up(pictures=model.sees)
 
     def answer(samples: list[Sample]) -> list[Answer]:

@@ -58,7 +58,7 @@ def asked(monkeypatch):
         ("generate", dict(dtype="float32", draft="auto")),
         ("bench", dict(r=5, output="md", busy=0)),
         ("perplexity", dict(dtype="float32")),
-        ("evaluate a", dict(task="a", score="exact", max_tokens=1024, parallel=8, dtype="float32")),
+        ("evaluate a", dict(task="a", score="exact", max_tokens=1024, dtype="float32")),
         ("conformance --list", dict(cases=["*"], list=True)),
         (
             RECORD,

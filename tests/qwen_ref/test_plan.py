@@ -1,5 +1,6 @@
 """`plan`: its arithmetic beside real arrays, the sentences, and the example in docs/memory.md."""
 
+import argparse
 import json
 import math
 import re
@@ -142,6 +143,29 @@ def test_the_advice_fits_and_no_more_would(job, image):
     assert plan.needs(replace(job, **{field: at_most + 64})).total > memory
 
 
+def test_where_nothing_helps_alone_all_of_it_together_does(job):
+    """And what would fit slowly is told where nothing fits otherwise."""
+    large = replace(job, context=4096, parallel=4, image=(2000, 2000))
+    least = replace(large, parallel=1, cache_types=plan.SMALLER, max_image_tokens=plan.SMALL_PICTURE)
+    memory = plan.needs(replace(least, context=2000)).total
+    assert plan.advice(replace(large, parallel=1), memory) != []
+    [told] = plan.advice(replace(large, parallel=64), memory)
+    start, _, context = told.rpartition(" --context ")
+    types = "--cache-type-k q8_0 --cache-type-v q8_0"
+    assert start == f"--parallel 1 {types} --max-image-tokens {plan.SMALL_PICTURE}"
+    fits = [plan.needs(replace(least, context=n)).total <= memory for n in (int(context), int(context) + 64)]
+    assert fits == [True, False]
+    [told] = plan.advice(large, plan.needs(replace(least, image=None, context=64)).total)
+    assert " no picture --context " in told
+    many = replace(job, image=None, parallel=64)
+    [answers] = re.findall(
+        "--parallel ([0-9]+)", plan.verdict(many, plan.needs(replace(many, parallel=9)).total)
+    )
+    assert answers == "9"
+    slowly = plan.verdict(replace(job, image=None), plan.needs(replace(job, image=None, context=64)).private)
+    assert slowly.startswith("does not fit: ") and "; what would fit, but slowly: --context " in slowly
+
+
 # ---- a limit at loading
 
 
@@ -180,7 +204,7 @@ def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkey
     assert caplog.messages == [told] and 16 <= model.max_image_tokens < plan.MOST_IMAGE_TOKENS
     assert (model.context, model.block) == (model.config.context_length, 512)
     model, said = load_with(ordinary - 1, monkeypatch, caplog)
-    assert said == [plan.choose(job, ordinary - 1, None, None, "free memory").sentence]
+    assert said == [plan.choose(job, ordinary - 1, None, name="free memory").sentence]
     assert model.block < 512
     model, (said,) = load_with(100 * MIB, monkeypatch, caplog)  # it may become more
     assert said.startswith("free memory: does not fit: ") and said.endswith("; it is tried all the same")
@@ -211,6 +235,48 @@ def test_answers_at_once_have_a_cache_each(job):
     limit = plan.needs(replace(job, image=None, context=1024, parallel=4)).total + 60 * MIB
     of_four, of_one = (load(memory_limit=limit, parallel=n, keep=1 << 30) for n in (4, 1))
     assert of_four.prefixes.budget < of_one.prefixes.budget
+
+
+@pytest.mark.parametrize("parallel, more", [(16, 1), (5, 1), (2, 0), (1, -1)])
+def test_fewer_answers_at_once_come_before_smaller_blocks_and_nothing_kept(job, caplog, parallel, more):
+    """Unless so many were asked for."""
+    tell.cache_clear()
+    some = replace(job, image=None, context=plan.LEAST_CONTEXT, parallel=parallel)
+    kept = 4 * plan.snapshot_bytes(job.config, plan.LEAST_CONTEXT)
+    limit = plan.needs(some).total + kept + plan.tokenizer_bytes(job)
+    chosen = load(memory_limit=limit, parallel=2 * parallel, fewer=True, keep=1 << 30)
+    assert (chosen.parallel, chosen.block) == (parallel, 512) and chosen.prefixes.budget >= kept // 4
+    assert f", {parallel} instead of {2 * parallel} answers at once" in caplog.text
+    less = load(memory_limit=limit - MIB, parallel=2 * parallel, fewer=True, keep=1 << 30)
+    assert less.parallel == max(1, parallel // 2)
+    if more > 0:
+        with pytest.raises(QwenRefError, match=r"what would fit: .*--parallel"):
+            load(memory_limit=limit - kept, parallel=4 * parallel)
+
+
+@pytest.mark.parametrize("command", ["batch", "evaluate", "serve"])
+def test_who_did_not_ask_for_answers_at_once_gets_fewer(tmp_path, caplog, capsys, monkeypatch, command):
+    tell.cache_clear()
+    lines, tasks = tmp_path / "lines.jsonl", str(PAGE.parents[1] / "examples" / "tasks" / "small.jsonl")
+    body = {"model": "tiny-Q4_K_M", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    lines.write_text(
+        json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    )
+    monkeypatch.setattr("uvicorn.Server.run", lambda *a, **k: None)
+    arguments = {
+        "batch": ["batch", str(lines), "-o", str(tmp_path / "out.jsonl")],
+        "evaluate": ["evaluate", tasks, "--limit", "1"],
+        "serve": ["serve", "--port", "0"],
+    }[command]
+    assert main([*arguments, "--memory-limit", "200M"]) in (0, 1)
+    assert re.search(r", [12] instead of (4|8|16) answers at once", caplog.text)
+
+
+def test_a_folder_that_has_no_room_for_what_was_read_is_told(tmp_path, caplog, job):
+    tell.cache_clear()
+    limit = plan.needs(replace(job, image=None, context=4096, block=64)).total + plan.tokenizer_bytes(job)
+    assert load(memory_limit=limit, cache=tmp_path / "kept").prefixes is None
+    assert caplog.messages[-1] == "cache: not used, since the memory has no room to keep what was read"
 
 
 def test_a_limit_makes_blocks_smaller_and_leaves_the_answer(model):
@@ -248,7 +314,7 @@ def test_sizes(text, size):
     "text", ["", "2", "G", "0G", "-1G", "1e3M", "2GG", "nanG", "1..5G", "9" * 40 + "G", "٢G"]
 )
 def test_what_is_no_size(text):
-    with pytest.raises(QwenRefError, match=r"^memory: '.*' is no size like 2G or 512M$"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^'.*' is no size like 2G or 512M$"):
         bytes_of(text)
 
 
@@ -259,12 +325,14 @@ def test_sizes_of_pictures():
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("--memory 2", "memory: '2' is no size like 2G or 512M"),
+        ("--memory 2", "argument --memory: '2' is no size like 2G or 512M"),
         ("--image 448", "--image: '448' is no width and height like 448x448"),
         ("--image 4480x2", "size: 4480 × 2 has a side over 200 times the other"),
         ("--context 4097", "context: 4097 is not in 1 to 4096"),
         ("--context 0", "context: 0 is not in 1 to 4096"),
         ("--max-image-tokens 9", "--max-image-tokens: there is no --image"),
+        ("--mmproj vision.gguf", "--mmproj: there is no --image"),
+        ("--image 320x320 --context 100", "--image: the picture takes 100 tokens, of a context of 100"),
         ("--image 9x9 --max-image-tokens 0", "--max-image-tokens: 0 is not"),
         ("--threads 0", "--threads: 0 is not"),
         ("nothing.gguf", "nothing.gguf"),

@@ -1008,7 +1008,13 @@ def serve_once(
 def start(model: Model, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `serve` with these arguments, but answers nothing: the service, and how the model was loaded."""
     made, loaded = list[Service](), list[Any]()
-    monkeypatch.setattr("qwen_ref.engine.load", lambda path, **about: loaded.append(about) or model)
+
+    def load(path: str, **about: Any) -> Model:
+        loaded.append(about)
+        monkeypatch.setattr(model, "parallel", about["parallel"])
+        return model
+
+    monkeypatch.setattr("qwen_ref.engine.load", load)
     monkeypatch.setattr(app, "create_app", made.append)
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)
     monkeypatch.setattr(Model, "warm_up", lambda *some, **more: None)
