@@ -31,6 +31,7 @@ TURN_START = "<|im_start|>"
 class Rank(IntEnum):
     """What a kept state is worth: those of few conversations go before those of many."""
 
+    PART = -1  # in the midst of a prompt, until more of it is kept: it may be interrupted
     ANSWER = 0  # the end of an answer
     TURN = 1  # before a message, or before the answer to it
     SYSTEM = 2  # the end of the system prompt and the tools

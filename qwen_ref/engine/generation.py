@@ -290,6 +290,8 @@ class Generation(Iterator[str]):
             self._drafts.read(sequence, hidden, sequence.state.num_tokens)
             if (rank := self._prompt.pauses.get(sequence.state.num_tokens)) is not None:
                 self.keep(rank)
+            elif self._prefixes is not None and self._prefixes.files is not None:
+                self.keep(Rank.PART)
             return ""
         if len(sequence) == prompt:
             self._progress("reading the prompt", prompt, prompt)

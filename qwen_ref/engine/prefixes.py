@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 # Least recently used goes first, and each rank as if it had been used so much later: an answer's end before
 # the turns of the last few answers, a turn before the system prompts of many. (Were all system prompts to
 # outlast all turns, those with the time of day in them would soon fill the budget.)
-LATER = {Rank.ANSWER: 0, Rank.TURN: 20, Rank.SYSTEM: 400}  # keeps and takes; an answer makes about four
+# In keeps and takes, of which an answer makes about four:
+LATER = {Rank.PART: 0, Rank.ANSWER: 0, Rank.TURN: 20, Rank.SYSTEM: 400}
 
 
 def default_budget(free: int | None = None) -> int:
@@ -96,7 +97,7 @@ class Prefixes:
 
     def __init__(self, budget: int, files: PrefixFiles | None = None):
         self.budget, self.files = budget, files
-        self.least = Rank.ANSWER  # what is worth less is not kept
+        self.least = Rank.PART  # what is worth less is not kept
         self.clear()
 
     def clear(self) -> None:
@@ -207,6 +208,9 @@ class Prefixes:
             self.nbytes += size(fixed)
             self._uses[node] = Use(rank, 0)
         self._touch(node)
+        for part, _ in [*self._kept_along(key[:-1])]:
+            if self._uses[part].rank == Rank.PART:
+                self._drop(part)
         if sum(edge.nbytes for edge in node.edges()) + size(fixed) > self.budget:
             self._drop(node)  # it would not fit alone
         self._evict()

@@ -28,6 +28,7 @@ GREEDY = dict(temperature=0, presence_penalty=0)
 PLENTY = 1 << 30
 WAYS = {"numba": (KERNELS, np.float32, 0), "numpy": (NUMPY, np.float64, 1e-12)}
 PICTURE = Span(3, 2, 3)
+RANKS = Rank.ANSWER, Rank.TURN, Rank.SYSTEM
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -142,7 +143,7 @@ class Plain:
 
 keys = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 actions = st.one_of(
-    st.tuples(st.just("keep"), keys, st.sampled_from(Rank)),
+    st.tuples(st.just("keep"), keys, st.sampled_from(RANKS)),
     st.tuples(st.just("take"), keys, st.none()),
     st.tuples(st.just("picture"), st.integers(0, 3).map(lambda n: bytes([n])), st.none()),
 )
@@ -152,13 +153,13 @@ actions = st.one_of(
 @given(
     budget=st.integers(0, 1500),
     todo=st.lists(actions, min_size=5, max_size=60),
-    later=st.sampled_from([(0, 0, 0), (0, 3, 9), tuple(LATER.values())]),
+    later=st.sampled_from([(0, 0, 0), (0, 3, 9), tuple(map(LATER.get, RANKS))]),
 )
 def test_the_tree_keeps_and_finds_what_a_list_of_keys_does(budget, todo, later):
     """And uses as many bytes as that needs, which are never more than it may."""
     tree, plain = Prefixes(budget), Plain(budget)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for rank, times in zip(Rank, later, strict=True):
+        for rank, times in zip(RANKS, later, strict=True):
             monkeypatch.setitem(LATER, rank, times)
         for what, key, rank in todo:
             if what == "keep":
@@ -427,6 +428,31 @@ def resized(data):
     header["fixed.0"]["data_offsets"][1] -= 8
     new = json.dumps(header).encode()
     return struct.pack("<Q", len(new)) + new + data[8 + size :]
+
+
+def test_a_prompt_that_was_interrupted_goes_on_behind_its_last_block(tmp_path):
+    """If there is a folder; and nothing of its blocks is kept once it is read."""
+    asked = dict(GREEDY, raw=True, max_tokens=6)
+    prompt = "A fox and a hen met in the wood, and another fox came by. " * 70
+
+    def interrupt(what, done, total):
+        if done >= 1024:
+            raise KeyboardInterrupt
+
+    model, whole = load(cache=tmp_path, keep=PLENTY), load()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            "".join(model.generate(prompt, progress=interrupt, **asked))
+    model.prefixes.save()
+    later = load(cache=tmp_path, keep=PLENTY)
+    resumed, plain = (each.generate(prompt, **asked) for each in (later, whole))
+    assert "".join(resumed) == "".join(plain)
+    assert (resumed.cached_tokens, plain.cached_tokens) == (1024, 0) and len(resumed.prompt_ids) > 1536
+    assert Rank.PART not in {use.rank for use in later.prefixes._uses.values()}
+    without = load(keep=PLENTY)
+    with pytest.raises(KeyboardInterrupt):
+        "".join(without.generate(prompt, progress=interrupt, **asked))
+    assert without.prefixes.nbytes == 0
 
 
 def test_files_from_strangers(models, tmp_path, caplog):
