@@ -228,6 +228,7 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         "size": size,
         "params": weights,
         "backend": network.layers.name,
+        "cache_types": [*network.cache_types],
     }
 
     read = reading(network) if network.layers.name == "numba" else None
@@ -322,6 +323,8 @@ def measure_start(path: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(results: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown."""
+    from qwen_ref.model.cache_types import PLAIN
+
     lines = [
         "| model | size | params | backend | threads | test | t/s |",
         "|---|---:|---:|---|---:|---|---:|",
@@ -342,6 +345,8 @@ def table(results: list[dict[str, Any]]) -> list[str]:
                 value += f" ({r['bytes_per_second'] / 1e9:.1f} GB/s, {share:.0%} of plain reading)"
         size, params = f"{r['size'] / 2**20:.2f} MiB", f"{r['params'] / 1e6:.2f} M"
         test = r["test"] + (f", {r['parallel']} at once" if r.get("parallel", 1) > 1 else "")
+        if (types := tuple(r["cache_types"])) != PLAIN:
+            test += f", keys and values in {' and '.join(types)}"
         cells = r["model"], size, params, r["backend"], r.get("threads", ""), test, value
         lines.append(f"| {' | '.join(map(str, cells))} |")
     for r in results:

@@ -66,3 +66,26 @@ def test_a_busy_process_ends_when_its_parent_has():
 def process_time(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
+def test_types_of_keys_and_values_are_told(capsys):
+    arguments = [*ONCE[:-2], "--cache-type-v", "q8_0"]
+    assert main(arguments) == 0
+    assert "| tg5, keys and values in f16 and q8_0 |" in capsys.readouterr().out
+    assert main([*arguments, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["cache_types"] == ["f16", "q8_0"]
+
+
+@pytest.mark.parametrize(
+    "outputs, told",
+    [
+        ("--profile a.svg --plot ./a.svg", "--plot a.svg: --profile is written there, too"),
+        ("--report a.svg --plot a.svg", "--plot a.svg: --report is written there, too"),
+        ("--profile a.png", "--profile a.png: the ending '.png' is not .svg"),
+    ],
+)
+def test_each_output_has_a_file_of_its_own(tmp_path, monkeypatch, capsys, outputs, told):
+    """Known before anything is measured."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *outputs.split()]) == 2 and told in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
