@@ -535,11 +535,9 @@ def choose(
     def least(context: int, block: int) -> Job:
         return replace(job, context=context, block=block, image=None, max_image_tokens=None)
 
-    asked, one = job.parallel, snapshot_bytes(job.config, start, job.cache_types)
-    while fewer and job.parallel > 1:
-        left = room - needs(least(start, BLOCKS[0])).total
-        if left > 0 and default_budget(left) >= one:
-            break
+    asked = job.parallel
+    one = min(snapshot_bytes(job.config, start, job.cache_types), default_budget(memory))
+    while fewer and job.parallel > 1 and default_budget(room - needs(least(start, BLOCKS[0])).total) < one:
         job = replace(job, parallel=job.parallel // 2)
     tried = [replace(least(start, block), cache_types=kind) for kind in kinds for block in BLOCKS]
     fitting = (one for one in tried if needs(one).total <= room)

@@ -254,6 +254,12 @@ def test_fewer_answers_at_once_come_before_smaller_blocks_and_nothing_kept(job, 
             load(memory_limit=limit - kept, parallel=4 * parallel)
 
 
+def test_a_conversation_too_long_to_be_kept_takes_no_answers_away(job, monkeypatch):
+    monkeypatch.setattr(plan, "snapshot_bytes", lambda *about: 3 << 30)
+    many = replace(job, parallel=16)
+    assert [plan.choose(many, gib << 30, None, fewer=True).parallel for gib in (64, 4)] == [16, 1]
+
+
 @pytest.mark.parametrize("command", ["batch", "evaluate", "serve"])
 def test_who_did_not_ask_for_answers_at_once_gets_fewer(tmp_path, caplog, capsys, monkeypatch, command):
     tell.cache_clear()
