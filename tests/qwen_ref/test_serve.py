@@ -1010,8 +1010,9 @@ def start(model: Model, monkeypatch: pytest.MonkeyPatch) -> Any:
     made, loaded = list[Service](), list[Any]()
 
     def load(path: str, **about: Any) -> Model:
+        """Its memory has room for three answers at once."""
         loaded.append(about)
-        monkeypatch.setattr(model, "parallel", about["parallel"])
+        monkeypatch.setattr(model, "parallel", 3 if about["fewer"] else about["parallel"])
         return model
 
     monkeypatch.setattr("qwen_ref.engine.load", load)
@@ -1028,7 +1029,7 @@ def start(model: Model, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_command_makes_a_server(start: Any, monkeypatch: Any, capsys: Any) -> None:
     plain, about = start("--keep 0.5")
-    assert plain.settings == Settings() and plain.names == [shipped.MODEL.stem]
+    assert plain.settings == Settings(parallel=3) and plain.names == [shipped.MODEL.stem]
     assert about["keep"] == 1 << 29 and "may ask" not in capsys.readouterr().err
     line = "--name a --name b --parallel 2 --queue 0 --timeout 9 --max-tokens 5 --max-body 3 --draft off"
     line += " --allow-host pi.lan --allow-origin http://a --allow-remote-media --host 0.0.0.0 --api-key x"
