@@ -44,6 +44,7 @@ from qwen_ref.cluster.scheduler import Cluster, Lost, Where, connected
 from qwen_ref.cluster.worker import Job, Ready
 from qwen_ref.config import read_vision_config
 from qwen_ref.errors import QwenRefError
+from qwen_ref.evaluate import cluster as evaluate_cluster
 from qwen_ref.media.media import open_all
 from qwen_ref.serve.errors import Problem
 from tests.benchmarks.cluster import ROOT, pretend, processes, rack
@@ -612,6 +613,13 @@ def test_portions_of_a_batch(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert part["image_url"]["url"] == model.read_bytes() and json.dumps(asked.body) == before
     problem = pickle.loads(pickle.dumps(Problem(429, "told", "n", 7)))
     assert (problem.status, problem.message, problem.param, problem.retry) == (429, "told", "n", 7)
+
+
+def test_a_worker_computes_as_many_answers_at_once_as_its_memory_has_room_for() -> None:
+    load = {"memory_budget": None, "threads": None, "memory_limit": 200 << 20}
+    given = evaluate_cluster.Given(load, evaluate_cluster.Options(parallel=8, fewer=True))
+    ready = evaluate_cluster.prepare([Found(str(qwen_ref.shipped.MODEL), None)], given, 1)
+    assert ready.together < 8
 
 
 # ---- commands

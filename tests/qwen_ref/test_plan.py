@@ -23,11 +23,13 @@ from qwen_ref.config import read_vision_config
 from qwen_ref.engine import Sequence, plan, step
 from qwen_ref.engine.prefixes import Prefixes
 from qwen_ref.errors import tell
+from qwen_ref.evaluate import answers
 from qwen_ref.kernels import KERNELS
 from qwen_ref.media import media
 from qwen_ref.model.matrix import Matrix
 from qwen_ref.model.vision import VisionModel, vision_work
 from qwen_ref.prompt import Prompt, Rank
+from qwen_ref.serve import service
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 MIB = 1 << 20
@@ -274,8 +276,16 @@ def test_who_did_not_ask_for_answers_at_once_gets_fewer(tmp_path, caplog, capsys
         "evaluate": ["evaluate", tasks, "--limit", "1"],
         "serve": ["serve", "--port", "0"],
     }[command]
+    used = list[int]()
+
+    def noting(function, at):
+        return lambda *given: used.append(given[at]) or function(*given)
+
+    monkeypatch.setattr(service, "Scheduler", noting(service.Scheduler, 0))
+    monkeypatch.setattr(answers, "answers_together", noting(answers.answers_together, 3))
     assert main([*arguments, "--memory-limit", "200M"]) in (0, 1)
-    assert re.search(r", [12] instead of (4|8|16) answers at once", caplog.text)
+    [told] = re.findall(r", ([12]) instead of (?:4|8|16) answers at once", caplog.text)
+    assert max(used) == int(told)
 
 
 def test_a_folder_that_has_no_room_for_what_was_read_is_told(tmp_path, caplog, job):
