@@ -75,7 +75,10 @@ def test_ulimit(root, monkeypatch, which, used):
     assert machine.available_memory(root) == 0
 
 
-@pytest.mark.parametrize("given, threads", [("1", 1), ("3,2", 3), ("64", 4), ("0", 4), ("many", 4), ("", 4)])
+@pytest.mark.parametrize(
+    "given, threads",
+    [("1", 1), ("3,2", 3), ("64", 4), ("0", 4), ("many", 4), ("", 4), pytest.param("9" * 5000, 4, id="huge")],
+)
 def test_omp_num_threads(root, monkeypatch, given, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert machine.default_threads(root) == threads
