@@ -23,7 +23,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -111,10 +110,6 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError(f"--report {args.report}: the folder does not exist")
     if args.report and Path(args.report).is_dir():
         raise QwenRefError(f"--report {args.report}: is a folder")
-    written = [(name, Path(path)) for name in ("profile", "report", "plot") if (path := getattr(args, name))]
-    for (name, path), (other, same) in itertools.combinations(written, 2):
-        if path.resolve() == same.resolve():
-            raise QwenRefError(f"--{other} {same}: --{name} is written there, too")
     results, before = [], board.moment()
     for path in args.model or [shipped_model()]:
         with busy_processes(args.busy):

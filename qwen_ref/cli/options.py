@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -322,14 +323,14 @@ def check_budget(args: argparse.Namespace, thinks: bool) -> None:
 
 
 # Options of all commands that name what is written, and what is read; files of a checkpoint.
-WRITTEN = "output output_file out html save_logits plot draw report profile".split()
+WRITTEN = "output output_file out html save_logits profile report plot draw".split()
 READ = "model compare_model mmproj base requests input_file task text prompts messages".split()
 READ += "prompt_file tools image video golden_file other".split()
 OF_CHECKPOINTS = "model*.safetensors* *config.json tokenizer.json vocab.json merges.txt *.jinja".split()
 
 
 def check_written(args: argparse.Namespace) -> None:
-    """Nothing that a command reads is written by it. Raises QwenRefError."""
+    """Nothing that a command reads is written by it, and no file twice. Raises QwenRefError."""
     given = {
         name: [os.fspath(v) for v in (value if isinstance(value, list) else [value]) if v]
         for name in (*READ, *WRITTEN)
@@ -342,6 +343,10 @@ def check_written(args: argparse.Namespace) -> None:
                 raise QwenRefError(f"{option} is a model's, and stays")
             if any(is_one_file(path, Path(path_of(other))) for one in READ for other in given.get(one, ())):
                 raise QwenRefError(f"{option} is read, too")
+    outputs = [(name, Path(path)) for name in WRITTEN if name != "output" for path in given.get(name, ())]
+    for (name, path), (other, same) in itertools.combinations(outputs, 2):  # (bench's output is a format)
+        if os.path.realpath(path) == os.path.realpath(same):
+            raise QwenRefError(f"--{other} {same}: --{name.replace('_', '-')} is written there, too")
 
 
 def is_model(path: Path) -> bool:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # Least recently used goes first, and each rank as if it had been used so much later: an answer's end before
 # the turns of the last few answers, a turn before the system prompts of many. (Were all system prompts to
-# outlast all turns, those with the time of day in them would soon fill the budget.)
-# In keeps and takes, of which an answer makes about four:
+# outlast all turns, those with the time of day in them would soon fill the budget.) Counted are keeps and
+# takes, of which an answer makes about four.
 LATER = {Rank.PART: 0, Rank.ANSWER: 0, Rank.TURN: 20, Rank.SYSTEM: 400}
 
 
@@ -208,7 +208,7 @@ class Prefixes:
             self.nbytes += size(fixed)
             self._uses[node] = Use(rank, 0)
         self._touch(node)
-        for part, _ in [*self._kept_along(key[:-1])]:
+        for part, _ in [*self._kept_along(key[:-1])]:  # this one goes on from it
             if self._uses[part].rank == Rank.PART:
                 self._drop(part)
         if sum(edge.nbytes for edge in node.edges()) + size(fixed) > self.budget:

@@ -177,8 +177,8 @@ def meet_kept(meet, like, tile, kept, to, start, stop, out, sums):
 
 
 @inlined
-def few_tokens(unpack, meet, f, size, step, offset, n, arrays):
-    """As many as f has sums."""
+def in_registers(unpack, meet, f, size, step, offset, n, arrays):
+    """As many tokens as f has sums."""
     w, q, d, sums, d_sums, y = arrays
     first, out = first_row(n, w), local(FEW_SUMS, float32)
     for b in range(0, d.shape[1], step):
@@ -217,13 +217,13 @@ def multiply(unpack, meet, like, size, step, offset, n, arrays):
     come with 32 of them."""
     tokens = arrays[1].shape[0]
     if tokens == 1:
-        few_tokens(unpack, meet, no_sums(1), size, step, offset, n, arrays)
+        in_registers(unpack, meet, no_sums(1), size, step, offset, n, arrays)
     elif LONG and tokens == 2:
-        few_tokens(unpack, meet, no_sums(2), size, step, offset, n, arrays)
+        in_registers(unpack, meet, no_sums(2), size, step, offset, n, arrays)
     elif LONG and tokens == 3:
-        few_tokens(unpack, meet, no_sums(3), size, step, offset, n, arrays)
+        in_registers(unpack, meet, no_sums(3), size, step, offset, n, arrays)
     elif LONG and tokens == 4:
-        few_tokens(unpack, meet, no_sums(4), size, step, offset, n, arrays)
+        in_registers(unpack, meet, no_sums(4), size, step, offset, n, arrays)
     else:
         several_tokens(unpack, meet, like, size, step, offset, n, arrays)
 

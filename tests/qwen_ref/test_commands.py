@@ -356,6 +356,10 @@ def test_what_is_told_on_a_terminal(monkeypatch, capsys):
         ("perplexity --text a.txt --save-logits a.txt", "--save-logits: a.txt is read, too"),
         ("perplexity --text a.txt --plot link.svg", "--plot: link.svg is read, too"),
         ("perplexity --text a.txt --save-logits b.bin", "--save-logits: b.bin is a model's, and stays"),
+        (
+            "perplexity --text a.txt --save-logits d.svg --plot ./d.svg",
+            "--plot d.svg: --save-logits is written",
+        ),
         ("evaluate a.txt --output ./a.txt", "--output: a.txt is read, too"),
         ("batch a.txt -o b.bin --overwrite", "--output-file: b.bin is a model's, and stays"),
         ("golden record --prompt x --out c/model.safetensors", "is a model's, and stays"),
