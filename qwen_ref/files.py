@@ -113,6 +113,17 @@ def check_not_printed_to(path: str | os.PathLike[str]) -> None:
         raise QwenRefError(f"{path}: cannot be written: what is printed goes there")
 
 
+def check_place(option: str, path: str | os.PathLike[str]) -> None:
+    """Whether a file can be written there: better known before it is computed. Raises QwenRefError."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise QwenRefError(f"{option} {path}: the folder does not exist")
+    if Path(path).is_dir():
+        raise QwenRefError(f"{option} {path}: is a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise QwenRefError(f"{option} {path}: nothing can be written in this folder")
+
+
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write to, which takes `path`'s place and mode when the block ends well, and else is gone. A

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import write_whole
+from qwen_ref.files import check_place, write_whole
 
 ENDINGS = (".svg", ".png")
 WIDTH, HEIGHT = 800, 460
@@ -137,10 +137,7 @@ def checked(path: str) -> Path:
     """Where a chart can be written; better known before measuring. Raises QwenRefError."""
     if (ending := Path(path).suffix.lower()) not in ENDINGS:
         raise QwenRefError(f"--plot {path}: the ending {ending!r} is not .svg or .png")
-    if not Path(path).parent.is_dir():
-        raise QwenRefError(f"--plot {path}: the folder does not exist")
-    if Path(path).is_dir():
-        raise QwenRefError(f"--plot {path}: is a folder")
+    check_place("--plot", path)
     return Path(path)
 
 

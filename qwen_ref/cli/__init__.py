@@ -127,4 +127,14 @@ def command(argv: list[str] | None) -> int:
         module.add_arguments(command)
     args = parser.parse_args(argv)
     check_written(args)
-    return COMMANDS[args.command].run(args)
+    try:
+        return COMMANDS[args.command].run(args)
+    except QwenRefError as error:
+        raise QwenRefError(by_option(str(error), args)) from None
+
+
+def by_option(sentence: str, args: argparse.Namespace) -> str:
+    """What says "memory_limit: …", as functions name their arguments, by the option that was given."""
+    name, colon, rest = sentence.partition(": ")
+    given = "_" in name and getattr(args, name, None) is not None
+    return f"--{name.replace('_', '-')}{colon}{rest}" if given else sentence

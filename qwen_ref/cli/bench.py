@@ -45,7 +45,7 @@ from qwen_ref.cli.options import (
     show_line,
 )
 from qwen_ref.errors import QwenRefError
-from qwen_ref.files import write_whole
+from qwen_ref.files import check_place, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,16 +100,11 @@ def run(args: argparse.Namespace) -> int:
         raise QwenRefError("-r and --parallel must be at least 1, and -p, -n, -d and --busy not negative")
     if args.profile and len(args.model or []) > 1:
         raise QwenRefError(f"--profile {args.profile}: one picture shows one model, not {len(args.model)}")
-    if args.profile and not Path(args.profile).parent.is_dir():  # better known before measuring
-        raise QwenRefError(f"--profile {args.profile}: the folder does not exist")
-    if args.profile and Path(args.profile).is_dir():
-        raise QwenRefError(f"--profile {args.profile}: is a folder")
+    for name in "profile", "report":
+        if path := getattr(args, name):
+            check_place(f"--{name}", path)
     if args.profile and Path(args.profile).suffix.lower() != ".svg":
         raise QwenRefError(f"--profile {args.profile}: the ending {Path(args.profile).suffix!r} is not .svg")
-    if args.report and not Path(args.report).parent.is_dir():
-        raise QwenRefError(f"--report {args.report}: the folder does not exist")
-    if args.report and Path(args.report).is_dir():
-        raise QwenRefError(f"--report {args.report}: is a folder")
     results, before = [], board.moment()
     for path in args.model or [shipped_model()]:
         with busy_processes(args.busy):
@@ -214,6 +209,12 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     from qwen_ref.prompt import Prompt
 
     model = load(path, backend=args.backend, threads=args.threads, **cache_types_of(args))
+    longest = max(args.d or [0]) + max([*(args.p or [512]), *(args.n or [128])])
+    if longest > model.config.context_length:
+        raise QwenRefError(
+            f"{path}: {longest:,} tokens, the most that -p, -n and -d make together, are more than the "
+            f"{model.config.context_length:,} that the model was made for"
+        )
     network = model.text
     size = sum(t.nbytes for t in network.file.tensors.values())
     weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())

@@ -386,7 +386,7 @@ def run(args: argparse.Namespace) -> int:
         report(generation, load_seconds)
     elif sys.stderr.isatty():
         numbers = statistics(generation, load_seconds)
-        read = len(generation.prompt_ids) - generation.cached_tokens
+        read = len(generation.prompt_ids) - generation.to_read - generation.cached_tokens
         drafted, accepted = (
             sum(sum(counts[what]) for counts in generation.drafted.values())
             for what in ("drafted", "accepted")
@@ -411,6 +411,7 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
 
     assert isinstance(generation, Generation)
     prompt, generated = len(generation.prompt_ids), len(generation.token_ids)
+    read = prompt - generation.to_read - generation.cached_tokens
 
     def rate(count: int, seconds: float) -> float | None:
         return round(count / seconds, 2) if count > 0 and seconds > 0 else None
@@ -422,7 +423,7 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
         "load_seconds": round(load_seconds, 3),
         "prompt_seconds": round(generation.prompt_seconds, 3),
         "decode_seconds": round(generation.decode_seconds, 3),
-        "prompt_tokens_per_second": rate(prompt - generation.cached_tokens, generation.prompt_seconds),
+        "prompt_tokens_per_second": rate(read, generation.prompt_seconds),
         "decode_tokens_per_second": rate(generated - 1, generation.decode_seconds),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "private_memory_mb": private_memory_mb(),

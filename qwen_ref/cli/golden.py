@@ -39,6 +39,7 @@ from qwen_ref.cli.options import (
     add_cluster,
     add_plot,
     add_thinking,
+    gib_of,
     memory_of,
     model_file,
     shipped_model,
@@ -121,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=TOP, metavar="N", help=f"best tokens to keep of each position ({TOP})"
     )
     record.add_argument(
-        "--memory", type=float, metavar="GIB", help="for weights as floats (half of what is free)"
+        "--memory", type=gib_of, metavar="SIZE", help="for weights as floats (2G, 512M; half of what is free)"
     )
     record.add_argument(
         "--out",

@@ -123,9 +123,9 @@ def add_resources(group: argparse._ActionsContainer) -> None:
     group.add_argument("-t", "--threads", type=int, metavar="N", help=THREADS_HELP)
     group.add_argument(
         "--memory",
-        type=float,
-        metavar="GIB",
-        help="keep at most this much of the weights as floats (half of what is free)",
+        type=gib_of,
+        metavar="SIZE",
+        help="2G, 512M: keep at most this much of the weights as floats (half of what is free)",
     )
     add_cache_types(group)
 
@@ -159,9 +159,10 @@ def add_memory_limit(group: argparse._ActionsContainer) -> None:
 def add_keeping(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--keep",
-        type=float,
-        metavar="GIB",
-        help="memory for what was read (a quarter of what is free, 1 at most; 0: every turn is read anew)",
+        type=gib_of,
+        metavar="SIZE",
+        help="2G, 512M: memory for what was read (a quarter of what is free, 1 GiB at most; 0: every turn is "
+        "read anew)",
     )
     group.add_argument("--cache", metavar="FOLDER", help="keep it in a folder too, for the next start")
 
@@ -389,6 +390,14 @@ def bytes_of(text: str) -> int:
     if not found or not (size := int(float(found[1]) * UNITS[found[2].lower()])):
         raise argparse.ArgumentTypeError(f"{text!r:.80} is no size like 2G or 512M")
     return size
+
+
+def gib_of(text: str) -> float:
+    """A size in GiB; a number alone is one, too. For argparse."""
+    try:
+        return float(text)
+    except ValueError:
+        return bytes_of(text) / 2**30
 
 
 def memory_of(gib: float | None) -> int | None:

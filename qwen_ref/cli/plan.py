@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen_ref.checkpoint import open_model
     from qwen_ref.config import read_config
     from qwen_ref.engine import best_threads, plan
+    from qwen_ref.engine.backend import check_threads
     from qwen_ref.machine import available_memory, default_threads
     from qwen_ref.model.cache_types import PLAIN, check_types, chosen_types
     from qwen_ref.vision_file import find_vision_file
@@ -99,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     if threads is None:
         kept = best_threads.kept(file)
         threads = kept.prefill if kept else default_threads()
+    elif args.board == "this":
+        check_threads(threads)
     types = chosen_types(args.cache_type_k, args.cache_type_v) or PLAIN
     check_types(types, config.head_dim, file.path)
     job = plan.Job(
@@ -146,12 +149,14 @@ def run(args: argparse.Namespace) -> int:
     print(line("of it without the model's files", need.private))
     for part in besides:
         print(line(f"chat and serve besides: {part.name}", part.nbytes))
-    print(f"\n{verdict}" + ("" if args.memory is not None else ", which are free now"))
+    here = "" if args.board == "this" else " on this machine; --memory says what the board has"
+    print(f"\n{verdict}" + ("" if args.memory is not None else f", which are free now{here}"))
     print(f"\non {speed.name}, about:")
     if times.picture is not None:
         print(f"  {seconds_of(times.picture)} for the picture")
     print(f"  {seconds_of(times.short_prompt)} for a prompt of {min(plan.SHORT, context):,} tokens")
-    print(f"  {seconds_of(times.whole_prompt)} for one of {context:,}")
+    if context > plan.SHORT:
+        print(f"  {seconds_of(times.whole_prompt)} for one of {context:,}")
     rates = f"{times.first_rate:.1f} tokens a second of an answer, {times.last_rate:.1f}"
     print(f"  {rates} at the end of {context:,}")
     return 0
@@ -172,4 +177,6 @@ def line(name: str, nbytes: int) -> str:
 
 
 def seconds_of(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -32,15 +32,20 @@ def usable_threads() -> int:
     return min(default_threads(), most_threads())
 
 
-def use_threads(threads: int) -> None:
-    """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
-    from threadpoolctl import threadpool_limits
-
+def check_threads(threads: int) -> None:
+    """Raises QwenRefError where there are not so many cores."""
     most = most_threads()
     if not is_count(threads) or threads > most:
         raise QwenRefError(
             f"threads: {threads!r:.80} is not a whole number in 1 to {most}, as many as there are cores"
         )
+
+
+def use_threads(threads: int) -> None:
+    """So many for NumPy's products (the vision tower); the kernels' are set where they are called."""
+    from threadpoolctl import threadpool_limits
+
+    check_threads(threads)
     threadpool_limits(threads, user_api="blas")
 
 

@@ -126,7 +126,7 @@ class Generation(Iterator[str]):
     error           what ended it before its time, None if nothing did
     message         the assistant's message for the next turn, thought and tool calls apart
     deltas()        the same as it comes
-    prompt_seconds  from the start to the first token
+    prompt_seconds  from the start to the first token, or until it was stopped before
     decode_seconds  from the first token to the last one so far
     logprobs        if asked for: of each of `token_ids`, how likely it was
     repeats         so many times in a row its thought has said the same; 0 if it does not
@@ -216,7 +216,7 @@ class Generation(Iterator[str]):
     @property
     def to_read(self) -> int:
         """So many of the prompt's tokens are not read yet; all of them until it has begun."""
-        return len(self.prompt_ids) - (self.num_read if self._begun else 0)
+        return max(0, len(self.prompt_ids) - (self.num_read if self._begun else 0))
 
     def finds(self, other: Generation) -> bool:
         """Whether it has not begun, and had better wait for what the other one is about to keep: its prompt
@@ -287,6 +287,7 @@ class Generation(Iterator[str]):
         after the token before the guess and after its own."""
         sequence, guess, prompt = self._sequence, self.guess, len(self.prompt_ids)
         if sequence.unread:
+            self.prompt_seconds = time.perf_counter() - self._started
             self._drafts.read(sequence, hidden, sequence.state.num_tokens)
             if (rank := self._prompt.pauses.get(sequence.state.num_tokens)) is not None:
                 self.keep(rank)

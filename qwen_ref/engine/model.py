@@ -185,6 +185,19 @@ class Model:
         job = plan.Job(self.text.file, self.context, tower, cache_types=self.text.cache_types)
         return plan.picture_limit(job)
 
+    def _within_memory(self, given: Limits) -> Limits:
+        """With no larger pictures than a memory limit has room for; without one a size that is asked for
+        stays, and else what is free counts."""
+        asked = given.max_image_tokens
+        if asked is not None and self._limits[1] is None:
+            return given
+        most = self.max_image_tokens
+        if most is None or (asked is not None and asked <= most):
+            return given
+        if asked is not None:
+            tell(f"pictures of at most {most:,} tokens, not {asked:,}: more do not fit the memory limit")
+        return dataclasses.replace(given, max_image_tokens=most)
+
     @functools.cached_property
     def vision(self) -> VisionModel:
         """The vision tower, opened when the first picture comes. Raises QwenRefError without its file."""
@@ -304,9 +317,8 @@ class Model:
         if not isinstance(prompt, str) and (images or videos):
             raise QwenRefError("images: with chat messages, give pictures as parts of a message's content")
         given = media.Limits() if limits is None else limits
-        is_open = isinstance(given, media.Limits) and given.max_image_tokens is None
-        if is_open and (images or parts.any_media(prompt)) and (most := self.max_image_tokens) is not None:
-            limits = dataclasses.replace(given, max_image_tokens=most)
+        if isinstance(given, media.Limits) and (images or parts.any_media(prompt)):
+            limits = self._within_memory(given)
         messages = [parts.user_message(prompt, images, videos)] if isinstance(prompt, str) else prompt
         opened = media.open_all(messages, limits, lambda: self.vision.config, numbered=messages is prompt)
         return parts.without_sources(messages) if opened or messages is prompt else prompt, opened

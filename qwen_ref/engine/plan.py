@@ -314,21 +314,22 @@ def advice(job: Job, memory: int, slowly: bool = False) -> list[str]:
     return [" ".join(together)] if context else []
 
 
-def verdict(job: Job, memory: int) -> str:
-    """One sentence: whether it fits, and what would."""
-    need, have = needs(job), f"{memory // MIB:,} MiB"
-    if need.total <= memory:
-        return f"fits: {need.total / MIB:,.0f} of {have}"
-    would, how = advice(job, memory), "fit"
-    if not would and need.private > memory:
-        would, how = advice(job, memory, slowly=True), "fit, but slowly"
+def verdict(job: Job, memory: int, besides: int = 0) -> str:
+    """One sentence: whether it fits beside `besides` bytes of other things, and what would."""
+    need, room, have = needs(job), memory - besides, f"{memory // MIB:,} MiB"
+    total, private = (f"{(n + besides) / MIB:,.0f}" for n in (need.total, need.private))
+    if need.total <= room:
+        return f"fits: {total} of {have}"
+    would, how = advice(job, room), "fit"
+    if not would and need.private > room:
+        would, how = advice(job, room, slowly=True), "fit, but slowly"
     told = f"what would {how}: {'; '.join(would)}" if would else "nothing smaller of this file would"
-    if need.private <= memory:
+    if need.private <= room:
         return (
-            f"fits, but slowly: {need.total / MIB:,.0f} MiB are more than {have}, so weights are read from "
-            f"the disk again for each token; {told}"
+            f"fits, but slowly: {total} MiB are more than {have}, so weights are read from the disk again "
+            f"for each token; {told}"
         )
-    return f"does not fit: {need.private / MIB:,.0f} MiB without the weights are more than {have}; {told}"
+    return f"does not fit: {private} MiB without the weights are more than {have}; {told}"
 
 
 # ---- time
@@ -544,7 +545,7 @@ def choose(
     slowly = (one for one in tried[len(BLOCKS) - 1 :: len(BLOCKS)] if needs(one).private <= room)
     found = next(itertools.chain(fitting, slowly), None)
     if found is None:
-        raise QwenRefError(f"{name}: {verdict(tried[-1], max(room, 0))}")
+        raise QwenRefError(f"{name}: {verdict(tried[-1], memory, tokenizer_bytes(job))}")
     smallest, block, job = needs(found), found.block, replace(job, cache_types=found.cache_types)
     rest = max(0, room - smallest.total)
     keep = default_budget(rest)

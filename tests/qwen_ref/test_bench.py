@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from rewrite import rewrite
 
 from qwen_ref.cli import bench, main
 
@@ -34,6 +35,22 @@ def test_profile_is_a_table_and_a_picture(fixtures, tmp_path, capsys):
 def test_picture_that_cannot_be_written(fixtures, tmp_path, capsys, name):
     assert main([*ONCE, "-m", str(fixtures / "tiny.gguf"), "--profile", str(tmp_path / name)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_measuring(fixtures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "measure_model", None)
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    for option in "--profile", "--report", "--plot":
+        assert main([*ONCE, option, str(tmp_path / "x.svg")]) == 2
+        assert f"{option} {tmp_path}/x.svg: nothing can be written in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("depth, fits", [(251, True), (252, False)])
+def test_no_more_tokens_than_a_model_was_made_for(fixtures, tmp_path, capsys, depth, fits):
+    path = rewrite(fixtures / "tiny.gguf", tmp_path / "short.gguf", change={"qwen35.context_length": 256})
+    assert main([*ONCE, "-m", str(path), "-d", str(depth)]) == (0 if fits else 2)
+    told = "257 tokens, the most that -p, -n and -d make together, are more than the 256 that the model was"
+    assert (f"short.gguf: {told} made for" in capsys.readouterr().err) != fits
 
 
 def test_beside_busy_processes(fixtures, monkeypatch, capsys):

@@ -470,9 +470,10 @@ def test_an_answer_is_the_models(fixtures, capsys, same_process, line, prompt):
 def test_figures_of_an_answer(fixtures):
     answer = load(fixtures / "tiny.gguf").generate("Hi", raw=True)
     answer.prompt_ids, answer.prompt_seconds, answer.decode_seconds = [1] * 10, 0.3004, 1.5
-    cases = (4, 2.0, 0, 33.29), (2, 0.67, 4, 19.97), (1, None, 0, 33.29), (0, None, 0, 33.29)
-    for generated, rate, cached, speed in cases:
+    cases = (4, 2.0, 0, 10, 33.29), (2, 0.67, 4, 10, 19.97), (1, None, 0, 10, 33.29), (0, None, 2, 6, 13.32)
+    for generated, rate, cached, read, speed in cases:  # the last was stopped before the prompt's end
         answer.token_ids, answer.cached_tokens = [1] * generated, cached
+        vars(answer)["_sequence"] = SimpleNamespace(state=SimpleNamespace(num_tokens=read + generated))
         told = generate.statistics(answer, 1.23456)
         assert 10 < told.pop("private_memory_mb") < told.pop("peak_memory_mb") + 1 < 100_000
         assert told == {

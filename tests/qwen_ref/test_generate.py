@@ -208,6 +208,15 @@ def test_seconds_of_an_answer_in_the_making(model, monkeypatch):
     assert list(generation) == ["bc"] and (generation.prompt_seconds, generation.decode_seconds) == (3, 6)
 
 
+def test_seconds_of_a_prompt_that_was_not_read_to_its_end(model, monkeypatch):
+    times = iter([100.0, 102.0])
+    monkeypatch.setattr(engine.generation, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(model, "block", 2)
+    generation = model.generate("Hello", raw=True)
+    ((_, piece),) = engine.advance([generation])
+    assert (piece, generation.to_read, generation.prompt_seconds) == ("", 3, 2)
+
+
 def test_an_interrupted_answer_gives_what_was_held_back(model, monkeypatch):
     rows = iter(np.eye(model.config.vocab_size)[model.tokenizer.encode("ab")])
 
@@ -480,7 +489,7 @@ def test_bad_input_is_one_sentence_and_status_2(fixtures, tmp_path, capsys):
             "none.txt: cannot be read",
         ),
         (["--model", fixtures / "tiny.gguf", "--prompt-file", fixtures / "tiny.gguf"], "is not UTF-8 text"),
-        (["--model", fixtures / "tiny.gguf", "--prompt", "x", "--top-p", 7], "top_p: 7.0"),
+        (["--model", fixtures / "tiny.gguf", "--prompt", "x", "--top-p", 7], "--top-p: 7.0"),
         (
             ["--model", fixtures / "tiny.gguf", "--prompt", b"\xff".decode(errors="surrogateescape")],
             "not valid Unicode",
