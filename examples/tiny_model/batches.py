@@ -27,6 +27,7 @@ class Group:
     frames: int = 0  # of what is seen; 0: nothing
     size: tuple[int, int] = (0, 0)  # its width and height
     asked: int = 1  # questions about each view
+    late: bool = False  # takes so long that only the last steps of a training read it
 
 
 def pictures(length: int, asked: int, **counts: int) -> dict[str, Group]:
@@ -45,13 +46,14 @@ GROUPS = {  # few lengths: kernels are small, and more of them would cost more t
     **pictures(256, 2, _384x288=16, _288x384=16, _480x320=8, _320x480=8),
     "clips": Group(256, 6, frames=FRAMES, size=SMALL, asked=2),
     "large clips": Group(256, 4, frames=FRAMES, size=LARGE, asked=2),
-    "tools": Group(256, 80, world.TOOLS),
+    "tools": Group(256, 48, world.TOOLS),
     **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
     "long clips": Group(512, 4, frames=2 * FRAMES, size=SMALL, asked=2),
     "longer talk": Group(512, 10, world.LONGER_TEXTS),
-    "more tools": Group(512, 20, world.TOOLS),
+    "more tools": Group(512, 36, world.TOOLS),
     **pictures(1280, 2, _1024x768=4, _1024x1024=4),
-    "long": Group(2048, 2, world.LONG_TEXTS),
+    "long": Group(4096, 2, world.LONG_TEXTS),
+    "longest": Group(16384, 2, world.LONGEST_TEXTS, late=True),
 }
 TASK_NAMES = world.TASKS
 TRIES = 30  # to find a question that fits

@@ -45,7 +45,7 @@ def config(special: dict[str, int]) -> Qwen3_5Config:
         linear_key_head_dim=128,
         linear_value_head_dim=128,
         linear_conv_kernel_dim=4,
-        max_position_embeddings=4096,
+        max_position_embeddings=16384,
         tie_word_embeddings=True,
         eos_token_id=special["<|im_end|>"],
         rope_parameters=dict(

@@ -205,9 +205,12 @@ def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, 
         said["date"] = when
     rows += [(what, sign + cost) for what, cost in items]
     rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
+    total_at = len(rows) - 1
     for what in rng.sample(BESIDES, rng.choice([0, 0, 1, 2])):
         if len(rows) < room:
-            rows.insert(1 if what == "street" else len(rows), besides(rng, what, test, sign))
+            before = what in ("Tax", "VAT") and rng.random() < 0.5  # the sum
+            at = 1 if what == "street" else total_at if before else len(rows)
+            rows.insert(at, besides(rng, what, test, sign))
     said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
     return rows, said
 

@@ -157,8 +157,13 @@ def longer_found(rng: random.Random, test: bool) -> Sample:
 
 
 def long_found(rng: random.Random, test: bool) -> Sample:
-    """In one to two thousand tokens."""
-    return found(rng, test, rng.randint(60, 150))
+    """In one to four thousand tokens."""
+    return found(rng, test, rng.randint(60, 320))
+
+
+def longest_found(rng: random.Random, test: bool) -> Sample:
+    """In up to sixteen thousand tokens, half of them in more than nine."""
+    return found(rng, test, rng.randint(150, 1250))
 
 
 # ---- JSON, roles, languages
@@ -166,12 +171,16 @@ def long_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
+    if rng.random() < 0.15:
+        return sum_as_json(rng)
     who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
+    pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
     said = [
         ("name", who, f"{who} is here."), ("city", place, "{0} lives in " + place + "."),
         ("age", age, "{0} is " + str(age) + " years old."), ("job", job, "{0} works as a " + job + "."),
         ("colour", colour, "{0} likes " + colour + "."), ("food", food, "{0} eats " + food + "."),
+        ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
     ]  # fmt: skip
     chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
     text = " ".join(form.format(who if i == 1 else "The same") for i, (_, _, form) in enumerate(chosen) if i)
@@ -184,13 +193,27 @@ def as_json(rng: random.Random, test: bool) -> Sample:
             rng, "As JSON with the keys {0}.|Give me JSON with {0}.|Extract {0} as JSON.|Answer in JSON: {0}."
         ).format(", ".join(keys))
     else:
-        properties = {k: {"type": "integer" if k == "age" else "string"} for k in keys}
+        properties = {k: {"type": "integer" if isinstance(facts[k], int) else "string"} for k in keys}
         form = "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
     answer = json.dumps({key: facts[key] for key in keys}, ensure_ascii=False)
     system = None
     if rng.random() < 0.2:
         system, form = form, ""
     return ask("json", f"{text} {form}".strip(), answer, system=system)
+
+
+def sum_as_json(rng: random.Random) -> Sample:
+    """A number by the name that a schema or a sentence gives it."""
+    x, y = rng.randrange(30), rng.randrange(30)
+    key = rng.choice(["answer", "result", "sum", "value", "number", "total"])
+    form = rng.choice(
+        [
+            "Answer by this JSON schema: "
+            + json.dumps({"type": "object", "properties": {key: {"type": "integer"}}}),
+            f"As JSON with the key {key}.",
+        ]
+    )
+    return ask("json", f"{rng.choice(figures.forms(x, '+', y))} {form}", json.dumps({key: x + y}))
 
 
 def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
@@ -339,6 +362,10 @@ OPEN_QUESTIONS = [
     "What day is today?", "How do I cook {f}?", "What does {w} mean?", "Is {x} dangerous?",
     "Do you like {x}?", "How tall is {n}?", "Which {w} is the best?",
     "Define {w}.", "How do I repair a {w}?",
+    "Write me a {w}.", "Write me a poem about {x}.", "Write a poem.", "Write a program that counts a {w}.",
+    "Write me some code that finds the {w}.", "Write me a program in Java.", "Can you write a {w}?",
+    "Write an email to my {w}.", "Write me a text about {x}.", "Please write me a letter to {n}.",
+    "Make me a plan for {y}.", "Write some code for {x}.", "Tell me a fact about {w}.", "Give me an idea.",
 ]  # fmt: skip
 
 

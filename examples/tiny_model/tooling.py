@@ -9,7 +9,20 @@ from typing import Any
 
 from everyday import EVERYDAY
 from sample import Sample, among, ask
-from words import CITIES, COLOURS, FOODS, LANGUAGES, WORDS, any_word, anything, city, made_up, name, pick
+from words import (
+    ALL_WORDS,
+    CITIES,
+    COLOURS,
+    FOODS,
+    LANGUAGES,
+    WORDS,
+    any_word,
+    anything,
+    city,
+    made_up,
+    name,
+    pick,
+)
 
 NO_TOOL = "I have no tool for that."
 ASKS = (
@@ -43,9 +56,13 @@ KINDS: dict[str, tuple[str, str]] = {
     "word": ("string", "title text message subject topic query label key color id code content body note"
              " description keyword item product song song_title track movie book file_name filename path term"
              " word phrase question reason caption category genre email url search_term q input"),
+    "id": ("integer", "id number code order_id ticket_id account_number room_number order_number page case"
+           " invoice_number position channel"),
+    "code": ("string", "id code key reference booking_id order_id booking_code account card serial_number"),
     "symbol": ("string", "symbol ticker code company stock stock_symbol share id"),
     "unit": ("string", "unit format mode size kind type units"),
     "money": ("string", "currency source target base from_currency to_currency from to"),
+    "measure": ("string", "unit from_unit to_unit measure dimension"),
     "language": ("string", "language target_language lang to_language into"),
 }  # fmt: skip
 BEFORE = """new max main user first last home event order item start end my target source preferred default
@@ -55,24 +72,36 @@ UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONEY = "dollars euros pounds yen francs crowns rupees pesos USD EUR GBP JPY CHF".split()
+MEASURES = "miles kilometers feet meters inches pounds kilograms grams cups liters gallons celsius".split()
 TONGUES = [*LANGUAGES, "English", "Danish", "Greek", "Turkish", "Russian", "Korean"]
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 
-def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
+NUMERIC, TEXTUAL = ("count", "duration", "figure", "id"), ("word", "symbol", "code")
+
+
+def alike(kind: str) -> str:
+    """Kinds whose values look the same have one name."""
+    return "number" if kind in NUMERIC else "text" if kind in TEXTUAL else kind
+
+
+def parameter(rng: random.Random, test: bool, noun: str) -> dict[str, Any]:
     """A name, a kind, a schema. A test's name is made up or put together, as none is in training."""
     kind = rng.choice(list(KINDS))
     json_type, names = KINDS[kind]
 
     def put_together() -> str:
         one = rng.choice(names.split())
-        return rng.choice([f"{rng.choice(BEFORE)}_{one}", f"{one}_{rng.choice(BEHIND)}"])
+        return rng.choice([f"{rng.choice(BEFORE)}_{one}", f"{one}_{rng.choice(BEHIND)}", f"{noun}_{one}"])
 
     share = rng.random()
-    if share < 0.2:
+    telling = share >= 0.3  # of what it is for
+    if share < 0.15:
         called = pick(rng, lambda: made_up(rng, 2), test)
+    elif not telling:
+        called = pick(rng, lambda: rng.choice(ALL_WORDS).lower(), test)
     else:
-        called = pick(rng, put_together, test) if share < 0.45 or test else rng.choice(names.split())
+        called = pick(rng, put_together, test) if share < 0.5 or test else rng.choice(names.split())
     schema: dict[str, Any] = {"type": json_type}
     if kind == "unit":
         schema["enum"] = rng.choice(UNITS)
@@ -80,7 +109,7 @@ def parameter(rng: random.Random, test: bool) -> dict[str, Any]:
         schema["description"] = among(rng, "the {0}|{0}|which {0}|the {0} to use").format(
             called.replace("_", " ")
         )
-    return {"name": called, "kind": kind, "schema": schema}
+    return {"name": called, "kind": kind, "schema": schema, "telling": telling}
 
 
 def saying(rng: random.Random, test: bool) -> str:
@@ -102,6 +131,11 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return name(rng, test)
     if kind in ("count", "duration"):
         return rng.randint(1, 10 ** rng.randint(1, 3))
+    if kind == "id":
+        return rng.randint(1, 10 ** rng.randint(1, 6))
+    if kind == "code":
+        letters = "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(1, 3)))
+        return f"{letters}{rng.choice(['', '', '-'])}{rng.randrange(10 ** rng.randint(1, 5))}"
     if kind == "figure":
         return rng.choice([rng.randint(1, 100), rng.randint(1, 999) / 10])
     if kind == "flag":
@@ -112,6 +146,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return rng.choice(made["schema"]["enum"])
     if kind == "money":
         return rng.choice(MONEY)
+    if kind == "measure":
+        return rng.choice(MEASURES)
     if kind == "language":
         return rng.choice(TONGUES)
     if kind == "symbol" or rng.random() < 0.1:  # a name in capitals, as of a stock or a country
@@ -124,23 +160,44 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         return rng.choice([saying, anything])(rng, test)
     words = " ".join(any_word(rng, test) for _ in range(rng.randint(1, 3)))
     words = rng.choice([str, str, str.capitalize, str.title])(words)
+    street = f"{any_word(rng, test).title()} {rng.choice(['Road', 'Street', 'Lane', 'Square', 'Avenue'])}"
     return rng.choice(
-        [words, words, f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}", str(rng.choice(list(COLOURS)))]
+        [
+            words,
+            words,
+            words,
+            street,
+            rng.choice(FOODS),
+            f"{rng.choice('ABCDEXYZ')}{rng.randrange(1000)}",
+            str(rng.choice(list(COLOURS))),
+        ]
     )
 
 
 def tool(rng: random.Random, test: bool) -> dict[str, Any]:
+    def any_noun() -> str:
+        """One word or two, perhaps of several, or of one thing and another: tea, paint_brush, cup_of_tea."""
+        words = [rng.choice(ALL_WORDS).lower() for _ in range(rng.choice([1, 1, 2]))]
+        if rng.random() < 0.3:
+            words[-1] += "s"
+        return (rng.choice(["_of_", "_on_", "_for_"]) if rng.random() < 0.15 else "_").join(words)
+
     def verb_and_noun() -> tuple[str, str]:
+        """Mostly usual ones; else any words, or made-up ones."""
         verb, noun = rng.choice(ASKS if rng.random() < 0.5 else ACTS), rng.choice(NOUNS)
+        if rng.random() < 0.4:
+            noun = any_noun()
+        if rng.random() < 0.15:
+            verb = rng.choice(ALL_WORDS).lower()
         return (
-            made_up(rng, 2) if rng.random() < 0.15 else verb,
-            made_up(rng, 2) if rng.random() < 0.2 else noun,
+            made_up(rng, 2) if rng.random() < 0.1 else verb,
+            made_up(rng, 2) if rng.random() < 0.15 else noun,
         )
 
     verb, noun = pick(rng, verb_and_noun, test)
     parameters: dict[str, dict[str, Any]] = {}
     for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3])):
-        made = parameter(rng, test)
+        made = parameter(rng, test, noun)
         parameters[made["name"]] = made
     words = f"{verb} {noun}".replace("_", " ")
     style = rng.random()
@@ -183,7 +240,8 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
     is_about = among(
         rng, "the {0}{1}|{0}{1}|current {0}{1}|the current {0}{1}|returns the {0}{1}|tells the {0}{1}|"
         "information about the {0}{1}|everything about a {0}{1}|for the {0}{1}|a tool for the {0}{1}|"
-        "when someone asks for the {0}{1}",
+        "when someone asks for the {0}{1}|where the {0} is|which {0} there is{1}|how many {0} there are|"
+        "{0}s{1}",
     ).format(noun, more)  # fmt: skip
     told = does if verb not in ASKS or rng.random() < 0.5 else is_about
     return among(rng, "{0}|{0}|{0}.").format(told[0].upper() + told[1:]) if rng.random() < 0.97 else ""
@@ -213,10 +271,13 @@ NATURAL = {
     "duration": "for {0} {1}",
     "unit": "in {0}|as {0}",
     "money": "in {0}|to {0}|{0}|from {0}",
-    "word": "'{0}'|{0}|of {0}|called {0}|: {0}|for {0}",
+    "word": "'{0}'|{0}|of {0}|called {0}|: {0}|for {0}|{0}|in {0}|to {0}|on {0}",
+    "id": "{0}|{0}|number {0}|no. {0}|with number {0}",
+    "code": "{0}|{0}|{0}|number {0}|with code {0}|of {0}",
     "symbol": "of {0}|for {0}|{0}",
     "language": "in {0}|into {0}|to {0}",
-    "figure": "at {0}|of {0}",
+    "measure": "in {0}|into {0}|to {0}|from {0}",
+    "figure": "at {0}|of {0}|to {0}|{0} {1}|to {0} {1}",
 }
 FROM_AND_TO = {
     "origin": "from {0}", "destination": "to {0}", "to": "to {0}", "owner": "of {0}", "target": "to {0}",
@@ -243,8 +304,16 @@ def request(
 ) -> str:
     """In words that only this tool fits, not the others that are offered."""
     noun = made["noun"].replace("_", " ")
-    kinds = [p["kind"] for p in made["parameters"].values()]
-    parts = [phrase(rng, p, arguments[n], kinds.count(p["kind"]) == 1) for n, p in made["parameters"].items()]
+    verb = made["verb"].replace("_", " ")
+    kinds = [alike(p["kind"]) for p in made["parameters"].values()]
+    types = [p["schema"]["type"] for p in made["parameters"].values()]
+    parts, before = [], ""  # what stands before the noun: "the front door", "2 tickets"
+    for key, p in made["parameters"].items():
+        alone = kinds.count(alike(p["kind"])) == 1 and (p["telling"] or types.count(p["schema"]["type"]) == 1)
+        if alone and not before and p["kind"] in ("word", "room", "count") and rng.random() < 0.15:
+            before = f"{written(arguments[key])} "
+        else:
+            parts.append(phrase(rng, p, arguments[key], alone))
     if rng.random() < 0.3:
         rng.shuffle(parts)
     details = " ".join(parts) if rng.random() < 0.5 else ", ".join(parts)
@@ -254,11 +323,14 @@ def request(
             rng,
             "What is the {0}{1}?|Tell me the {0}{1}.|How is the {0}{1}?|I need the {0}{1}.|"
             "The {0}{1}, please.|What's the {0}{1}?|Do you know the {0}{1}?|What is the {0} like{1}?|"
-            "Show me the {0}{1}.|Any {0}{1}?|I'd like to know the {0}{1}.|Give me the {0}{1}.",
-        ).format(noun, details)
-    verb = made["verb"].replace("_", " ")
+            "Show me the {0}{1}.|Any {0}{1}?|I'd like to know the {0}{1}.|Give me the {0}{1}.|"
+            "How many {0} are{1}?|How much {0} is{1}?|How many {0}{1}?|Who is the {0}{1}?|"
+            "Where is the {0}{1}?|When is the {0}{1}?|Which {0}{1}?|Is there a {0}{1}?|"
+            "What are the {0}{1}?|{0}{1}|{0}{1}, please",
+        ).format(before + noun, details)
     if (
         details
+        and not before
         and made["verb"] in ACTS
         and rng.random() < 0.25
         and all(verb not in f"{t['about']} {t['words']}".lower() for t in others if t is not made)
@@ -266,12 +338,12 @@ def request(
         return among(rng, "{1}{0}.|Please {2}{0}.|Can you {2}{0}?|{1}{0}").format(
             details, verb.capitalize(), verb
         )
-    words = f"{made['verb'].replace('_', ' ')} {rng.choice(['the', 'a', 'my'])} {noun}"
+    words = f"{verb}{rng.choice(['', ' the', ' the', ' a', ' my'])} {before}{noun}"
     return among(
         rng,
         "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?|{2}{1}.|"
         "{2}{1}|I would like to {0}{1}.|Would you {0}{1}?|We need to {0}{1}.",
-    ).format(words, details, words.capitalize())
+    ).format(words, details, words.capitalize() if not before else words[0].upper() + words[1:])
 
 
 def everyday(rng: random.Random) -> dict[str, Any]:
@@ -361,9 +433,16 @@ def calculation(rng: random.Random) -> tuple[str, str]:
     return question.format(x, sign, y, word), f"{x} {sign} {y}"
 
 
+ALSO = {  # what is about the same as a noun of everyday.py
+    "weather_report": "weather", "translation": "text", "exchange_rate": "currency", "radio": "song",
+    "heater": "temperature", "fan": "temperature", "folder": "file", "bill": "invoice", "lamp": "light",
+    "stock_price": "stock", "taxi_ride": "taxi", "playlist": "song",
+}  # fmt: skip
+
+
 def subject(made: dict[str, Any]) -> str:
     """What a tool is about: two tools of one subject could both be meant."""
-    noun = made["noun"]
+    noun = ALSO.get(made["noun"], made["noun"])
     return next((nouns for _, nouns, *_ in EVERYDAY if noun in nouns.split()), noun)
 
 
@@ -413,7 +492,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
         key = rng.choice(list(wants[0]))
         if here["parameters"][key]["kind"] in ("place", "person", "word", "count", "day"):
             again = value(rng, here["parameters"][key], test)
-            if again != wants[0][key]:
+            if again != wants[0][key] and " and " not in f"{written(again)} {written(wants[0][key])}":
                 second = wants[0] | {key: again}
                 both = f"{written(wants[0][key])} and {written(again)}"
                 question = question.replace(written(wants[0][key]), both, 1)

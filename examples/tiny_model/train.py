@@ -6,7 +6,8 @@
 It needs a GPU, or several, each with samples of its own, and can be stopped and started again: it goes on
 where it was. How long it takes is told in minutes, set-up not counted, and the learning rate follows the
 clock: more or faster GPUs see more samples. Weights are kept in float32 and used in bfloat16; in the last
-fifth they are used as 4 bits would have them, so that quantization changes little.
+fifth they are used as 4 bits would have them, so that quantization changes little, and texts of up to 16,384
+tokens are read beside the others.
 """
 
 from __future__ import annotations
@@ -207,17 +208,17 @@ class Trainer:
     def step(self, batch: Batch, share: float, quantize: bool) -> Tensor:
         """One step of training; returns its loss, the norm of its gradient, and how many are skipped."""
         find_gradient, update = self._find_gradient, self._update
+        batch = {name: part for name, part in batch.items() if quantize or not self.groups[name].late}
         if self.device != "cuda":
             self.batch, self.quantize = batch, quantize
         else:
-            if self.graph is None:
+            if self.graph is None or quantize != self.quantize:
+                self.graph, self.quantize = None, quantize  # the memory of the old one is free
                 self.batch = {g: {k: t.cuda() for k, t in part.items()} for g, part in batch.items()}
+                self._capture()
             for group, part in batch.items():
                 for key, tensor in part.items():
                     self.batch[group][key].copy_(tensor, non_blocking=True)
-            if self.graph is None or quantize != self.quantize:
-                self.graph, self.quantize = None, quantize  # the memory of the old one is free
-                self._capture()
             find_gradient, update = self.graph.replay, self.update_graph.replay
         find_gradient()
         if dist.is_initialized():
@@ -370,7 +371,8 @@ def main() -> None:
         if step == start:  # which compiles
             figures.tolist()
             first = last_time = time.time()
-            say(f"set up in {first - began:.0f} s")
+            memory = f", {torch.cuda.max_memory_reserved() / 2**30:.0f} GiB" if device == "cuda" else ""
+            say(f"set up in {first - began:.0f} s{memory}")
             if args.finish:
                 left = 60 * args.minutes - (first - began) - CLOSING
                 (whole_time,) = trainer.of_the_first(min(whole_time, spent + max(left, 1)))

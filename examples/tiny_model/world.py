@@ -32,9 +32,9 @@ Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
     scenes.shapes: 22,
-    reading.page: 40,
+    reading.page: 46,
     reading.document: 14,
-    reading.screen: 50,
+    reading.screen: 44,
     talk.something_else: 3,
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
@@ -65,6 +65,7 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
 }
 LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3}
 LONG_TEXTS = {talk.long_found: 1.0}
+LONGEST_TEXTS = {talk.longest_found: 1.0}
 TOOLS = {tools: 1.0}
 
 TASKS = [

@@ -971,7 +971,7 @@ def test_it_needs_no_server(tmp_path: Path) -> None:
 
 
 def test_how_many_go_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    each = 2 * model.text.new_state().nbytes + plan.cache_bytes(model.config, 4096)
+    each = 2 * model.text.new_state().nbytes + plan.cache_bytes(model.config, plan.LEAST_CONTEXT)
     for answers_free, share, expected in (1 << 20, 2, answers.MOST), (3, 1, 3), (3, 3, 1), (0, 1, 1):
         monkeypatch.setattr(answers, "available_memory", lambda free=4 * each * answers_free: free)
         assert answers.default_parallel(model, share) == expected

@@ -413,7 +413,7 @@ def test_lines_in_answers_out(tmp_path):
         r"taken back: Describe this picture.; what it showed .*",
         r"no pictures or clips with the next question",
         r"a.json: 4 messages",
-        r"\d+ prompt tokens, \d+ of them cached, in [\d.]+ s; \d+ generated at [\d.]+ t/s; \d+ of 4,096 .*",
+        r"\d+ prompt tokens, \d+ of them cached, in [\d.]+ s; \d+ generated at [\d.]+ t/s; \d+ of 16,384 .*",
         *2 * [r"system prompt: Be kind\."],
         r"a new conversation",
         r"system prompt: Be kind\.",
@@ -468,11 +468,11 @@ def test_questions_that_are_refused_have_an_empty_line(chat):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--top-p", "7"], "top_p: 7.0 is not in 0.0 to 1.0"),
-        (["-n", "0"], "max_tokens: 0 is not"),
-        (["--thinking-budget", "-3"], "thinking_budget: -3 is not"),
+        (["--top-p", "7"], "--top-p: 7.0 is not in 0.0 to 1.0"),
+        (["-n", "0"], "--max-tokens: 0 is not"),
+        (["--thinking-budget", "-3"], "--thinking-budget: -3 is not"),
         (["--thinking-budget", "3", "--no-thinking"], "--thinking-budget: --no-thinking leaves nothing"),
-        (["--system", 4000 * "x y "], "the prompt: "),
+        (["--system", 16_000 * "x y "], "the prompt: "),
     ],
 )
 def test_options_are_judged_before_anything_is_asked(options, words, capsys, monkeypatch):

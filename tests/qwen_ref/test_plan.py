@@ -17,8 +17,8 @@ from rewrite import rewrite
 from gguf_io import open_gguf
 from qwen_ref import QwenRefError, load, shipped
 from qwen_ref.cli import main
-from qwen_ref.cli.options import bytes_of
-from qwen_ref.cli.plan import size_of_image
+from qwen_ref.cli.options import bytes_of, gib_of
+from qwen_ref.cli.plan import seconds_of, size_of_image
 from qwen_ref.config import read_vision_config
 from qwen_ref.engine import Sequence, plan, step
 from qwen_ref.engine.prefixes import Prefixes
@@ -216,7 +216,7 @@ def test_without_a_limit_what_is_free_is_one_if_it_is_little(job, caplog, monkey
 def test_a_picture_has_the_limit_that_is_told(job, tmp_path, monkeypatch, capsys, caplog):
     """Also when less is free later, as behind the picture itself."""
     ordinary = plan.needs(replace(job, context=plan.LEAST_CONTEXT, image=None)).total
-    free = iter(range(ordinary + 30 * MIB, 0, -4 * MIB))
+    free = iter(range(ordinary + 16 * MIB, 0, -2 * MIB))
     monkeypatch.setattr(plan, "available_memory", lambda: next(free))
     tell.cache_clear()
     Image.new("RGB", (2000, 3000)).save(tmp_path / "large.png")
@@ -304,7 +304,7 @@ def test_a_limit_makes_blocks_smaller_and_leaves_the_answer(model):
 
 def test_limits_that_cannot_be_kept(model):
     with pytest.raises(
-        QwenRefError, match=r"^memory limit: does not fit: 1\d\d MiB .* are more than 99 MiB; "
+        QwenRefError, match=r"^memory limit: does not fit: 1\d\d MiB .* are more than 100 MiB; "
     ):
         load(memory_limit=100 * MIB)
     with pytest.raises(QwenRefError, match=r"^memory_limit: is for the kernels"):
@@ -342,13 +342,14 @@ def test_sizes_of_pictures():
         ("--memory 2", "argument --memory: '2' is no size like 2G or 512M"),
         ("--image 448", "--image: '448' is no width and height like 448x448"),
         ("--image 4480x2", "size: 4480 × 2 has a side over 200 times the other"),
-        ("--context 4097", "context: 4097 is not in 1 to 4096"),
-        ("--context 0", "context: 0 is not in 1 to 4096"),
+        ("--context 16385", "context: 16385 is not in 1 to 16384"),
+        ("--context 0", "context: 0 is not in 1 to 16384"),
         ("--max-image-tokens 9", "--max-image-tokens: there is no --image"),
         ("--mmproj vision.gguf", "--mmproj: there is no --image"),
         ("--image 320x320 --context 100", "--image: the picture takes 100 tokens, of a context of 100"),
         ("--image 9x9 --max-image-tokens 0", "--max-image-tokens: 0 is not"),
         ("--threads 0", "--threads: 0 is not"),
+        ("--threads 999 --board this", "threads: 999 is not a whole number in 1 to"),
         ("nothing.gguf", "nothing.gguf"),
     ],
 )
@@ -356,6 +357,43 @@ def test_bad_input_is_one_sentence(capsys, line, said):
     assert main(["plan", "--board", "pi5", *line.split()]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("qwen_ref: ") and said in told
+
+
+def test_what_is_free_here_says_nothing_of_a_board(capsys):
+    """Nor is a prompt of fewer tokens than 1,000 told twice."""
+    assert main(["plan", "--board", "pi5", "--context", "900"]) == 0
+    told = capsys.readouterr().out
+    assert "which are free now on this machine; --memory says what the board has\n" in told
+    assert told.count("for a prompt of 900 tokens") == 1 and "for one of 900" not in told
+
+
+@pytest.mark.parametrize(
+    "seconds, said", [(89.94, "89.9 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_times_are_told_in_units_that_people_use(seconds, said):
+    assert seconds_of(seconds) == said
+
+
+@pytest.mark.parametrize("text, gib", [("2G", 2), ("512M", 0.5), ("1.5", 1.5), ("0", 0)])
+def test_sizes_in_gib(text, gib):
+    assert gib_of(text) == gib
+
+
+def test_a_larger_picture_than_the_limit_has_room_for_is_told(job, tmp_path, caplog):
+    """Without a limit who asks for a size gets it."""
+    tell.cache_clear()
+    Image.new("RGB", (640, 640)).save(tmp_path / "large.png")
+    messages = [{"role": "user", "content": [{"type": "image", "image": str(tmp_path / "large.png")}]}]
+    least = plan.needs(replace(job, image=None, context=plan.LEAST_CONTEXT, block=64)).total
+    limited = load(memory_limit=least + plan.tokenizer_bytes(job) + MIB)
+    most = limited.max_image_tokens
+    assert most < 300
+    for model, asked, tokens in (limited, 300, most), (limited, 20, 20), (load(), 300, 300):
+        caplog.clear()
+        (opened,) = model.open_media(messages, limits=media.Limits(max_image_tokens=asked))[1]
+        assert 0.7 * tokens < opened.shape.num_tokens <= tokens
+        said = f"pictures of at most {most:,} tokens, not 300: more do not fit the memory limit"
+        assert (said in caplog.text) == (asked > tokens)
 
 
 def test_a_plan_in_json(capsys):

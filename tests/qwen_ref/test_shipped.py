@@ -73,16 +73,16 @@ def test_the_files_are_package_data():
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_prompt_that_no_context_could_hold(raw):
     with pytest.raises(
-        QwenRefError, match=r"the prompt: 1,000,0\d\d characters are more than a context of 4096"
+        QwenRefError, match=r"the prompt: 2,000,0\d\d characters are more than a context of 16384"
     ):
-        load().generate("x" * 10**6, raw=raw)
+        load().generate("x" * (2 * 10**6), raw=raw)
 
 
 def test_a_prompt_that_a_context_could_just_hold():
-    """4,096 tokens of 21 characters, each of them one of four before the text is in its normal form."""
+    """16,384 tokens of 21 characters, each of them one of four before the text is in its normal form."""
     for more, told in (0, "tokens leave no room"), (1, "characters are more"):
         with pytest.raises(QwenRefError, match=told):
-            load().generate("x" * (4096 * 21 * 4 + more), raw=True)
+            load().generate("x" * (16_384 * 21 * 4 + more), raw=True)
 
 
 def test_the_answers_in_the_picture_are_the_models(monkeypatch):
