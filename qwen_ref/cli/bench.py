@@ -105,8 +105,10 @@ def run(args: argparse.Namespace) -> int:
             check_place(f"--{name}", path)
     if args.profile and Path(args.profile).suffix.lower() != ".svg":
         raise QwenRefError(f"--profile {args.profile}: the ending {Path(args.profile).suffix!r} is not .svg")
+    models = args.model or [shipped_model()]
+    check_contexts(models, max(args.d or [0]) + max([*(args.p or [512]), *(args.n or [128])]))
     results, before = [], board.moment()
-    for path in args.model or [shipped_model()]:
+    for path in models:
         with busy_processes(args.busy):
             results += measure_model(path, args)
     after = board.moment()
@@ -121,6 +123,19 @@ def run(args: argparse.Namespace) -> int:
             file.write(report(results, before, after).encode())
         print(f"{args.report}: the report", file=sys.stderr)
     return 0
+
+
+def check_contexts(models: list[str], tokens: int) -> None:
+    """Raises QwenRefError if so many are more than one of them was made for."""
+    from qwen_ref.checkpoint import open_model
+    from qwen_ref.config import read_config
+
+    for path in models:
+        if tokens > (most := read_config(open_model(path)).context_length):
+            raise QwenRefError(
+                f"{path}: {tokens:,} tokens, the most that -p, -n and -d make together, are more than the "
+                f"{most:,} that the model was made for"
+            )
 
 
 def report(results: list[dict[str, Any]], before: dict[str, str], after: dict[str, str]) -> str:
@@ -209,12 +224,6 @@ def measure_model(path: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     from qwen_ref.prompt import Prompt
 
     model = load(path, backend=args.backend, threads=args.threads, **cache_types_of(args))
-    longest = max(args.d or [0]) + max([*(args.p or [512]), *(args.n or [128])])
-    if longest > model.config.context_length:
-        raise QwenRefError(
-            f"{path}: {longest:,} tokens, the most that -p, -n and -d make together, are more than the "
-            f"{model.config.context_length:,} that the model was made for"
-        )
     network = model.text
     size = sum(t.nbytes for t in network.file.tensors.values())
     weights = sum(int(np.prod(t.shape)) for t in network.file.tensors.values())

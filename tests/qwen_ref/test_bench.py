@@ -46,11 +46,16 @@ def test_a_folder_that_cannot_be_written_is_told_before_measuring(fixtures, tmp_
 
 
 @pytest.mark.parametrize("depth, fits", [(251, True), (252, False)])
-def test_no_more_tokens_than_a_model_was_made_for(fixtures, tmp_path, capsys, depth, fits):
+def test_no_more_tokens_than_each_model_was_made_for(fixtures, tmp_path, monkeypatch, capsys, depth, fits):
+    """Known before the first is measured."""
     path = rewrite(fixtures / "tiny.gguf", tmp_path / "short.gguf", change={"qwen35.context_length": 256})
-    assert main([*ONCE, "-m", str(path), "-d", str(depth)]) == (0 if fits else 2)
+    measured = []
+    monkeypatch.setattr(bench, "measure_model", lambda path, args: measured.append(path) or [])
+    models = ["-m", str(fixtures / "tiny.gguf"), "-m", str(path)]
+    assert main([*ONCE, *models, "-d", "9", "-d", str(depth)]) == (0 if fits else 2)
     told = "257 tokens, the most that -p, -n and -d make together, are more than the 256 that the model was"
     assert (f"short.gguf: {told} made for" in capsys.readouterr().err) != fits
+    assert len(measured) == 2 * fits
 
 
 def test_beside_busy_processes(fixtures, monkeypatch, capsys):
