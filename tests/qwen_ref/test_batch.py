@@ -361,9 +361,9 @@ def killed(folder: Path, times: int, seed: int) -> None:
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_it_goes_on(tmp_path: Path, times: int, model: Model) -> None:
-    write(tmp_path / "in.jsonl", [line(f"{n}", f"What is {n} + 4?") for n in range(30 * times)])
+    write(tmp_path / "in.jsonl", [line(f"{n}", f"What is {n} + 4?") for n in range(16 * times)])
     killed(tmp_path, times, seed=times)
-    for n in 0, 30 * times - 1:
+    for n in 0, 16 * times - 1:
         single = model.generate(f"What is {n} + 4?", temperature=0, presence_penalty=0, max_tokens=16)
         "".join(single)
         assert said(by_id(tmp_path / "out.jsonl")[str(n)]) == single.message["content"]
