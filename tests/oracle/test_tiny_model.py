@@ -22,6 +22,7 @@ import scores
 import shipped
 import sight
 import tokens
+import tooling
 import train
 import world
 from words import COLOURS, SHAPES
@@ -176,18 +177,24 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
 
     for name, x in ("first", [0.0, 8.0]), ("second", [10.0, 8.0]), ("other", [1.0]):
         (tmp_path / name).mkdir()
-        save_file({"w": torch.tensor(x, dtype=torch.bfloat16)}, tmp_path / name / "model.safetensors")
+        weights = torch.tensor(x, dtype=torch.bfloat16)
+        both = {"w": weights, "model.visual.w": weights.clone()}
+        save_file(both, tmp_path / name / "model.safetensors")
         (tmp_path / name / "config.json").write_text(name)
     first, second, other, out = (str(tmp_path / name) for name in ("first", "second", "other", "out"))
     mean.main([first, second, out, "--share", "0.6"])
-    found = load_file(tmp_path / "out" / "model.safetensors")["w"]
-    assert found.tolist() == [6, 8] and found.dtype == torch.bfloat16
+    mean.main([first, second, f"{out}-vision", "--share", "0.6", "--vision", "0.2"])
+    for folder, of_vision in (out, [6, 8]), (f"{out}-vision", [2, 8]):
+        found = load_file(f"{folder}/model.safetensors")
+        assert {name: w.tolist() for name, w in found.items()} == {"w": [6, 8], "model.visual.w": of_vision}
+        assert found["w"].dtype == torch.bfloat16
     assert (tmp_path / "out" / "config.json").read_text() == "second"
     for arguments, why in (
         ([first, second, out], "is there already"),
         ([first, other, out + "2"], "other weights"),
         ([first, str(tmp_path / "none"), out + "2"], "no model.safetensors"),
         ([first, second, out + "2", "--share", "2"], "--share 2"),
+        ([first, second, out + "2", "--vision", "-1"], "--vision -1"),
     ):
         with pytest.raises(SystemExit):
             mean.main(arguments)
@@ -196,11 +203,15 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
 
 def test_questions_of_other_code_are_not_those_of_training():
     """In a form of few words of its own each value is taken for one word: else it would fit anything."""
-    for form in (form for *_, questions in everyday.EVERYDAY for form in questions.split("|")):
-        own = [word for word in form.split() if "{" not in word]
-        value = "(.+)" if len(own) > 2 else r"(\S+)"
-        pattern = re.compile(value.join(map(re.escape, re.split(r"\{\d\}", form))))
-        assert not (found := [q for q in elsewhere.TOOLS if pattern.fullmatch(q)]), (form, found)
+    for *_, parameters, questions in everyday.EVERYDAY:
+        kinds = [described.split(": ")[1] for described in parameters]
+        for form in questions.split("|"):
+            text = "(.+)" if len([word for word in form.split() if "{" not in word]) > 2 else r"(\S+)"
+            value = [r"(\d+)" if tooling.KINDS[kind][0] == "integer" else text for kind in kinds]
+            parts = re.split(r"\{(\d)\}", form)
+            pattern = "".join(value[int(part)] if n % 2 else re.escape(part) for n, part in enumerate(parts))
+            found = [question for question in elsewhere.TOOLS if re.fullmatch(pattern, question)]
+            assert not found, (form, found)
 
 
 def test_three_engines_say_the_same(tmp_path, capsys):
