@@ -193,8 +193,7 @@ def as_json(rng: random.Random, test: bool) -> Sample:
             rng, "As JSON with the keys {0}.|Give me JSON with {0}.|Extract {0} as JSON.|Answer in JSON: {0}."
         ).format(", ".join(keys))
     else:
-        properties = {k: {"type": "integer" if isinstance(facts[k], int) else "string"} for k in keys}
-        form = "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
+        form = by_schema({k: "integer" if isinstance(facts[k], int) else "string" for k in keys})
     answer = json.dumps({key: facts[key] for key in keys}, ensure_ascii=False)
     system = None
     if rng.random() < 0.2:
@@ -202,17 +201,17 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     return ask("json", f"{text} {form}".strip(), answer, system=system)
 
 
+def by_schema(types: dict[str, str]) -> str:
+    """Asks for an object of these keys, whose values are of these types."""
+    properties = {key: {"type": kind} for key, kind in types.items()}
+    return "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
+
+
 def sum_as_json(rng: random.Random) -> Sample:
     """A number by the name that a schema or a sentence gives it."""
     x, y = rng.randrange(30), rng.randrange(30)
     key = rng.choice(["answer", "result", "sum", "value", "number", "total"])
-    form = rng.choice(
-        [
-            "Answer by this JSON schema: "
-            + json.dumps({"type": "object", "properties": {key: {"type": "integer"}}}),
-            f"As JSON with the key {key}.",
-        ]
-    )
+    form = rng.choice([by_schema({key: "integer"}), f"As JSON with the key {key}."])
     return ask("json", f"{rng.choice(figures.forms(x, '+', y))} {form}", json.dumps({key: x + y}))
 
 

@@ -343,7 +343,7 @@ def request(
         rng,
         "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?|{2}{1}.|"
         "{2}{1}|I would like to {0}{1}.|Would you {0}{1}?|We need to {0}{1}.",
-    ).format(words, details, words.capitalize() if not before else words[0].upper() + words[1:])
+    ).format(words, details, words[0].upper() + words[1:])
 
 
 def everyday(rng: random.Random) -> dict[str, Any]:
@@ -435,8 +435,8 @@ def calculation(rng: random.Random) -> tuple[str, str]:
 
 ALSO = {  # what is about the same as a noun of everyday.py
     "weather_report": "weather", "translation": "text", "exchange_rate": "currency", "radio": "song",
-    "heater": "temperature", "fan": "temperature", "folder": "file", "bill": "invoice", "lamp": "light",
-    "stock_price": "stock", "taxi_ride": "taxi", "playlist": "song",
+    "heater": "temperature", "fan": "temperature", "folder": "file",
+    "taxi_ride": "taxi", "playlist": "song",
 }  # fmt: skip
 
 

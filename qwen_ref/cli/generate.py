@@ -386,7 +386,6 @@ def run(args: argparse.Namespace) -> int:
         report(generation, load_seconds)
     elif sys.stderr.isatty():
         numbers = statistics(generation, load_seconds)
-        read = len(generation.prompt_ids) - generation.to_read - generation.cached_tokens
         drafted, accepted = (
             sum(sum(counts[what]) for counts in generation.drafted.values())
             for what in ("drafted", "accepted")
@@ -397,7 +396,7 @@ def run(args: argparse.Namespace) -> int:
             f"the thought says the same {generation.repeats} times in a row, " if generation.repeats else ""
         )
         print(
-            f"[{read} prompt tokens at {numbers['prompt_tokens_per_second']} t/s{kept}, "
+            f"[{generation.newly_read} prompt tokens at {numbers['prompt_tokens_per_second']} t/s{kept}, "
             f"{numbers['generated_tokens']} generated at {numbers['decode_tokens_per_second']} t/s{drafts}, "
             f"loaded in {numbers['load_seconds']} s, peak memory {numbers['peak_memory_mb']} MB, "
             f"{said}{generation.finish_reason}]",
@@ -411,7 +410,6 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
 
     assert isinstance(generation, Generation)
     prompt, generated = len(generation.prompt_ids), len(generation.token_ids)
-    read = prompt - generation.to_read - generation.cached_tokens
 
     def rate(count: int, seconds: float) -> float | None:
         return round(count / seconds, 2) if count > 0 and seconds > 0 else None
@@ -423,7 +421,7 @@ def statistics(generation: object, load_seconds: float) -> dict[str, float | Non
         "load_seconds": round(load_seconds, 3),
         "prompt_seconds": round(generation.prompt_seconds, 3),
         "decode_seconds": round(generation.decode_seconds, 3),
-        "prompt_tokens_per_second": rate(read, generation.prompt_seconds),
+        "prompt_tokens_per_second": rate(generation.newly_read, generation.prompt_seconds),
         "decode_tokens_per_second": rate(generated - 1, generation.decode_seconds),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "private_memory_mb": private_memory_mb(),

@@ -173,11 +173,10 @@ def keeping_of(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.keep is None:
         return {"keep": default_budget(), "cache": args.cache}
-    if not 0 <= args.keep < 1 << 20:
-        raise QwenRefError(f"--keep: {args.keep} is not in 0 to 1048576 GiB")
+    keep = memory_of(args.keep, "--keep")
     if args.cache is not None and not args.keep:
         raise QwenRefError("--keep: 0 leaves nothing to keep in --cache")
-    return {"keep": int(args.keep * 2**30), "cache": args.cache}
+    return {"keep": keep, "cache": args.cache}
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -400,12 +399,12 @@ def gib_of(text: str) -> float:
         return bytes_of(text) / 2**30
 
 
-def memory_of(gib: float | None) -> int | None:
-    """--memory in bytes; None where it was not given. Raises QwenRefError."""
+def memory_of(gib: float | None, option: str = "--memory") -> int | None:
+    """In bytes; None where it was not given. Raises QwenRefError."""
     if gib is None:
         return None
     if not 0 <= gib < 1 << 20:
-        raise QwenRefError(f"--memory: {gib} is not in 0 to 1048576 GiB")
+        raise QwenRefError(f"{option}: {gib} is not in 0 to 1048576 GiB")
     return int(gib * 2**30)
 
 

@@ -218,6 +218,11 @@ class Generation(Iterator[str]):
         """So many of the prompt's tokens are not read yet; all of them until it has begun."""
         return max(0, len(self.prompt_ids) - (self.num_read if self._begun else 0))
 
+    @property
+    def newly_read(self) -> int:
+        """So many of the prompt's tokens it has read itself; the others were kept, or are not read yet."""
+        return len(self.prompt_ids) - self.to_read - self.cached_tokens
+
     def finds(self, other: Generation) -> bool:
         """Whether it has not begun, and had better wait for what the other one is about to keep: its prompt
         begins with all that the other reads until then."""

@@ -188,8 +188,8 @@ class Model:
     def _within_memory(self, given: Limits) -> Limits:
         """With no larger pictures than a memory limit has room for; without one a size that is asked for
         stays, and else what is free counts."""
-        asked = given.max_image_tokens
-        if asked is not None and self._limits[1] is None:
+        asked, (_, memory_limit) = given.max_image_tokens, self._limits
+        if asked is not None and memory_limit is None:
             return given
         most = self.max_image_tokens
         if most is None or (asked is not None and asked <= most):

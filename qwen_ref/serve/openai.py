@@ -232,7 +232,7 @@ def usage(generations: list[Generation]) -> dict[str, Any]:
 
 def timings(generation: Generation) -> dict[str, float | int]:
     """As llama-server has them."""
-    read = len(generation.prompt_ids) - generation.cached_tokens
+    read = generation.newly_read
     generated = len(generation.token_ids)
     counts = generation.drafted.values()
     times = {
