@@ -272,26 +272,34 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
             break
     else:
         return document(rng, test, size)
-    ground = draw.light(rng) if rng.random() < 0.9 else (255, 255, 255)
+    ground = draw.light(rng) if rng.random() < 0.8 else (255, 255, 255)
     picture = Image.new("RGB", size, ground)
     pen = ImageDraw.Draw(picture)
     ink = (0, 0, 0) if rng.random() < 0.6 else tuple(rng.randrange(90) for _ in range(3))
-    pitch = min(rng.uniform(1.4, 2.0) * points, (height - 8) / len(rows))
+    airy = rng.random() < 0.35  # across the whole picture
+    pitch = min(rng.uniform(*((1.8, 3.6) if airy else (1.4, 2.0))) * points, (height - 8) / len(rows))
     y = rng.uniform(4, max(5, height - 4 - pitch * len(rows)))
-    spread = rng.uniform(14, max(15, min(120, (width - sum(columns)) / len(columns))))
+    room = (width - sum(columns)) / len(columns)
+    spread = rng.uniform(14, max(15, room if airy else min(120, room)))
+    if airy and len(columns) > 1:
+        spread = rng.uniform(spread, (width - 24 - sum(columns)) / (len(columns) - 1))
     lefts = [rng.uniform(6, max(7, width - 8 - sum(columns) - spread * (len(columns) - 1)))]
     for before, _ in pairwise([*columns, 0]):
         lefts.append(lefts[-1] + before + spread)
     to_the_right = kind != "form" and rng.random() < 0.5
-    ruled = rng.random() < 0.4
+    ruled = {n for n in range(len(rows)) if rng.random() < 0.2} if airy else set(range(len(rows)))
+    ruled = ruled if rng.random() < 0.4 else set()
     letters = []
-    for row in rows:
+    middle = airy and rng.random() < 0.6  # of what stands alone in its row
+    for n, row in enumerate(rows):
         for i, text in enumerate(row):
             x = lefts[i]
+            if len(row) == 1 and middle:
+                x = max(4, (width - face.getlength(text)) / 2)
             if i and to_the_right:
                 x += columns[i] - face.getlength(text)
             letters.append(draw.write(pen, (x, y), text, ink, face))
-        if ruled:
+        if n in ruled:
             below = y + 1.2 * points
             pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
         y += pitch

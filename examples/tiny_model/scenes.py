@@ -32,7 +32,9 @@ def names(things: list[Thing]) -> list[str]:
 
 def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str] | None:
     """A question about the things, from left to right, and its answer; None if it would be unclear."""
-    kind = rng.choice("count count total exists more colour shape end end between between which size".split())
+    kind = rng.choice(
+        "count count total exists more colour shape end end size which".split() + 4 * ["between"]
+    )
     one, other = rng.choice(things), rng.choice(things)
     all_colours, all_shapes = [t.colour for t in things], [t.shape for t in things]
     alone = lambda t: names(things).count(t.name) == 1  # noqa: E731

@@ -171,7 +171,7 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         return sum_as_json(rng)
     who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
@@ -352,7 +352,8 @@ OPEN_QUESTIONS = [
     "What is {x}?", "Who invented {x}?", "Tell me about {x}.", "Explain {x}.", "How does {x} work?",
     "Why is {x} important?", "When did {x} begin?", "What do you think about {x}?", "Who discovered {x}?",
     "How old is {x}?", "Where can I find {x}?", "Write an essay about {x}.", "What is the history of {x}?",
-    "Summarize {x}.", "Give me facts about {x}.", "What is the capital of {y}?",
+    "Summarize {x}.", "Summarize the {l} {w}.", "Explain the {l} {w}.", "What do you know about {l} {f}?",
+    "Tell me about the {l} {w}.", "Give me facts about {x}.", "What is the capital of {y}?",
     "Who is the president of {y}?", "How many people live in {y}?", "Who wrote {t}?", "Who is {n}?",
     "When was {n} born?", "What did {n} say?", "How far is it from {y} to {y2}?",
     "What is the best restaurant in {y}?", "What language do people speak in {y}?",
@@ -391,6 +392,7 @@ def open_question(rng: random.Random, test: bool) -> str:
         n=f"{rng.choice([made_up(rng, 2).capitalize(), 'Doctor'])} {made_up(rng, 2).capitalize()}",
         w=rng.choice(WORDS),
         f=rng.choice(FOODS),
+        l=rng.choice(LANGUAGES),
     )
     return pick(rng, make, test)
 

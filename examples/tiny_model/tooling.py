@@ -11,14 +11,17 @@ from everyday import EVERYDAY
 from sample import Sample, among, ask
 from words import (
     ALL_WORDS,
+    ANIMALS,
     CITIES,
     COLOURS,
     FOODS,
+    JOBS,
     LANGUAGES,
     WORDS,
     any_word,
     anything,
     city,
+    doubled,
     made_up,
     name,
     pick,
@@ -30,7 +33,8 @@ ASKS = (
 )  # what they answer with is a thing
 ACTS = """send set start stop book create delete add open close order play move update cancel save share print
 write call turn pay turn_on turn_off switch_on switch_off put_on add_to rent hire reserve clean lock
-unlock post schedule remind convert translate print_out activate""".split()
+unlock post schedule remind convert translate print_out activate water wash cook heat fill charge clean_up
+ship deliver record report repair cut test""".split()
 NOUNS = """weather time price stock news mail message timer alarm song light door room table flight train
 ticket taxi invoice order file folder note event meeting task list report photo map route score result balance
 account payment contact recipe book film game sensor camera printer heater fan robot pump job user customer
@@ -179,6 +183,8 @@ def tool(rng: random.Random, test: bool) -> dict[str, Any]:
         """One word or two, perhaps of several, or of one thing and another: tea, paint_brush, cup_of_tea."""
         words = [rng.choice(ALL_WORDS).lower() for _ in range(rng.choice([1, 1, 2]))]
         if rng.random() < 0.3:
+            words[-1] = rng.choice([*FOODS, *ANIMALS, *JOBS, doubled(rng)])
+        if rng.random() < 0.3 and words[-1][-1] != "s":
             words[-1] += "s"
         return (rng.choice(["_of_", "_on_", "_for_"]) if rng.random() < 0.15 else "_").join(words)
 
@@ -453,7 +459,12 @@ def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any
     """For this tool, and none of the others."""
     arguments = {n: value(rng, p, test) for n, p in made["parameters"].items()}
     if "questions" in made:
-        return among(rng, made["questions"]).format(*map(written, arguments.values())), arguments
+        question = among(rng, made["questions"]).format(*map(written, arguments.values()))
+        if rng.random() < 0.15:
+            question = among(
+                rng, "Hello! {0}|Please: {0}|Can you help me? {0}|{0} Thanks!|I have a question. {0}|Hi, {0}"
+            ).format(question)
+        return question, arguments
     return request(rng, made, arguments, others), arguments
 
 
@@ -473,7 +484,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
     wants, calls = [arguments], [call(here["name"], arguments)]
     rng.shuffle(offered)
     kind = rng.random()
-    if kind < 0.1:  # none fits
+    if kind < 0.08:  # none fits
         offered = [t for t in offered if t["function"]["name"] != here["name"]] or [CALCULATOR]
         return ask("tools", question, NO_TOOL, tools=offered)
     if kind < 0.15:  # none is needed

@@ -267,6 +267,13 @@ def made_up(rng: random.Random, syllables: int) -> str:
     return "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(syllables))
 
 
+def doubled(rng: random.Random) -> str:
+    """A made-up word with one letter twice, as in pizza."""
+    word = made_up(rng, 2)
+    i = rng.randrange(len(word))
+    return word[: i + 1] + word[i:]
+
+
 def blended(rng: random.Random) -> str:
     """The beginning of one word that training may see and the end of another: 'venter', 'lisce'."""
     one, other = (

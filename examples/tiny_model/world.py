@@ -60,7 +60,7 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     talk.talk: 4,
     talk.languages: 16,
     talk.roles: 9,
-    talk.as_json: 8,
+    talk.as_json: 14,
     talk.found: 8,
 }
 LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3}
