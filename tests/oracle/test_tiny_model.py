@@ -1,5 +1,6 @@
 """The parts of examples/tiny_model that stand in for transformers' own while it trains."""
 
+import random
 import re
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import everyday
 import export
 import mean
 import model as tiny
+import reading
 import scores
 import shipped
 import sight
@@ -170,6 +172,17 @@ def test_training_reads_what_the_engine_reads(untrained, row):
         assert learned.token_ids[:T].tolist() == list(read.token_ids)
         assert (learned.labels[: T - 1] == tokens.IGNORED).all() and learned.labels[T - 1] != tokens.IGNORED
         assert (learned.positions[:, :T] == mrope_positions(T, read.spans)).all()
+
+
+def test_documents_lie_within_their_picture():
+    """However far their columns and rows are apart."""
+    for number in range(150):
+        view = reading.document(
+            random.Random(number), False, [(384, 288), (288, 384), (480, 640)][number % 3]
+        )
+        width, height = view.picture.size
+        for _, x, y in (letter for text in view.letters for letter in text):
+            assert 0 <= x < width - 4 and 0 <= y < height - 4, number
 
 
 def test_a_mean_of_checkpoints(tmp_path, capsys):
