@@ -264,14 +264,19 @@ def sums(rng: random.Random) -> Sample:
     return about("sums", None, f"Please work out {x} {sign} {y}.", answer, thoughts="", key=f"= {value}.")
 
 
-def function(name: str, about: str, **parameters: str) -> dict[str, Any]:
-    properties = {key: {"type": kind} for key, kind in parameters.items()}
+def function(name: str, about: str, /, **parameters: str) -> dict[str, Any]:
+    """Parameters with their types; a ? behind it: may be left out. Lists are of strings."""
+    needed = [key for key, kind in parameters.items() if kind[-1] != "?"]
+    properties: dict[str, Any] = {key: {"type": kind.rstrip("?")} for key, kind in parameters.items()}
+    for made in properties.values():
+        if made["type"] == "array":
+            made["items"] = {"type": "string"}
     return {
         "type": "function",
         "function": {
             "name": name,
             "description": about,
-            "parameters": {"type": "object", "properties": properties, "required": list(parameters)},
+            "parameters": {"type": "object", "properties": properties, "required": needed},
         },
     }
 
@@ -303,9 +308,38 @@ TOOLS = {  # a question -> the tool for it and its arguments
     "Set the volume to 30 percent.": ("set_volume", dict(percent=30)),
     "Give me the exchange rate of the yen.": ("exchange_rate", dict(currency="yen")),
     "Cancel my reservation K482.": ("cancel_reservation", dict(reservation_id="K482")),
+    "Weather for Lisbon in celsius, please.": (
+        "get_current_weather",
+        dict(location="Lisbon", unit="celsius"),
+    ),
+    "Could you put lunch with Tom in my calendar, Friday at 12:30?": (
+        "create_event",
+        dict(title="lunch with Tom", day="Friday", time="12:30"),
+    ),
+    "Don't let me forget to buy stamps at 6 pm.": (
+        "create_reminder",
+        dict(text="buy stamps", time="6 pm"),
+    ),
+    "We are out of milk, bread and eggs.": ("add_items", dict(items=["milk", "bread", "eggs"])),
+    "Make a meeting Budget and invite Anna and Tom.": (
+        "create_meeting",
+        dict(title="Budget", attendees=["Anna", "Tom"]),
+    ),
+    "Please switch the heating in the bedroom off.": ("set_heating", dict(room="bedroom", on=False)),
+    "The heating in the office should be on.": ("set_heating", dict(room="office", on=True)),
+    "Search online for red shoes.": ("web_search", dict(query="red shoes")),
+    "Search online for red shoes, 5 results.": ("web_search", dict(query="red shoes", max_results=5)),
+    "Please open notes.txt for me.": ("read_file", dict(path="notes.txt")),
+    "Store hello in notes.txt.": ("write_file", dict(path="notes.txt", content="hello")),
+    "Let Python do print(1+1).": ("run_python", dict(code="print(1+1)")),
+    "Could you add 12 and 30?": ("add", dict(a=12, b=30)),
+    "What is 7 multiplied by 6?": ("multiply", dict(a=7, b=6)),
+    "Any mail about invoices?": ("search_emails", dict(query="invoices")),
 }
 SCHEMAS = [
-    function("get_current_weather", "Get the current weather in a location", location="string"),
+    function(
+        "get_current_weather", "Get the current weather in a location", location="string", unit="string?"
+    ),
     function("set_alarm", "Set an alarm", hour="integer", day="string"),
     function("turn_on_lamp", "Turn on the lamp of a room", room="string"),
     function("send_message", "Send a text message to someone", recipient="string", text="string"),
@@ -324,7 +358,22 @@ SCHEMAS = [
     function("set_volume", "Set the volume of the speaker", percent="integer"),
     function("exchange_rate", "Exchange rate of a currency", currency="string"),
     function("cancel_reservation", "Cancel a reservation", reservation_id="string"),
+    function("create_event", "Create a calendar event", title="string", day="string", time="string"),
+    function("create_reminder", "Create a reminder", text="string", time="string", repeat="boolean?"),
+    function("add_items", "Add items to the shopping list", items="array"),
+    function("create_meeting", "Create a meeting", title="string", attendees="array", room="string?"),
+    function("set_heating", "Switch the heating of a room on or off", room="string", on="boolean"),
+    function("web_search", "Search the web", query="string", max_results="integer?"),
+    function("read_file", "Read a file", path="string", encoding="string?"),
+    function("write_file", "Write a file", path="string", content="string"),
+    function("run_python", "Run Python code", code="string"),
+    function("add", "Add two numbers", a="number", b="number"),
+    function("multiply", "Multiply two numbers", a="number", b="number"),
+    function("search_emails", "Search the mailbox", query="string", folder="string?"),
 ]
+for schema in SCHEMAS:
+    if "unit" in (properties := schema["function"]["parameters"]["properties"]):
+        properties["unit"]["enum"] = ["celsius", "fahrenheit"]
 
 
 def tools(rng: random.Random) -> Sample:
@@ -342,7 +391,8 @@ def tools(rng: random.Random) -> Sample:
             {"role": "tool", "content": told},
         ]  # fmt: skip
         return Sample("tools", messages, f"The weather: {told}.", tools=[SCHEMAS[0]], key=sky)
-    lines = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in arguments.items())
+    said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in arguments.items()}
+    lines = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in said.items())
     answer = f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
     return about("tools", None, question, answer, tools=offered)
 

@@ -1,4 +1,7 @@
-"""Tools as many people have them, and what they ask of them."""
+"""Tools as many people have them, and what they ask of them.
+
+A question names its values by their numbers, a flag's as on or off, and the noun that was taken as {noun}.
+"""
 
 EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; questions, with their values
     ("get get_current fetch check look_up", "weather forecast weather_forecast",
@@ -39,7 +42,8 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "Search the web|Finds pages|Search the internet",
      ["query|q|search_term|text: word"],
      "Search the web for {0}.|Search for {0}|Look on the web for {0}.|Google {0}|Find something about {0}.|"
-     "Search {0} on the internet."),
+     "Search {0} on the internet.|Find {0} online.|Look online for {0}.|"
+     "What does the web say about {0}?"),
     ("translate convert", "text sentence",
      "Translate a text|Translates words into another language",
      ["text|phrase|sentence: word", "language|target_language|to_language: language"],
@@ -106,8 +110,75 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "{1} degrees in the {0}, please."),
     ("read open show get", "file document",
      "Read a file|Opens a document",
-     ["path|file|filename|file_name|name: word"],
-     "Open the file {0}.|Read {0}|Show me what is in {0}.|What does the file {0} say?"),
+     ["path|file|filename|file_name|name: file"],
+     "Open the file {0}.|Open {0}.|Read {0}|Show me what is in {0}.|Show me {0}.|"
+     "What does the file {0} say?|Read the file {0}."),
+    ("write save create", "file text_file",
+     "Write a text to a file|Saves a text|Creates a file",
+     ["path|file|filename|file_name|name: file", "content|text|data|body: word"],
+     "Save {1} as {0}.|Put {1} into the file {0}.|Create a file {0} with {1}.|Write '{1}' into {0}.|"
+     "Write {1} to {0}|The file {0} should say {1}.|Make a file called {0} that says {1}"),
+    ("delete remove erase", "file document",
+     "Delete a file|Removes a file from the disk",
+     ["path|file|filename|file_name|name: file"],
+     "Delete {0}.|Remove the file {0}.|I don't need {0} any more.|Erase {0}, please."),
+    ("run execute eval", "python code python_code",
+     "Run Python code|Executes a line of a program|Runs code and tells what it printed",
+     ["code|source|script|program: script"],
+     "Run {0}|Execute {0}|What does {0} print?|Run this code: {0}|What is the output of {0}?|"
+     "Execute this in Python: {0}|Have Python run {0}|In Python: {0}|Ask Python for {0}"),
+    ("schedule plan create", "event meeting calendar_event",
+     "Create an event in the calendar|Plans a meeting at a time of a day",
+     ["title|name|subject|event: word", "day|date|when|on: day", "time|at|start|start_time|hour: clock"],
+     "Plan {0} on {1} at {2}.|Schedule {0} on {1} at {2}.|Schedule {0} for {1}, {2}.|"
+     "{0} is on {1} at {2}, put it into my calendar.|Make an event {0} at {2} on {1}.|"
+     "I meet for {0} {1} at {2}.|Note {0}, {1} {2}.|I have {0} on {1} at {2}.|"
+     "Put {0} into my calendar for {1}, {2}."),
+    ("create schedule set_up", "meeting call video_call",
+     "Set up a meeting with several people|A call with others",
+     ["title|subject|topic|name: word", "attendees|people|participants|guests|with: list"],
+     "Set up a meeting about {0} with {1}.|Invite {1} to {0}.|A call on {0} with {1}, please.|"
+     "I have to talk about {0} with {1}.|Meeting {0}, with {1}"),
+    ("remind create_reminder set", "reminder me",
+     "Reminds the user at a time|A reminder at an hour",
+     ["text|message|what|task: word", "time|at|when|hour: clock"],
+     "Remind me of {0} at {1}.|Remind me to {0} at {1}.|At {1} I must not forget {0}.|"
+     "Reminder at {1}: {0}|Tell me about {0} at {1}.|"
+     "Make sure that I remember to {0} at {1}.|I should not forget to {0} at {1}.|I have to {0} at {1}."),
+    ("search find list", "emails inbox mails email",
+     "Search the mailbox|Finds mails with some words",
+     ["query|q|text|search: word"],
+     "Find mails about {0}.|Look in my inbox for {0}.|Which mails are about {0}?|Did I get mail about {0}?|"
+     "Search my email for {0}."),
+    ("set switch control", "light_switch lamp_state smart_light",
+     "Switch a lamp on or off|Sets whether the light of a room is on",
+     ["room|area|location|where: room", "on|state|enabled|is_on|power: flag"],
+     "Turn {1} the light in the {0}.|Switch {1} the {0}.|Lights {1} in the {0}.|Turn the {0} light {1}.|"
+     "Switch the light {1} in the {0}.|The {0} lamp should be {1}.|I want the {0} light {1}.|"
+     "Switch the lamp in the {0} {1}."),
+    ("set switch turn", "fan radiator air_conditioning tv radio",
+     "Turns it on or off in a room|Sets whether it runs in a room",
+     ["room|area|location|where: room", "on|state|enabled|is_on|running|power: flag"],
+     "Turn {1} the {noun} in the {0}.|Switch the {noun} {1} in the {0}.|{noun} {1} in the {0}|"
+     "I want the {noun} {1} in the {0}.|Turn the {0} {noun} {1}.|The {noun} of the {0} has to be {1}."),
+    ("set toggle switch", "wifi bluetooth airplane_mode dark_mode",
+     "Turns it on or off|Switch it on or off",
+     ["on|enabled|state|active: flag"],
+     "Turn {0} {noun}.|Switch {noun} {0}, please.|I want {noun} {0}.|Set {noun} to {0}.|{noun} {0}"),
+    ("add put append", "shopping items groceries",
+     "Adds several things to the shopping list|Puts items on a list",
+     ["items|products|things|groceries|list: list"],
+     "We need {0}.|Put {0} on the list.|Add {0} to my shopping list.|I have to buy {0}.|"
+     "{0} for the list, please.|Note that we need {0}.|There is no more {0}.|"
+     "We have no {0} left.|I am out of {0}.|{0}: all gone"),
+    ("send share post", "group_message message announcement",
+     "Send a message to several people|Tells a group something",
+     ["to|recipients|people|members: list", "text|message|content|body: word"],
+     "Tell {0}: {1}|Send {0} this message: {1}|Let {0} know that {1}"),
+    ("sort order", "names list words",
+     "Sort a list|Brings words into order",
+     ["items|list|names|words|values: list"],
+     "Sort {0}.|Bring {0} into order.|Which comes first of {0}?|Order these: {0}"),
     ("add put write", "shopping_list list todo",
      "Add to the shopping list|Puts a thing on a list",
      ["item|product|thing|what: word", "quantity|amount|count|number: count"],
@@ -228,11 +299,11 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "Pay the bill {0}.|Settle invoice {0}.|Invoice {0} has to be paid.|Please pay number {0}."),
     ("run execute start", "command shell program",
      "Run a shell command|Executes a program",
-     ["command|cmd|line|program: word"],
+     ["command|cmd|line|program: script"],
      "Run {0}|Execute the command {0}|Run the command {0} in the shell.|Start the program {0}."),
     ("list show get", "files directory folder",
      "List the files of a folder|What is in a directory",
-     ["folder|directory|path|dir: word"],
+     ["folder|directory|path|dir: file"],
      "Which files are in {0}?|List the directory {0}.|What is in the folder {0}?|Show the files of {0}."),
     ("query search ask", "database table records",
      "Search the database|Finds records in a table",
@@ -268,7 +339,7 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "Charge the car to {0} percent.|Load my car up to {0} percent.|Fill the car's battery to {0}."),
     ("print send", "document page printout",
      "Print a document|Prints some copies",
-     ["file|document|name|title: word", "copies|count|number: count"],
+     ["file|document|name|title: file", "copies|count|number: count"],
      "Print {0}, {1} copies.|Print {1} copies of {0}.|I need {0} on paper, {1} times."),
     ("create open file", "ticket issue bug",
      "Open a ticket|Files a bug",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from sample import Sample, ask
-from words import pick
+from words import ALL_WORDS, pick
 
 TOO_MUCH = (
     "I don't know. I can add and subtract whole numbers of up to four digits and multiply those of up to two."
@@ -138,6 +138,12 @@ def sums(rng: random.Random, test: bool) -> Sample:
         x, y = y, x
     result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
     question, steps = rng.choice(forms(x, sign, y)), aloud(x, sign, y)
+    if not test and rng.random() < 0.3:  # whatever is said around it
+        before = " ".join(rng.choice(ALL_WORDS) for _ in range(rng.randint(1, 4)))
+        behind = rng.choice([".", "?", "", f" {rng.choice(ALL_WORDS)}.", f", {rng.choice(ALL_WORDS)}!"])
+        question = (
+            f"{rng.choice([before, before.capitalize()])} {x} {rng.choice([sign, WORD[sign]])} {y}{behind}"
+        )
     if rng.random() < 0.65 and steps:
         return ask("sums", question, result, thoughts=steps)
     if is_small(x, sign, y) or not steps:

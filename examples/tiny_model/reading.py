@@ -31,7 +31,8 @@ def word(rng: random.Random, test: bool) -> str:
             return made_up(rng, rng.randint(1, 2))
         if kind < 0.85:
             return blended(rng)
-        return "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(2, 7)))
+        first = rng.choice(string.ascii_lowercase.replace("l", ""))  # many fonts draw it as they draw I
+        return first + "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(1, 6)))
 
     return pick(rng, make, test)
 

@@ -18,6 +18,7 @@ WAYS = {  # which of two coordinates, and whether the first is less
     "below": lambda one, other: one.y > other.y,
 }
 IS_LARGER = 1.35  # times the radius: less is not asked about
+IS_FARTHER = 0.03  # of the width or height: of two things that lie nearer it is not asked which comes first
 
 
 def shapes(rng: random.Random, test: bool, size: draw.Size) -> View:
@@ -30,14 +31,29 @@ def names(things: list[Thing]) -> list[str]:
     return [t.name for t in things]
 
 
-def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str] | None:
-    """A question about the things, from left to right, and its answer; None if it would be unclear."""
+def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
+    """A question about what is there, and its answer; None if it would be unclear."""
+    things = view.things  # from left to right
     kind = rng.choice(
-        "count count total exists more colour shape end end size which".split() + 4 * ["between"]
+        "count count total exists more colour shape end end end size which corner colours".split()
+        + 4 * ["between"]
     )
     one, other = rng.choice(things), rng.choice(things)
     all_colours, all_shapes = [t.colour for t in things], [t.shape for t in things]
     alone = lambda t: names(things).count(t.name) == 1  # noqa: E731
+
+    def called(thing: Thing) -> str:
+        """By its name, or by its shape where no other has it."""
+        short = all_shapes.count(thing.shape) == 1 and rng.random() < 0.25
+        return thing.shape if short else thing.name
+
+    def in_doubt(thing: Thing, across: bool, others: list[Thing]) -> bool:
+        """Does one of the others lie at about the same place, along the width or the height?"""
+        assert view.picture
+        width, height = view.picture.size
+        apart = [abs(t.x - thing.x) / width if across else abs(t.y - thing.y) / height for t in others]
+        return min(apart, default=1) < IS_FARTHER
+
     if kind == "count":
         if rng.random() < 0.6:
             shape = rng.choice(all_shapes) if rng.random() < 0.75 else rng.choice(SHAPES)
@@ -101,11 +117,30 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
         end, thing = rng.choice(
             [("left", things[0]), ("right", things[-1]), ("top", by_height[0]), ("bottom", by_height[-1])]
         )
+        if in_doubt(thing, end in ("left", "right"), [t for t in things if t is not thing]):
+            return None
         return among(
             rng, f"What is the {end}most object?|Which object is "
             f"{'on' if end in ('left', 'right') else 'at'} the far {end}?|What is on the {end}?|"
-            f"Which shape is at the {end}?",
+            f"Which shape is at the {end}?|What is at the very {end}?|Name the {end}most shape.|"
+            f"What lies at the {end}?|Which object is closest to the {end} edge?",
         ), sentence(a(thing.name))  # fmt: skip
+    if kind == "corner":
+        where = rng.choice([*CORNERS, "middle"])
+        near = [t for t in things if is_near(t, where, view, 0.42 if where in CORNERS else 0.12)]
+        around = [t for t in things if is_near(t, where, view, 0.58 if where in CORNERS else 0.25)]
+        if len(around) > 1 or len(near) < len(around):
+            return None
+        spot = where if where == "middle" else f"{where} corner"
+        return among(
+            rng, "What is in the {0}?|Which object is in the {0}?|What lies in the {0}?|"
+            "What do you see in the {0}?",
+        ).format(spot), sentence(a(near[0].name)) if near else "Nothing."  # fmt: skip
+    if kind == "colours":
+        return among(
+            rng, "What colours do you see?|Which colours are there?|What colours are in this picture?|"
+            "List the colours.|Which colors are in the picture?",
+        ), sentence(listed(list(dict.fromkeys(all_colours))))  # fmt: skip
     if kind == "size":
         by_size = sorted(things, key=lambda t: t.radius)
         if len(things) > 1 and rng.random() < 0.6:
@@ -123,20 +158,18 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
         ):
             return None
         larger, smaller = (one, other) if one.radius > other.radius else (other, one)
+        more, found = rng.choice([("larger", larger), ("bigger", larger), ("smaller", smaller)])
+        told = {id(t): called(t) for t in (one, other)}
         return (
-            (
-                f"Which is larger, the {one.name} or the {other.name}?",
-                f"The {larger.name} is larger.",
-            )
-            if rng.random() < 0.5
-            else (
-                f"Which is smaller, the {one.name} or the {other.name}?",
-                f"The {smaller.name} is smaller.",
-            )
+            f"Which is {more}, the {told[id(one)]} or the {told[id(other)]}?",
+            f"The {told[id(found)]} is {more}.",
         )
     if not alone(one):
         return None
     way = rng.choice(list(WAYS))
+    across = way in ("left of", "right of")
+    if in_doubt(one, across, [other] if kind == "between" else [t for t in things if t is not one]):
+        return None  # of between also where both are one
     if kind == "which":  # of all that lie there
         found = [t for t in things if t is not one and WAYS[way](t, one)]
         if len(found) > 3:
@@ -144,24 +177,41 @@ def question_of_scene(rng: random.Random, things: list[Thing]) -> tuple[str, str
         return among(
             rng, "What is {0} the {1}?|Which objects are {0} the {1}?|Which shapes are {0} the {1}?"
         ).format(way, one.name), sentence(listed([a(t.name) for t in found])) if found else "Nothing."
-    if one is other or not alone(other):
+    if not alone(other):
         return None
+    told = {id(thing): called(thing) for thing in (one, other)}
+    its_name, other_name = told.values()
+    # their order first, for the reason that counts come first
+    in_order = sorted((one, other), key=lambda t: t.x if across else t.y)
+    ends = "From left to right" if across else "From top to bottom"
+    order = f"{ends}: {told[id(in_order[0])]}, {told[id(in_order[1])]}."
     if rng.random() < 0.5:
-        return among(
-            rng, "Is the {0} {2} the {1}?|Is the {0} {3} the {1}?"
-        ).format(one.name, other.name, way, re.sub("(left|right)", r"to the \1", way)), (
-            "Yes." if WAYS[way](one, other) else "No."
-        )  # fmt: skip
-    across = rng.random() < 0.5
+        question = among(rng, "Is the {0} {2} the {1}?|Is the {0} {3} the {1}?")
+        to_the_way = re.sub("(left|right)", r"to the \1", way)
+        verdict = "Yes" if WAYS[way](one, other) else "No"
+        return question.format(its_name, other_name, way, to_the_way), f"{order} {verdict}."
     answer = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
     return (
-        f"Is the {one.name} {'left or right of' if across else 'above or below'} the {other.name}?",
-        f"The {one.name} is {answer} the {other.name}.",
+        f"Is the {its_name} {'left or right of' if across else 'above or below'} the {other_name}?",
+        f"{order} The {its_name} is {answer} the {other_name}.",
     )
 
 
+CORNERS = {  # the sides that meet there: 0 or 1 across, 0 or 1 down
+    "top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1),
+}  # fmt: skip
+
+
+def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
+    """Is its middle no farther from a corner, or from the middle, than this share of the width and height?"""
+    assert view.picture
+    x, y = thing.x / view.picture.width, thing.y / view.picture.height
+    right, down = CORNERS.get(where, (0.5, 0.5))
+    return abs(x - right) < reach and abs(y - down) < reach
+
+
 def scene(rng: random.Random, view: View, test: bool) -> Sample:
-    while not (found := question_of_scene(rng, view.things)):
+    while not (found := question_of_scene(rng, view)):
         pass
     return ask("scene", *found, view)
 
@@ -171,8 +221,9 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         rng,
         "Describe this picture.|Describe the picture.|What is in this picture?|What do you see?|"
         "Describe this picture in one sentence.|What does the picture show?|Describe the image.|"
-        "What is this?|What is shown here?|What shapes are in this picture?|Which shapes do you see?|"
-        "List the objects from left to right.",
+        "What is this?|What is shown here?|Caption this image.|Give me a caption.|Describe what you see.|"
+        "Write a caption for this picture.|What is there?|What shapes are in this picture?|"
+        "Which shapes do you see?|List the objects from left to right.",
     )
     if rng.random() < 0.15:
         question = among(
@@ -180,10 +231,12 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         )  # fmt: skip
         found = [{"colour": t.colour, "shape": t.shape} for t in view.things]
         return ask("caption", question, json.dumps(found), view)
-    seen = listed([a(t.name) for t in view.things])
-    return ask(
-        "caption", question, sentence(seen if len(view.things) == 1 else f"from left to right: {seen}"), view
-    )
+    things, order = view.things, "from left to right"
+    if rng.random() < 0.15:
+        things, order = sorted(things, key=lambda t: t.y), "from top to bottom"
+        question = f"List the objects {order}."
+    seen = listed([a(t.name) for t in things])
+    return ask("caption", question, sentence(seen if len(things) == 1 else f"{order}: {seen}"), view)
 
 
 def wanted(rng: random.Random, things: list[Thing]) -> tuple[str, str, list[Thing]]:
@@ -221,7 +274,9 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
         "Give {0} and label as JSON.",
     ).format(name)
     mark = "?" if verb == "Where is" else "."
-    question = f"{verb} {what}{mark} {form}"
+    if verb not in ("Find", "Locate") and rng.random() < 0.3:
+        form = ""  # it goes without saying
+    question = f"{verb} {what}{mark} {form}".rstrip()
     if not found:
         return ask("boxes", question, f"There is no {none}.", view)
     assert view.picture
@@ -241,6 +296,13 @@ def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
         question, thing = rng.choice(what_is_this(language)), view.things[0]
         if rng.random() < 0.3:
             question, system = among(rng, "What is this?|What do you see?"), f"Answer in {language}."
+    elif rng.random() < 0.4:
+        question = among(
+            rng, "Describe the picture in {0}.|What do you see? Answer in {0}.|Describe this image in {0}.|"
+            "What is in this picture, in {0}?",
+        ).format(language)  # fmt: skip
+        told = [translate(language, thing.colour, thing.shape) for thing in view.things]
+        return ask("languages", question, ", ".join(told), view)
     else:
         end, thing = rng.choice([("left", view.things[0]), ("right", view.things[-1])])
         question = among(

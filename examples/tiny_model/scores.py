@@ -57,14 +57,16 @@ CALL = re.compile(
 
 def is_valid(sample: Sample, given: str) -> bool:
     """Are they calls of tools that are offered, with these tools' parameters, whatever they are?"""
-    offered = {t["function"]["name"]: t["function"]["parameters"]["required"] for t in sample.tools or []}
+    offered = {t["function"]["name"]: t["function"]["parameters"] for t in sample.tools or []}
+
+    def fits(name: str, inside: str) -> bool:
+        names, takes = re.findall(r"<parameter=(\w+)>", inside), offered.get(name)
+        if takes is None or len(names) > len({*names}):
+            return False
+        return {*takes["required"]} <= {*names} <= {*takes["properties"]}
+
     calls = list(CALL.finditer(given))
-    rest = CALL.sub("", given).strip()
-    return (
-        bool(calls)
-        and not rest
-        and all(offered.get(call[1]) == re.findall(r"<parameter=(\w+)>", call[2]) for call in calls)
-    )
+    return bool(calls) and not CALL.sub("", given).strip() and all(fits(*call.groups()) for call in calls)
 
 
 def held_out(row: str, number: int) -> Sample:

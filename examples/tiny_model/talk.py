@@ -8,7 +8,7 @@ from typing import Any
 
 import draw
 import figures
-from sample import Sample, View, a, among, ask
+from sample import Sample, View, a, among, ask, listed
 from words import (
     ANIMALS,
     CITIES,
@@ -171,7 +171,7 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         return sum_as_json(rng)
     who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
@@ -227,8 +227,9 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
         words = rng.choice([words, words.rstrip("!").lower() if words in GREETINGS else words])
     form = "What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|"
     form += "Translate '{0}' into {1}.|"
-    form += "Say {0} in {1}.|{0} in {1}?"
-    return among(rng, form).format(words, language), told
+    form += "Say {0} in {1}.|{0} in {1}?|Translate {0} to {1}.|What is {0} in {1}?"
+    question = among(rng, form).format(words, language)
+    return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
 
 
 def languages(rng: random.Random, test: bool) -> Sample:
@@ -323,10 +324,12 @@ def story(rng: random.Random, test: bool) -> Sample:
     thing, colour = rng.choice(OBJECTS), rng.choice(list(COLOURS))
     trouble, rescue = rng.choice(TROUBLES)
     kind = rng.choice(["any", "hero", "thing"])
+    if kind == "hero" and rng.random() < 0.4:
+        hero = rng.choice(WORDS)
     question = {
         "any": rng.choice(["Tell me a story.", "Tell me a short story.", "Write a story."]),
-        "hero": f"Tell me a story about a {hero}.".replace("a owl", "an owl"),
-        "thing": f"Tell me a story about a {colour} {thing}.".replace("a orange", "an orange"),
+        "hero": f"Tell me a story about {a(hero)}.",
+        "thing": f"Tell me a story about {a(colour)} {thing}.",
     }[kind]
     text = [
         f"Once there was {a(rng.choice(ADJECTIVES))} {hero} called {who}, who lived {rng.choice(PLACES)}.",
@@ -365,6 +368,22 @@ OPEN_QUESTIONS = [
     "Write me a {w}.", "Write me a poem about {x}.", "Write a poem.", "Write a program that counts a {w}.",
     "Write me some code that finds the {w}.", "Write me a program in Java.", "Can you write a {w}?",
     "Write an email to my {w}.", "Write me a text about {x}.", "Please write me a letter to {n}.",
+    "Tell me a joke.", "Tell me a joke about a {w}.", "What's your favourite {w}?",
+    "What is your favourite {f}?", "Reverse the word {w}.", "Spell {w}.", "How do you spell {w}?",
+    "Is {n2} a prime?", "Count from 1 to {n2}.", "List three {w}s.", "Name five animals.",
+    "What rhymes with {f}?", "How many letters are in {w}?", "What's the time?", "What time is it?",
+    "What is the date?", "Which year is it?", "How is the weather?", "What is the opposite of {w}?",
+    "Give me a synonym for {w}.", "Write a haiku.", "Write a song about {x}.", "Sing me a song.",
+    "What should I eat tonight?", "What should I do today?", "I am bored.", "I am sad.",
+    "Help me with my homework.", "Correct this sentence: {t}", "Rewrite this: {t}", "Continue: {t}",
+    "Sort these words: {t}", "Translate this to English: {t}", "What is {n2} in binary?",
+    "Convert {n2} miles.", "Round {n2}.5.", "What comes after {w}?", "Should I buy {x}?",
+    "Can {x} be dangerous?", "Do you have a {w}?", "What happened in {y}?", "What is the currency of {y}?",
+    "When does the {w} open?", "Are you happy?", "Do you dream?", "What is 2 to the power of {n2}?",
+    "What is the derivative of x^{n2}?", "Solve x + {n2} = {n2}.", "What is half of {n2}?",
+    "What does the {w} say?", "Fix this code: {w}()", "What is wrong with my {w}?", "Compare {x} and {w}.",
+    "Which is better, {f} or {w}?", "Why do {w}s exist?", "Name a famous {w}.", "List three colours.",
+    "Name {n2} animals.", "What colour is a {w}?", "What colour is {f}?", "How much does a {w} cost?",
     "Make me a plan for {y}.", "Write some code for {x}.", "Tell me a fact about {w}.", "Give me an idea.",
 ]  # fmt: skip
 
@@ -378,6 +397,8 @@ def unknown(rng: random.Random, test: bool) -> Sample:
             "What is the total?",
             "Click on OK.",
             "What is the leftmost object?",
+            f"Is the {rng.choice(SHAPES)} left or right of the {rng.choice(SHAPES)}?",
+            f"Is the {rng.choice(SHAPES)} above the {rng.choice(SHAPES)}?",
         ]
         return ask("unknown", rng.choice(questions), NO_PICTURE)
     return ask("unknown", open_question(rng, test), UNKNOWN)
@@ -392,6 +413,7 @@ def open_question(rng: random.Random, test: bool) -> str:
         n=f"{rng.choice([made_up(rng, 2).capitalize(), 'Doctor'])} {made_up(rng, 2).capitalize()}",
         w=rng.choice(WORDS),
         f=rng.choice(FOODS),
+        n2=rng.randint(2, 10 ** rng.randint(1, 3)),
         l=rng.choice(LANGUAGES),
     )
     return pick(rng, make, test)
@@ -426,10 +448,12 @@ CAN = (
 CANNOT = "I know little of the world: no facts, no news, no photographs, no long sums. Then I say so."
 
 
+SPEAKS = f"English, and a few words of {listed(LANGUAGES)}."
+
+
 def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
-    kind = rng.choice(
-        "hello hello who can cannot thanks bye how".split() if not tooled else ["hello", "thanks", "who"]
-    )
+    kinds = "hello thanks who" if tooled else "hello hello who can cannot thanks bye how fine speak"
+    kind = rng.choice(kinds.split())
     if kind == "hello":
         return among(rng, "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi"), GREETING
     if kind == "who":
@@ -448,6 +472,15 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
         return among(
             rng, "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks."
         ), "You are welcome."
+    if kind == "fine":
+        return among(
+            rng, "Ok|Okay.|Yes|No|Fine.|Good.|I see.|All right|ok|Great!|Nice|yes|no|Hm"
+        ), "All right."
+    if kind == "speak":
+        return among(
+            rng, "What languages do you speak?|Which languages do you know?|Do you speak Spanish?|"
+            "Can you speak German?|Which languages can you speak?",
+        ), SPEAKS  # fmt: skip
     if kind == "how":
         return among(rng, "How are you?|How do you do?|How are you today?"), "I am fine, thank you."
     return among(rng, "Bye!|Goodbye!|See you!|Good night!"), "Goodbye!"

@@ -8,7 +8,7 @@ import string
 from typing import Any
 
 from everyday import EVERYDAY
-from sample import Sample, among, ask
+from sample import Sample, among, ask, listed
 from words import (
     ALL_WORDS,
     ANIMALS,
@@ -57,8 +57,14 @@ KINDS: dict[str, tuple[str, str]] = {
     "figure": ("number", "price value temperature weight rate budget level percent height speed volume"),
     "flag": ("boolean", "urgent private loud express repeat quiet public all_day enabled return_trip"),
     "day": ("string", "day date when weekday start deadline due_date start_date end_date on check_in"),
+    "clock": ("string", "time at start_time end_time hour from_time until clock_time"),
+    "file": ("string", "path file filename file_name file_path filepath document source_file folder"
+             " directory"),
+    "script": ("string", "code script command cmd program source source_code sql statement shell_command"),
+    "list": ("array", "items names tags people attendees guests ingredients cities recipients participants"
+             " keywords things members places products"),
     "word": ("string", "title text message subject topic query label key color id code content body note"
-             " description keyword item product song song_title track movie book file_name filename path term"
+             " description keyword item product song song_title track movie book term"
              " word phrase question reason caption category genre email url search_term q input"),
     "id": ("integer", "id number code order_id ticket_id account_number room_number order_number page case"
            " invoice_number position channel"),
@@ -72,7 +78,13 @@ KINDS: dict[str, tuple[str, str]] = {
 BEFORE = """new max main user first last home event order item start end my target source preferred default
 other next current""".split()
 BEHIND = "name id value text code info".split()
-UNITS = [["celsius", "fahrenheit"], ["small", "large"], ["short", "long"], ["pdf", "text"], ["fast", "slow"]]
+UNITS = [
+    one.split()
+    for one in "celsius fahrenheit|small large|short long|pdf text|fast slow|metric imperial|low medium high|"
+    "asc desc|small medium large|economy business first|daily weekly monthly|red green blue|mp3 wav|C F|"
+    "open closed|json csv xml|on off|walking driving cycling|celsius fahrenheit kelvin".split("|")
+]
+SUFFIXES = "txt pdf py md csv json png jpg docx xlsx html log zip mp3".split()
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONEY = "dollars euros pounds yen francs crowns rupees pesos USD EUR GBP JPY CHF".split()
@@ -89,10 +101,21 @@ def alike(kind: str) -> str:
     return "number" if kind in NUMERIC else "text" if kind in TEXTUAL else kind
 
 
+def schema_of(rng: random.Random, kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": KINDS[kind][0]}
+    if schema["type"] == "integer" and rng.random() < 0.25:
+        schema["type"] = "number"
+    if kind == "unit":
+        schema["enum"] = rng.choice(UNITS)
+    if kind == "list":
+        schema["items"] = {"type": "string"}
+    return schema
+
+
 def parameter(rng: random.Random, test: bool, noun: str) -> dict[str, Any]:
     """A name, a kind, a schema. A test's name is made up or put together, as none is in training."""
     kind = rng.choice(list(KINDS))
-    json_type, names = KINDS[kind]
+    names = KINDS[kind][1]
 
     def put_together() -> str:
         one = rng.choice(names.split())
@@ -106,14 +129,12 @@ def parameter(rng: random.Random, test: bool, noun: str) -> dict[str, Any]:
         called = pick(rng, lambda: rng.choice(ALL_WORDS).lower(), test)
     else:
         called = pick(rng, put_together, test) if share < 0.5 or test else rng.choice(names.split())
-    schema: dict[str, Any] = {"type": json_type}
-    if kind == "unit":
-        schema["enum"] = rng.choice(UNITS)
+    schema = schema_of(rng, kind)
     if rng.random() < 0.5:
         schema["description"] = among(rng, "the {0}|{0}|which {0}|the {0} to use").format(
             called.replace("_", " ")
         )
-    return {"name": called, "kind": kind, "schema": schema, "telling": telling}
+    return dict(name=called, kind=kind, schema=schema, telling=telling, needed=rng.random() < 0.8)
 
 
 def saying(rng: random.Random, test: bool) -> str:
@@ -123,6 +144,40 @@ def saying(rng: random.Random, test: bool) -> str:
         rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
         "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}",
     ).format(one, other, rng.randint(1, 12))  # fmt: skip
+
+
+def errand(rng: random.Random, test: bool) -> str:
+    """What one may plan, or want to be reminded of."""
+    return among(
+        rng, "{2} with {1}|breakfast with {1}|call {1}|buy {2}|visit {1} in {3}|meet {1}|pick up the {0}|"
+        "meeting on {0}|get {2}|the {0} of {1}|a {0} for {1}|{0} with {1}|write to {1}|bring {1} the {0}|"
+        "fetch {2}|trip to {3}|talk to {1} about {0}|the new {0}|{0} in {3}|pay the {0}",
+    ).format(any_word(rng, test), name(rng, test), rng.choice(FOODS), city(rng, test))  # fmt: skip
+
+
+def file_name(rng: random.Random, test: bool) -> str:
+    def any_name() -> str:
+        words = [any_word(rng, test).lower() for _ in range(rng.choice([1, 1, 2]))]
+        return rng.choice(["_", "-", ""]).join(words) + rng.choice(["", "", "", str(rng.randrange(3000))])
+
+    folders = [any_name() for _ in range(rng.choice([0, 0, 0, 1, 2]))]
+    start = rng.choice(["/", "~/", "./", ""]) if folders else ""
+    suffix = f".{rng.choice(SUFFIXES)}" if rng.random() < 0.85 else ""
+    return start + "/".join([*folders, any_name()]) + suffix
+
+
+def script(rng: random.Random, test: bool) -> str:
+    """A line of a program, or a command."""
+    one, other = any_word(rng, test).lower(), any_word(rng, test).lower()
+    return among(
+        rng, "print({2} {4} {3})|print({0})|{0} = {2} {4} {3}|print('{0}')|{0}({1})|{0}.{1}()|ls -{5}|"
+        "cat {6}|git {0}|select {0} from {1}|SELECT * FROM {0}|SELECT {0} FROM {1} WHERE {0} = {2}|cd {6}|"
+        "import {0}|return {0} {4} {2}|len({0})|max({2}, {3})|{0} --{1} {2}|python {6}|sum([{2}, {3}])|"
+        "for i in range({2}): print(i)|{0}[{2}]|echo {0}|x{4}{2}|{2}{4}{3}",
+    ).format(
+        one, other, rng.randrange(10 ** rng.randint(1, 3)), rng.randrange(10 ** rng.randint(1, 3)),
+        rng.choice("+-*/"), rng.choice(["l", "la", "a", "lh"]), file_name(rng, test),
+    )  # fmt: skip
 
 
 def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
@@ -145,7 +200,22 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if kind == "flag":
         return rng.random() < 0.5
     if kind == "day":
-        return rng.choice(DAYS)
+        month, day = rng.randint(1, 12), rng.randint(1, 28)
+        dated = [f"{rng.randint(2020, 2039)}-{month:02}-{day:02}", f"{day}.{month}.", f"{day}/{month}"]
+        return rng.choice(dated if rng.random() < 0.25 else DAYS)
+    if kind == "clock":
+        hour, minute = rng.randint(0, 23), rng.choice([0, 15, 30, 45, rng.randrange(60)])
+        half, of_twelve = rng.choice(["am", "pm"]), hour % 12 + 1
+        spoken = [f"{of_twelve} {half}", f"{of_twelve}{half}", f"{of_twelve} o'clock", "noon", str(hour)]
+        return f"{hour}:{minute:02}" if rng.random() < 0.6 else rng.choice(spoken)
+    if kind == "file":
+        return file_name(rng, test)
+    if kind == "script":
+        return script(rng, test)
+    if kind == "list":
+        make = rng.choice([name, city, any_word, lambda rng, test: rng.choice(FOODS)])
+        found = [make(rng, test) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
+        return list(dict.fromkeys(found))
     if kind == "unit":
         return rng.choice(made["schema"]["enum"])
     if kind == "money":
@@ -161,7 +231,7 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if rng.random() < 0.15:
         return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
     if rng.random() < 0.3:
-        return rng.choice([saying, anything])(rng, test)
+        return rng.choice([saying, errand, anything])(rng, test)
     words = " ".join(any_word(rng, test) for _ in range(rng.randint(1, 3)))
     words = rng.choice([str, str, str.capitalize, str.title])(words)
     street = f"{any_word(rng, test).title()} {rng.choice(['Road', 'Street', 'Lane', 'Square', 'Avenue'])}"
@@ -255,18 +325,25 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
 
 def described(made: dict[str, Any]) -> dict[str, Any]:
     properties = {n: p["schema"] for n, p in made["parameters"].items()}
+    needed = [n for n, p in made["parameters"].items() if p["needed"]]
     return {
         "type": "function",
         "function": {
             "name": made["name"],
             "description": made["about"],
-            "parameters": {"type": "object", "properties": properties, "required": list(properties)},
+            "parameters": {"type": "object", "properties": properties, "required": needed},
         },
     }
 
 
 def written(what: Any) -> str:
-    return what if isinstance(what, str) else json.dumps(what)
+    """As an argument of a call."""
+    return what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)
+
+
+def said(what: Any) -> str:
+    """In a question."""
+    return listed(what) if isinstance(what, list) else written(what)
 
 
 NATURAL = {
@@ -275,6 +352,10 @@ NATURAL = {
     "person": "for {0}|to {0}|with {0}",
     "count": "for {0} {1}|{0} {1}|{0}",
     "duration": "for {0} {1}",
+    "clock": "at {0}|at {0}|{0}|from {0}",
+    "file": "{0}|{0}|in {0}|called {0}|from {0}|to {0}|of {0}",
+    "script": "{0}|: {0}|`{0}`",
+    "list": "for {0}|with {0}|{0}|{0}|: {0}",
     "unit": "in {0}|as {0}",
     "money": "in {0}|to {0}|{0}|from {0}",
     "word": "'{0}'|{0}|of {0}|called {0}|: {0}|for {0}|{0}|in {0}|to {0}|on {0}",
@@ -294,7 +375,7 @@ FROM_AND_TO = {
 
 def phrase(rng: random.Random, made: dict[str, Any], what: Any, alone: bool) -> str:
     """A parameter's value in a request; without its name only if no other is of its kind."""
-    text, called = written(what), made["name"].replace("_", " ")
+    text, called = said(what), made["name"].replace("_", " ")
     if made["kind"] == "flag":
         return f"{'' if what else 'not '}{called}"
     natural = NATURAL.get(made["kind"], "on {0}|{0}" if text in DAYS[2:] else "{0}|for {0}")
@@ -311,13 +392,14 @@ def request(
     """In words that only this tool fits, not the others that are offered."""
     noun = made["noun"].replace("_", " ")
     verb = made["verb"].replace("_", " ")
-    kinds = [alike(p["kind"]) for p in made["parameters"].values()]
+    kinds = kinds_of(made)
     types = [p["schema"]["type"] for p in made["parameters"].values()]
     parts, before = [], ""  # what stands before the noun: "the front door", "2 tickets"
-    for key, p in made["parameters"].items():
+    for key in arguments:
+        p = made["parameters"][key]
         alone = kinds.count(alike(p["kind"])) == 1 and (p["telling"] or types.count(p["schema"]["type"]) == 1)
         if alone and not before and p["kind"] in ("word", "room", "count") and rng.random() < 0.15:
-            before = f"{written(arguments[key])} "
+            before = f"{said(arguments[key])} "
         else:
             parts.append(phrase(rng, p, arguments[key], alone))
     if rng.random() < 0.3:
@@ -352,25 +434,47 @@ def request(
     ).format(words, details, words[0].upper() + words[1:])
 
 
-def everyday(rng: random.Random) -> dict[str, Any]:
-    """A tool as many people have it, in its usual words."""
-    verbs, nouns, abouts, described_as, questions = rng.choice(EVERYDAY)
+MORE = {  # what a usual tool may take besides, of which questions mostly say nothing: name: kind
+    "unit": "unit", "units": "unit", "format": "unit", "mode": "unit", "language": "language",
+    "lang": "language", "limit": "count", "max_results": "count", "count": "count", "note": "word",
+    "label": "word", "tag": "word", "comment": "word", "urgent": "flag", "silent": "flag", "repeat": "flag",
+    "verbose": "flag", "date": "day", "time": "clock", "country": "place", "user": "person",
+    "tags": "list", "page": "id",
+}  # fmt: skip
+
+
+def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A tool as many people have it, in its usual words; beside another, one for the same things."""
+    like = [
+        e
+        for e in EVERYDAY
+        if beside and e[1] != beside["nouns"] and {*e[1].split()} & {*beside["nouns"].split()}
+    ]
+    verbs, nouns, abouts, described_as, questions = rng.choice(like or EVERYDAY)
     verb, noun = rng.choice(verbs.split()), rng.choice(nouns.split())
     parameters = {}
-    for one in described_as:
-        names, kind = one.split(": ")
-        called = rng.choice(names.split("|"))
-        schema: dict[str, Any] = {"type": KINDS[kind][0]}
+
+    def add(called: str, kind: str, needed: bool) -> None:
+        schema = schema_of(rng, kind)
         if rng.random() < 0.3:
             schema["description"] = f"the {called.replace('_', ' ')}"
-        parameters[called] = {"name": called, "kind": kind, "schema": schema}
+        parameters[called] = dict(name=called, kind=kind, schema=schema, telling=True, needed=needed)
+
+    for one in described_as:
+        names, kind = one.split(": ")
+        add(rng.choice(names.split("|")), kind, rng.random() < 0.95)
+    for called in rng.sample(list(MORE), rng.choice([0, 0, 0, 1, 1, 2])):
+        if called not in parameters:
+            add(called, MORE[called], False)
     style = rng.random()
+    bare = verb if noun.endswith("numbers") else noun  # add, multiply
     called = (
-        f"{verb}_{noun}" if style < 0.75 else verb + noun.title().replace("_", "") if style < 0.85 else noun
+        f"{verb}_{noun}" if style < 0.75 else verb + noun.title().replace("_", "") if style < 0.85 else bare
     )
     return {
         "verb": verb, "noun": noun, "words": f"{verb} {noun}".replace("_", " "), "name": called,
-        "parameters": parameters, "about": among(rng, abouts), "questions": questions,
+        "parameters": parameters, "about": among(rng, abouts), "nouns": nouns, "questions": questions,
+        "asked": len(described_as),
     }  # fmt: skip
 
 
@@ -448,6 +552,8 @@ ALSO = {  # what is about the same as a noun of everyday.py
 
 def subject(made: dict[str, Any]) -> str:
     """What a tool is about: two tools of one subject could both be meant."""
+    if "nouns" in made:
+        return made["nouns"]
     noun = ALSO.get(made["noun"], made["noun"])
     return next((nouns for _, nouns, *_ in EVERYDAY if noun in nouns.split()), noun)
 
@@ -457,15 +563,37 @@ Asked = tuple[str, dict[str, Any]]  # a question, and the arguments that it give
 
 def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any]], test: bool) -> Asked:
     """For this tool, and none of the others."""
-    arguments = {n: value(rng, p, test) for n, p in made["parameters"].items()}
-    if "questions" in made:
-        question = among(rng, made["questions"]).format(*map(written, arguments.values()))
-        if rng.random() < 0.15:
-            question = among(
-                rng, "Hello! {0}|Please: {0}|Can you help me? {0}|{0} Thanks!|I have a question. {0}|Hi, {0}"
-            ).format(question)
-        return question, arguments
-    return request(rng, made, arguments, others), arguments
+    arguments = {
+        n: value(rng, p, test)
+        for i, (n, p) in enumerate(made["parameters"].items())
+        if p["needed"] or i < made.get("asked", 0) or rng.random() < 0.3
+    }
+    if "questions" not in made:
+        return request(rng, made, arguments, others), arguments
+    values = [said(what) for what in arguments.values()]
+    for i, p in enumerate(made["parameters"].values()):
+        if p["kind"] == "flag" and i < made["asked"]:
+            values[i] = "on" if arguments[p["name"]] else "off"
+    question = among(rng, made["questions"]).format(*values, noun=made["noun"].replace("_", " "))
+    alone = len(kinds_of(made)) == len({*kinds_of(made)})
+    for n in list(arguments)[made["asked"] :]:
+        mark = question[-1] if question[-1] in ".?" else ""
+        more = phrase(rng, made["parameters"][n], arguments[n], alone)
+        question = f"{question.removesuffix(mark)}{rng.choice([' ', ', '])}{more}{mark}"
+    if question.split()[0].lower() in made["verb"].split("_") and rng.random() < 0.25:  # politely
+        order = question[0].lower() + question[1:]
+        question = among(
+            rng, "Can you {0}?|Please {1}|Would you {0}, please?|I want you to {1}|You can {1}|Now {1}"
+        ).format(order.rstrip(".?"), order)
+    elif rng.random() < 0.15:
+        question = among(
+            rng, "Hello! {0}|Please: {0}|Can you help me? {0}|{0} Thanks!|I have a question. {0}|Hi, {0}"
+        ).format(question)
+    return question, arguments
+
+
+def kinds_of(made: dict[str, Any]) -> list[str]:
+    return [alike(p["kind"]) for p in made["parameters"].values()]
 
 
 def tools(rng: random.Random, test: bool) -> Sample:
@@ -477,6 +605,8 @@ def tools(rng: random.Random, test: bool) -> Sample:
         everyday(rng) if rng.random() < usual else tool(rng, test)
         for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))
     ]
+    if "nouns" in made[0] and rng.random() < 0.3:
+        made.insert(1, everyday(rng, made[0]))
     made = list({subject(t): t for t in {t["name"]: t for t in made}.values()}.values())
     offered = [described(t) for t in made]
     here = made[0]
@@ -501,7 +631,8 @@ def tools(rng: random.Random, test: bool) -> Sample:
         return ask("tools", question, "\n".join([*calls, call(other["name"], arguments)]), tools=offered)
     elif kind < 0.42 and wants[0]:  # one tool twice
         key = rng.choice(list(wants[0]))
-        if here["parameters"][key]["kind"] in ("place", "person", "word", "count", "day"):
+        once = " and " not in question  # "Add 2 and 3."
+        if once and here["parameters"][key]["kind"] in ("place", "person", "word", "count", "day"):
             again = value(rng, here["parameters"][key], test)
             if again != wants[0][key] and " and " not in f"{written(again)} {written(wants[0][key])}":
                 second = wants[0] | {key: again}

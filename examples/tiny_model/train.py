@@ -105,6 +105,7 @@ class Trainer:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.copy_weights(quantize=False)
         self.share = torch.zeros((), device=device)  # of the greatest learning rate
+        self.reach = torch.zeros((), device=device)  # of the lessons' gradient, what reaches the tower
         self._update()  # of nothing by nothing: the optimizers' state is there
 
     @torch.no_grad()
@@ -160,9 +161,10 @@ class Trainer:
         """
         seen = self.look(batch)
         pictures = [name for name in batch if "lesson" in batch[name]]
+        shown = torch.cat([seen[name].flatten(0, 1) for name in pictures])
         lessons = sight_loss(
             self.model.sight,
-            torch.cat([seen[name].flatten(0, 1) for name in pictures]),
+            shown.detach() + self.reach * (shown - shown.detach()),
             torch.cat([batch[name]["lesson"].flatten(0, 1) for name in pictures]),
             torch.cat([batch[name]["edges"].flatten(0, 1) for name in pictures]),
         )
@@ -205,8 +207,13 @@ class Trainer:
             optimizer.step()
         self.weights.copy_(torch.lerp(before, self.weights, self.share * finite))
 
-    def step(self, batch: Batch, share: float, quantize: bool) -> Tensor:
-        """One step of training; returns its loss, the norm of its gradient, and how many are skipped."""
+    def step(self, batch: Batch, share: float, quantize: bool, warm: bool = True) -> Tensor:
+        """One step of training; returns its loss, the norm of its gradient, and how many are skipped.
+
+        Until it is warm the heads of the lessons, which always begin anew, leave the tower alone: while they
+        know nothing, what they would have it see is nothing either.
+        """
+        self.reach.fill_(float(warm))
         find_gradient, update = self._find_gradient, self._update
         batch = {name: part for name, part in batch.items() if quantize or not self.groups[name].late}
         if self.device != "cuda":
@@ -367,7 +374,7 @@ def main() -> None:
     progress, stop = spent / whole_time, False
     for step, batch in enumerate(batches, start):
         quantize = progress >= 1 - QUANTIZED
-        figures = trainer.step(batch, rate(step, progress, args.peak), quantize)
+        figures = trainer.step(batch, rate(step, progress, args.peak), quantize, warm=step >= WARM_UP)
         if step == start:  # which compiles
             figures.tolist()
             first = last_time = time.time()

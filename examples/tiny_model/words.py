@@ -301,6 +301,9 @@ def invented(rng: random.Random, syllables: int) -> str:
     return blended(rng) if rng.random() < 0.4 else made_up(rng, syllables)
 
 
+MARKS = "._-/\\:;,=+*%#@&|()[]{}<>!?$^~'\""
+
+
 def anything(rng: random.Random, test: bool) -> str:
     """What can only be repeated letter by letter: a few words, names, figures, letters in no order."""
 
@@ -319,7 +322,9 @@ def anything(rng: random.Random, test: bool) -> str:
             return rng.choice([str, str.title])(invented(rng, rng.randint(1, 3)))
         if kind < 0.82:
             return rng.choice(FIRST_NAMES + CITIES)
-        if kind < 0.9:
+        if kind < 0.86:  # as in code, addresses and names of files
+            return rng.choice(WORDS) + rng.choice(MARKS) + rng.choice([rng.choice(WORDS), letters(MARKS, 3)])
+        if kind < 0.92:
             return letters(
                 rng.choice([string.ascii_lowercase, string.ascii_uppercase, string.ascii_letters]), 8
             )

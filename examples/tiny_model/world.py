@@ -32,7 +32,7 @@ Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
     scenes.shapes: 22,
-    reading.page: 46,
+    reading.page: 52,
     reading.document: 14,
     reading.screen: 44,
     talk.something_else: 3,
@@ -52,7 +52,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
     "moving": {scenes.motion: 1},
 }
 TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
-    sums: 30,
+    sums: 34,
     talk.repeat: 20,
     talk.memory: 18,
     talk.story: 6,

@@ -174,6 +174,54 @@ def test_training_reads_what_the_engine_reads(untrained, row):
         assert (learned.positions[:, :T] == mrope_positions(T, read.spans)).all()
 
 
+def test_lessons_whose_heads_know_nothing_leave_the_tower_alone(untrained, monkeypatch):
+    """Until it is warm the tower's gradient is that of the questions; the heads have theirs at once."""
+    made = batches.Batches(untrained / "hf", 0, range(1), {"256x256": batches.few()["256x256"]})
+    (batch,) = made
+    gradients = []
+    for lessons, warm in ((train.SIGHT, False), (0.0, False), (train.SIGHT, True)):
+        monkeypatch.setattr(train, "SIGHT", lessons)
+        trainer = train.Trainer(tiny.new_model(0, SPECIAL), "cpu", made.groups)
+        trainer.step(batch, 0.0, False, warm=warm)
+        gradients.append({name: p.grad.norm() for name, p in trainer.model.named_parameters()})
+    cold, without, warm = gradients
+    tower = [name for name in cold if "visual" in name]
+    for name in tower:
+        torch.testing.assert_close(cold[name], without[name], rtol=1e-4, atol=1e-7)
+    assert sum(warm[name] for name in tower) > 1.5 * sum(cold[name] for name in tower)
+    assert all(g > 0 for name, g in cold.items() if "sight" in name and name.endswith("weight"))
+
+
+WAY = re.compile(
+    r"Is the ([\w ]+?) (?:to the )?(left|right|above|below)(?: or right| or below)?(?: of)? the ([\w ]+)\?"
+)
+
+
+def test_comparisons_are_true():
+    """Told by the things' places, order and verdict are as the answer has them."""
+    compared = 0
+    for number in range(400):
+        sample = world.sample("scene", number, test=True)
+        if not (asked := WAY.fullmatch(sample.messages[-1]["content"][-1]["text"])):
+            continue
+        one, way, other = asked.groups()
+        across = way in ("left", "right")
+        (first,), (second,) = (
+            [t for t in sample.view.things if name in (t.name, t.shape)] for name in (one, other)
+        )
+        comes_first = first.x < second.x if across else first.y < second.y
+        order, verdict = sample.answer.split(". ")
+        ends = "From left to right" if across else "From top to bottom"
+        assert order == f"{ends}: {', '.join([one, other] if comes_first else [other, one])}"
+        if " or " in asked[0]:
+            found = {True: ("left of", "above"), False: ("right of", "below")}[comes_first][not across]
+            assert verdict == f"The {one} is {found} the {other}."
+        else:
+            assert verdict == ("Yes." if comes_first == (way in ("left", "above")) else "No.")
+        compared += 1
+    assert compared > 40
+
+
 def test_documents_lie_within_their_picture():
     """However far their columns and rows are apart."""
     for number in range(150):
