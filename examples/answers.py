@@ -76,7 +76,7 @@ def drawn(name: str) -> Image.Image:
         pen.ellipse((216, 80, 284, 150), "hotpink")
         pen.ellipse((276, 80, 344, 150), "hotpink")
     elif name == "sign":
-        pen.text((240, 120), "Open 9 to 5", "white", ImageFont.load_default(54), "mm")
+        pen.text((240, 120), "Back in 10 minutes", "white", ImageFont.load_default(44), "mm")
     else:
         rows = [("Green Market", ""), ("Bread", "2.40"), ("Apples", "3.15"), ("Total", "5.55")]
         for i, (left, right) in enumerate(rows):
