@@ -245,7 +245,8 @@ def test_a_patch_of_the_picture_is_a_token(opened: Any) -> None:
     share = run.attention[3][0, t, span.start : span.start + span.rows * span.columns]
     data = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     thin = canvas.evaluate(data)[3::4]
-    assert int(np.argmin(thin)) == int(share.argmax()) and len(thin) == len(share)
+    assert len(thin) == len(share)
+    assert thin[share.argmax()] == min(thin) < max(thin)  # some have the same of few shades
 
 
 def test_two_runs_go_together(opened: Any) -> None:
