@@ -27,6 +27,7 @@ import tokens
 import tooling
 import train
 import world
+from sample import Sample
 from words import COLOURS, SHAPES
 
 import qwen_ref
@@ -192,6 +193,23 @@ def test_lessons_whose_heads_know_nothing_leave_the_tower_alone(untrained, monke
     assert all(g > 0 for name, g in cold.items() if "sight" in name and name.endswith("weight"))
 
 
+def test_a_call_is_valid_with_what_may_be_left_out():
+    offered = [elsewhere.function("find", "Find", what="string", where="string?")]
+    sample = Sample("tools", [], "", tools=offered)
+    for given, valid in (
+        (["what"], True),
+        (["where", "what"], True),
+        (["where"], False),
+        (["what", "when"], False),
+    ):
+        assert scores.is_valid(sample, tooling.call("find", dict.fromkeys(given, "x"))) == valid
+    twice = tooling.call("find", {"what": "x"}).replace(
+        "</function>", "<parameter=what>\nx\n</parameter>\n</function>"
+    )
+    assert not scores.is_valid(sample, twice)
+    assert not scores.is_valid(sample, tooling.call("seek", {"what": "x"}))
+
+
 WAY = re.compile(
     r"Is the ([\w ]+?) (?:to the )?(left|right|above|below)(?: or right| or below)?(?: of)? the ([\w ]+)\?"
 )
@@ -209,7 +227,9 @@ def test_comparisons_are_true():
         (first,), (second,) = (
             [t for t in sample.view.things if name in (t.name, t.shape)] for name in (one, other)
         )
-        comes_first = first.x < second.x if across else first.y < second.y
+        apart = first.x - second.x if across else first.y - second.y
+        comes_first = apart < 0
+        assert abs(apart) >= 0.03 * sample.picture.size[0 if across else 1]  # nearer ones are not asked about
         order, verdict = sample.answer.split(". ")
         ends = "From left to right" if across else "From top to bottom"
         assert order == f"{ends}: {', '.join([one, other] if comes_first else [other, one])}"
