@@ -264,13 +264,17 @@ def sums(rng: random.Random) -> Sample:
     return about("sums", None, f"Please work out {x} {sign} {y}.", answer, thoughts="", key=f"= {value}.")
 
 
+def schema(kind: str) -> dict[str, Any]:
+    """Of a type, or of one of several words: "large|small". Lists are of strings."""
+    if "|" in kind:
+        return {"type": "string", "enum": kind.split("|")}
+    return {"type": kind, "items": {"type": "string"}} if kind == "array" else {"type": kind}
+
+
 def function(name: str, about: str, /, **parameters: str) -> dict[str, Any]:
-    """Parameters with their types; a ? behind it: may be left out. Lists are of strings."""
+    """Parameters with their types; a ? behind it: may be left out."""
     needed = [key for key, kind in parameters.items() if kind[-1] != "?"]
-    properties: dict[str, Any] = {key: {"type": kind.rstrip("?")} for key, kind in parameters.items()}
-    for made in properties.values():
-        if made["type"] == "array":
-            made["items"] = {"type": "string"}
+    properties = {key: schema(kind.rstrip("?")) for key, kind in parameters.items()}
     return {
         "type": "function",
         "function": {
@@ -338,7 +342,10 @@ TOOLS = {  # a question -> the tool for it and its arguments
 }
 SCHEMAS = [
     function(
-        "get_current_weather", "Get the current weather in a location", location="string", unit="string?"
+        "get_current_weather",
+        "Get the current weather in a location",
+        location="string",
+        unit="celsius|fahrenheit?",
     ),
     function("set_alarm", "Set an alarm", hour="integer", day="string"),
     function("turn_on_lamp", "Turn on the lamp of a room", room="string"),
@@ -371,9 +378,6 @@ SCHEMAS = [
     function("multiply", "Multiply two numbers", a="number", b="number"),
     function("search_emails", "Search the mailbox", query="string", folder="string?"),
 ]
-for schema in SCHEMAS:
-    if "unit" in (properties := schema["function"]["parameters"]["properties"]):
-        properties["unit"]["enum"] = ["celsius", "fahrenheit"]
 
 
 def tools(rng: random.Random) -> Sample:
