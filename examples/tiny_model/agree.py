@@ -42,7 +42,7 @@ from qwen_ref.prompt import Prompt
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path += [str(TESTS / "fixtures"), str(TESTS / "oracle")]
 from make import llama_bin  # noqa: E402
-from transformers_vision import make_processor  # noqa: E402
+from transformers_vision import bare_videos, make_processor  # noqa: E402
 
 ASKED = [*world.TASKS, WITHOUT_THINKING]
 
@@ -124,14 +124,16 @@ class Transformers:
         self.processor = make_processor(str(checkpoint))
         self.model = Qwen3_5ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
 
-    def answer(self, prompt: str, sample: Sample) -> list[int]:
-        options: dict = dict(text=[prompt], return_tensors="pt")
+    def answer(self, prompt: str, sample: Sample, token_ids: list[int]) -> list[int]:
+        """To the prompt whose tokens these are."""
+        options: dict = dict(text=[bare_videos(prompt)], return_tensors="pt")
         if sample.picture is not None:
             options["images"] = [sample.picture]
         if sample.clip is not None:
             options["videos"] = [sample.clip]
             options["video_metadata"] = [VideoMetadata(total_num_frames=len(sample.clip), fps=2)]
         inputs = dict(self.processor(**options))
+        assert inputs["input_ids"][0].tolist() == token_ids, "transformers reads another prompt"
         with torch.no_grad():
             out = self.model.generate(**inputs, do_sample=False, max_new_tokens=ANSWER)
         return out[0, inputs["input_ids"].shape[1] :].tolist()
@@ -162,12 +164,14 @@ def main(arguments: list[str] | None = None) -> None:
             margins: list[list[float | None]] = [[], [], []]
             for number in range(args.count):
                 sample = held_out(row, number)
-                logits = [ours(model, read(model, sample)) for model in models]
+                asked = [read(model, sample) for model in models]
+                logits = [ours(model, one) for model, one in zip(models, asked, strict=True)]
                 prompt = encoder.prompt(sample, steps=False)
                 if sample.clip is None:
                     for i, llama in enumerate(llamas):
                         margins[i].append(margin(logits[i], llama(prompt, sample)))
-                margins[2].append(margin(logits[1], transformers.answer(prompt, sample)))
+                theirs = transformers.answer(prompt, sample, list(asked[1].token_ids))
+                margins[2].append(margin(logits[1], theirs))
             print(f"| {row} | {' | '.join(map(cell, margins))} |", flush=True)
 
 

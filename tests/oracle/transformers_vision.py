@@ -62,17 +62,23 @@ def make_processor(checkpoint: str) -> Qwen3VLProcessor:
     return Processor(images, tokenizer, videos, chat_template=tokenizer.chat_template)
 
 
+def bare_videos(text: str) -> str:
+    """A prompt without the two tokens that the template puts around a video.
+
+    They give way to those around its time steps. So it was when Qwen3.5 came out, and up to transformers 5.9.
+    Later versions keep them as well.
+    """
+    return text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+
+
 def make_inputs(processor: Qwen3VLProcessor, content: list[dict]) -> dict[str, torch.Tensor]:
     messages = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    # The two tokens that the template puts around a video give way to those around its time steps: so it was
-    # when Qwen3.5 came out, and up to transformers 5.9. Later versions keep them as well.
-    text = text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
     images = [part["image"] for part in content if part["type"] == "image"]
     clips = [np.load(part["video"]) for part in content if part["type"] == "video"]
     rate = [VideoMetadata(total_num_frames=len(clip), fps=video.FRAME_RATE) for clip in clips]
     options = dict(images=images or None, videos=clips or None, return_tensors="pt")
-    return dict(processor(text=[text], video_metadata=rate or None, **options))
+    return dict(processor(text=[bare_videos(text)], video_metadata=rate or None, **options))
 
 
 def run(model: Qwen3_5ForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
