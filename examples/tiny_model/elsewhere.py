@@ -11,11 +11,13 @@ import json
 import math
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import font_roboto
 import matplotlib
 import numpy as np
+import ollama
+import pydantic
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle, RegularPolygon
@@ -401,6 +403,32 @@ def tools(rng: random.Random) -> Sample:
     return about("tools", None, question, answer, tools=offered)
 
 
+TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list[str]}
+
+
+def by_pydantic(tool: dict[str, Any]) -> dict[str, Any]:
+    """As LangChain, FastMCP and others have its parameters described: with titles, their type last."""
+    told = tool["function"]["parameters"]
+    fields: dict[str, Any] = {}
+    for name, one in told["properties"].items():
+        kind: Any = Literal[tuple(one["enum"])] if "enum" in one else TYPES[one["type"]]
+        fields[name] = (kind, ...) if name in told["required"] else (kind | None, None)
+    written = pydantic.create_model(tool["function"]["name"], **fields).model_json_schema()
+    return {"type": "function", "function": tool["function"] | {"parameters": written}}
+
+
+def by_ollama(tool: dict[str, Any]) -> dict[str, Any]:
+    """As Ollama's client sends it: what is required before the properties."""
+    return ollama.Tool(**tool).model_dump(exclude_none=True)
+
+
+def client_tools(rng: random.Random) -> Sample:
+    sample = tools(rng)
+    client = rng.choice([by_pydantic, by_ollama])
+    sample.tools = [client(tool) for tool in sample.tools or []]
+    return sample
+
+
 def memory(rng: random.Random) -> Sample:
     who, place = (
         rng.choice(["Marta", "Tobias", "Olivia", "Henk"]),
@@ -431,6 +459,7 @@ TASKS = {
     f.__name__: f for f in (scene, caption, boxes, read, receipt, click, motion, sums, tools, memory, unknown)
 }
 TASKS["extract"] = TASKS.pop("receipt")
+TASKS["tools as clients write them"] = client_tools
 
 
 def sample(task: str, seed: int) -> Sample:

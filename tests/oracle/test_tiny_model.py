@@ -1,5 +1,6 @@
 """The parts of examples/tiny_model that stand in for transformers' own while it trains."""
 
+import json
 import random
 import re
 import sys
@@ -242,6 +243,32 @@ def test_comparisons_are_true():
     assert compared > 40
 
 
+LOOK_FOR = re.compile(r"(?:Locate|Find|Detect|Where is|Point to|Point at) (the|every|all) ([a-z ]+)[.?]")
+
+
+def test_what_is_located_is_there():
+    """A mark on each thing of that name, shape or colour; `the` is said of one, or of none."""
+    kinds = set()
+    for number in range(300):
+        sample = world.sample("boxes", number, test=True)
+        if sample.view.kind != "shapes":  # a line, or a part of a screen
+            continue
+        how_many, name = LOOK_FOR.match(sample.messages[-1]["content"][-1]["text"]).groups()
+        words = {*name.removesuffix("objects").removesuffix("object").split()}
+        found = [t for t in sample.view.things if words <= {t.colour, t.shape}]
+        if how_many == "the":
+            assert len(found) < 2, number
+        marks = [] if sample.answer.startswith("There is no ") else json.loads(sample.answer.strip("`json\n"))
+        assert [mark["label"] for mark in marks] == [t.name for t in found], number
+        width, height = sample.picture.size
+        for mark, thing in zip(marks, found, strict=True):
+            left, top, right, bottom = mark.get("bbox_2d") or mark["point_2d"] * 2
+            assert left - 1 <= 1000 * thing.x / width <= right + 1, number
+            assert top - 1 <= 1000 * thing.y / height <= bottom + 1, number
+        kinds.add((how_many, len(words), bool(marks)))
+    assert {("the", 2, True), ("the", 2, False)} <= kinds
+
+
 def test_documents_lie_within_their_picture():
     """However far their columns and rows are apart."""
     for number in range(150):
@@ -293,6 +320,19 @@ def test_questions_of_other_code_are_not_those_of_training():
             pattern = "".join(value[int(part)] if n % 2 else re.escape(part) for n, part in enumerate(parts))
             found = [question for question in elsewhere.TOOLS if re.fullmatch(pattern, question)]
             assert not found, (form, found)
+
+
+def test_tools_as_clients_write_them():
+    """The same parameters, the same of them required, in the order and with the words of two clients."""
+    usual = {tool["function"]["name"]: tool["function"]["parameters"] for tool in elsewhere.SCHEMAS}
+    orders = set()
+    for number in range(60):
+        for tool in elsewhere.sample("tools as clients write them", number).tools:
+            written, known = tool["function"]["parameters"], usual[tool["function"]["name"]]
+            assert list(written["properties"]) == list(known["properties"])
+            assert written["required"] == known["required"]
+            orders.add(tuple(written))
+    assert orders == {("type", "required", "properties"), ("properties", "required", "title", "type")}
 
 
 def test_three_engines_say_the_same(tmp_path, capsys):
