@@ -1,4 +1,4 @@
-"""What may come next in an answer, and what must: the end of a long thought, the beginning of a call.
+"""What may come next in an answer, and what must: the end of a long thought, a call and the names in it.
 
 A guide lowers logits before a token is chosen. Where it leaves one token, that is not chosen but taken; such
 tokens are read in one step with the next, since nothing else can come.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +33,8 @@ CLOSING = (
 BEHIND_THOUGHT = "\n\n"  # as the templates have it
 CHOICES = ("auto", "none", "required")
 LARGEST_BIAS = 100
+# Where a schema has one of these, its `properties` may not name all.
+OPEN = {"patternProperties", "allOf", "anyOf", "oneOf", "$ref", "if"}
 
 
 class Guide(Protocol):
@@ -144,7 +147,9 @@ class OneCall(Free):
 
 class WholeCalls(Free):
     """A call that has begun is one of these functions, with parameters that the function has, and comes to
-    its end; of a function that declares none, they may have any name."""
+    its end; of a function that may have others than it declares, they have any name.
+
+    Values are the model's own, up to `</parameter>`."""
 
     def __init__(self, tokenizer: Tokenizer, answer: Answer, functions: list[dict[str, Any]]):
         self._tokenizer, self._answer, self._ends = tokenizer, answer, sorted(tokenizer.eos_ids)
@@ -164,7 +169,8 @@ class WholeCalls(Free):
             logits[first] = some
         elif call is not None:
             logits[[*self._ends, self._call]] = -np.inf
-            if read_call(call) is None:
+            in_value = call.rfind("<parameter=") > call.rfind("</parameter>")
+            if in_value or not call.rstrip().endswith("</function>"):
                 logits[self._end_call] = -np.inf
         return logits
 
@@ -181,14 +187,21 @@ class WholeCalls(Free):
         name = call[len("\n<function=") :].partition(">")[0]
         parameters = self._parameters.get(name)
         begins = call == f"\n<function={name}>\n"
-        if parameters is None or not (begins or call.rstrip().endswith("</parameter>")):
+        if parameters is None or not (begins or self._ends_value(call.rstrip())):
+            return []
+        if (read := read_call(f"{call}</function>")) is None:
             return []
         line = "" if call.endswith("\n") else "\n"
-        left = {p: must for p, must in parameters.items() if f"\n<parameter={p}>\n" not in call}
+        left = {p: must for p, must in parameters.items() if p not in read[1]}
         ahead = [self._tokenizer.encode_text(f"{line}<parameter={p}>\n") for p in left]
         if not any(left.values()):
             ahead.append([*self._tokenizer.encode_text(f"{line}</function>\n"), self._end_call])
         return ahead
+
+    def _ends_value(self, call: str) -> bool:
+        """A value may hold elements of this name, if no end of theirs begins a line."""
+        whole = call.count("<parameter") <= call.count("</parameter>")
+        return call.endswith("\n</parameter>") or (whole and call.endswith("</parameter>"))
 
 
 class MustCall(WholeCalls):
@@ -223,13 +236,22 @@ class OnlyCalls(WholeCalls):
 
 
 def parameters_of(function: dict[str, Any]) -> dict[str, bool] | None:
-    """The names of its parameters, and whether they must be given; None if it says nothing of them."""
+    """The names of its parameters, and whether they must be given; None if there may be others."""
     schema = function.get("parameters")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict) or any(set(name) & set(">\n") or not name for name in properties):
+    if not isinstance(schema, dict) or not isinstance(properties, dict) or OPEN & schema.keys():
         return None
-    required = schema.get("required") if isinstance(schema, dict) else None
-    return {name: isinstance(required, list) and name in required for name in properties}
+    if schema.get("additionalProperties") not in (None, False):
+        return None
+    required = schema.get("required")
+    must = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    parameters = {name: name in must for name in (*properties, *must)}
+    return parameters if all(map(can_be_written, parameters)) else None
+
+
+def can_be_written(name: str) -> bool:
+    """Whether it comes back from a call as it is."""
+    return bool(name) and not set(name) & set(">\n") and unicodedata.is_normalized("NFC", name)
 
 
 def end_token(tokenizer: Tokenizer) -> int:
@@ -276,13 +298,15 @@ def new_guides(
         check_structure(tokenizer, END_CALL, "tool_choice")
         chosen = [f for f in functions if tool_choice in ("required", f["name"])]
         guides.append(MustCall(tokenizer, answer, chosen))
+    may_call = names and tool_choice == "auto" and {CALL, END_CALL} <= tokenizer.ids.keys()
     if schema is not None:
         if tool_choice not in ("auto", "none"):
             raise QwenRefError(f"schema: with tool_choice {tool_choice!r} the answer is a call")
         assert grammars is not None
-        may_call = names and tool_choice == "auto" and {CALL, END_CALL} <= tokenizer.ids.keys()
         calls = OnlyCalls(tokenizer, answer, functions) if may_call else None
         guides.append(grammars().guide(schema, answer, prompt.begun, calls))
+    elif may_call:
+        guides.append(WholeCalls(tokenizer, answer, functions))
     if not isinstance(parallel_tool_calls, bool):
         raise QwenRefError(f"parallel_tool_calls: {parallel_tool_calls!r:.80} is not true or false")
     if not parallel_tool_calls:

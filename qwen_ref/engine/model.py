@@ -452,9 +452,11 @@ class Model:
         far), "mtp" (the file's layer for it), "auto" (both, as far as they help) or "off".
 
         `thinking_budget` ends a thought at so many tokens, with a sentence that Qwen models know.
-        `tool_choice` "required" makes the answer begin, behind a thought, with a call of a tool; a tool's
-        name with a call of that one; "none" keeps it from calls. Without `parallel_tool_calls` it ends behind
-        the first. `logit_bias` is added to the logits of these tokens, -100 to 100.
+        `tool_choice` "auto" leaves it to the model whether it calls a tool; "required" makes the answer
+        begin, behind a thought, with a call; a tool's name with a call of that one; "none" keeps it from
+        calls. A call that has begun is one of a tool, with that tool's parameters, all that are required;
+        their values are the model's own. Without `parallel_tool_calls` the answer ends behind the first.
+        `logit_bias` is added to the logits of these tokens, -100 to 100.
         `schema` makes the answer, behind a thought, JSON that fits a JSON schema (a dict, its text, True: any
         object), or a call if there are tools; it is whole unless `finish_reason` is a length. `logprobs` asks
         how likely each token was, and so many of the likeliest ones in its place, 0 to 20.

@@ -1,10 +1,13 @@
 """What may come next in an answer, and what must. The models are small: what they say is noise."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from qwen_ref import QwenRefError, load
-from qwen_ref.engine.guide import CLOSING
+from qwen_ref.engine import advance
+from qwen_ref.engine.guide import CLOSING, new_guides
 from qwen_ref.engine.repeats import Repeats
 from qwen_ref.engine.sequence import step
 from qwen_ref.model.text import TextModel
@@ -107,9 +110,7 @@ def test_a_call_that_must_come(model):
     assert len({text.split("\n")[1] for text in said}) == 3  # which one is the model's choice
 
 
-CALL = (
-    "<tool_call>\n<function=get_time>\n<parameter=at>\n</tool_call>\n</parameter>\n</function>\n</tool_call>"
-)
+CALL = "<tool_call>\n<function=get_time>\n<parameter=at>\n<now>\n</parameter>\n</function>\n</tool_call>"
 
 
 def test_only_one_call_or_none(model, monkeypatch):
@@ -117,11 +118,8 @@ def test_only_one_call_or_none(model, monkeypatch):
         said = ("Maybe <tool_call>?\n</think>\n\n" if thinking else "") + f"Well.\n\n{CALL}\n{CALL}"
         for parallel, calls in (True, 2), (False, 1):
             says(monkeypatch, model, said)
-            generation = whole(
-                model.generate(
-                    ASKED, draft="off", tools=TOOLS, thinking=thinking, parallel_tool_calls=parallel
-                )
-            )
+            options = dict(draft="off", tools=TOOLS, thinking=thinking, logprobs=0)  # a step for each token
+            generation = whole(model.generate(ASKED, **options, parallel_tool_calls=parallel))
             assert len(generation.message["tool_calls"]) == calls and generation.finish_reason == "stop"
             assert generation.text == said[: len(said) - (2 - calls) * len("\n" + CALL)]
         says(monkeypatch, model, said)
@@ -132,6 +130,149 @@ def test_only_one_call_or_none(model, monkeypatch):
         call = model.tokenizer.ids["<tool_call>"]
         assert call not in generation.token_ids[12 * thinking :]
         assert (call in generation.token_ids) == thinking  # a thought may speak of it
+
+
+def function(name, parameters=(), **schema):
+    return {"name": name, "parameters": {"properties": {p: {} for p in parameters}} | schema}
+
+
+def guided(model, tries, *tools, begun=(), thinking=False, **options):
+    """What comes if the model wants these texts, one token after another: one that may not come is left out,
+    and what must come does before it."""
+    tokenizer, came = model.tokenizer, []
+    prompt = model.encode_prompt([*ASKED, *begun], tools=tools, thinking=None if begun else thinking)
+    guides = new_guides(tokenizer, prompt, **options)
+    wanted = [token_id for text in tries for token_id in tokenizer.encode(text, special=True)]
+    while wanted:
+        forced = guides.forced()
+        may = forced or np.isfinite(guides.allow(np.zeros(len(tokenizer), np.float32))).nonzero()[0]
+        if not forced or wanted[0] == forced[0]:
+            token_id = wanted.pop(0)
+        else:
+            token_id = forced[0]
+        if token_id in may:
+            guides.accept(token_id)
+            came.append(token_id)
+    while forced := guides.forced():
+        guides.accept(forced[0])
+        came.append(forced[0])
+    return tokenizer.decode(came)
+
+
+F = function("f", ["a", "ab", "b"], required=["ab"])
+HEAD = "<tool_call>\n<function=f>\n"
+TAIL = "</function>\n</tool_call>"
+
+
+def given(name, value="1"):
+    return f"<parameter={name}>\n{value}\n</parameter>\n"
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_call_has_the_parameters_of_its_function(model, choice):
+    wrong = "<tool_call>", "</tool_call>", "<|im_end|>"
+    begun = [HEAD, *wrong, "<parameter", *wrong, "=z", "=ab>\n", *wrong, "</function>", *wrong]
+    b, short = HEAD + given("b"), "</parameter>"
+    for tries, came in [
+        ([*begun, "\n</parameter>\n", "</function>\n"], HEAD + given("ab", "</function>") + TAIL),
+        ([*begun[:-4], "1" + short, *wrong, "</function>"], f"{HEAD}<parameter=ab>\n1{short}\n{TAIL}"),
+        ([b, "</function"], b + "<parameter=a"),  # what must be
+        ([b + given("a")], b + given("a") + "<parameter=ab>\n"),  # and each once
+        ([b + given("a") + given("ab")], b + given("a") + given("ab") + TAIL),
+    ]:
+        assert guided(model, tries, F, tool_choice=choice) == came
+    assert guided(model, ["Well.\n", "<tool_call>"], function("g")) == (
+        "Well.\n<tool_call>\n<function=g>\n</function>\n</tool_call>"
+    )
+
+
+def test_a_value_may_look_like_the_end_of_one_or_the_next(model):
+    document = "<a>\n <parameter n=1>x\n </parameter>\n</a>"
+    for value in "<parameter>x</parameter> y", document, "<parameter=ab>":
+        begun = HEAD + given("a", "\n" + value + "\n")
+        assert guided(model, [begun, "</function>"], F) == begun + "<parameter="
+        assert guided(model, [begun, "=ab>"], F) == begun + "<parameter=ab>\n"
+
+
+def test_each_of_names_that_begin_alike_can_be_called(model):
+    tools = [function(name, [name, name + "s"]) for name in ("get", "get_weather", "getter", "g", "größe.1")]
+    for tool in tools:
+        for name in tool["parameters"]["properties"]:
+            said = f"<tool_call>\n<function={tool['name']}>\n{given(name)}{TAIL}"
+            assert guided(model, [said], *tools) == said
+    only = guided(model, ["<tool_call>\n<function=get>\n"], tools[1])
+    assert only.startswith("<tool_call>\n<function=get_weather>\n")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        dict(additionalProperties=True),
+        dict(additionalProperties={"type": "string"}),
+        dict(patternProperties={"^z": {}}),
+        dict(allOf=[{}]),
+        dict(anyOf=[{}]),
+        dict(oneOf=[{}]),
+        {"$ref": "#/$defs/z", "$defs": {"z": {}}},
+        {"if": {}, "then": {"properties": {"z": {}}}},
+        dict(properties=None),
+        dict(properties={"a>": {}}),
+        dict(properties={"e\u0301": {}}),  # the tokenizer writes é
+        dict(required=["z"]),
+    ],
+)
+def test_parameters_that_are_not_declared(model, schema):
+    said = HEAD + given("z") + TAIL
+    assert guided(model, [said], function("f", "z", additionalProperties=False)) == said
+    assert guided(model, [said], function("f", "a", additionalProperties=False)) != said
+    assert guided(model, [said], function("f", "a", **schema)) == said
+
+
+def test_a_call_that_cannot_be_read_may_end(model):
+    """Else it never would."""
+    for twice in 2 * given("a"), "<parameter=a>\n<parameter>x</parameter>\n" + given("a"):
+        said = HEAD + twice + TAIL + "Well."
+        assert guided(model, [said], function("f", "a", additionalProperties=True)) == said
+    assert guided(model, [said], F) == said
+
+
+def test_a_thought_is_free_and_so_is_what_goes_on_with_a_call_in_text(model):
+    said = f"Is it <tool_call>?\n{HEAD}no\n</tool_call>\n</think>\n\nYes.\n\n"
+    assert guided(model, [said, HEAD, "</tool_call>", given("ab"), TAIL], F, thinking=True) == (
+        said + HEAD + given("ab") + TAIL
+    )
+    begun = [{"role": "assistant", "content": HEAD + "<para"}]
+    said = "meter=z>\n1\n</tool_call>\n"
+    assert guided(model, [said, HEAD, "</tool_call>", given("ab"), TAIL], F, begun=begun) == (
+        said + HEAD + given("ab") + TAIL
+    )
+
+
+@pytest.mark.parametrize("draft", ["off", "lookup"])
+def test_an_answer_without_a_call_is_as_without_tools(model, draft, monkeypatch):
+    prompt = model.encode_prompt(ASKED, tools=TOOLS, thinking=True)
+    options = dict(max_tokens=90, seed=3, draft=draft, thinking_budget=20, temperature=2.0)
+    free = whole(model.generate(dataclasses.replace(prompt, tools=None), **options))
+    assert whole(model.generate(prompt, **options)).token_ids == free.token_ids
+    assert model.tokenizer.ids["<tool_call>"] not in free.token_ids
+    monkeypatch.delitem(model.tokenizer.ids, "<tool_call>")  # a vocabulary that has none
+    assert whole(model.generate(prompt, **options)).token_ids == free.token_ids
+
+
+def test_drafts_and_others_beside_it_change_no_call(model):
+    ids = model.tokenizer.ids
+    bias = {ids["<tool_call>"]: 9, ids["</tool_call>"]: 9} | dict.fromkeys(
+        model.tokenizer.encode("\n</parameter>\n"), 4
+    )
+    tools = [function(f"f{n}", ["a", "ab", "b"][:n], required=["ab"][: n > 1]) for n in range(4)]
+    options = [dict(tools=tools, logit_bias=bias, max_tokens=150, seed=seed) for seed in range(4)]
+    alone = [whole(model.generate(ASKED, **some, draft="off")) for some in options]
+    together = [model.generate(ASKED, **some, draft="lookup") for some in options]
+    while advance(together):
+        pass
+    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+    assert sum(len(one.message.get("tool_calls", ())) for one in alone) > 3
+    assert any(sum(one.drafted["lookup"]["accepted"]) for one in together if one.drafted)
 
 
 def test_a_bias_forces_and_forbids(model):

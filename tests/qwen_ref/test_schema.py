@@ -88,7 +88,7 @@ def test_a_schema_in_a_conversation(model):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("options", [dict(schema=POINT), dict(tool_choice="required")])
+@pytest.mark.parametrize("options", [dict(), dict(schema=POINT), dict(tool_choice="required")])
 def test_a_call_that_has_begun_is_a_whole_one(model, options, seed):
     """Noise for values, which ends where the model would say that the answer, or the call, does."""
     names = [("a", True), ("b", False), ("c", True)]
