@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import dataclasses
 import io
 import json
 import socket
@@ -49,6 +50,7 @@ ASKED = [*world.TASKS, WITHOUT_THINKING]
 
 def ours(model: Model, prompt: Prompt) -> list[np.ndarray]:
     """The logits of each step of a greedy answer, its end included."""
+    prompt = dataclasses.replace(prompt, tools=None)  # to which others do not keep its calls
     answer = model.generate(prompt, draft="off", temperature=0, presence_penalty=0, max_tokens=ANSWER)
     "".join(answer)
     sequence, _ = begin(model, prompt, lambda *about: None)

@@ -28,7 +28,7 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "Send a message to {0}: {1}|Text {0}: {1}|Send {0} the message {1}|Message {0} that {1}|"
      "Let {0} have a message: {1}|Let {0} know that {1}|Let {0} know: {1}|Tell {0} that {1}|Tell {0}: {1}|"
      "Drop {0} a line: {1}|{0} should know that {1}|Could you tell {0} that {1}?|Write to {0}: {1}|"
-     "Inform {0} that {1}"),
+     "Inform {0} that {1}|Let {0} know by text that {1}|By message to {0}: {1}|Send word to {0}: {1}"),
     ("set start create", "timer countdown",
      "Set a timer|Starts a countdown",
      ["minutes|duration|time: duration"],
@@ -43,7 +43,8 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      ["query|q|search_term|text: word"],
      "Search the web for {0}.|Search for {0}|Look on the web for {0}.|Google {0}|Find something about {0}.|"
      "Search {0} on the internet.|Find {0} online.|Look online for {0}.|"
-     "What does the web say about {0}?"),
+     "What does the web say about {0}?|Search the net for {0}, online.|Do an online search for {0}.|"
+     "Search online, please: {0}|Look up {0} online."),
     ("translate convert", "text sentence",
      "Translate a text|Translates words into another language",
      ["text|phrase|sentence: word", "language|target_language|to_language: language"],
@@ -111,13 +112,18 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
     ("read open show get", "file document",
      "Read a file|Opens a document",
      ["path|file|filename|file_name|name: file"],
-     "Open the file {0}.|Open {0}.|Read {0}|Show me what is in {0}.|Show me {0}.|"
+     "Open the file {0}.|Open {0}.|Read {0}|Show me what is in {0}.|Show me {0}.|Read {0} for me.|"
+     "Let me see {0}.|What is written in {0}?|I want to look at {0}.|"
+     "Open {0} so that I can read it.|I'd like {0} opened.|"
      "What does the file {0} say?|Read the file {0}."),
     ("write save create", "file text_file",
      "Write a text to a file|Saves a text|Creates a file",
      ["path|file|filename|file_name|name: file", "content|text|data|body: word"],
      "Save {1} as {0}.|Put {1} into the file {0}.|Create a file {0} with {1}.|Write '{1}' into {0}.|"
-     "Write {1} to {0}|The file {0} should say {1}.|Make a file called {0} that says {1}"),
+     "Write {1} to {0}|The file {0} should say {1}.|"
+     "Make a file called {0} that says {1}|"
+     "Store the text {1} in {0}.|Store '{1}' as the file {0}.|Keep {1} in a file called {0}.|"
+     "Let {0} contain {1}."),
     ("delete remove erase", "file document",
      "Delete a file|Removes a file from the disk",
      ["path|file|filename|file_name|name: file"],
@@ -144,7 +150,10 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      ["text|message|what|task: word", "time|at|when|hour: clock"],
      "Remind me of {0} at {1}.|Remind me to {0} at {1}.|At {1} I must not forget {0}.|"
      "Reminder at {1}: {0}|Tell me about {0} at {1}.|"
-     "Make sure that I remember to {0} at {1}.|I should not forget to {0} at {1}.|I have to {0} at {1}."),
+     "Make sure that I remember to {0} at {1}.|I should not forget to {0} at {1}.|I have to {0} at {1}.|"
+     "Give me a nudge at {1} to {0}.|Keep {0} in mind for {1}.|At {1} make me think of {0}.|"
+     "Don't let me forget: {0}, {1}.|I must not forget to {0}, tell me at {1}.|Don't let me miss {0} at {1}.|"
+     "Ring me at {1} so that I don't forget {0}."),
     ("search find list", "emails inbox mails email",
      "Search the mailbox|Finds mails with some words",
      ["query|q|text|search: word"],
@@ -153,7 +162,8 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
     ("set switch control", "light_switch lamp_state smart_light",
      "Switch a lamp on or off|Sets whether the light of a room is on",
      ["room|area|location|where: room", "on|state|enabled|is_on|power: flag"],
-     "Turn {1} the light in the {0}.|Switch {1} the {0}.|Lights {1} in the {0}.|Turn the {0} light {1}.|"
+     "Turn {1} the light in the {0}.|Turn the light {1} in the {0}.|Turn the light in the {0} {1}.|"
+     "Switch {1} the {0}.|Lights {1} in the {0}.|Turn the {0} light {1}.|"
      "Switch the light {1} in the {0}.|The {0} lamp should be {1}.|I want the {0} light {1}.|"
      "Switch the lamp in the {0} {1}."),
     ("set switch turn", "fan radiator air_conditioning tv radio",
@@ -170,7 +180,9 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      ["items|products|things|groceries|list: list"],
      "We need {0}.|Put {0} on the list.|Add {0} to my shopping list.|I have to buy {0}.|"
      "{0} for the list, please.|Note that we need {0}.|There is no more {0}.|"
-     "We have no {0} left.|I am out of {0}.|{0}: all gone"),
+     "We have no {0} left.|I am out of {0}.|{0}: all gone|{0} ran out.|We ran out of {0}.|"
+     "The fridge has no {0} any more.|Buy {0}.|No {0} at home!|"
+     "We are nearly out of {0}.|We will soon be out of {0}."),
     ("send share post", "group_message message announcement",
      "Send a message to several people|Tells a group something",
      ["to|recipients|people|members: list", "text|message|content|body: word"],
@@ -366,7 +378,7 @@ EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; que
      "Multiply two numbers|The product of two numbers",
      ["a|x|first|number1|one: count", "b|y|second|number2|other: count"],
      "Multiply {0} by {1}.|What is {0} times {1}?|{0} * {1}|What is the product of {0} and {1}?|"
-     "Multiply {0} and {1}.|{0} times {1}, please."),
+     "Multiply {0} and {1}.|{0} times {1}, please.|How much is {0} multiplied by {1}?|{0} multiplied by {1}"),
     ("subtract minus", "numbers two_numbers difference",
      "Subtract one number from another|The difference of two numbers",
      ["a|x|first|number1|one: count", "b|y|second|number2|other: count"],

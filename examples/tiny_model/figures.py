@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from sample import Sample, ask
-from words import ALL_WORDS, pick
+from sample import Sample, among, ask
+from words import ALL_WORDS, COLOURS, SHAPES, pick
 
 TOO_MUCH = (
     "I don't know. I can add and subtract whole numbers of up to four digits and multiply those of up to two."
@@ -169,3 +169,44 @@ def too_large(rng: random.Random) -> str:
             f"What is the square root of {x}?", f"How much is {y} percent of {x}?", f"{x}^{y}",
         ]
     )  # fmt: skip
+
+
+def compared(rng: random.Random, test: bool) -> Sample:
+    """Which of two numbers is more; or of two things, whose places are told, on which side one is."""
+    digits = rng.choice([1, 2, 2, 2, 2, 3, 4])
+    near = rng.random() < 0.5  # of two that begin alike, or not
+
+    def numbers() -> tuple[int, int]:
+        x = rng.randrange(10**digits)
+        y = x + rng.randint(-15, 15) if near else rng.randrange(10 ** rng.randint(1, digits))
+        return (x, y) if y >= 0 and x != y else numbers()
+
+    x, y = pick(rng, numbers, test)
+    if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
+        if rng.random() < 0.5:
+            more, less = rng.choice([("more", "less"), ("larger", "smaller"), ("greater", "less")])
+            word = rng.choice([more, less])
+            question = rng.choice(["Is {0} {2} than {1}?", "Is {0} {2} than {1}, yes or no?"])
+            answer = "Yes." if (x > y) == (word == more) else "No."
+            return ask("sums", question.format(x, y, word), answer)
+        word = rng.choice(["more", "larger", "greater", "less", "smaller"])
+        found = max(x, y) if word in ("more", "larger", "greater") else min(x, y)
+        question = rng.choice(["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?"])
+        return ask("sums", question.format(x, y, word), f"{found} is {word}.")
+    one, other = rng.sample([f"{colour} {shape}" for colour in COLOURS for shape in SHAPES], 2)
+    if rng.random() < 0.3 and one.split()[1] != other.split()[1]:
+        one, other = one.split()[1], other.split()[1]
+    edge, before, behind = rng.choice([("left", "left of", "right of"), ("top", "above", "below")])
+    told = among(
+        rng,
+        "From the {0}, the {1} is at {3}% and the {2} at {4}%.|The {1} is {3}% from the {0}, the {2} {4}%.|"
+        "The {2} is at {4}% from the {0}, the {1} at {3}%.",
+    ).format(edge, one, other, x, y)
+    places = f"From the {edge}, the {one} is at {x}% and the {other} at {y}%."
+    if rng.random() < 0.5:
+        way = rng.choice([before, behind])
+        verdict = "Yes." if (x < y) == (way == before) else "No."
+        return ask("sums", f"{told} Is the {one} {way} the {other}?", f"{places} {verdict}")
+    ways = f"{before.removesuffix(' of')} or {behind}"
+    verdict = f"So the {one} is {before if x < y else behind} the {other}."
+    return ask("sums", f"{told} Is the {one} {ways} the {other}?", f"{places} {verdict}")

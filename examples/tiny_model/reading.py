@@ -27,9 +27,11 @@ def word(rng: random.Random, test: bool) -> str:
             return rng.choice(WORDS)
         if kind < 0.5:
             return rng.choice(MORE_WORDS)
-        if kind < 0.7 or test:
+        if kind < 0.65 or test:
             return made_up(rng, rng.randint(1, 2))
-        if kind < 0.85:
+        if kind < 0.75:
+            return made_up(rng, rng.randint(3, 4))
+        if kind < 0.87:
             return blended(rng)
         first = rng.choice(string.ascii_lowercase.replace("l", ""))  # many fonts draw it as they draw I
         return first + "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(1, 6)))
@@ -48,11 +50,22 @@ def date(rng: random.Random) -> str:
     )
 
 
+def span(rng: random.Random) -> str:
+    """From here to there, or so many of so many: in many fonts o looks as 0 does, l as 1."""
+    one, other = rng.randint(0, 31), rng.randint(0, 60)
+    form = among(
+        rng, "{0} to {1}|{0} to {1}|{0} - {1}|{0}-{1}|{0} of {1}|{0} or {1}|{0} x {1}|{2} to {3}|{2} - {3}"
+    )
+    return form.format(one, other, *(rng.choice([day, day[:3]]) for day in rng.sample(WEEKDAYS, 2)))
+
+
 def notice(rng: random.Random, test: bool) -> str:
     """What a sign may say: words and figures of all kinds in one line, as 'Gate 12', 'Dinner: 7.50'."""
 
     def part() -> str:
         kind = rng.random()
+        if kind < 0.1:
+            return span(rng)
         if kind < 0.55:
             return word(rng, test)
         if kind < 0.7:

@@ -63,7 +63,7 @@ def is_valid(sample: Sample, given: str) -> bool:
         names, takes = re.findall(r"<parameter=(\w+)>", inside), offered.get(name)
         if takes is None or len(names) > len({*names}):
             return False
-        return {*takes["required"]} <= {*names} <= {*takes["properties"]}
+        return {*takes.get("required", [])} <= {*names} <= {*takes["properties"]}
 
     calls = list(CALL.finditer(given))
     return bool(calls) and not CALL.sub("", given).strip() and all(fits(*call.groups()) for call in calls)

@@ -213,7 +213,7 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if kind == "script":
         return script(rng, test)
     if kind == "list":
-        make = rng.choice([name, city, any_word, lambda rng, test: rng.choice(FOODS)])
+        make = rng.choice([name, city, any_word, any_word, lambda rng, test: rng.choice(FOODS)])
         found = [make(rng, test) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
         return list(dict.fromkeys(found))
     if kind == "unit":
@@ -230,8 +230,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         )
     if rng.random() < 0.15:
         return pick(rng, lambda: f"{made_up(rng, rng.randint(1, 3))}".title(), test)
-    if rng.random() < 0.3:
-        return rng.choice([saying, errand, anything])(rng, test)
+    if rng.random() < 0.4:
+        return rng.choice([saying, errand, errand, anything])(rng, test)
     words = " ".join(any_word(rng, test) for _ in range(rng.randint(1, 3)))
     words = rng.choice([str, str, str.capitalize, str.title])(words)
     street = f"{any_word(rng, test).title()} {rng.choice(['Road', 'Street', 'Lane', 'Square', 'Avenue'])}"
@@ -323,17 +323,48 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
     return among(rng, "{0}|{0}|{0}.").format(told[0].upper() + told[1:]) if rng.random() < 0.97 else ""
 
 
-def described(made: dict[str, Any]) -> dict[str, Any]:
-    properties = {n: p["schema"] for n, p in made["parameters"].items()}
-    needed = [n for n, p in made["parameters"].items() if p["needed"]]
-    return {
-        "type": "function",
-        "function": {
-            "name": made["name"],
-            "description": made["about"],
-            "parameters": {"type": "object", "properties": properties, "required": needed},
-        },
-    }
+STYLES = ["usual", "required first", "sorted", "closed"]
+DRAFTS = ["http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema"]
+
+
+def described(rng: random.Random, made: dict[str, Any]) -> dict[str, Any]:
+    """As a client or a library writes it: people's own have types first, others sort the keys or add some."""
+    properties, needed = {}, [n for n, p in made["parameters"].items() if p["needed"]]
+    for n, p in made["parameters"].items():
+        schema = p["schema"]
+        if not p["needed"] and rng.random() < 0.2:  # it is left out all the same where nothing is said of it
+            schema = schema | {"default": value(rng, p, False)}
+        shuffled = rng.random() < 0.3
+        properties[n] = dict(rng.sample([*schema.items()], len(schema))) if shuffled else schema
+    style = rng.choices(STYLES, [45, 17, 25, 13])[0]
+    if style == "sorted":  # as classes of Python are described: titles, null for what may be left out
+        properties = {n: titled(n, schema, n in needed) for n, schema in properties.items()}
+        told: dict[str, Any] = {"properties": properties, "required": needed}
+        told |= {"title": rng.choice([made["name"], f"{made['name']}Arguments"]), "type": "object"}
+    elif style == "required first":
+        told = {"type": "object", "required": needed, "properties": properties}
+    else:
+        told = {"type": "object", "properties": properties, "required": needed}
+    if style == "closed":
+        told["additionalProperties"] = False
+        if rng.random() < 0.5:
+            told["$schema"] = rng.choice(DRAFTS)
+    if not needed and rng.random() < 0.7:
+        del told["required"]
+    function = {"name": made["name"], "description": made["about"], "parameters": told}
+    if style == "closed" and rng.random() < 0.3:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def titled(name: str, schema: dict[str, Any], needed: bool) -> dict[str, Any]:
+    """The schema of a parameter with its keys sorted and a title; of one that may be left out, with null."""
+    about = {key: schema[key] for key in ("description",) if key in schema}
+    if not needed:
+        kind = dict(sorted((key, value) for key, value in schema.items() if key not in about))
+        kind.pop("default", None)
+        schema = {"anyOf": [kind, {"type": "null"}], "default": None} | about
+    return dict(sorted((schema | {"title": name.replace("_", " ").title()}).items()))
 
 
 def written(what: Any) -> str:
@@ -608,7 +639,7 @@ def tools(rng: random.Random, test: bool) -> Sample:
     if "nouns" in made[0] and rng.random() < 0.3:
         made.insert(1, everyday(rng, made[0]))
     made = list({subject(t): t for t in {t["name"]: t for t in made}.values()}.values())
-    offered = [described(t) for t in made]
+    offered = [described(rng, t) for t in made]
     here = made[0]
     question, arguments = ask_for(rng, here, made, test)
     wants, calls = [arguments], [call(here["name"], arguments)]

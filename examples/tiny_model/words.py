@@ -293,7 +293,9 @@ ALL_WORDS = WORDS + MORE_WORDS
 
 
 def any_word(rng: random.Random, test: bool) -> str:
-    return pick(rng, lambda: rng.choice(ALL_WORDS), test)
+    """One, or sometimes several of a thing."""
+    word = pick(rng, lambda: rng.choice(ALL_WORDS), test)
+    return f"{word}s" if rng.random() < 0.15 and word[-1] not in "sxy" else word
 
 
 def invented(rng: random.Random, syllables: int) -> str:

@@ -16,7 +16,7 @@ import reading
 import scenes
 import talk
 from draw import FRAMES, Size
-from figures import sums
+from figures import compared, sums
 from sample import Sample, View
 from tooling import result, tools
 
@@ -40,7 +40,7 @@ PICTURES: dict[Draw, float] = {
 QUESTIONS: dict[str, dict[Ask, float]] = {
     "shapes": {
         scenes.scene: 46,
-        scenes.caption: 10,
+        scenes.caption: 14,
         scenes.boxes: 38,
         scenes.picture_in_language: 6,
         talk.beside_the_picture: 2,
@@ -52,7 +52,8 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
     "moving": {scenes.motion: 1},
 }
 TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
-    sums: 34,
+    sums: 36,
+    compared: 14,
     talk.repeat: 20,
     talk.memory: 18,
     talk.story: 6,

@@ -18,6 +18,7 @@ import batches
 import elsewhere
 import everyday
 import export
+import figures
 import mean
 import model as tiny
 import reading
@@ -209,6 +210,8 @@ def test_a_call_is_valid_with_what_may_be_left_out():
     )
     assert not scores.is_valid(sample, twice)
     assert not scores.is_valid(sample, tooling.call("seek", {"what": "x"}))
+    del offered[0]["function"]["parameters"]["required"]  # then all may be left out
+    assert scores.is_valid(sample, tooling.call("find", {}))
 
 
 WAY = re.compile(
@@ -217,7 +220,7 @@ WAY = re.compile(
 
 
 def test_comparisons_are_true():
-    """Told by the things' places, order and verdict are as the answer has them."""
+    """Told by the things' places, figures and verdict are as the answer has them."""
     compared = 0
     for number in range(400):
         sample = world.sample("scene", number, test=True)
@@ -229,18 +232,54 @@ def test_comparisons_are_true():
             [t for t in sample.view.things if name in (t.name, t.shape)] for name in (one, other)
         )
         apart = first.x - second.x if across else first.y - second.y
-        comes_first = apart < 0
-        assert abs(apart) >= 0.03 * sample.picture.size[0 if across else 1]  # nearer ones are not asked about
-        order, verdict = sample.answer.split(". ")
-        ends = "From left to right" if across else "From top to bottom"
-        assert order == f"{ends}: {', '.join([one, other] if comes_first else [other, one])}"
+        length = sample.picture.size[0 if across else 1]
+        assert abs(apart) >= 0.03 * length  # nearer ones are not asked about
+        places, verdict = sample.answer.split(". ", 1)
+        here, there = (round(100 * (t.x if across else t.y) / length) for t in (first, second))
+        edge = "left" if across else "top"
+        assert places == f"From the {edge}, the {one} is at {here}% and the {other} at {there}%"
         if " or " in asked[0]:
-            found = {True: ("left of", "above"), False: ("right of", "below")}[comes_first][not across]
-            assert verdict == f"The {one} is {found} the {other}."
+            found = ("left of", "above", "right of", "below")[2 * (here > there) + (not across)]
+            assert verdict == f"So the {one} is {found} the {other}."
         else:
-            assert verdict == ("Yes." if comes_first == (way in ("left", "above")) else "No.")
+            assert verdict == ("Yes." if (here < there) == (way in ("left", "above")) else "No.")
         compared += 1
     assert compared > 40
+
+
+SIDES = re.compile(
+    r".*Is the ([\w ]+?) (left of|right of|above|below|left or right of|above or below) the ([\w ]+)\?"
+)
+
+
+def test_numbers_are_compared_rightly():
+    """Said to be more or less, and of two places which is before the other."""
+    for number in range(300):
+        sample = figures.compared(random.Random(number), False)
+        question, answer = sample.messages[-1]["content"], sample.answer
+        if not (asked := SIDES.fullmatch(question)):
+            x, y = map(int, re.findall(r"\d+", question))
+            more = re.search("more|larger|greater", question) is not None
+            right = "Yes." if (x > y) == more else "No."
+            if question.startswith("Wh"):
+                word = re.search(r"more|larger|greater|less|smaller", question)[0]
+                right = f"{max(x, y) if more else min(x, y)} is {word}."
+            assert answer == right, question
+            continue
+        one, way, other = asked.groups()
+        edge, first, x, second, y = re.match(
+            r"From the (\w+), the ([\w ]+) is at (\d+)% and the ([\w ]+) at (\d+)%\. ", answer
+        ).groups()
+        assert (first, second) == (one, other) and edge == ("left" if "of" in way else "top")
+        for name, place in (one, x), (other, y):
+            assert re.search(rf"\b{name} (is )?(at )?{place}%", question), question
+        is_before = int(x) < int(y)
+        verdict = answer.rpartition("%. ")[2]
+        if " or " in way:
+            found = way.replace(" of", "").split(" or ")[not is_before] + " of" * ("of" in way)
+            assert verdict == f"So the {one} is {found} the {other}."
+        else:
+            assert verdict == ("Yes." if is_before == (way in ("left of", "above")) else "No.")
 
 
 LOOK_FOR = re.compile(r"(?:Locate|Find|Detect|Where is|Point to|Point at) (the|every|all) ([a-z ]+)[.?]")
@@ -331,6 +370,34 @@ def test_tools_as_clients_write_them():
             assert written["required"] == known["required"]
             orders.add(tuple(written))
     assert orders == {("type", "required", "properties"), ("properties", "required", "title", "type")}
+
+
+def test_training_has_schemas_as_clients_write_them():
+    """Those with titles as pydantic writes them; all with the tool's parameters, and none said to be needed
+    that is not."""
+    orders = set()
+    for number in range(200):
+        rng = random.Random(number)
+        made = tooling.tool(rng, False)
+        written = tooling.described(rng, made)["function"]["parameters"]
+        needed = [name for name, p in made["parameters"].items() if p["needed"]]
+        assert list(written["properties"]) == list(made["parameters"])
+        assert written.get("required", []) == needed
+        orders.add(tuple(key for key in written if key != "required" or needed))
+        if "title" not in written:
+            continue
+        usual = {"properties": {n: p["schema"] for n, p in made["parameters"].items()}, "required": needed}
+        tool = {"function": {"name": made["name"], "parameters": usual}}
+        theirs = elsewhere.by_pydantic(tool)["function"]["parameters"]
+        for name, parameter in written["properties"].items():
+            parameter.pop("description", None)  # which by_pydantic does not write
+            assert json.dumps(parameter) == json.dumps(theirs["properties"][name])
+    assert {
+        ("type", "properties", "required"),
+        ("type", "required", "properties"),
+        ("properties", "required", "title", "type"),
+        ("type", "properties", "required", "additionalProperties"),
+    } <= orders
 
 
 def test_three_engines_say_the_same(tmp_path, capsys):
