@@ -393,7 +393,7 @@ def small(tmp_path_factory) -> Path:
     kept = [
         line
         for line in lines
-        if json.loads(line)["id"] in ("sums-2", "choice-2", "json-1", "boxes-1", "memory-1")
+        if json.loads(line)["id"] in ("sums-3", "choice-2", "json-1", "boxes-1", "memory-1")
     ]
     (folder / "pictures").mkdir()
     shutil.copy(TASK.parent / "pictures/boxes-1.png", folder / "pictures")
@@ -422,7 +422,7 @@ def test_the_command(small, tmp_path, capsys):
     assert rows["all", "score"]["value"] == pytest.approx((4 + rows["boxes", "iou"]["value"]) / 5)
     assert all(row["difference"] is None for row in found["results"])
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert {line["id"] for line in lines} == {"sums-2", "choice-2", "json-1", "boxes-1", "memory-1"}
+    assert {line["id"] for line in lines} == {"sums-3", "choice-2", "json-1", "boxes-1", "memory-1"}
     choice = next(line for line in lines if line["id"] == "choice-2")
     best = max(choice["choices"], key=lambda c: c["logprob"])
     assert choice["answer"] == best["text"] and len(choice["choices"]) == 4
@@ -551,7 +551,7 @@ def test_an_output_begins_with_the_first_answer(small, tmp_path, capsys):
         assert evaluate(small, broken, "--output", out) == 2
     assert there.read_text() == "earlier\n" and not new.exists()
     assert evaluate(small, "--output", there, "--limit", 1) == 0
-    assert json.loads(there.read_text())["id"] == "sums-2"
+    assert json.loads(there.read_text())["id"] == "sums-3"
 
 
 def test_an_output_that_cannot_be_written_stays(tmp_path):
