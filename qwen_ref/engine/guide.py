@@ -187,7 +187,10 @@ class WholeCalls(Free):
         name = call[len("\n<function=") :].partition(">")[0]
         parameters = self._parameters.get(name)
         begins = call == f"\n<function={name}>\n"
-        if parameters is None or not (begins or self._ends_value(call.rstrip())):
+        # a value may hold whole elements of this name, as of a call that is quoted
+        ends_value = call.rstrip().endswith("</parameter>")
+        ends_value = ends_value and call.count("<parameter") <= call.count("</parameter>")
+        if parameters is None or not (begins or ends_value):
             return []
         if (read := read_call(f"{call}</function>")) is None:
             return []
@@ -197,11 +200,6 @@ class WholeCalls(Free):
         if not any(left.values()):
             ahead.append([*self._tokenizer.encode_text(f"{line}</function>\n"), self._end_call])
         return ahead
-
-    def _ends_value(self, call: str) -> bool:
-        """A value may hold elements of this name, if no end of theirs begins a line."""
-        whole = call.count("<parameter") <= call.count("</parameter>")
-        return call.endswith("\n</parameter>") or (whole and call.endswith("</parameter>"))
 
 
 class MustCall(WholeCalls):

@@ -187,11 +187,13 @@ def test_a_call_has_the_parameters_of_its_function(model, choice):
 
 
 def test_a_value_may_look_like_the_end_of_one_or_the_next(model):
-    document = "<a>\n <parameter n=1>x\n </parameter>\n</a>"
-    for value in "<parameter>x</parameter> y", document, "<parameter=ab>":
+    quoted = f"<function=g>\n{given('ab')}</function>"  # another's call
+    for value in "<parameter>x</parameter> y", "<a>\n <parameter n=1>x\n </parameter>\n</a>", quoted:
         begun = HEAD + given("a", "\n" + value + "\n")
         assert guided(model, [begun, "</function>"], F) == begun + "<parameter="
         assert guided(model, [begun, "=ab>"], F) == begun + "<parameter=ab>\n"
+    said = HEAD + given("a", "<parameter=ab>") + TAIL  # where it ends cannot be told
+    assert guided(model, [said], F) == said
 
 
 def test_each_of_names_that_begin_alike_can_be_called(model):
