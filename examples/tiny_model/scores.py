@@ -6,7 +6,7 @@ Beside most tasks stand samples by other code and in other words (elsewhere.py, 
 answer counts if it is the one right answer to the last character (or has in it what it must, where other
 words would do); of boxes it is the mean overlap (IoU) with the right ones, of documents the share of fields,
 and a click counts inside its target; a tool call is valid if it is well formed, its tool is offered, and has
-these parameters.
+these parameters, to which `generate` keeps it.
 The vision file lies beside the model, its name being mmproj- and the model's.
 """
 
