@@ -164,7 +164,7 @@ class Answer:
             return
         if self._thought.open:
             self._say("reasoning", text)
-        elif self._call is not None and (name not in (CALL, END_CALL) or self._value_is_open()):
+        elif self._call is not None and (name not in (CALL, END_CALL) or _may_hold(self._call)):
             self._call += text
         elif name == CALL:
             if self._call is not None:
@@ -180,12 +180,6 @@ class Answer:
         else:
             self._say("content", text)
 
-    def _value_is_open(self) -> bool:
-        """Whether the call's text ends in the value of a parameter, which may hold tokens of structure."""
-        assert self._call is not None
-        opened = self._call.rfind("<parameter=") > self._call.rfind("</parameter>")
-        return opened and not self._call.rstrip().endswith("</function>")
-
     def _say(self, kind: Literal["reasoning", "content"], text: str) -> None:
         text = self._spaces[kind] + text
         if not self._said[kind] and not (kind == "content" and self._begun["content"].strip()):
@@ -196,6 +190,16 @@ class Answer:
             if self._deltas and self._deltas[-1].kind == kind:
                 text = self._deltas.pop().text + text
             self._deltas.append(Delta(kind, text))
+
+
+def value_is_open(call: str) -> bool:
+    """Whether the last parameter of what stands so far in a call has no end yet."""
+    return call.rfind("<parameter=") > call.rfind("</parameter>")
+
+
+def _may_hold(call: str) -> bool:
+    """Whether it ends in a value, which may hold tokens of structure."""
+    return value_is_open(call) and not call.rstrip().endswith("</function>")
 
 
 def read_call(

@@ -30,8 +30,10 @@ COUNTS = {
     "boxes": 6, "read": 4,
 }  # fmt: skip
 TASK_OF = {"choice": "sums"}
-SCORE = {"sums": "regex", "json": "json", "boxes": "boxes", "memory": "includes", "found": "includes",
-         "scene": "includes"}  # fmt: skip
+SCORE = {
+    "sums": "regex", "json": "json", "boxes": "boxes", "memory": "includes", "found": "includes",
+    "scene": "regex",
+}  # fmt: skip
 FIRST = 2 * 10**9  # seeds: neither those of training nor those of examples/tiny_model/scores.py
 LARGEST = 320 * 224  # pixels of a picture, so that the files are small
 
@@ -77,7 +79,8 @@ def line(group: str, number: int, sample: Sample, out: Path) -> dict[str, Any]:
     elif group == "sums":  # which may be worked out first
         told["target"] = r"(?<![\d-])" + re.escape(sample.answer.rpartition("= ")[2]) + r"\Z"
     elif group == "scene":
-        told["target"] = sample.key or sample.answer  # of a comparison its verdict
+        # of a comparison its verdict, behind figures that may be a hundredth off
+        told["target"] = (r"%\. " if sample.key else r"\A") + re.escape(sample.key or sample.answer) + r"\Z"
     elif group == "choice":
         del told["score"]
         head, _, right = sample.answer.rstrip(".").rpartition(" ")

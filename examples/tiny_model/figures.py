@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from sample import Sample, among, ask
+from sample import Sample, among, ask, places
 from words import ALL_WORDS, COLOURS, SHAPES, pick
 
 TOO_MUCH = (
@@ -183,16 +183,24 @@ def compared(rng: random.Random, test: bool) -> Sample:
 
     x, y = pick(rng, numbers, test)
     if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
-        if rng.random() < 0.5:
-            more, less = rng.choice([("more", "less"), ("larger", "smaller"), ("greater", "less")])
-            word = rng.choice([more, less])
-            question = rng.choice(["Is {0} {2} than {1}?", "Is {0} {2} than {1}, yes or no?"])
-            answer = "Yes." if (x > y) == (word == more) else "No."
-            return ask("sums", question.format(x, y, word), answer)
-        word = rng.choice(["more", "larger", "greater", "less", "smaller"])
-        found = max(x, y) if word in ("more", "larger", "greater") else min(x, y)
-        question = rng.choice(["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?"])
-        return ask("sums", question.format(x, y, word), f"{found} is {word}.")
+        return ask("sums", *more_or_less(rng, x, y))
+    return ask("sums", *sides(rng, x, y))
+
+
+def more_or_less(rng: random.Random, x: int, y: int) -> tuple[str, str]:
+    if rng.random() < 0.5:
+        more, less = rng.choice([("more", "less"), ("larger", "smaller"), ("greater", "less")])
+        word = rng.choice([more, less])
+        question = rng.choice(["Is {0} {2} than {1}?", "Is {0} {2} than {1}, yes or no?"])
+        return question.format(x, y, word), "Yes." if (x > y) == (word == more) else "No."
+    word = rng.choice(["more", "larger", "greater", "less", "smaller"])
+    found = max(x, y) if word in ("more", "larger", "greater") else min(x, y)
+    question = rng.choice(["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?"])
+    return question.format(x, y, word), f"{found} is {word}."
+
+
+def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:
+    """Of two things at these hundredths of a width or height; answered as of a picture (scenes.py)."""
     one, other = rng.sample([f"{colour} {shape}" for colour in COLOURS for shape in SHAPES], 2)
     if rng.random() < 0.3 and one.split()[1] != other.split()[1]:
         one, other = one.split()[1], other.split()[1]
@@ -202,11 +210,11 @@ def compared(rng: random.Random, test: bool) -> Sample:
         "From the {0}, the {1} is at {3}% and the {2} at {4}%.|The {1} is {3}% from the {0}, the {2} {4}%.|"
         "The {2} is at {4}% from the {0}, the {1} at {3}%.",
     ).format(edge, one, other, x, y)
-    places = f"From the {edge}, the {one} is at {x}% and the {other} at {y}%."
+    again = places(edge, one, x, other, y)
     if rng.random() < 0.5:
         way = rng.choice([before, behind])
         verdict = "Yes." if (x < y) == (way == before) else "No."
-        return ask("sums", f"{told} Is the {one} {way} the {other}?", f"{places} {verdict}")
+        return f"{told} Is the {one} {way} the {other}?", f"{again} {verdict}"
     ways = f"{before.removesuffix(' of')} or {behind}"
     verdict = f"So the {one} is {before if x < y else behind} the {other}."
-    return ask("sums", f"{told} Is the {one} {ways} the {other}?", f"{places} {verdict}")
+    return f"{told} Is the {one} {ways} the {other}?", f"{again} {verdict}"

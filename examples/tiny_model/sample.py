@@ -74,6 +74,11 @@ def times(count: int, words: str) -> str:
     return f"There {'is' if count == 1 else 'are'} {count or 'no'} {words}{'' if count == 1 else 's'}."
 
 
+def places(edge: str, one: str, here: int, other: str, there: int) -> str:
+    """Where two things are, in hundredths: said before what follows from it."""
+    return f"From the {edge}, the {one} is at {here}% and the {other} at {there}%."
+
+
 def thousandths(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, ...]:
     """Pixels, across and down in turn -> whole numbers from 0 to 1000."""
     return tuple(round(1000 * edge / size[i % 2]) for i, edge in enumerate(box))

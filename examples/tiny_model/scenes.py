@@ -8,7 +8,7 @@ import re
 
 import draw
 from draw import MOST_THINGS, Thing
-from sample import Sample, View, a, among, ask, listed, sentence, thousandths, times
+from sample import Sample, View, a, among, ask, listed, places, sentence, thousandths, times
 from words import COLOURS, LANGUAGES, SHAPES, translate, what_is_this
 
 WAYS = {  # which of two coordinates, and whether the first is less
@@ -185,16 +185,16 @@ def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
     assert view.picture
     size, edge = (view.picture.width, "left") if across else (view.picture.height, "top")
     here, there = (round(100 * (t.x if across else t.y) / size) for t in (one, other))
-    places = f"From the {edge}, the {its_name} is at {here}% and the {other_name} at {there}%."
+    where = places(edge, its_name, here, other_name, there)
     if rng.random() < 0.5:
         question = among(rng, "Is the {0} {2} the {1}?|Is the {0} {3} the {1}?")
         to_the_way = re.sub("(left|right)", r"to the \1", way)
         verdict = "Yes" if WAYS[way](one, other) else "No"
-        return question.format(its_name, other_name, way, to_the_way), f"{places} {verdict}."
+        return question.format(its_name, other_name, way, to_the_way), f"{where} {verdict}."
     answer = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
     return (
         f"Is the {its_name} {'left or right of' if across else 'above or below'} the {other_name}?",
-        f"{places} So the {its_name} is {answer} the {other_name}.",
+        f"{where} So the {its_name} is {answer} the {other_name}.",
     )
 
 

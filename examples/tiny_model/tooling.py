@@ -359,11 +359,10 @@ def described(rng: random.Random, made: dict[str, Any]) -> dict[str, Any]:
 
 def titled(name: str, schema: dict[str, Any], needed: bool) -> dict[str, Any]:
     """The schema of a parameter with its keys sorted and a title; of one that may be left out, with null."""
-    about = {key: schema[key] for key in ("description",) if key in schema}
     if not needed:
-        kind = dict(sorted((key, value) for key, value in schema.items() if key not in about))
-        kind.pop("default", None)
-        schema = {"anyOf": [kind, {"type": "null"}], "default": None} | about
+        kind = {key: told for key, told in sorted(schema.items()) if key not in ("description", "default")}
+        about = {key: told for key, told in schema.items() if key == "description"}
+        schema = about | {"anyOf": [kind, {"type": "null"}], "default": None}
     return dict(sorted((schema | {"title": name.replace("_", " ").title()}).items()))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from qwen_ref.answer import CALL, END_CALL, END_THINK, Answer, read_call
+from qwen_ref.answer import CALL, END_CALL, END_THINK, Answer, read_call, value_is_open
 from qwen_ref.engine.backend import is_count
 from qwen_ref.engine.draft import common
 from qwen_ref.errors import QwenRefError, of_type
@@ -169,8 +169,7 @@ class WholeCalls(Free):
             logits[first] = some
         elif call is not None:
             logits[[*self._ends, self._call]] = -np.inf
-            in_value = call.rfind("<parameter=") > call.rfind("</parameter>")
-            if in_value or not call.rstrip().endswith("</function>"):
+            if value_is_open(call) or not call.rstrip().endswith("</function>"):
                 logits[self._end_call] = -np.inf
         return logits
 
