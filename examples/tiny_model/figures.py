@@ -144,7 +144,7 @@ def sums(rng: random.Random, test: bool) -> Sample:
         question = (
             f"{rng.choice([before, before.capitalize()])} {x} {rng.choice([sign, WORD[sign]])} {y}{behind}"
         )
-    if rng.random() < 0.65 and steps:
+    if steps and rng.random() < (0.45 if is_small(x, sign, y) else 0.65):
         return ask("sums", question, result, thoughts=steps)
     if is_small(x, sign, y) or not steps:
         return ask("sums", question, result)

@@ -527,7 +527,8 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
             "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?|"
             "Click on the button {0}.|Push the button with {0} on it.|Tap {0}.|I want to press {0}.|"
             "Choose {0}.|Hit the {0} button.|Use the button labelled {0}.|"
-            "Click the button with the text {0}.|Which button reads {0}?|Press the one marked {0}."
+            "Click the button with the text {0}.|Which button reads {0}?|Press the one marked {0}.|"
+            "Click on {0} please.|Click {0}, please.|Please click {0}.|Can you press {0} please?"
         )
     elif kind == "link":
         verbs = "Click on {0}.|Click {0}.|Open {0}.|Follow the link {0}.|Click the {0} link.|Where is {0}?"

@@ -75,8 +75,11 @@ def times(count: int, words: str) -> str:
 
 
 def places(edge: str, one: str, here: int, other: str, there: int) -> str:
-    """Where two things are, in hundredths: said before what follows from it."""
-    return f"From the {edge}, the {one} is at {here}% and the {other} at {there}%."
+    """Where two things are, in hundredths of two digits: said before what follows from it.
+
+    With 8% for 08% the model took 8 and 51 for 8 and 5.
+    """
+    return f"From the {edge}, the {one} is at {here:02}% and the {other} at {there:02}%."
 
 
 def thousandths(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, ...]:

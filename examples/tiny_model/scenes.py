@@ -37,7 +37,7 @@ def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
     kind = rng.choice(
         "count count total exists more colour shape end end end size corner".split()
         + 2 * ["which", "colours"]
-        + 5 * ["between"]
+        + 6 * ["between"]
     )
     one, other = rng.choice(things), rng.choice(things)
     all_colours, all_shapes = [t.colour for t in things], [t.shape for t in things]
@@ -235,7 +235,7 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         found = [{"colour": t.colour, "shape": t.shape} for t in view.things]
         return ask("caption", question, json.dumps(found), view)
     things, order = view.things, "from left to right"
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         things, order = sorted(things, key=lambda t: t.y), "from top to bottom"
         question = f"List the objects {order}."
     seen = listed([a(t.name) for t in things])

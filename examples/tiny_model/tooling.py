@@ -588,6 +588,12 @@ def subject(made: dict[str, Any]) -> str:
     return next((nouns for _, nouns, *_ in EVERYDAY if noun in nouns.split()), noun)
 
 
+ORDERS = """Open Read Show Save Put Create Write Store Keep Delete Remove Erase Run Execute Plan Schedule Set
+Invite Remind Find Search Look Translate Add Send Text Mail Email Message Convert Exchange Play Start Book
+Reserve Turn Switch Make Heat Sort Bring Order Call Phone Dial Ring Buy Log Pay Transfer Settle Draw Generate
+Clean Vacuum Brew Roll Throw Pick Choose Give Tell Define Explain List Get Check Note Let""".split()
+
+
 Asked = tuple[str, dict[str, Any]]  # a question, and the arguments that it gives
 
 
@@ -610,11 +616,14 @@ def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any
         mark = question[-1] if question[-1] in ".?" else ""
         more = phrase(rng, made["parameters"][n], arguments[n], alone)
         question = f"{question.removesuffix(mark)}{rng.choice([' ', ', '])}{more}{mark}"
-    if question.split()[0].lower() in made["verb"].split("_") and rng.random() < 0.25:  # politely
+    if question.split()[0] in ORDERS and question[-1] != "?" and rng.random() < 0.35:  # politely
         order = question[0].lower() + question[1:]
-        question = among(
-            rng, "Can you {0}?|Please {1}|Would you {0}, please?|I want you to {1}|You can {1}|Now {1}"
-        ).format(order.rstrip(".?"), order)
+        forms = "Can you {0}?|Please {1}|Would you {0}, please?|I want you to {1}|You can {1}|Now {1}|"
+        forms += "Could you please {0}?|I'd like you to {1}|You should {1}|Just {1}"
+        texts = [said(what) for n, what in arguments.items() if made["parameters"][n]["kind"] in TEXTUAL]
+        if not any(order.rstrip(".").endswith(text) for text in texts):  # of which it could be a part
+            forms += "|Could you {0} for me?|{2} for me, please.|{2}, please.|{2} for me|Can you {0} for me?"
+        question = among(rng, forms).format(order.rstrip("."), order, question.rstrip("."))
     elif rng.random() < 0.15:
         question = among(
             rng, "Hello! {0}|Please: {0}|Can you help me? {0}|{0} Thanks!|I have a question. {0}|Hi, {0}"

@@ -40,7 +40,7 @@ PICTURES: dict[Draw, float] = {
 QUESTIONS: dict[str, dict[Ask, float]] = {
     "shapes": {
         scenes.scene: 46,
-        scenes.caption: 14,
+        scenes.caption: 17,
         scenes.boxes: 38,
         scenes.picture_in_language: 6,
         talk.beside_the_picture: 2,
@@ -119,6 +119,7 @@ VARIED = {
     "talk",
     "languages",
 }
+IN_CAPITALS = {"scene", "caption", "motion", "sums", "languages"}  # no word of the question is in the answer
 
 
 def in_other_words(rng: random.Random, made: Sample) -> Sample:
@@ -133,6 +134,8 @@ def in_other_words(rng: random.Random, made: Sample) -> Sample:
         said = said[:-1] + rng.choice(["", ", please" + said[-1], " please"])
     if rng.random() < 0.1:
         said = said[0].lower() + said[1:]
+    elif made.task in IN_CAPITALS and rng.random() < 0.03:
+        said = said.upper()
     made.messages[-1]["content"] = (
         said if isinstance(content, str) else [*content[:-1], content[-1] | {"text": said}]
     )
