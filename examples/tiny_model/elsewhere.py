@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 import ollama
 import pydantic
+from asked import OTHER_SCHEMAS, OTHERS, SCHEMAS, TOOLS
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle, RegularPolygon
@@ -266,127 +267,20 @@ def sums(rng: random.Random) -> Sample:
     return about("sums", None, f"Please work out {x} {sign} {y}.", answer, thoughts="", key=f"= {value}.")
 
 
-def schema(kind: str) -> dict[str, Any]:
-    """Of a type, or of one of several words: "large|small". Lists are of strings."""
-    if "|" in kind:
-        return {"type": "string", "enum": kind.split("|")}
-    return {"type": kind, "items": {"type": "string"}} if kind == "array" else {"type": kind}
-
-
-def function(name: str, about: str, /, **parameters: str) -> dict[str, Any]:
-    """Parameters with their types; a ? behind it: may be left out."""
-    needed = [key for key, kind in parameters.items() if kind[-1] != "?"]
-    properties = {key: schema(kind.rstrip("?")) for key, kind in parameters.items()}
-    return {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": about,
-            "parameters": {"type": "object", "properties": properties, "required": needed},
-        },
-    }
-
-
-TOOLS = {  # a question -> the tool for it and its arguments
-    "Could you check what the weather is doing in Athens?": ("get_current_weather", dict(location="Athens")),
-    "I am in Boston. What's the weather?": ("get_current_weather", dict(location="Boston")),
-    "Set an alarm for 7 on Monday.": ("set_alarm", dict(hour=7, day="Monday")),
-    "Turn on the lamp in the kitchen.": ("turn_on_lamp", dict(room="kitchen")),
-    "Let Anna know by message: dinner is ready": (
-        "send_message",
-        dict(recipient="Anna", text="dinner is ready"),
-    ),
-    "What is the stock price of IBM?": ("get_stock_price", dict(symbol="IBM")),
-    "We need a table on Friday, 4 people.": ("book_table", dict(people=4, day="Friday")),
-    "What would 20 dollars be in euros?": (
-        "convert_currency",
-        dict(amount=20, source="dollars", target="euros"),
-    ),
-    "Could you play Yesterday?": ("play_song", dict(title="Yesterday")),
-    "Are there flights to Rome from Oslo?": ("find_flights", dict(origin="Oslo", destination="Rome")),
-    "Track parcel 8842.": ("track_parcel", dict(tracking_number=8842)),
-    "Water the plants in the garden for 10 minutes.": ("water_plants", dict(zone="garden", minutes=10)),
-    "Rent a bike in Lyon for 3 days.": ("rent_bike", dict(city="Lyon", days=3)),
-    "Lock the front door.": ("lock_door", dict(door="front")),
-    "How many calories are in rice?": ("get_calories", dict(food="rice")),
-    "Who is the doctor on duty on Tuesday?": ("doctor_on_duty", dict(day="Tuesday")),
-    "Order 2 pizzas to Station Road.": ("order_pizza", dict(quantity=2, address="Station Road")),
-    "Set the volume to 30 percent.": ("set_volume", dict(percent=30)),
-    "Give me the exchange rate of the yen.": ("exchange_rate", dict(currency="yen")),
-    "Cancel my reservation K482.": ("cancel_reservation", dict(reservation_id="K482")),
-    "Weather for Lisbon in celsius, please.": (
-        "get_current_weather",
-        dict(location="Lisbon", unit="celsius"),
-    ),
-    "Could you put lunch with Tom in my calendar, Friday at 12:30?": (
-        "create_event",
-        dict(title="lunch with Tom", day="Friday", time="12:30"),
-    ),
-    "Don't let me forget to buy stamps at 6 pm.": (
-        "create_reminder",
-        dict(text="buy stamps", time="6 pm"),
-    ),
-    "We are out of milk, bread and eggs.": ("add_items", dict(items=["milk", "bread", "eggs"])),
-    "Make a meeting Budget and invite Anna and Tom.": (
-        "create_meeting",
-        dict(title="Budget", attendees=["Anna", "Tom"]),
-    ),
-    "Please switch the heating in the bedroom off.": ("set_heating", dict(room="bedroom", on=False)),
-    "The heating in the office should be on.": ("set_heating", dict(room="office", on=True)),
-    "Search online for red shoes.": ("web_search", dict(query="red shoes")),
-    "Search online for red shoes, 5 results.": ("web_search", dict(query="red shoes", max_results=5)),
-    "Please open notes.txt for me.": ("read_file", dict(path="notes.txt")),
-    "Store hello in notes.txt.": ("write_file", dict(path="notes.txt", content="hello")),
-    "Let Python do print(1+1).": ("run_python", dict(code="print(1+1)")),
-    "Could you add 12 and 30?": ("add", dict(a=12, b=30)),
-    "What is 7 multiplied by 6?": ("multiply", dict(a=7, b=6)),
-    "Any mail about invoices?": ("search_emails", dict(query="invoices")),
-}
-SCHEMAS = [
-    function(
-        "get_current_weather",
-        "Get the current weather in a location",
-        location="string",
-        unit="celsius|fahrenheit?",
-    ),
-    function("set_alarm", "Set an alarm", hour="integer", day="string"),
-    function("turn_on_lamp", "Turn on the lamp of a room", room="string"),
-    function("send_message", "Send a text message to someone", recipient="string", text="string"),
-    function("get_stock_price", "Current price of a stock", symbol="string"),
-    function("book_table", "Book a table in the restaurant", people="integer", day="string"),
-    function("convert_currency", "Convert money", amount="number", source="string", target="string"),
-    function("play_song", "Play a song", title="string"),
-    function("find_flights", "Search for flights", origin="string", destination="string"),
-    function("track_parcel", "Where a parcel is", tracking_number="integer"),
-    function("water_plants", "Waters a zone of the garden system", zone="string", minutes="integer"),
-    function("rent_bike", "Rent a bike in a city", city="string", days="integer"),
-    function("lock_door", "Lock a door of the house", door="string"),
-    function("get_calories", "Calories of a food", food="string"),
-    function("doctor_on_duty", "Find the doctor on duty", day="string"),
-    function("order_pizza", "Order pizza to an address", quantity="integer", address="string"),
-    function("set_volume", "Set the volume of the speaker", percent="integer"),
-    function("exchange_rate", "Exchange rate of a currency", currency="string"),
-    function("cancel_reservation", "Cancel a reservation", reservation_id="string"),
-    function("create_event", "Create a calendar event", title="string", day="string", time="string"),
-    function("create_reminder", "Create a reminder", text="string", time="string", repeat="boolean?"),
-    function("add_items", "Add items to the shopping list", items="array"),
-    function("create_meeting", "Create a meeting", title="string", attendees="array", room="string?"),
-    function("set_heating", "Switch the heating of a room on or off", room="string", on="boolean"),
-    function("web_search", "Search the web", query="string", max_results="integer?"),
-    function("read_file", "Read a file", path="string", encoding="string?"),
-    function("write_file", "Write a file", path="string", content="string"),
-    function("run_python", "Run Python code", code="string"),
-    function("add", "Add two numbers", a="number", b="number"),
-    function("multiply", "Multiply two numbers", a="number", b="number"),
-    function("search_emails", "Search the mailbox", query="string", folder="string?"),
-]
+def called(rng: random.Random, asked: dict[str, tuple[str, dict]], schemas: list[dict]) -> Sample:
+    """One of these questions; its tool is offered, alone or with one or two others of these."""
+    question, (name, arguments) = rng.choice(list(asked.items()))
+    right = next(s for s in schemas if s["function"]["name"] == name)
+    others = rng.sample([s for s in schemas if s is not right], rng.randint(0, 2))
+    offered = rng.sample([right, *others], 1 + len(others))
+    said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in arguments.items()}
+    lines = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in said.items())
+    answer = f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
+    return about("tools", None, question, answer, tools=offered)
 
 
 def tools(rng: random.Random) -> Sample:
-    question, (name, arguments) = rng.choice(list(TOOLS.items()))
-    right = next(s for s in SCHEMAS if s["function"]["name"] == name)
-    others = rng.sample([s for s in SCHEMAS if s is not right], rng.randint(0, 2))
-    offered = rng.sample([right, *others], 1 + len(others))
+    made = called(rng, TOOLS, SCHEMAS)
     if rng.random() < 0.3:  # what its answer means
         sky, degrees = rng.choice(["sunny", "cloudy", "rainy"]), rng.randint(1, 35)
         told = rng.choice([f"{sky}, {degrees} degrees", json.dumps({"sky": sky, "temperature": degrees})])
@@ -397,10 +291,11 @@ def tools(rng: random.Random) -> Sample:
             {"role": "tool", "content": told},
         ]  # fmt: skip
         return Sample("tools", messages, f"The weather: {told}.", tools=[SCHEMAS[0]], key=sky)
-    said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in arguments.items()}
-    lines = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in said.items())
-    answer = f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
-    return about("tools", None, question, answer, tools=offered)
+    return made
+
+
+def others_tools(rng: random.Random) -> Sample:
+    return called(rng, OTHERS, OTHER_SCHEMAS)
 
 
 TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list[str]}
@@ -460,6 +355,7 @@ TASKS = {
 }
 TASKS["extract"] = TASKS.pop("receipt")
 TASKS["tools as clients write them"] = client_tools
+TASKS["tools, asked by others"] = others_tools
 
 
 def sample(task: str, seed: int) -> Sample:

@@ -1,430 +1,52 @@
-"""Tools as many people have them, and what they ask of them.
+"""Tools as many people have them, and what they ask of them: what the files in the folder everyday say.
 
-A question names its values by their numbers, a flag's as on or off, and the noun that was taken as {noun}.
+Tools stand there with an empty line between them. The first line of each has the verbs and the nouns that
+its name is made of; the second what it is for, one of several between |; then, indented, its parameters:
+their usual names and their kind (of tooling.KINDS, or the words of an enum with / between them), with ? where
+it may be left out. The rest are questions, a line each, which name their values by numbers, a flag's as on or
+off, and the noun that was taken as {noun}.
 """
 
-EVERYDAY = [  # verbs; nouns; what it is for; its parameters as names: kind; questions, with their values
-    ("get get_current fetch check look_up", "weather forecast weather_forecast",
-     "Get the weather|Get the weather of a city|Weather in a city|The current weather in a place|"
-     "Forecast for a town|Tells what the weather is like",
-     ["city|location|place|town|city_name: place"],
-     "What is the weather in {0}?|How is the weather in {0}?|What's the weather like in {0}?|"
-     "Will it rain in {0}?|How warm is it in {0}?|Is it cold in {0} today?|Weather in {0}|"
-     "Do I need an umbrella in {0}?|What is the weather like in {0} right now?|"
-     "Tell me the weather in {0}.|Is it sunny in {0}?"),
-    ("get get_current check", "time local_time clock",
-     "Current time in a city|Get the time of a place|The local time",
-     ["city|location|place|timezone: place"],
-     "What time is it in {0}?|How late is it in {0}?|Tell me the time in {0}.|"
-     "What's the local time in {0} now?"),
-    ("send write", "email mail",
-     "Send an email|Writes an e-mail to someone",
-     ["to|recipient|receiver: person", "subject|title|topic: word"],
-     "Send an email to {0} with the subject {1}.|Mail {0} about {1}.|Write {0} an email about {1}|"
-     "Email {0}, subject {1}."),
-    ("send text write", "message sms",
-     "Send a message|Send a text to a person|Sends someone a short message",
-     ["to|recipient|person|contact: person", "text|message|content|body: word"],
-     "Send a message to {0}: {1}|Text {0}: {1}|Send {0} the message {1}|Message {0} that {1}|"
-     "Let {0} have a message: {1}|Let {0} know that {1}|Let {0} know: {1}|Tell {0} that {1}|Tell {0}: {1}|"
-     "Drop {0} a line: {1}|{0} should know that {1}|Could you tell {0} that {1}?|Write to {0}: {1}|"
-     "Inform {0} that {1}|Let {0} know by text that {1}|By message to {0}: {1}|Send word to {0}: {1}"),
-    ("set start create", "timer countdown",
-     "Set a timer|Starts a countdown",
-     ["minutes|duration|time: duration"],
-     "Set a timer for {0} minutes.|Timer {0} minutes|Start a timer of {0} minutes.|"
-     "Count down {0} minutes.|Tell me when {0} minutes are over."),
-    ("set create add", "alarm wake_up",
-     "Set an alarm|An alarm at an hour of a day",
-     ["hour|time|at: count", "day|date|weekday: day"],
-     "Wake me at {0} on {1}.|Set an alarm at {0} for {1}.|I have to get up at {0} on {1}.|Alarm at {0} {1}"),
-    ("search find search_for look_up", "web internet",
-     "Search the web|Finds pages|Search the internet",
-     ["query|q|search_term|text: word"],
-     "Search the web for {0}.|Search for {0}|Look on the web for {0}.|Google {0}|Find something about {0}.|"
-     "Search {0} on the internet.|Find {0} online.|Look online for {0}.|"
-     "What does the web say about {0}?|Search the net for {0}, online.|Do an online search for {0}.|"
-     "Search online, please: {0}|Look up {0} online."),
-    ("translate convert", "text sentence",
-     "Translate a text|Translates words into another language",
-     ["text|phrase|sentence: word", "language|target_language|to_language: language"],
-     "Translate '{0}' into {1}.|Translate {0} to {1}.|How do I say '{0}' in {1}?|What is {0} in {1}?"),
-    ("add create schedule", "event calendar_event appointment",
-     "Add an event to the calendar|A new appointment",
-     ["title|name|event: word", "day|date|when: day"],
-     "Add {0} to my calendar on {1}.|Add an event called {0} on {1}.|Put {0} on {1} in the calendar.|"
-     "I have {0} on {1}, note it in my calendar."),
-    ("create add set", "reminder note",
-     "Creates a reminder|Remind the user of something",
-     ["text|message|what: word", "day|when|date: day"],
-     "Remind me of {0} on {1}.|I need a reminder of {0} on {1}.|Remind me on {1}: {0}"),
-    ("get get_current check fetch", "stock_price stock quote share_price",
-     "Current price of a stock|Get the price of a share|What a stock costs|The quote of a company",
-     ["symbol|ticker|company|stock: symbol"],
-     "How much is a share of {0}?|What is the stock of {0} worth?|Stock price of {0}|"
-     "What does {0} trade at?|What is the share price of {0}?|How is {0} doing?|"
-     "Price of {0} stock, please."),
-    ("convert exchange change", "currency money",
-     "Convert money|Convert an amount to another currency|Exchange rates",
-     ["amount|value: count", "from|source|from_currency|base: money", "to|target|to_currency: money"],
-     "Convert {0} {1} to {2}.|How much are {0} {1} in {2}?|Change {0} {1} into {2}.|"
-     "What are {0} {1} in {2}?|Exchange {0} {1} for {2}.|{0} {1} to {2}|What is {0} {1} worth in {2}?|"
-     "How many {2} do I get for {0} {1}?|I have {0} {1} and need {2}.|What would I get in {2} for {0} {1}?|"
-     "{0} {1} would be how many {2}?|If I have {0} {1}, how much is that in {2}?"),
-    ("play start put_on", "song music track",
-     "Play a song|Plays music|Start a track",
-     ["title|song|track|song_title|name: word"],
-     "Play {0}.|Play the song {0}.|I want to hear {0}.|Put on {0}.|Start the track {0}|Play {0} for me."),
-    ("find search search_for book", "flights flight",
-     "Find flights|Search for flights|Planes between two cities",
-     ["origin|from|start|from_city|departure: place", "destination|to|to_city|arrival: place"],
-     "Find flights from {0} to {1}.|I want to fly from {0} to {1}.|Which planes go from {0} to {1}?|"
-     "Is there a flight from {0} to {1}?|A flight from {0} to {1}, please.|I need to fly to {1} from {0}."),
-    ("find search search_for book", "trains train", "Find trains|Train connections between stations",
-     ["origin|from|start|from_station|departure: place", "destination|to|to_station|arrival: place"],
-     "Find trains from {0} to {1}.|Which trains go from {0} to {1}?|When does a train leave {0} for {1}?|"
-     "By train from {0} to {1}, please.|I want to take the train from {0} to {1}."),
-    ("book reserve", "table restaurant",
-     "Book a table|Reserve a table in a restaurant",
-     ["people|persons|guests|party_size|seats: count", "day|date|when: day"],
-     "Book a table for {0} people on {1}.|A table for {0} {1}, please.|"
-     "Reserve a table {1} for {0} persons.|We are {0} people and want to eat out {1}."),
-    ("book reserve find", "hotel room hotel_room",
-     "Book a hotel|Find a room for some nights",
-     ["city|place|location|town: place", "nights|days|duration: duration"],
-     "Book a hotel in {0} for {1} nights.|I need a room in {0} for {1} nights.|{1} nights in {0}, please.|"
-     "Find me a place to sleep in {0} for {1} nights."),
-    ("turn_on switch_on light", "light lamp lights",
-     "Turn on the light|Turns on the lamps of a room",
-     ["room|area|location: room"],
-     "Turn on the light in the {0}.|It is dark in the {0}.|Light in the {0}, please.|"
-     "Switch on the lamp of the {0}.|Make light in the {0}."),
-    ("turn_off switch_off", "lights light_off lamp_off",
-     "Turn off the light|Turns off the lamps of a room",
-     ["room|area|location: room"],
-     "Turn off the light in the {0}.|Lights out in the {0}.|Switch off the lamp of the {0}.|"
-     "Make the {0} dark."),
-    ("set change adjust", "temperature thermostat heating",
-     "Set the temperature of a room|Sets the heating",
-     ["room|zone|area: room", "temperature|degrees|value: count"],
-     "Make it {1} degrees in the {0}.|Set the {0} to {1} degrees.|Heat the {0} to {1}.|"
-     "{1} degrees in the {0}, please."),
-    ("read open show get", "file document",
-     "Read a file|Opens a document",
-     ["path|file|filename|file_name|name: file"],
-     "Open the file {0}.|Open {0}.|Read {0}|Show me what is in {0}.|Show me {0}.|Read {0} for me.|"
-     "Let me see {0}.|What is written in {0}?|I want to look at {0}.|"
-     "Open {0} so that I can read it.|I'd like {0} opened.|"
-     "What does the file {0} say?|Read the file {0}."),
-    ("write save create", "file text_file",
-     "Write a text to a file|Saves a text|Creates a file",
-     ["path|file|filename|file_name|name: file", "content|text|data|body: word"],
-     "Save {1} as {0}.|Put {1} into the file {0}.|Create a file {0} with {1}.|Write '{1}' into {0}.|"
-     "Write {1} to {0}|The file {0} should say {1}.|"
-     "Make a file called {0} that says {1}|"
-     "Store the text {1} in {0}.|Store '{1}' as the file {0}.|Keep {1} in a file called {0}.|"
-     "Let {0} contain {1}."),
-    ("delete remove erase", "file document",
-     "Delete a file|Removes a file from the disk",
-     ["path|file|filename|file_name|name: file"],
-     "Delete {0}.|Remove the file {0}.|I don't need {0} any more.|Erase {0}, please."),
-    ("run execute eval", "python code python_code",
-     "Run Python code|Executes a line of a program|Runs code and tells what it printed",
-     ["code|source|script|program: script"],
-     "Run {0}|Execute {0}|What does {0} print?|Run this code: {0}|What is the output of {0}?|"
-     "Execute this in Python: {0}|Have Python run {0}|In Python: {0}|Ask Python for {0}"),
-    ("schedule plan create", "event meeting calendar_event",
-     "Create an event in the calendar|Plans a meeting at a time of a day",
-     ["title|name|subject|event: word", "day|date|when|on: day", "time|at|start|start_time|hour: clock"],
-     "Plan {0} on {1} at {2}.|Schedule {0} on {1} at {2}.|Schedule {0} for {1}, {2}.|"
-     "{0} is on {1} at {2}, put it into my calendar.|Make an event {0} at {2} on {1}.|"
-     "I meet for {0} {1} at {2}.|Note {0}, {1} {2}.|I have {0} on {1} at {2}.|"
-     "Put {0} into my calendar for {1}, {2}."),
-    ("create schedule set_up", "meeting call video_call",
-     "Set up a meeting with several people|A call with others",
-     ["title|subject|topic|name: word", "attendees|people|participants|guests|with: list"],
-     "Set up a meeting about {0} with {1}.|Invite {1} to {0}.|A call on {0} with {1}, please.|"
-     "I have to talk about {0} with {1}.|Meeting {0}, with {1}"),
-    ("remind create_reminder set", "reminder me",
-     "Reminds the user at a time|A reminder at an hour",
-     ["text|message|what|task: word", "time|at|when|hour: clock"],
-     "Remind me of {0} at {1}.|Remind me to {0} at {1}.|At {1} I must not forget {0}.|"
-     "Reminder at {1}: {0}|Tell me about {0} at {1}.|"
-     "Make sure that I remember to {0} at {1}.|I should not forget to {0} at {1}.|I have to {0} at {1}.|"
-     "Give me a nudge at {1} to {0}.|Keep {0} in mind for {1}.|At {1} make me think of {0}.|"
-     "Don't let me forget: {0}, {1}.|I must not forget to {0}, tell me at {1}.|Don't let me miss {0} at {1}.|"
-     "Ring me at {1} so that I don't forget {0}."),
-    ("search find list", "emails inbox mails email",
-     "Search the mailbox|Finds mails with some words",
-     ["query|q|text|search: word"],
-     "Find mails about {0}.|Look in my inbox for {0}.|Which mails are about {0}?|Did I get mail about {0}?|"
-     "Search my email for {0}."),
-    ("set switch control", "light_switch lamp_state smart_light",
-     "Switch a lamp on or off|Sets whether the light of a room is on",
-     ["room|area|location|where: room", "on|state|enabled|is_on|power: flag"],
-     "Turn {1} the light in the {0}.|Turn the light {1} in the {0}.|Turn the light in the {0} {1}.|"
-     "Switch {1} the {0}.|Lights {1} in the {0}.|Turn the {0} light {1}.|"
-     "Switch the light {1} in the {0}.|The {0} lamp should be {1}.|I want the {0} light {1}.|"
-     "Switch the lamp in the {0} {1}."),
-    ("set switch turn", "fan radiator air_conditioning tv radio",
-     "Turns it on or off in a room|Sets whether it runs in a room",
-     ["room|area|location|where: room", "on|state|enabled|is_on|running|power: flag"],
-     "Turn {1} the {noun} in the {0}.|Switch the {noun} {1} in the {0}.|{noun} {1} in the {0}|"
-     "I want the {noun} {1} in the {0}.|Turn the {0} {noun} {1}.|The {noun} of the {0} has to be {1}."),
-    ("set toggle switch", "wifi bluetooth airplane_mode dark_mode",
-     "Turns it on or off|Switch it on or off",
-     ["on|enabled|state|active: flag"],
-     "Turn {0} {noun}.|Switch {noun} {0}, please.|I want {noun} {0}.|Set {noun} to {0}.|{noun} {0}"),
-    ("add put append", "shopping items groceries",
-     "Adds several things to the shopping list|Puts items on a list",
-     ["items|products|things|groceries|list: list"],
-     "We need {0}.|Put {0} on the list.|Add {0} to my shopping list.|I have to buy {0}.|"
-     "{0} for the list, please.|Note that we need {0}.|There is no more {0}.|"
-     "We have no {0} left.|I am out of {0}.|{0}: all gone|{0} ran out.|We ran out of {0}.|"
-     "The fridge has no {0} any more.|Buy {0}.|No {0} at home!|"
-     "We are nearly out of {0}.|We will soon be out of {0}."),
-    ("send share post", "group_message message announcement",
-     "Send a message to several people|Tells a group something",
-     ["to|recipients|people|members: list", "text|message|content|body: word"],
-     "Tell {0}: {1}|Send {0} this message: {1}|Let {0} know that {1}"),
-    ("sort order", "names list words",
-     "Sort a list|Brings words into order",
-     ["items|list|names|words|values: list"],
-     "Sort {0}.|Bring {0} into order.|Which comes first of {0}?|Order these: {0}"),
-    ("add put write", "shopping_list list todo",
-     "Add to the shopping list|Puts a thing on a list",
-     ["item|product|thing|what: word", "quantity|amount|count|number: count"],
-     "Add {1} {0} to the list.|Put {0} on my shopping list, {1} of them.|We need {1} {0}.|"
-     "{1} {0} on the list, please."),
-    ("get find look_up", "phone_number contact number",
-     "Find the phone number of a person|Looks up a contact",
-     ["name|person|contact: person"],
-     "What is the number of {0}?|Which phone number has {0}?|Find the phone number of {0}.|"
-     "I need {0}'s number."),
-    ("call phone dial", "person contact someone",
-     "Call a person|Phones someone",
-     ["name|person|contact|who: person"],
-     "Call {0}.|Phone {0}, please.|I want to talk to {0}.|Ring {0}.|Dial {0}."),
-    ("get fetch show", "news headlines",
-     "Get the news|Headlines about a topic",
-     ["topic|subject|category|about: word"],
-     "What is new about {0}?|News about {0}|Show me headlines on {0}.|What do the papers say about {0}?"),
-    ("get calculate find", "route directions way",
-     "Directions between two places|The way from one place to another",
-     ["start|origin|from: place", "destination|end|to|goal: place"],
-     "How do I walk from {0} to {1}?|Show me the way from {0} to {1}.|Directions from {0} to {1}|"
-     "How far is it from {0} to {1}?"),
-    ("find get search", "restaurants cafes places_to_eat", "Find restaurants|Places to eat in a city",
-     ["city|location|place|near: place"],
-     "Where can I eat in {0}?|Find restaurants in {0}.|I am hungry in {0}.|Show me good restaurants in {0}."),
-    ("get show", "definition meaning word",
-     "Explain a word|Meaning of a word from the dictionary",
-     ["word|term|query: word"],
-     "What does {0} mean?|Define {0}.|What is the meaning of {0}?|Explain the word {0}."),
-    ("order call get", "taxi cab ride",
-     "Order a taxi|Calls a cab|A ride from one place to another",
-     ["pickup|start|from|from_address: word", "destination|to|goal|to_address: word"],
-     "I need a taxi from {0} to {1}.|Call me a cab from {0} to {1}.|A taxi to {1} from {0}, please.|"
-     "Order a ride from {0} to {1}."),
-    ("get find show", "bus_times next_bus bus departures",
-     "Departures of buses|When the next bus leaves",
-     ["stop|station|bus_stop|from: word", "line|route|bus_line|number: id"],
-     "When does bus {1} leave at {0}?|When is the next {1} from {0}?|Bus {1} from the stop {0}"),
-    ("get search find", "movie_times cinema showtimes movies",
-     "What the cinemas show|Times of a film",
-     ["movie|film|title|name: word", "day|date|when: day"],
-     "When is {0} in the cinema on {1}?|Can I see the film {0} {1}?|Where do they show {0} on {1}?"),
-    ("get find search", "recipe recipes dish",
-     "Find a recipe|How to cook a dish",
-     ["dish|ingredient|food|name: word"],
-     "How do I cook {0}?|I want to make {0} for dinner.|Find me a recipe with {0}.|"
-     "What can I cook with {0}?"),
-    ("set change adjust", "brightness screen_brightness display",
-     "Set the brightness of the screen|How bright the display is",
-     ["level|brightness|value|amount: count"],
-     "Make the screen {0} bright.|Set the brightness to {0}.|Dim the display to {0}.|Screen at {0}, please."),
-    ("take make", "photo picture snapshot",
-     "Take a photo|Makes a picture with a camera",
-     ["camera|lens|device|which: word"],
-     "Take a photo with the {0} camera.|A picture with the camera {0}, please.|Snap a photo using {0}."),
-    ("start run", "vacuum cleaner cleaning robot_vacuum",
-     "Start the vacuum robot|Cleans the floor of a room",
-     ["room|area|zone|where: room"],
-     "Clean the floor in the {0}.|Vacuum the {0}.|The {0} is dirty.|Let the robot clean the {0}."),
-    ("make brew prepare", "coffee tea drink",
-     "Make a drink|Brews coffee or tea",
-     ["cups|count|amount|number: count"],
-     "Make {0} cups of coffee.|I would like {0} coffees.|Brew {0} cups.|{0} cups of tea, please."),
-    ("open close move", "blinds shutters curtains",
-     "Open or close the blinds|Moves the shutters of a room",
-     ["room|window|where|area: room"],
-     "Let the sun into the {0}.|Open the blinds in the {0}.|Shutters up in the {0}."),
-    ("get check show", "balance account_balance bank_account",
-     "The balance of a bank account|How much money is in an account",
-     ["account|account_id|name|iban: code"],
-     "How much money do I have in {0}?|What is left in my account {0}?|Balance of {0}|"
-     "Show my balance for {0}."),
-    ("transfer send pay", "money payment transfer",
-     "Transfer money|Pays someone",
-     ["amount|sum|value: count", "to|recipient|person|receiver: person"],
-     "Pay {1} {0}.|Transfer {0} to {1}.|Send {1} {0} from my account.|I owe {1} {0}, please pay."),
-    ("roll throw", "dice die",
-     "Roll dice|Throws a die with so many sides",
-     ["sides|faces|count: count"],
-     "Roll a die with {0} sides.|Throw a dice of {0} sides.|Roll a d{0}."),
-    ("get generate make", "random_number random number",
-     "A random number between two|Picks a number by chance",
-     ["low|minimum|min|from: count", "high|maximum|max|to: count"],
-     "Give me a random number between {0} and {1}.|Pick a number from {0} to {1}.|"
-     "Choose any number {0} to {1}."),
-    ("delete remove drop", "note memo",
-     "Delete a note|Removes a memo",
-     ["title|note|name|which: word"],
-     "Delete the note {0}.|I don't need the note {0} any more.|Remove my memo about {0}."),
-    ("add create save", "contact address_book_entry",
-     "Save a contact|A new entry in the address book",
-     ["name|person|who: person", "phone|number|phone_number: id"],
-     "Save {0} with the number {1}.|The number of {0} is {1}, save it.|New contact: {0}, {1}"),
-    ("get show", "sunrise sunset sun",
-     "When the sun rises|Sunrise and sunset at a place",
-     ["city|place|location|where: place"],
-     "When does the sun rise in {0}?|When is sunset in {0}?|How long is it light in {0}?"),
-    ("get check", "air_quality pollution air",
-     "How good the air is|The air quality of a city",
-     ["city|place|location|town: place"],
-     "How good is the air in {0}?|Is the air clean in {0}?|Air quality in {0}|Can I breathe well in {0}?"),
-    ("get find", "match_result score sports_score",
-     "The result of a match|Scores of a team",
-     ["team|club|name: word"],
-     "How did {0} play?|Did {0} win?|What is the score of {0}?|Last match of {0}"),
-    ("log add record", "workout exercise training",
-     "Log a workout|Writes down how long one has trained",
-     ["activity|sport|kind|exercise: word", "minutes|duration|time: duration"],
-     "I did {0} for {1} minutes.|Log {1} minutes of {0}.|Write down a workout: {0}, {1} minutes"),
-    ("book make request", "appointment doctor_appointment visit",
-     "Make an appointment with someone|Books a visit",
-     ["with|doctor|person|name: person", "day|date|when: day"],
-     "I need to see {0} on {1}.|Make an appointment with {0} on {1}.|Can I visit {0} {1}?"),
-    ("pay settle", "invoice bill",
-     "Pay an invoice|Pays a bill by its number",
-     ["invoice_id|number|bill|invoice_number: id"],
-     "Pay the bill {0}.|Settle invoice {0}.|Invoice {0} has to be paid.|Please pay number {0}."),
-    ("run execute start", "command shell program",
-     "Run a shell command|Executes a program",
-     ["command|cmd|line|program: script"],
-     "Run {0}|Execute the command {0}|Run the command {0} in the shell.|Start the program {0}."),
-    ("list show get", "files directory folder",
-     "List the files of a folder|What is in a directory",
-     ["folder|directory|path|dir: file"],
-     "Which files are in {0}?|List the directory {0}.|What is in the folder {0}?|Show the files of {0}."),
-    ("query search ask", "database table records",
-     "Search the database|Finds records in a table",
-     ["table|collection|name|source: word", "text|filter|value|query: word"],
-     "Find {1} in the table {0}.|Search the table {0} for {1}.|Which rows of {0} have {1}?"),
-    ("make create generate draw", "image drawing picture",
-     "Generate an image|Draws what is described",
-     ["prompt|description|subject|text: word"],
-     "Draw {0}.|Make an image of {0}.|Generate a picture that shows {0}.|Paint me {0}."),
-    ("get check show", "battery battery_level charge",
-     "How full the battery is|Battery of a device",
-     ["device|name|which: word"],
-     "How full is the battery of {0}?|Does {0} need charging?|Battery of {0}|How much charge has {0}?"),
-    ("restart reboot stop", "server machine computer",
-     "Restart a server|Boots a computer again",
-     ["server|host|name|machine: word"],
-     "Restart {0}.|Reboot the server {0}.|The machine {0} hangs, restart it.|Boot {0} again."),
-    ("buy sell trade", "shares stocks position",
-     "Buy shares|Trades stocks of a company",
-     ["symbol|ticker|company: symbol", "shares|count|quantity|amount: count"],
-     "Buy {1} shares of {0}.|I want {1} shares of {0}.|Get me {1} {0} shares."),
-    ("find get", "pharmacy pharmacies nearest_pharmacy",
-     "Find a pharmacy|Where one gets medicine",
-     ["city|near|location|place: place"],
-     "Where is a pharmacy in {0}?|I need medicine in {0}.|Which pharmacy is open in {0}?"),
-    ("find search get", "parking parking_spot garage",
-     "Find a place to park|Free parking in a city",
-     ["city|near|location|place: place"],
-     "Where can I park in {0}?|A parking spot in {0}, please.|I have to leave my car in {0}."),
-    ("charge start", "car charging vehicle",
-     "Charge the electric car|Starts charging up to a level",
-     ["percent|level|up_to|limit: count"],
-     "Charge the car to {0} percent.|Load my car up to {0} percent.|Fill the car's battery to {0}."),
-    ("print send", "document page printout",
-     "Print a document|Prints some copies",
-     ["file|document|name|title: file", "copies|count|number: count"],
-     "Print {0}, {1} copies.|Print {1} copies of {0}.|I need {0} on paper, {1} times."),
-    ("create open file", "ticket issue bug",
-     "Open a ticket|Files a bug",
-     ["title|summary|subject: word", "priority|severity|level: count"],
-     "Open a ticket: {0}, priority {1}|File a bug called {0} with priority {1}.|New issue {0}, priority {1}"),
-    ("feed give", "pet animal cat",
-     "Feed a pet|Gives an animal its food",
-     ["name|pet|animal: person", "grams|amount|portion: count"],
-     "Give {0} {1} grams.|Feed {0} with {1} grams of food.|{0} is hungry, {1} grams please."),
-    ("count measure", "words characters letters",
-     "Count the words of a text|How long a text is",
-     ["text|string|input: word"],
-     "How many words are in '{0}'?|How long is the text '{0}'?|Count the letters of '{0}'."),
-    ("convert change", "units unit measurement",
-     "Convert units|Converts a measure to another unit",
-     ["value|amount|number: count", "from|from_unit|source: measure", "to|to_unit|target: measure"],
-     "Convert {0} {1} to {2}.|How many {2} are {0} {1}?|What is {0} {1} as {2}?"),
-    ("add sum plus", "numbers two_numbers sum",
-     "Add two numbers|Adds numbers|The sum of two numbers",
-     ["a|x|first|number1|one: count", "b|y|second|number2|other: count"],
-     "Add {0} and {1}.|What is {0} plus {1}?|{0} + {1}|How much is {0} and {1} together?|Sum {0} and {1}.|"
-     "What is the sum of {0} and {1}?"),
-    ("multiply times", "numbers two_numbers product",
-     "Multiply two numbers|The product of two numbers",
-     ["a|x|first|number1|one: count", "b|y|second|number2|other: count"],
-     "Multiply {0} by {1}.|What is {0} times {1}?|{0} * {1}|What is the product of {0} and {1}?|"
-     "Multiply {0} and {1}.|{0} times {1}, please.|How much is {0} multiplied by {1}?|{0} multiplied by {1}"),
-    ("subtract minus", "numbers two_numbers difference",
-     "Subtract one number from another|The difference of two numbers",
-     ["a|x|first|number1|one: count", "b|y|second|number2|other: count"],
-     "What is {0} minus {1}?|{0} - {1}|Take {1} from {0}.|Subtract {1} from {0}.|{0} less {1}"),
-    ("divide", "numbers two_numbers quotient",
-     "Divide one number by another",
-     ["a|x|first|number1|dividend: count", "b|y|second|number2|divisor: count"],
-     "Divide {0} by {1}.|What is {0} divided by {1}?|{0} / {1}|How often does {1} go into {0}?"),
-    ("water sprinkle", "lawn flowers garden bed",
-     "Waters a part of the garden|Gives the flowers water for some minutes",
-     ["zone|area|part|bed: room", "minutes|duration|time: duration"],
-     "Sprinkle the {0} for {1} minutes.|The {0} needs {1} minutes of water.|{1} minutes of water for the {0}|"
-     "Water the lawn by the {0} for {1} minutes."),
-    ("order get deliver", "food meal burger sushi pasta",
-     "Order food to an address|Food that is brought to the door",
-     ["quantity|count|number|portions: count", "address|to|where|street: word"],
-     "I want {0} to be brought to {1}.|Bring {0} of them to {1}.|{0} portions to {1}, please.|"
-     "Deliver {0} to {1}."),
-    ("get find look_up", "calories nutrition energy",
-     "Calories of a food|How many calories something has",
-     ["food|dish|item|name: word"],
-     "How fattening is {0}?|Calories of {0}|What energy has {0}?|Is {0} healthy?|How much energy is in {0}?"),
-    ("lock open unlock", "car safe gate",
-     "Locks or unlocks what is named|Lock a door, a gate or a car",
-     ["which|name|what|target: word"],
-     "Is the {0} locked? If not, do it.|Close the {0} with the key.|Make the {0} safe."),
-    ("change set turn", "sound speaker loudness",
-     "How loud the speaker is|Sets the loudness",
-     ["level|value|amount|to: count"],
-     "Make it as loud as {0}.|Sound at {0}, please.|Turn it to {0}.|Louder: {0}|"
-     "Set the speaker to {0} percent."),
-    ("cancel drop", "order subscription visit trip",
-     "Cancels what was ordered by its number|Cancel an order",
-     ["id|order_id|number|code: code"],
-     "I don't want {0} any more.|Call {0} off.|Please call off {0}.|Stop my order {0}."),
-    ("get find where_is", "package shipment delivery",
-     "Where a package is|Follows a delivery by its number",
-     ["number|code|id|tracking_id: id"],
-     "Where is my package {0}?|Follow the shipment {0}.|When does {0} arrive?|Has {0} been sent?"),
-    ("get ask", "joke quote fact",
-     "Tells a joke|A joke about something",
-     ["topic|about|subject|theme: word"],
-     "Tell me a joke about {0}.|Make me laugh about {0}.|Do you know a joke about {0}?|"
-     "A joke on {0}, please."),
-    ("summarize shorten", "text article paragraph",
-     "Makes a text shorter|A summary of a text",
-     ["text|input|content|article: word"],
-     "Summarize: {0}|Make this shorter: {0}|Give me a summary of '{0}'.|In short, what is '{0}'?"),
-]  # fmt: skip
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Parameter:
+    names: list[str]
+    kind: str
+    needed: bool
+
+
+@dataclass(frozen=True)
+class Usual:
+    verbs: list[str]
+    nouns: list[str]
+    abouts: list[str]
+    parameters: list[Parameter]
+    questions: list[str]
+
+
+def parameter(line: str) -> Parameter:
+    names, kind = line.split(": ")
+    return Parameter(names.split("|"), kind.removesuffix("?"), kind[-1] != "?")
+
+
+def usual(block: str) -> Usual:
+    name, abouts, *lines = block.split("\n")
+    verbs, nouns = name.split(" + ")
+    parameters = [parameter(line.strip()) for line in lines if line[0] == " "]
+    questions = [line for line in lines if line[0] != " "]
+    return Usual(verbs.split(), nouns.split(), abouts.split("|"), parameters, questions)
+
+
+def given(question: str) -> set[int]:
+    """Which parameters a question has values for."""
+    return {int(number) for number in re.findall(r"{(\d)}", question)}
+
+
+FILES = sorted((Path(__file__).parent / "everyday").glob("*.txt"))
+EVERYDAY = [usual(block) for file in FILES for block in file.read_text().strip().split("\n\n")]

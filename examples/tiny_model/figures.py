@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from sample import Sample, among, ask, places
-from words import ALL_WORDS, COLOURS, SHAPES, pick
+from sample import Sample, among, ask, listed, places
+from words import ALL_WORDS, COLOURS, FIRST_NAMES, SHAPES, pick
 
 TOO_MUCH = (
     "I don't know. I can add and subtract whole numbers of up to four digits and multiply those of up to two."
@@ -114,6 +114,8 @@ def forms(x: int, sign: str, y: int) -> list[str]:
 
 def sums(rng: random.Random, test: bool) -> Sample:
     sign = rng.choices([ADD, SUBTRACT, MULTIPLY], [40, 30, 30])[0]
+    if not test and rng.random() < 0.08:
+        return ask("sums", *in_words(rng))
     if not test and rng.random() < 0.12:
         return ask(
             "sums",
@@ -134,7 +136,7 @@ def sums(rng: random.Random, test: bool) -> Sample:
     x, y = make() if sign == MULTIPLY and not test and rng.random() < 0.2 else pick(rng, make, test)
     if sign == MULTIPLY and max(x, y) < 10:  # the table is learned by heart: nothing of it is held out
         test = False
-    if sign == SUBTRACT and x < y and rng.random() < 0.85:
+    if sign == SUBTRACT and x < y and rng.random() < 0.75:
         x, y = y, x
     result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
     question, steps = rng.choice(forms(x, sign, y)), aloud(x, sign, y)
@@ -149,6 +151,49 @@ def sums(rng: random.Random, test: bool) -> Sample:
     if is_small(x, sign, y) or not steps:
         return ask("sums", question, result)
     return ask("sums", question, f"{steps}\n{result}")
+
+
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+TO_TWENTY = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen""".split()
+STORIES = {  # what happens, and what is asked
+    ADD: "{0} has {1} {3} and gets {2} more. How many {3} does {0} have?|"
+    "I have {1} {3} and buy {2} more. How many {3} do I have now?|"
+    "There are {1} {3} on the table and {2} in the box. How many are there in all?|"
+    "{0} finds {1} {3}, then {2} more. How many is that?|{1} {3} and {2} {3}: how many together?|"
+    "{0} had {1} {3}. Then a friend gave {0} {2} more. How many now?",
+    SUBTRACT: "{0} has {1} {3} and gives {2} away. How many are left?|"
+        "I had {1} {3} and lost {2}. How many are left?|"
+    "There were {1} {3}, and {0} ate {2}. How many remain?|"
+    "{0} has {1} {3} and sells {2} of them. How many are left?|"
+    "Of {1} {3} {2} broke. How many {3} are still good?",
+    MULTIPLY: "{0} has {1} boxes with {2} {3} each. How many {3} is that?|"
+    "One box holds {2} {3}. How many are in {1} boxes?|{1} friends have {2} {3} each. How many together?",
+}  # fmt: skip
+THINGS = "apples|pens|books|balls|stamps|cards|eggs|coins|marbles|shells|cookies|flowers|stickers".split("|")
+
+
+def spelled(x: int) -> str:
+    if x < 20:
+        return TO_TWENTY[x]
+    return TENS[x // 10 - 2] + (f"-{TO_TWENTY[x % 10]}" if x % 10 else "")
+
+
+def in_words(rng: random.Random) -> tuple[str, str]:
+    """A small sum whose numbers are words, or that a story tells."""
+    sign = rng.choice([ADD, ADD, SUBTRACT, SUBTRACT, MULTIPLY])
+    most = 10 if sign == MULTIPLY else rng.choice([10, 20, 100])
+    x, y = rng.randrange(most), rng.randrange(most)
+    if sign == SUBTRACT:
+        x, y = max(x, y), min(x, y)
+    result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
+    if rng.random() < 0.4:
+        form = "What is {0} {1} {2}?|How much is {0} {1} {2}?|{0} {1} {2}|{0} {1} {2}?|Calculate {0} {1} {2}."
+        question = among(rng, form).format(spelled(x), WORD[sign], spelled(y))
+        return question[0].upper() + question[1:] if rng.random() < 0.7 else question, result
+    said = [str(x), str(y)] if rng.random() < 0.75 else [spelled(x), spelled(y)]
+    question = among(rng, STORIES[sign]).format(rng.choice(FIRST_NAMES), *said, rng.choice(THINGS))
+    return question[0].upper() + question[1:], result
 
 
 def too_large(rng: random.Random) -> str:
@@ -181,21 +226,67 @@ def compared(rng: random.Random, test: bool) -> Sample:
         y = x + rng.randint(-15, 15) if near else rng.randrange(10 ** rng.randint(1, digits))
         return (x, y) if y >= 0 and x != y else numbers()
 
+    kind = rng.random()
+    if kind < 0.15:
+        return ask("sums", *of_several(rng))
+    if kind < 0.25:
+        return ask("sums", *of_one(rng))
     x, y = pick(rng, numbers, test)
     if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
         return ask("sums", *more_or_less(rng, x, y))
     return ask("sums", *sides(rng, x, y))
 
 
+def of_several(rng: random.Random) -> tuple[str, str]:
+    """The largest, the smallest, or all in order."""
+    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), rng.choice([3, 3, 3, 4]))
+    shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
+    if rng.random() < 0.6:
+        most = rng.random() < 0.5
+        word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
+        form = "Which is the {0}: {1}?|Which is the {0} of {1}?|What is the {0} of {1}?|Find the {0}: {1}|"
+        form += "Which number is the {0}, {1}?|Tell me the {0} of these: {1}"
+        return among(rng, form).format(word, shown), f"{max(found) if most else min(found)} is the {word}."
+    down = rng.random() < 0.4
+    way = among(
+        rng, " from large to small| from the largest to the smallest|, largest first| from big to small"
+        if down else "| from small to large| from the smallest to the largest|, smallest first",
+    )  # fmt: skip
+    form = "Sort these numbers{0}: {1}|Put {1} in order{0}.|Order these{0}: {1}|Sort {1}{0}."
+    return among(rng, form).format(way, shown), f"{', '.join(map(str, sorted(found, reverse=down)))}."
+
+
+def of_one(rng: random.Random) -> tuple[str, str]:
+    """Even or odd; or equal to another."""
+    x = rng.randrange(10 ** rng.choice([1, 2, 3]))
+    if rng.random() < 0.7:
+        word = rng.choice(["even", "odd"])
+        form = among(rng, "Is {0} {1}?|Is {0} an {1} number?|Is the number {0} {1}?|{0}: is it {1}?")
+        return form.format(x, word), "Yes." if (x % 2 == 0) == (word == "even") else "No."
+    y = x if rng.random() < 0.5 else rng.randrange(10 ** rng.choice([1, 2, 3]))
+    form = among(rng, "Is {0} equal to {1}?|Are {0} and {1} the same?|Is {0} the same as {1}?|Is {0} = {1}?")
+    return form.format(x, y), "Yes." if x == y else "No."
+
+
 def more_or_less(rng: random.Random, x: int, y: int) -> tuple[str, str]:
     if rng.random() < 0.5:
-        more, less = rng.choice([("more", "less"), ("larger", "smaller"), ("greater", "less")])
+        more, less = rng.choice(
+            [
+                ("more", "less"),
+                ("larger", "smaller"),
+                ("greater", "less"),
+                ("bigger", "smaller"),
+                ("higher", "lower"),
+            ]
+        )
         word = rng.choice([more, less])
         question = rng.choice(["Is {0} {2} than {1}?", "Is {0} {2} than {1}, yes or no?"])
         return question.format(x, y, word), "Yes." if (x > y) == (word == more) else "No."
-    word = rng.choice(["more", "larger", "greater", "less", "smaller"])
-    found = max(x, y) if word in ("more", "larger", "greater") else min(x, y)
-    question = rng.choice(["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?"])
+    word = rng.choice(["more", "larger", "greater", "bigger", "higher", "less", "smaller", "lower"])
+    found = max(x, y) if word in ("more", "larger", "greater", "bigger", "higher") else min(x, y)
+    question = rng.choice(
+        ["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?", "Which number is {2}, {0} or {1}?"]
+    )
     return question.format(x, y, word), f"{found} is {word}."
 
 

@@ -10,12 +10,22 @@ from itertools import pairwise
 
 import draw
 from PIL import Image, ImageDraw
-from sample import Sample, View, among, ask, thousandths
-from words import CITIES, FIRST_NAMES, FOODS, LITTLE_WORDS, MORE_WORDS, WORDS, blended, made_up, pick
+from sample import Sample, View, among, ask, listed, thousandths
+from words import (
+    CITIES,
+    FIRST_NAMES,
+    FOODS,
+    LITTLE_WORDS,
+    MONTHS,
+    MORE_WORDS,
+    WEEKDAYS,
+    WORDS,
+    blended,
+    made_up,
+    pick,
+)  # fmt: skip
 
 MOST_LINES = 10
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
 
 
 def word(rng: random.Random, test: bool) -> str:
@@ -337,9 +347,76 @@ def schema(said: object) -> dict:
     return {"type": "string"}
 
 
+QUESTIONS = {  # of what a document says by this key
+    "total": "How much did I pay?|What do I have to pay?|How much was it in all?|What is the sum?|"
+    "What is the total?|"
+    "How much is it together?|What did it all cost?|How much money was spent?",
+    "shop": "Which shop is it from?|Where did I buy this?|What is the shop called?|Whose receipt is it?|"
+    "What is the name of the store?|In which shop was this?",
+    "date": "When was it?|What is the date?|Which day does it say?|What date is on it?|From when is it?",
+    "name": "Who is it?|What is the name?|Whose form is this?|Which name is on it?|"
+    "What is this person called?|"
+    "Who filled this in?",
+    "city": "Which city is it?|What city is on the form?|Where does this person live?|In which city is it?|"
+    "What town?",
+    "age": "How old is this person?|What is the age?|How old?|What age does it say?",
+    "phone": "What is the phone number?|Which number do I call?|How can I call them?|"
+    "The phone number, please.",
+    "email": "What is the email address?|Where do I send mail?|Which email is on it?|The email, please.",
+    "street": "Which street is it?|What is the address?|In which street is it?|The street, please.",
+    "number": "What is the number?|Which number is on it?|The number, please.",
+}
+OF_COLUMN = {  # of a table: what is asked of a line, which its first cell names
+    "name": "What is the name of {0}?|Which name belongs to {0}?",
+    "price": "How much is {0}?|What does {0} cost?|What is the price of {0}?|The price of {0}?",
+    "count": "How many {0}?|What is the count of {0}?|How many are there of {0}?|The count of {0}?",
+    "city": "Which city belongs to {0}?|What is the city of {0}?|In which city is {0}?",
+    "code": "What is the code of {0}?|Which code has {0}?|The code of {0}?",
+    "age": "How old is {0}?|What is the age of {0}?|The age of {0}?",
+}
+
+
+def asked_of_document(rng: random.Random, kind: str, said: dict) -> tuple[str, str]:
+    """One thing that it says, in words."""
+    if kind == "table":
+        first, *others = said["rows"][0]
+        one, key = rng.choice(said["rows"]), rng.choice(others)
+        if rng.random() < 0.15 or [row[first] for row in said["rows"]].count(one[first]) > 1:
+            return among(rng, "How many rows are there?|How many lines has the table?"), str(
+                len(said["rows"])
+            )
+        form = OF_COLUMN.get(key, f"What is the {key} of {{0}}?|The {key} of {{0}}?")
+        return among(rng, form).format(one[first]), one[key]
+    if kind == "receipt" and rng.random() < 0.4:
+        names = [item["name"] for item in said["items"]]
+        item = rng.choice(said["items"])
+        if rng.random() < 0.3 or names.count(item["name"]) > 1:
+            form = "How many items are on it?|How many things did I buy?|How many items?|Count the items."
+            return among(rng, form), str(len(names))
+        form = "How much is the {0}?|What did the {0} cost?|How much did I pay for {0}?|The price of the {0}?"
+        return among(rng, form).format(item["name"]), item["price"]
+    key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
+    return among(rng, QUESTIONS.get(key, f"What is the {key}?|Which {key} is on it?")), said[key]
+
+
 def extract(rng: random.Random, view: View, test: bool) -> Sample:
     """All of it as JSON, some of its keys, or one value."""
     kind, said = view.truth
+    share = rng.random()
+    if share < 0.12:  # by no keys: by those that it has
+        question = among(
+            rng, "Turn this {0} into JSON.|Convert the {0} to JSON.|Give me this {0} as JSON.|"
+            "Read the {0} as JSON.|"
+            "Give the {0} as JSON.|Make JSON of this {0}.|The {0} as JSON, please.|"
+            "What does it say? Answer in JSON.|"
+            "Extract everything as JSON.|Return all of this {0} in JSON.",
+        ).format(kind)  # fmt: skip
+        return ask(
+            "extract", question, json.dumps(said, ensure_ascii=False), view, spelled=tuple(values(said))
+        )
+    if share < 0.3:
+        question, answer = asked_of_document(rng, kind, said)
+        return ask("extract", question, answer, view, spelled=(answer,))
     kind = among(rng, f"{kind}|document|picture")
     if kind == "table" or "rows" in said or rng.random() < 0.6:
         keys = [key for key in said if rng.random() < 0.75] or list(said)
@@ -352,9 +429,13 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
             ).format(kind, json.dumps(schema(chosen)))
         else:
             parts = [
-                f"{key} ({', '.join(value[0])} each)" if isinstance(value, list) else key
+                f"{key} ({', '.join(value[0])} each)"
+                if isinstance(value, list) and rng.random() < 0.8
+                else key
                 for key, value in chosen.items()
             ]
+            if rng.random() < 0.15:
+                parts = [listed([f"the {part}" for part in parts])]
             question = among(
                 rng,
                 "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"

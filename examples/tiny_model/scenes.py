@@ -35,7 +35,7 @@ def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
     """A question about what is there, and its answer; None if it would be unclear."""
     things = view.things  # from left to right
     kind = rng.choice(
-        "count count total exists more colour shape end end end size corner".split()
+        "count count total exists more colour colour shape end end end size corner".split()
         + 2 * ["which", "colours"]
         + 6 * ["between"]
     )
@@ -104,6 +104,11 @@ def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
     if kind == "colour":
         if all_shapes.count(one.shape) > 1:
             return None
+        if rng.random() < 0.3:
+            colour = one.colour if rng.random() < 0.5 else rng.choice(list(COLOURS))
+            verdict = "Yes" if colour == one.colour else "No"
+            question = among(rng, "Is the {0} {1}?|Is the {0} {1} in colour?|Is the colour of the {0} {1}?")
+            return question.format(one.shape, colour), f"{verdict}, the {one.shape} is {one.colour}."
         return among(
             rng, "What colour is the {0}?|Which colour does the {0} have?|What color is the {0}?"
         ).format(one.shape), f"The {one.shape} is {one.colour}."
@@ -215,6 +220,12 @@ def scene(rng: random.Random, view: View, test: bool) -> Sample:
     while not (found := question_of_scene(rng, view)):
         pass
     question, answer = found
+    short = re.fullmatch(r"There (?:are|is) (\w+) \w+.*|The \w+ (?:object )?is (?:an? )?(\w+)\.", answer)
+    plain = question.startswith(("How many", "What colour", "Which colour", "What shape", "Which shape is"))
+    if short and plain and not test and rng.random() < 0.08:
+        brief = short[1] or short[2]
+        system = "Answer with one word only.|One word, please.|Answer as briefly as you can.|No sentences."
+        return ask("scene", question, "0" if brief == "no" else brief, view, among(rng, system))
     verdict = answer.rpartition("%. ")[2]  # of a comparison, whose figures may be a hundredth off
     return ask("scene", question, answer, view, key=None if verdict == answer else verdict)
 

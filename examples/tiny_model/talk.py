@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import draw
+import facts
 import figures
 from sample import Sample, View, a, among, ask, listed
 from words import (
@@ -21,6 +22,7 @@ from words import (
     NUMBERS,
     SHAPES,
     WORDS,
+    any_word,
     anything,
     city,
     made_up,
@@ -30,16 +32,16 @@ from words import (
     word_in,
 )
 
-Fact = tuple[str, str, str, str]  # told, answered, asked, recalled
+Turn = tuple[str, str, str, str]  # told, answered, asked, recalled
 MOST_TURNS = 8  # told before it is asked
 
 
-def facts(rng: random.Random, test: bool) -> list[Fact]:
+def of_memory(rng: random.Random, test: bool) -> list[Turn]:
     who, place, number = name(rng, test), city(rng, test), str(rng.randrange(1000))
     colour, food, job = rng.choice(list(COLOURS)), rng.choice(FOODS), rng.choice(JOBS)
     animal, pet, friend, born = rng.choice(ANIMALS), name(rng, test), name(rng, test), city(rng, test)
     thing, code = rng.choice(OBJECTS), rng.randrange(10**4)
-    return [
+    own = [
         (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}.|Hello, I am {who}.|"
                f"Hey! My name is {who}.|This is {who}.|It's {who} here.|{who} is my name."),
          f"Nice to meet you, {who}.",
@@ -69,7 +71,43 @@ def facts(rng: random.Random, test: bool) -> list[Fact]:
         (f"I was born in {born}.", "I see.", "Where was I born?", f"You were born in {born}."),
         (f"The code of the {thing} is {code}.", "I will remember it.", f"What is the code of the {thing}?",
          f"The code of the {thing} is {code}."),
+        asked_to_remember(rng, test),
     ]  # fmt: skip
+    others = [one for one in facts.FACTS["person"] if not {*one.keys} & ABOVE or rng.random() < 0.3]
+    chosen = rng.sample(others, 8)
+    kept = own if {key for one in chosen for key in one.keys}.isdisjoint(ABOVE) else own[:1] + own[-2:]
+    return kept + [of_user(rng, one, test) for one in chosen]
+
+
+ABOVE = {
+    *"home_city birthplace job favourite_colour favourite_food pet pet_name lucky_number best_friend".split()
+}
+
+
+def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
+    """What someone says of himself."""
+    made = str(facts.value(rng, one.kind, test))
+    reply = among(rng, "I will remember it.|I will keep that in mind.|Good to know.")
+    said = facts.put(rng.choice(one.told_by_user), value=made)
+    return said, reply, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made)
+
+
+def asked_to_remember(rng: random.Random, test: bool) -> Turn:
+    kind, made = rng.choice(
+        [("number", str(rng.randrange(10 ** rng.randint(1, 5)))), ("code", str(rng.randrange(10**4))),
+         ("word", any_word(rng, test).lower()), ("name", name(rng, test)), ("password", made_up(rng, 2)),
+         ("colour", rng.choice(list(COLOURS)))]
+    )  # fmt: skip
+    said = among(
+        rng, "Remember the {0} {1}.|Please remember the {0} {1}.|Keep the {0} {1} in mind.|The {0} is {1}.|"
+        "Don't forget the {0} {1}.|My {0} is {1}, remember that.|Remember: {1}. That is the {0}.|"
+        "Note the {0} {1}.",
+    ).format(kind, made)  # fmt: skip
+    asked = among(
+        rng, "What is the {0}?|Which {0} did I tell you?|What {0} did I give you?|Tell me the {0}.|"
+        "What was the {0}?|Do you still know the {0}?|Say the {0} again.|Which {0} should you remember?",
+    ).format(kind)  # fmt: skip
+    return said, "I will remember it.", asked, f"The {kind} is {made}."
 
 
 def longer_memory(rng: random.Random, test: bool) -> Sample:
@@ -78,7 +116,7 @@ def longer_memory(rng: random.Random, test: bool) -> Sample:
 
 def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     """Facts told one turn at a time, and a question about one of them."""
-    known = facts(rng, test)
+    known = of_memory(rng, test)
     told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
     if not test and rng.random() < 0.1:  # all in one turn
         _, _, question, answer = rng.choice(told)
@@ -134,6 +172,8 @@ def filler(rng: random.Random) -> str:
 
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
     """One fact among other sentences, at any depth."""
+    if not sentences and rng.random() < 0.7:
+        return asked_of_text(rng, test)
     thing = rng.choice(OBJECTS)
     who, place = name(rng, test), city(rng, test)
     code = "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
@@ -150,6 +190,35 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
     words = " ".join(text)
     shown = f"{words}\n\n{question}" if rng.random() < 0.7 else f"{question}\n\n{words}"
     return ask("found", shown, f"{answer}.")
+
+
+NOT_SAID = "The text does not say."
+
+
+def asked_of_text(rng: random.Random, test: bool) -> Sample:
+    """What a few sentences about one or two say, or that they do not."""
+    about = facts.told(rng, test)
+    text = list(about.text)
+    if rng.random() < 0.3:  # whose is it?
+        other = facts.told(rng, test, 3, but=about.who)
+        text = text + other.text if rng.random() < 0.5 else other.text + text
+    if rng.random() < 0.3:
+        text.insert(rng.randint(0, len(text)), filler(rng))
+    asked, answer = facts.question(rng, about)
+    if rng.random() < 0.1:
+        left = [one for one in about.same_kind() if one not in [fact for fact, _ in about.facts]]
+        asked, answer = (
+            facts.put(rng.choice(rng.choice(left).questions), who=about.who),
+            NOT_SAID.removesuffix("."),
+        )
+    words = rng.choice([" ", " ", " ", "\n"]).join(text)
+    form = among(
+        rng, "{0}\n\n{1}|{0}\n\n{1}|{0} {1}|{0}\n{1}|{1}\n\n{0}|{1} {0}|Text: {0}\nQuestion: {1}|"
+        "Read this: {0} {1}|Here is a text. {0} Now answer: {1}|Text: {0}\n\n{1}|{1} Text: {0}|"
+        "{0} Question: {1}|"
+        "Answer from this text: {0}\n{1}|I read this: '{0}' {1}|Context: {0}\n\nQuestion: {1}\nAnswer:",
+    )  # fmt: skip
+    return ask("found", form.format(words, asked), f"{answer}.")
 
 
 def longer_found(rng: random.Random, test: bool) -> Sample:
@@ -171,8 +240,10 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
-    if rng.random() < 0.35:
-        return sum_as_json(rng)
+    if rng.random() < 0.25:
+        return sum_as_json(rng) if rng.random() < 0.75 else list_as_json(rng, test)
+    if rng.random() < 0.7:
+        return facts_as_json(rng, test)
     who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
     pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
@@ -201,6 +272,46 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     return ask("json", f"{text} {form}".strip(), answer, system=system)
 
 
+def facts_as_json(rng: random.Random, test: bool) -> Sample:
+    """What a few sentences say, by the keys that are asked for."""
+    about = facts.told(rng, test)
+    said: dict[str, Any] = {rng.choice(fact.keys): made for fact, made in about.facts}
+    text = " ".join(about.text)
+    if about.kind == "person" and rng.random() < 0.6 and "name" not in said:
+        said = {"name": about.who} | said
+    keys = rng.sample(list(said), rng.randint(1, len(said)))
+    if rng.random() < 0.7:
+        keys = [key for key in said if key in keys]
+    chosen = {key: said[key] for key in keys}
+    if rng.random() < 0.1:
+        left = {key for fact in about.same_kind() for key in fact.keys} - {
+            k for f, _ in about.facts for k in f.keys
+        }
+        chosen[rng.choice(sorted(left))] = None
+        text += " " * bool(text) + among(rng, "What is missing is null.|Use null for what is not said.")
+    form = json_form(rng, chosen)
+    shown = rng.choice(
+        ["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n{0}", "{1}\n\n{0}", "{1} Text: {0}"]
+    )
+    return ask("json", shown.format(text, form), json.dumps(chosen, ensure_ascii=False))
+
+
+def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
+    """Asks for these keys, in words or by a schema."""
+    if rng.random() < 0.35:
+        return by_schema(
+            {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
+        )
+    named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
+    return among(
+        rng, "As JSON with the keys {0}.|Give {1} as JSON.|Extract {1} as JSON:|JSON please, keys {0}:|"
+        "Make JSON with the keys {1}:|Write JSON with {0}:|Return JSON with keys {0}:|"
+        "Turn into JSON with keys {1}:|Answer in JSON with the keys {1}.|I need {1} as JSON.|"
+        "Output a JSON object with {0}.|What are {1}? Use JSON.|Put it into JSON ({0}).|"
+        "Convert to JSON, keys: {0}.|Fill in {0} as JSON.|Only JSON with {1}, please:",
+    ).format(", ".join(named), listed(named))  # fmt: skip
+
+
 def by_schema(types: dict[str, str]) -> str:
     """Asks for an object of these keys, whose values are of these types."""
     properties = {key: {"type": kind} for key, kind in types.items()}
@@ -215,6 +326,28 @@ def sum_as_json(rng: random.Random) -> Sample:
     return ask("json", f"{rng.choice(figures.forms(x, '+', y))} {form}", json.dumps({key: x + y}))
 
 
+def list_as_json(rng: random.Random, test: bool) -> Sample:
+    """What a sentence lists, as strings."""
+    kinds = {
+        "foods": lambda: rng.choice(FOODS),
+        "names": lambda: name(rng, test),
+        "cities": lambda: city(rng, test),
+        "colours": lambda: rng.choice(list(COLOURS)),
+        "animals": lambda: rng.choice(ANIMALS),
+        "things": lambda: any_word(rng, test).lower(),
+    }
+    kind = rng.choice(list(kinds))
+    found = list(dict.fromkeys(kinds[kind]() for _ in range(rng.randint(2, 5))))
+    text = among(rng, "I bought {0}.|We saw {0} today.|There were {0}.|I like {0}.|Do not forget {0}.|{0}")
+    form = among(
+        rng, "List the {0} as JSON.|Give me a JSON list of the {0}.|The {0} as a JSON array, please.|"
+        "Return the {0} in a JSON list.|Which {0} are named? Answer with a JSON list.",
+    ).format(kind)  # fmt: skip
+    said = text.format(listed(found))
+    shown = f"{said}\n{form}" if rng.random() < 0.5 else f"{form} {said}"
+    return ask("json", shown, json.dumps(found, ensure_ascii=False))
+
+
 def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
     """A colour, shape, number, greeting, or a coloured shape in a language."""
     kind = rng.random()
@@ -225,9 +358,11 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
         words = rng.choice([*COLOURS, *SHAPES, *NUMBERS, *GREETINGS])
         told = word_in(language, words)
         words = rng.choice([words, words.rstrip("!").lower() if words in GREETINGS else words])
-    form = "What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|"
-    form += "Translate '{0}' into {1}.|"
-    form += "Say {0} in {1}.|{0} in {1}?|Translate {0} to {1}.|What is {0} in {1}?"
+    form = """What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|
+Translate '{0}' into {1}.|Say {0} in {1}.|{0} in {1}?|Translate {0} to {1}.|What is {0} in {1}?|
+What's the {1} word for {0}?|What is the {1} word for '{0}'?|Give me the {1} for {0}.|In {1}, what is {0}?|
+How is {0} said in {1}?|Which {1} word means {0}?|I need '{0}' in {1}.|Can you say {0} in {1}?|
+Tell me the {1} word for {0}.""".replace("\n", "")
     question = among(rng, form).format(words, language)
     return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
 
@@ -241,11 +376,42 @@ def languages(rng: random.Random, test: bool) -> Sample:
         greeting = rng.choice(GREETINGS[::2])
         system = among(rng, "Answer in {0}.|You always answer in {0}.|Speak {0}.").format(language)
         return ask("languages", greeting, word_in(language, greeting), system=system)
+    if rng.random() < 0.06:  # a sum, told in it
+        x = rng.randint(1, 9)
+        y = rng.randint(1, 10 - x)
+        system = among(rng, "Answer in {0}.|You always answer in {0}.|Speak {0}.|Reply only in {0}.").format(
+            language
+        )
+        question = rng.choice(figures.forms(x, "+", y))
+        return ask("languages", question, word_in(language, NUMBERS[x + y - 1]), system=system)
+    kind = rng.random()
+    if kind < 0.2:
+        return ask("languages", *meaning(rng, language))
+    if kind < 0.25:
+        last = rng.randint(2, 10)
+        question = among(
+            rng, "Count to {0} in {1}.|Count from one to {0} in {1}.|The numbers to {0} in {1}, please."
+        )
+        told = ", ".join(word_in(language, number) for number in NUMBERS[:last])
+        return ask("languages", question.format(rng.choice([NUMBERS[last - 1], str(last)]), language), told)
     return ask("languages", *asked_in(rng, language))
+
+
+def meaning(rng: random.Random, language: str) -> tuple[str, str]:
+    """What a word of that language means."""
+    english = rng.choice([*COLOURS, *NUMBERS, *SHAPES])
+    form = among(
+        rng, "What does '{0}' mean in English?|What does the {1} word '{0}' mean?|What is '{0}' in English?|"
+        "Translate the {1} word '{0}'.|Translate '{0}' from {1}.|What does {0} mean in {1}?|"
+        "'{0}' is {1}. What does it mean?|The {1} word {0}, in English?",
+    )  # fmt: skip
+    return form.format(word_in(language, english), language), english
 
 
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, or which form answers have."""
+    if rng.random() < 0.1:
+        return briefly(rng)
     kind = rng.random()
     if kind < 0.4:
         who, job = name(rng, test), rng.choice(JOBS)
@@ -267,24 +433,57 @@ def roles(rng: random.Random, test: bool) -> Sample:
         return roles(rng, test)
     if kind < 0.55:
         system, answer = (
-            among(rng, "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters."),
+            among(
+                rng,
+                "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters.|"
+                "Use upper case only.|"
+                "Answer only in upper case.|ANSWER IN UPPER CASE.|Write everything in capital letters.|"
+                "All your answers are in capitals.",
+            ),
             answer.upper(),
         )
+        if rng.random() < 0.3:
+            system, answer = (
+                among(
+                    rng,
+                    "Use only lowercase letters.|Answer in lower case.|write in small letters|"
+                    "No capital letters.",
+                ),
+                answer.lower(),
+            )
     elif kind < 0.7:
         system = among(
-            rng, 'Answer in JSON.|Always answer with JSON like {{"answer": ...}}.|Reply in JSON only.'
+            rng,
+            'Answer in JSON.|Always answer with JSON like {{"answer": ...}}.|Reply in JSON only.|'
+            "Always answer in JSON.|Answer only with JSON.|Your answers are JSON.",
         )
         answer = json.dumps({"answer": answer}, ensure_ascii=False)
     elif kind < 0.85:
         end = among(rng, "Over.|Thank you.|That is all.|Yes, sir.")
         system, answer = (
-            among(rng, "End every answer with '{0}'|Always end with '{0}'").format(end),
+            among(
+                rng,
+                "End every answer with '{0}'|Always end with '{0}'|End each answer with: {0}|"
+                "Finish all you say with '{0}'|After every answer say: {0}",
+            ).format(end),
             f"{answer} {end}",
         )
     else:
         start = among(rng, "Well,|Captain:|Answer:|My friend,")
-        system, answer = f"Begin every answer with '{start}'", f"{start} {answer}"
+        form = "Begin every answer with '{0}'|Start every answer with '{0}'|Before each answer say: {0}"
+        system, answer = among(rng, form).format(start), f"{start} {answer}"
     return ask("roles", question, answer, system=system)
+
+
+def briefly(rng: random.Random) -> Sample:
+    """With the number, or the word, alone."""
+    x, y = rng.randrange(50), rng.randrange(50)
+    system = among(
+        rng, "Answer only with the number.|Give only the number.|Only the result, nothing else.|"
+        "Just the number.|"
+        "Answer with one word only.|One word answers only.|Answer as briefly as you can.|No sentences.",
+    )  # fmt: skip
+    return ask("roles", rng.choice(figures.forms(x, "+", y)), f"{x + y}", system=system)
 
 
 def small_sum(rng: random.Random, test: bool) -> Sample:
@@ -327,10 +526,15 @@ def story(rng: random.Random, test: bool) -> Sample:
     if kind == "hero" and rng.random() < 0.4:
         hero = rng.choice(WORDS)
     question = {
-        "any": rng.choice(["Tell me a story.", "Tell me a short story.", "Write a story."]),
-        "hero": f"Tell me a story about {a(hero)}.",
-        "thing": f"Tell me a story about {a(colour)} {thing}.",
+        "any": "Tell me a story.|Tell me a short story.|Write a story.|Can you tell me a story?|"
+        "A story, please.|"
+        "I want to hear a story.|Write me a little story.|Tell a bedtime story.|Do you know a story?",
+        "hero": "Tell me a story about {0}.|Write a short story about {0}.|A story with {0}, please.|"
+        "Can you tell me a story about {0}?|Tell me a bedtime story with {0}.|Make up a story about {0}.",
+        "thing": "Tell me a story about {1}.|Write a little story about {1}.|A story about {1}, please.|"
+        "Make up a story with {1}.|Can you write a story about {1}?",
     }[kind]
+    question = among(rng, question).format(a(hero), f"{a(colour)} {thing}")
     text = [
         f"Once there was {a(rng.choice(ADJECTIVES))} {hero} called {who}, who lived {rng.choice(PLACES)}.",
         f"One day {who} found {a(colour)} {thing}.",
@@ -452,10 +656,14 @@ SPEAKS = f"English, and a few words of {listed(LANGUAGES)}."
 
 
 def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
-    kinds = "hello thanks who" if tooled else "hello hello who can cannot thanks bye how fine speak"
+    kinds = "hello thanks who" if tooled else "hello hello who can cannot thanks bye how fine speak meet"
     kind = rng.choice(kinds.split())
     if kind == "hello":
-        return among(rng, "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi"), GREETING
+        return among(
+            rng,
+            "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi|hey|hey!|Good evening.|Good day|"
+            "Good morning",
+        ), GREETING
     if kind == "who":
         return among(
             rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|"
@@ -470,7 +678,10 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
         ), CANNOT  # fmt: skip
     if kind == "thanks":
         return among(
-            rng, "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks."
+            rng,
+            "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks.|thank you|thanks|"
+            "Thank you so much!|"
+            "Thanks for your help.|Thank you, that was good.|Many thanks|Perfect, thank you!",
         ), "You are welcome."
     if kind == "fine":
         return among(
@@ -481,9 +692,20 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
             rng, "What languages do you speak?|Which languages do you know?|Do you speak Spanish?|"
             "Can you speak German?|Which languages can you speak?",
         ), SPEAKS  # fmt: skip
+    if kind == "meet":
+        return among(rng, "Nice to meet you.|nice to meet you|Pleased to meet you!"), "Nice to meet you too."
     if kind == "how":
-        return among(rng, "How are you?|How do you do?|How are you today?"), "I am fine, thank you."
-    return among(rng, "Bye!|Goodbye!|See you!|Good night!"), "Goodbye!"
+        return among(
+            rng,
+            "How are you?|How do you do?|How are you today?|Hey, how are you?|Hello, how are you?|"
+            "Hi! How are you?|"
+            "how's it going?|How is it going?|How are things?|Are you well?",
+        ), "I am fine, thank you."
+    return among(
+        rng,
+        "Bye!|Goodbye!|See you!|Good night!|Bye|bye|bye bye|Goodbye|See you later.|Until tomorrow!|"
+        "I have to go.|Good night",
+    ), "Goodbye!"
 
 
 def talk(rng: random.Random, test: bool) -> Sample:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import string
 from typing import Any
 
-from everyday import EVERYDAY
+from everyday import EVERYDAY, Usual, given
 from sample import Sample, among, ask, listed
 from words import (
     ALL_WORDS,
@@ -16,7 +17,10 @@ from words import (
     COLOURS,
     FOODS,
     JOBS,
-    LANGUAGES,
+    LITTLE_WORDS,
+    MONTHS,
+    TONGUES,
+    WEEKDAYS,
     WORDS,
     any_word,
     anything,
@@ -63,6 +67,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "script": ("string", "code script command cmd program source source_code sql statement shell_command"),
     "list": ("array", "items names tags people attendees guests ingredients cities recipients participants"
              " keywords things members places products"),
+    "title": ("string", "title subject topic query label product song track movie book term item thing dish"),
+    "text": ("string", "text message content body note description comment reply"),
+    "email": ("string", "email to recipient address mail from cc sender"),
+    "url": ("string", "url link website page uri address"),
     "word": ("string", "title text message subject topic query label key color id code content body note"
              " description keyword item product song song_title track movie book term"
              " word phrase question reason caption category genre email url search_term q input"),
@@ -86,14 +94,15 @@ UNITS = [
 ]
 SUFFIXES = "txt pdf py md csv json png jpg docx xlsx html log zip mp3".split()
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
-DAYS = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+ENDS = "com org net de io co.uk edu".split()
+DAYS = ["today", "tomorrow", *WEEKDAYS]
 MONEY = "dollars euros pounds yen francs crowns rupees pesos USD EUR GBP JPY CHF".split()
 MEASURES = "miles kilometers feet meters inches pounds kilograms grams cups liters gallons celsius".split()
-TONGUES = [*LANGUAGES, "English", "Danish", "Greek", "Turkish", "Russian", "Korean"]
 SKY = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 
-NUMERIC, TEXTUAL = ("count", "duration", "figure", "id"), ("word", "symbol", "code")
+NUMERIC = ("count", "duration", "figure", "id")
+TEXTUAL = ("word", "title", "text", "symbol", "code")
 
 
 def alike(kind: str) -> str:
@@ -102,11 +111,14 @@ def alike(kind: str) -> str:
 
 
 def schema_of(rng: random.Random, kind: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": KINDS[kind][0]}
+    """Of a kind, or of one of several words: small/large."""
+    schema: dict[str, Any] = {"type": "string" if "/" in kind else KINDS[kind][0]}
     if schema["type"] == "integer" and rng.random() < 0.25:
         schema["type"] = "number"
     if kind == "unit":
         schema["enum"] = rng.choice(UNITS)
+    if "/" in kind:
+        schema["enum"] = kind.split("/")
     if kind == "list":
         schema["items"] = {"type": "string"}
     return schema
@@ -155,6 +167,37 @@ def errand(rng: random.Random, test: bool) -> str:
     ).format(any_word(rng, test), name(rng, test), rng.choice(FOODS), city(rng, test))  # fmt: skip
 
 
+def place(rng: random.Random, test: bool) -> str:
+    """A city, or what else may be on a map."""
+    if rng.random() < 0.8:
+        return city(rng, test)
+    one = rng.choice([any_word(rng, test), name(rng, test)]).capitalize()
+    return among(
+        rng, "{0} Park|{0} Square|{0} Street|{0} Station|New {0}|San {0}|{0} City|Port {0}|{0} Airport"
+    ).format(one)
+
+
+def handle(rng: random.Random, test: bool) -> str:
+    """A part of an address."""
+    one, other = any_word(rng, test).lower(), name(rng, test).lower()
+    return among(rng, "{0}|{1}|{1}|{1}.{0}|{0}{2}|{0}-{1}|{1}_{2}").format(one, other, rng.randrange(100))
+
+
+def title(rng: random.Random, test: bool) -> str:
+    """One to three words: what something is called, or about."""
+    if rng.random() < 0.15:
+        return rng.choice([*FOODS, *ANIMALS, *COLOURS])
+    words = [any_word(rng, test) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+    return rng.choice([str.lower, str.lower, str.title, str.capitalize])(" ".join(words))
+
+
+def phrase_of_words(rng: random.Random, test: bool) -> str:
+    """What someone may write: words in any order, and little ones between."""
+    words = [any_word(rng, test) for _ in range(rng.randint(2, 6))]
+    words = [rng.choice(LITTLE_WORDS) if i and rng.random() < 0.35 else w for i, w in enumerate(words)]
+    return " ".join([*words[:-1], any_word(rng, test)])
+
+
 def file_name(rng: random.Random, test: bool) -> str:
     def any_name() -> str:
         words = [any_word(rng, test).lower() for _ in range(rng.choice([1, 1, 2]))]
@@ -183,15 +226,28 @@ def script(rng: random.Random, test: bool) -> str:
 def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     kind = made["kind"]
     if kind == "place":
-        return city(rng, test)
+        return place(rng, test)
     if kind == "room":
         return rng.choice(ROOMS)
     if kind == "person":
-        return name(rng, test)
+        return f"{name(rng, test)} {name(rng, test)}" if rng.random() < 0.2 else name(rng, test)
+    if kind == "email":
+        return f"{handle(rng, test)}@{handle(rng, test)}.{rng.choice(ENDS)}"
+    if kind == "url":
+        return f"{rng.choice(['https://', 'www.', ''])}{handle(rng, test)}.{rng.choice(ENDS)}" + (
+            f"/{handle(rng, test)}" if rng.random() < 0.4 else ""
+        )
+    if kind == "text":
+        return rng.choice([saying, errand, phrase_of_words, phrase_of_words])(rng, test)
+    if kind == "title":
+        return title(rng, test)
     if kind in ("count", "duration"):
         return rng.randint(1, 10 ** rng.randint(1, 3))
     if kind == "id":
         return rng.randint(1, 10 ** rng.randint(1, 6))
+    if kind == "code" and rng.random() < 0.4:  # as a parcel's
+        signs = string.digits * 2 + string.ascii_uppercase
+        return rng.choice(string.digits) + "".join(rng.choice(signs) for _ in range(rng.randint(3, 9)))
     if kind == "code":
         letters = "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(1, 3)))
         return f"{letters}{rng.choice(['', '', '-'])}{rng.randrange(10 ** rng.randint(1, 5))}"
@@ -202,7 +258,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if kind == "day":
         month, day = rng.randint(1, 12), rng.randint(1, 28)
         dated = [f"{rng.randint(2020, 2039)}-{month:02}-{day:02}", f"{day}.{month}.", f"{day}/{month}"]
-        return rng.choice(dated if rng.random() < 0.25 else DAYS)
+        dated += [f"{MONTHS[month - 1]} {day}", f"{day} {MONTHS[month - 1]}", f"next {rng.choice(DAYS[2:])}"]
+        return rng.choice(dated if rng.random() < 0.35 else DAYS)
     if kind == "clock":
         hour, minute = rng.randint(0, 23), rng.choice([0, 15, 30, 45, rng.randrange(60)])
         half, of_twelve = rng.choice(["am", "pm"]), hour % 12 + 1
@@ -216,7 +273,7 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         make = rng.choice([name, city, any_word, any_word, lambda rng, test: rng.choice(FOODS)])
         found = [make(rng, test) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
         return list(dict.fromkeys(found))
-    if kind == "unit":
+    if "enum" in made["schema"]:
         return rng.choice(made["schema"]["enum"])
     if kind == "money":
         return rng.choice(MONEY)
@@ -385,6 +442,10 @@ NATURAL = {
     "clock": "at {0}|at {0}|{0}|from {0}",
     "file": "{0}|{0}|in {0}|called {0}|from {0}|to {0}|of {0}",
     "script": "{0}|: {0}|`{0}`",
+    "title": "'{0}'|{0}|of {0}|called {0}|: {0}|for {0}|on {0}|named {0}|titled {0}|about {0}|by {0}|, {0}",
+    "text": "'{0}'|: {0}|\"{0}\"|that says '{0}'|saying '{0}'|with the words '{0}'|which reads \"{0}\"",
+    "email": "to {0}|for {0}|from {0}|at {0}|{0}|of {0}|with {0}",
+    "url": "from {0}|at {0}|{0}|of {0}|on {0}|: {0}",
     "list": "for {0}|with {0}|{0}|{0}|: {0}",
     "unit": "in {0}|as {0}",
     "money": "in {0}|to {0}|{0}|from {0}",
@@ -413,7 +474,15 @@ def phrase(rng: random.Random, made: dict[str, Any], what: Any, alone: bool) -> 
         return among(rng, FROM_AND_TO[made["name"]]).format(text)
     if alone and rng.random() < 0.6:
         return among(rng, natural).format(text, called)
-    return among(rng, "with {1} {0}|{1} {0}|with the {1} {0}|{1}: {0}").format(text, called)
+    if made["kind"] == "text" or text.count(" ") > 3:  # where it ends must be plain
+        return among(rng, "with {1} '{0}'|{1}: '{0}'|the {1} is \"{0}\"|with the {1} \"{0}\"").format(
+            text, called
+        )
+    return among(
+        rng,
+        "with {1} {0}|{1} {0}|with the {1} {0}|{1}: {0}|{1} is {0}|the {1} is {0}|{1} = {0}|using {1} {0}|"
+        "whose {1} is {0}|and {1} {0}|{0} as {1}|{1}, {0}",
+    ).format(text, called)
 
 
 def request(
@@ -475,24 +544,23 @@ MORE = {  # what a usual tool may take besides, of which questions mostly say no
 
 def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A tool as many people have it, in its usual words; beside another, one for the same things."""
-    like = [
-        e
-        for e in EVERYDAY
-        if beside and e[1] != beside["nouns"] and {*e[1].split()} & {*beside["nouns"].split()}
-    ]
-    verbs, nouns, abouts, described_as, questions = rng.choice(like or EVERYDAY)
-    verb, noun = rng.choice(verbs.split()), rng.choice(nouns.split())
-    parameters = {}
+    like = [one for one in EVERYDAY if beside and {*one.nouns} & {*beside["like"].nouns}]
+    here = rng.choice(
+        [one for one in like if not same(one, beside["like"])] or EVERYDAY if beside else EVERYDAY
+    )
+    verb, noun = rng.choice(here.verbs), rng.choice(here.nouns)
+    parameters: dict[str, dict[str, Any]] = {}
 
     def add(called: str, kind: str, needed: bool) -> None:
         schema = schema_of(rng, kind)
         if rng.random() < 0.3:
             schema["description"] = f"the {called.replace('_', ' ')}"
+        kind = "unit" if "/" in kind else kind
         parameters[called] = dict(name=called, kind=kind, schema=schema, telling=True, needed=needed)
 
-    for one in described_as:
-        names, kind = one.split(": ")
-        add(rng.choice(names.split("|")), kind, rng.random() < 0.95)
+    for one in here.parameters:
+        new = [called for called in one.names if called not in parameters]
+        add(rng.choice(new), one.kind, one.needed and rng.random() < 0.95)
     for called in rng.sample(list(MORE), rng.choice([0, 0, 0, 1, 1, 2])):
         if called not in parameters:
             add(called, MORE[called], False)
@@ -503,8 +571,7 @@ def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[s
     )
     return {
         "verb": verb, "noun": noun, "words": f"{verb} {noun}".replace("_", " "), "name": called,
-        "parameters": parameters, "about": among(rng, abouts), "nouns": nouns, "questions": questions,
-        "asked": len(described_as),
+        "parameters": parameters, "about": rng.choice(here.abouts), "like": here,
     }  # fmt: skip
 
 
@@ -580,12 +647,20 @@ ALSO = {  # what is about the same as a noun of everyday.py
 }  # fmt: skip
 
 
-def subject(made: dict[str, Any]) -> str:
-    """What a tool is about: two tools of one subject could both be meant."""
-    if "nouns" in made:
-        return made["nouns"]
-    noun = ALSO.get(made["noun"], made["noun"])
-    return next((nouns for _, nouns, *_ in EVERYDAY if noun in nouns.split()), noun)
+def same(one: Usual, other: Usual) -> bool:
+    """Could both be meant? They are for one thing, and do the same with it, or ask something of it."""
+    verbs = [{"get" if verb in ASKS else verb for verb in tool.verbs} for tool in (one, other)]
+    return bool({*one.nouns} & {*other.nouns} and verbs[0] & verbs[1])
+
+
+def alike_tools(made: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Could both be meant?"""
+    if made["name"] == other["name"]:
+        return True
+    if "like" in made and "like" in other:
+        return same(made["like"], other["like"])
+    nouns = [{*t["like"].nouns} if "like" in t else {ALSO.get(t["noun"], t["noun"])} for t in (made, other)]
+    return bool(nouns[0] & nouns[1])
 
 
 ORDERS = """Open Read Show Save Put Create Write Store Keep Delete Remove Erase Run Execute Plan Schedule Set
@@ -599,20 +674,26 @@ Asked = tuple[str, dict[str, Any]]  # a question, and the arguments that it give
 
 def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any]], test: bool) -> Asked:
     """For this tool, and none of the others."""
+    parameters, usual = made["parameters"], made.get("like")
+    if not usual:
+        arguments = {
+            n: value(rng, p, test) for n, p in parameters.items() if p["needed"] or rng.random() < 0.3
+        }
+        return request(rng, made, arguments, others), arguments
+    form, asked = rng.choice(usual.questions), len(usual.parameters)
     arguments = {
         n: value(rng, p, test)
-        for i, (n, p) in enumerate(made["parameters"].items())
-        if p["needed"] or i < made.get("asked", 0) or rng.random() < 0.3
+        for i, (n, p) in enumerate(parameters.items())
+        if i in given(form) or (i >= asked and rng.random() < 0.3)
     }
-    if "questions" not in made:
-        return request(rng, made, arguments, others), arguments
-    values = [said(what) for what in arguments.values()]
-    for i, p in enumerate(made["parameters"].values()):
-        if p["kind"] == "flag" and i < made["asked"]:
-            values[i] = "on" if arguments[p["name"]] else "off"
-    question = among(rng, made["questions"]).format(*values, noun=made["noun"].replace("_", " "))
+    values = {
+        str(i): ("on" if arguments[n] else "off") if p["kind"] == "flag" else said(arguments[n])
+        for i, (n, p) in enumerate(parameters.items())
+        if i in given(form)
+    }
+    question = re.sub(r"{(\w+)}", lambda m: values.get(m[1], made["noun"].replace("_", " ")), form)
     alone = len(kinds_of(made)) == len({*kinds_of(made)})
-    for n in list(arguments)[made["asked"] :]:
+    for n in [n for n in arguments if n not in list(parameters)[:asked]]:
         mark = question[-1] if question[-1] in ".?" else ""
         more = phrase(rng, made["parameters"][n], arguments[n], alone)
         question = f"{question.removesuffix(mark)}{rng.choice([' ', ', '])}{more}{mark}"
@@ -639,14 +720,14 @@ def tools(rng: random.Random, test: bool) -> Sample:
     """Which tool, with which arguments, once or more; then what its answer means."""
     from talk import small_talk
 
-    usual = 0.0 if test else rng.choice([0, 0, 0.5, 1])  # the share of tools that many people have
+    usual = 0.0 if test else rng.choice([0, 0.5, 0.5, 1])  # the share of tools that many people have
     made = [
         everyday(rng) if rng.random() < usual else tool(rng, test)
         for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))
     ]
-    if "nouns" in made[0] and rng.random() < 0.3:
+    if "like" in made[0] and rng.random() < 0.3:
         made.insert(1, everyday(rng, made[0]))
-    made = list({subject(t): t for t in {t["name"]: t for t in made}.values()}.values())
+    made = [t for i, t in enumerate(made) if not any(alike_tools(t, before) for before in made[:i])]
     offered = [described(rng, t) for t in made]
     here = made[0]
     question, arguments = ask_for(rng, here, made, test)

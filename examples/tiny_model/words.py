@@ -252,6 +252,17 @@ JOBS = (
     "teacher doctor cook farmer pilot painter singer baker nurse driver writer sailor gardener judge".split()
 )
 
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
+TONGUES = [*LANGUAGES, "English", "Danish", "Greek", "Turkish", "Russian", "Korean"]
+COUNTRIES = """Norway Portugal Greece Iceland Ireland Canada Mexico Brazil Chile Peru Egypt Morocco Kenya
+India Nepal China Vietnam Australia Finland Sweden Denmark Austria Croatia Turkey Cuba Thailand""".split()
+SPORTS = (
+    "tennis football hockey golf rugby boxing judo karate rowing sailing skiing swimming fencing yoga".split()
+)
+HOBBIES = """painting gardening cooking reading fishing dancing knitting hiking photography chess singing
+baking pottery cycling climbing sewing drawing""".split()
+
 ONSETS = ["", *"b c d f g h j k l m n p r s t v w z br ch cl dr fl gr pl sh st th tr qu x y".split()]
 VOWELS = "a e i o u a e i o ea oo ai".split()
 CODAS = ["", "", "", "", "n", "r", "l", "s", "t", "m", "nd", "ck", "rt", "c", "ct", "x", "y"]

@@ -55,16 +55,16 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     sums: 36,
     compared: 14,
     talk.repeat: 20,
-    talk.memory: 18,
+    talk.memory: 22,
     talk.story: 6,
     talk.unknown: 11,
     talk.talk: 4,
-    talk.languages: 16,
+    talk.languages: 18,
     talk.roles: 9,
-    talk.as_json: 14,
-    talk.found: 8,
+    talk.as_json: 22,
+    talk.found: 16,
 }
-LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3}
+LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
 LONG_TEXTS = {talk.long_found: 1.0}
 LONGEST_TEXTS = {talk.longest_found: 1.0}
 TOOLS = {tools: 1.0}

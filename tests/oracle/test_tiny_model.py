@@ -14,17 +14,21 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_model"))
 
 import agree
+import asked
 import batches
 import elsewhere
 import everyday
 import export
+import facts
 import figures
 import mean
 import model as tiny
 import reading
+import scenes
 import scores
 import shipped
 import sight
+import talk
 import tokens
 import tooling
 import train
@@ -196,7 +200,7 @@ def test_lessons_whose_heads_know_nothing_leave_the_tower_alone(untrained, monke
 
 
 def test_a_call_is_valid_with_what_may_be_left_out():
-    offered = [elsewhere.function("find", "Find", what="string", where="string?")]
+    offered = [asked.function("find", "Find", what="string", where="string?")]
     sample = Sample("tools", [], "", tools=offered)
     for given, valid in (
         (["what"], True),
@@ -257,21 +261,141 @@ def test_comparisons_are_true():
 
 
 def test_numbers_are_compared_rightly():
-    """Said to be more or less, and of two places which is before the other."""
-    for number in range(300):
+    """Which is more, which of several the largest, and of two places which is before the other."""
+    kinds = set()
+    for number in range(600):
         sample = figures.compared(random.Random(number), False)
         question, answer = sample.messages[-1]["content"], sample.answer
         for name, place in (told := compared(question, answer)) or ():
             assert re.search(rf"\b{name} (is )?(at )?{place}%", question), question
         if told:
+            kinds.add("sides")
             continue
-        x, y = map(int, re.findall(r"\d+", question))
-        more = re.search("more|larger|greater", question) is not None
-        right = "Yes." if (x > y) == more else "No."
-        if question.startswith("Wh"):
-            word = re.search(r"more|larger|greater|less|smaller", question)[0]
-            right = f"{max(x, y) if more else min(x, y)} is {word}."
+        numbers = [int(x) for x in re.findall(r"\d+", question)]
+        more = re.search("more|large|greater|bigg|high", question) is not None
+        if re.search(r"\b(even|odd)\b", question):
+            (x,) = numbers
+            kinds.add("even")
+            right = "Yes." if str(x)[-1] in ("02468" if "even" in question else "13579") else "No."
+        elif re.search("equal|same|=", question):
+            kinds.add("equal")
+            right = "Yes." if len({*numbers}) == 1 else "No."
+        elif re.search(r"^(Sort|Put|Order)", question):
+            kinds.add("sorted")
+            down = re.search("from (the )?(large|big)|largest first", question) is not None
+            right = ", ".join(map(str, sorted(numbers, key=lambda x: -x if down else x))) + "."
+        elif found := re.search(r"(largest|biggest|highest|smallest|lowest|least)", question):
+            kinds.add("several")
+            more = found[0] in ("largest", "biggest", "highest")
+            right = f"{(max if more else min)(numbers)} is the {found[0]}."
+        else:
+            kinds.add("two")
+            x, y = numbers
+            right = "Yes." if (x > y) == more else "No."
+            if question.startswith("Wh"):
+                word = re.search(r"is ([a-z]+)", question)[1]
+                right = f"{max(x, y) if more else min(x, y)} is {word}."
         assert answer == right, question
+    assert kinds == {"sides", "even", "equal", "sorted", "several", "two"}
+
+
+def test_sums_in_words_are_right():
+    spelled = {
+        (tens + "-" * bool(tens and ones) + ones): 10 * i + j
+        for i, tens in enumerate(["", "", *"twenty thirty forty fifty sixty seventy eighty ninety".split()])
+        for j, ones in enumerate(["", *"one two three four five six seven eight nine".split()])
+        if i != 1
+    } | {word: 10 + n for n, word in enumerate(
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+    )} | {"zero": 0}  # fmt: skip
+    for number in range(400):
+        question, answer = figures.in_words(random.Random(number))
+        said = [w.strip(".,:?").lower() for w in question.replace("One box", "A box").split()]
+        told = [int(w) if w.isdigit() else spelled[w] for w in said if w.isdigit() or (w in spelled and w)]
+        x, sign, y, _, result = answer.removesuffix(".").split()
+        assert sorted(told) == sorted([int(x), int(y)]), question
+        assert int(result) == {"+": int(x) + int(y), "-": int(x) - int(y), "*": int(x) * int(y)}[sign]
+        words = {"+": "plus|more|in all|together|and", "-": "minus|left|remain|good", "*": "times|each|holds"}
+        assert re.search(words[sign], question), question
+
+
+def test_facts_are_in_their_text():
+    """What is asked for stands in the text, once; what JSON says too, a number as a number."""
+    missing = 0
+    for number in range(300):
+        sample = talk.asked_of_text(random.Random(number), False)
+        text, answer = sample.messages[-1]["content"], sample.answer.removesuffix(".")
+        if sample.answer == talk.NOT_SAID:
+            missing += 1
+        else:
+            assert re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE), text
+        sample = talk.facts_as_json(random.Random(number), False)
+        text = sample.messages[-1]["content"]
+        for key, what in json.loads(sample.answer).items():
+            assert key in text and (what is None or str(what).lower() in text.lower()), text
+        sample = talk.list_as_json(random.Random(number), False)
+        text = sample.messages[-1]["content"]
+        assert ", ".join(json.loads(sample.answer)) in text.replace(" and ", ", "), text
+    assert 10 < missing < 60
+
+
+def test_brief_answers_are_what_is_asked():
+    """Told to use one word: the colour, the shape or the number of the longer answer."""
+    said = set()
+    for number in range(400):
+        view = scenes.shapes(random.Random(number), False, (256, 256))
+        sample = scenes.scene(random.Random(number), view, False)
+        if sample.messages[0]["role"] != "system":
+            continue
+        question, things = sample.messages[-1]["content"][-1]["text"], view.things
+        named = [t for t in things if t.shape in question or re.search(rf"\b{t.colour}\b", question)]
+        if question.startswith("How many"):
+            right = {str(len(named)), str(len(things))}
+        else:
+            right = {t.colour if "olo" in question else t.shape for t in named}
+        assert sample.answer in right, question
+        said.add(sample.answer.isdigit())
+    assert said == {True, False}
+
+
+def test_facts_are_whole():
+    """Each sentence has its value and its subject, each question the subject; of people all five kinds."""
+    for kind, known in facts.FACTS.items():
+        for one in known:
+            assert all(s.count("{who}") == s.count("{value}") == 1 for s in one.sentences), one.keys
+            assert all(q.count("{who}") == 1 and "{value}" not in q for q in one.questions), one.keys
+            assert all(s.count("{value}") == 1 for s in one.told_by_user + one.recalled), one.keys
+            assert len(one.recalled) == (kind == "person") and one.sentences and one.questions, one.keys
+            facts.value(random.Random(0), one.kind, False)
+
+
+def test_what_is_asked_of_documents_is_so():
+    """Values by other words, how many there are, and all of it by no keys."""
+    kinds = set()
+    for number in range(400):
+        rng = random.Random(number)
+        kind = rng.choice(list(reading.DOCUMENTS))
+        _, said = reading.DOCUMENTS[kind](rng, False, 10)
+        question, answer = reading.asked_of_document(rng, kind, said)
+        if "How many things" in question or "How many items" in question or "Count the" in question:
+            right = str(len(said["items"]))
+        elif "How many rows" in question or "How many lines" in question:
+            right = str(len(said["rows"]))
+        elif kind == "table":
+            first, *_ = said["rows"][0]
+            named = [row for row in said["rows"] if row[first] in question and answer in row.values()]
+            right = answer if named else None
+        elif kind == "receipt" and any(item["name"] in question for item in said["items"]):
+            sold = [i for i in said["items"] if i["name"] in question and i["price"] == answer]
+            right = answer if sold else None
+        else:
+            words = {"total": "much|pay|sum|total|cost", "shop": "hop|tore|rec|buy", "date": "ate|hen|day"}
+            (key,) = [k for k, v in said.items() if v == answer][:1]
+            assert key not in words or re.search(words[key], question), question
+            right = said[key]
+        assert answer == right, question
+        kinds.add((kind, answer.isdigit()))
+    assert len(kinds) == 6
 
 
 LOOK_FOR = re.compile(r"(?:Locate|Find|Detect|Where is|Point to|Point at) (the|every|all) ([a-z ]+)[.?]")
@@ -340,20 +464,50 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
 
 def test_questions_of_other_code_are_not_those_of_training():
     """In a form of few words of its own each value is taken for one word: else it would fit anything."""
-    for *_, parameters, questions in everyday.EVERYDAY:
-        kinds = [described.split(": ")[1] for described in parameters]
-        for form in questions.split("|"):
+    held_out = {re.sub("(, please)?[.?!]?$", "", question) for question in (*asked.TOOLS, *asked.OTHERS)}
+    for usual in everyday.EVERYDAY:
+        for form in usual.questions:
             text = "(.+)" if len([word for word in form.split() if "{" not in word]) > 2 else r"(\S+)"
-            value = [r"(\d+)" if tooling.KINDS[kind][0] == "integer" else text for kind in kinds]
-            parts = re.split(r"\{(\d)\}", form)
-            pattern = "".join(value[int(part)] if n % 2 else re.escape(part) for n, part in enumerate(parts))
-            found = [question for question in elsewhere.TOOLS if re.fullmatch(pattern, question)]
+            whole = [tooling.KINDS.get(p.kind, [""])[0] == "integer" for p in usual.parameters]
+            value = {str(i): r"(\d+)" if number else text for i, number in enumerate(whole)}
+            value["noun"] = f"({'|'.join(usual.nouns)})".replace("_", " ")
+            parts = re.split(r"\{(\w+)\}", re.sub("(, please)?[.?!]?$", "", form))
+            pattern = "".join(value[part] if n % 2 else re.escape(part) for n, part in enumerate(parts))
+            found = [question for question in held_out if re.fullmatch(pattern, question, re.IGNORECASE)]
             assert not found, (form, found)
+
+
+def test_everyday_questions_have_all_that_is_needed():
+    """Each names a value for what may not be left out, none that its tool does not take."""
+    for usual in everyday.EVERYDAY:
+        needed = {i for i, p in enumerate(usual.parameters) if p.needed}
+        for form in usual.questions:
+            named = re.findall(r"{(\w+)}", form)
+            assert len(named) == len({*named}), form
+            assert needed <= everyday.given(form) <= {*range(len(usual.parameters))}, form
+        for p in usual.parameters:
+            assert p.kind in tooling.KINDS or "/" in p.kind, p
+
+
+def test_calls_have_what_is_asked_for():
+    """Each value of a call stands in the question, a flag's as on or off; and what is needed is given."""
+    for number in range(600):
+        rng = random.Random(number)
+        made = tooling.everyday(rng) if number % 2 else tooling.tool(rng, False)
+        question, arguments = tooling.ask_for(rng, made, [made], False)
+        assert {name for name, p in made["parameters"].items() if p["needed"]} <= {*arguments}, question
+        for name, what in arguments.items():
+            told = what if isinstance(what, list) else [what]
+            if made["parameters"][name]["kind"] == "flag" and name.replace("_", " ") in question:
+                told = [f"not {name}".replace("_", " ")] if not what else []
+            elif isinstance(what, bool):
+                told = ["on" if what else "off"]
+            assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
 
 
 def test_tools_as_clients_write_them():
     """The same parameters, the same of them required, in the order and with the words of two clients."""
-    usual = {tool["function"]["name"]: tool["function"]["parameters"] for tool in elsewhere.SCHEMAS}
+    usual = {tool["function"]["name"]: tool["function"]["parameters"] for tool in asked.SCHEMAS}
     orders = set()
     for number in range(60):
         for tool in elsewhere.sample("tools as clients write them", number).tools:

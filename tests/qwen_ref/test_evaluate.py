@@ -34,6 +34,23 @@ def written(folder: Path, *lines: dict | str, name: str = "task.jsonl") -> Path:
 # ---- the file
 
 
+def test_the_newcomers_task():
+    """Its patterns take answers in more words than one, and none that says something else."""
+    samples = {s.id: s for s in read_task(str(TASK.with_name("newcomer.jsonl")), "exact")}
+    assert len(samples) == 206
+    for name, right, wrong in (
+        ("shapes-3", "There are three shapes.", "There are 2 objects."),
+        ("compare-2", "350 is larger.", "305 is larger than 350."),
+        ("documents-1", '{"Bread": "2.50", "Milk": "1.20", "total": "3.70"}', '{"Bread": 2.5, "total": 3.7}'),
+        ("fact-1", "He lives in Hamburg.", "In Rome."),
+        ("json-1", '{"name": "Anna", "age": 31, "city": "Rome"}', '{"job": "nurse"}'),
+        ("unknown-1", "I don't know.", "Paris"),
+    ):  # fmt: skip
+        sample = samples[name]
+        assert [*judge(sample.score, sample.target, right).values()] == [1], name
+        assert [*judge(sample.score, sample.target, wrong).values()] == [0], name
+
+
 def test_a_task(tmp_path):
     shutil.copy(ROOT / "examples/media/shapes.png", tmp_path / "a.png")
     part = {"type": "image", "image": "a.png"}
