@@ -316,12 +316,38 @@ def test_sums_in_words_are_right():
         assert sorted(told) == sorted([int(x), int(y)]), question
         assert int(result) == {"+": int(x) + int(y), "-": int(x) - int(y), "*": int(x) * int(y)}[sign]
         words = {"+": "plus|more|in all|together|and", "-": "minus|left|remain|good", "*": "times|each|holds"}
-        assert re.search(words[sign], question), question
+        assert re.search(words[sign], question) and int(result) >= 0, question
+
+
+def test_facts_are_told_and_asked_of_one():
+    """Each sentence tells its own fact, of the subject; a question is answered by its own fact's value."""
+    for number in range(200):
+        told = facts.told(random.Random(number), False)
+        for sentence, (one, value) in zip(told.text, told.facts, strict=True):
+            called = [told.who, *(["he", "she"] if told.kind == "person" else ["it"])]
+            said = [facts.put(s, who=who, value=str(value)) for s in one.sentences for who in called]
+            assert sentence in said, sentence
+        assert told.who.lower() in told.text[0].lower()
+        question, answer = facts.question(random.Random(number), told)
+        (value,) = [
+            v for one, v in told.facts if question in [facts.put(q, who=told.who) for q in one.questions]
+        ]
+        assert answer == str(value), question
+
+
+def test_what_a_user_says_is_recalled():
+    for number, one in enumerate(facts.FACTS["person"]):
+        said, _, asked_, recalled = talk.of_user(random.Random(number), one, False)
+        before, behind = one.recalled[0].split("{value}")
+        value = recalled.removeprefix(before).removesuffix(behind)
+        value = value.removeprefix("n ") if before.endswith(" a ") else value
+        assert said in [facts.put(s, value=value) for s in one.told_by_user], (said, recalled)
+        assert asked_ in one.asked_by_user
 
 
 def test_facts_are_in_their_text():
     """What is asked for stands in the text, once; what JSON says too, a number as a number."""
-    missing = 0
+    missing = numbers = 0
     for number in range(300):
         sample = talk.asked_of_text(random.Random(number), False)
         text, answer = sample.messages[-1]["content"], sample.answer.removesuffix(".")
@@ -333,10 +359,13 @@ def test_facts_are_in_their_text():
         text = sample.messages[-1]["content"]
         for key, what in json.loads(sample.answer).items():
             assert key in text and (what is None or str(what).lower() in text.lower()), text
+            if schema := re.search(rf'"{key}": {{"type": "(\w+)"', text):
+                assert schema[1] == "integer" if isinstance(what, int) else schema[1] == "string", text
+                numbers += isinstance(what, int)
         sample = talk.list_as_json(random.Random(number), False)
         text = sample.messages[-1]["content"]
         assert ", ".join(json.loads(sample.answer)) in text.replace(" and ", ", "), text
-    assert 10 < missing < 60
+    assert 10 < missing < 60 and numbers > 10
 
 
 def test_brief_answers_are_what_is_asked():
@@ -383,8 +412,8 @@ def test_what_is_asked_of_documents_is_so():
             right = str(len(said["rows"]))
         elif kind == "table":
             first, *_ = said["rows"][0]
-            named = [row for row in said["rows"] if row[first] in question and answer in row.values()]
-            right = answer if named else None
+            cells = [[*row.values()] for row in said["rows"] if row[first] in question]
+            right = answer if any(answer in others for _, *others in cells) else None
         elif kind == "receipt" and any(item["name"] in question for item in said["items"]):
             sold = [i for i in said["items"] if i["name"] in question and i["price"] == answer]
             right = answer if sold else None
