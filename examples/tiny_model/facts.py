@@ -28,7 +28,7 @@ from words import (
     city,
     made_up,
     name,
-)  # fmt: skip
+)
 
 MARKS = {">? ": "asked_by_user", "> ": "told_by_user", "? ": "questions", "= ": "recalled"}
 

@@ -571,6 +571,56 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     )
 
 
+MEANT = {  # labels that serve one end, and what is said by those who have it
+    "Login|Sign in": "I want to log in.|Let me into my account.|Log me in.|How do I get into my account?",
+    "Sign up|Register": "I want to create an account.|I am new here.|How do I become a member?",
+    "Log out|Sign out": "I want to leave my account.|Log me off.|End my session.",
+    "Save": "Keep my changes.|Store what I wrote.|Don't lose my work.",
+    "Send|Submit": "Get it on its way.|I am done, hand it in.|Mail it.|It is ready, off with it.",
+    "Delete|Remove|Clear": "I don't need this any more.|Get rid of it.|Throw it away.|Erase it.",
+    "Cancel|Not now": "I changed my mind.|I don't want to do this.|Stop this.",
+    "Close|Exit": "Shut this window.|I am finished here.|Leave this program.",
+    "Next|Continue": "Go on.|Take me to the following page.|What comes after this?",
+    "Back": "Return to the page before.|Go to the previous page.|I want to see the last page again.",
+    "Help": "I don't understand this.|I need some assistance.|How does this work?",
+    "Search": "I am looking for something.|Where can I look for things?|Let me find something.",
+    "Settings|Options": "I want to change the preferences.|Where can I configure this?",
+    "Print": "I want this on paper.|Give me a paper copy.",
+    "Download": "Get this file onto my computer.|I want to have the file here.",
+    "Upload": "Put my file on the server.|I have a file to hand in.",
+    "Buy": "I want to purchase this.|I'd like to have it, what does one do?",
+    "Check out": "I want to pay for what is in my cart.|Let me pay.",
+    "Add to cart": "Put this into my basket.|I want one of these in my basket.",
+    "Share": "Show this to my friends.|Let others see it.",
+    "Reply": "Answer this mail.|Write back.",
+    "Undo": "Take back my last step.|That was a mistake, reverse it.",
+    "Refresh": "Load the page again.|I want the newest version of this page.",
+    "Retry|Try again": "Do it once more.|Attempt it again.",
+    "Contact us": "I want to write to the company.|How do I reach you?",
+    "My orders": "What have I bought here so far?|Show me my purchases.",
+    "Play": "I want to hear it.|Let the film begin.",
+    "Pause": "Hold it for a moment.|Interrupt the film.",
+    "Copy": "Make a duplicate of it.|Take this to the clipboard.",
+    "Edit": "I want to change this text.|Let me correct it.",
+    "Home": "Take me to the start page.|Go to the main page.",
+    "Accept": "I agree.|I take these conditions.",
+    "Decline": "I do not agree.|I refuse.",
+    "Learn more|Details": "I want to know more about this.|Give me further information.",
+    "Select all": "Mark everything.|Choose every one of them.",
+    "Zoom in": "Make it larger.|It is too small for me.",
+    "Photos": "Show me my pictures.|Where are my pictures?",
+    "Messages": "Did anyone write to me?|Where is my mail?",
+}
+
+
+def wish(rng: random.Random, text: str, labels: list[str]) -> str | None:
+    """What someone says who wants what a button does; None if another serves it too, or it is not known."""
+    for serve, said in MEANT.items():
+        if text in serve.split("|") and len({*serve.split("|")} & {*labels}) == 1:
+            return among(rng, said)
+    return None
+
+
 def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
     """The box of a button, a link, a field or a box to tick."""
     assert view.picture
@@ -603,6 +653,11 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         kind, text, box = next(part for part in view.truth if part[1] == text)
         edges = thousandths(box, view.picture.size)
         place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
+    answer = json.dumps({"action": "left_click", "coordinate": place})
+    wanted = wish(rng, text, [label for _, label, _ in view.truth]) if kind in ("button", "link") else None
+    if wanted and rng.random() < 0.5:
+        asked = among(rng, "{0}|{0}|{0} Where do I click?|{0} What do I press?").format(wanted)
+        return ask("click", asked + form, answer, view, target=edges)
     if kind == "button":
         verbs = (
             "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?|"
@@ -617,7 +672,6 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."
     else:
         verbs = "Tick {0}.|Check the box {0}.|Click on {0}.|Turn on {0}."
-    answer = json.dumps({"action": "left_click", "coordinate": place})
     if kind == "field" and rng.random() < 0.25:  # it was clicked; now comes the text
         typed = line(rng, test)
         question = f"The {text} field is selected. Type {typed} into it."

@@ -79,7 +79,7 @@ def of_memory(rng: random.Random, test: bool) -> list[Turn]:
     return kept + [of_user(rng, one, test) for one in chosen]
 
 
-ABOVE = {
+ABOVE = {  # keys of what is told above in words of its own
     *"home_city birthplace job favourite_colour favourite_food pet pet_name lucky_number best_friend".split()
 }
 
@@ -93,11 +93,10 @@ def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
 
 
 def asked_to_remember(rng: random.Random, test: bool) -> Turn:
-    kind, made = rng.choice(
-        [("number", str(rng.randrange(10 ** rng.randint(1, 5)))), ("code", str(rng.randrange(10**4))),
-         ("word", any_word(rng, test).lower()), ("name", name(rng, test)), ("password", made_up(rng, 2)),
-         ("colour", rng.choice(list(COLOURS)))]
-    )  # fmt: skip
+    """What is told for no other reason; none of it is told otherwise, as a code or a name is."""
+    number, word = str(rng.randrange(10 ** rng.randint(1, 5))), any_word(rng, test).lower()
+    password = f"{made_up(rng, 2)}{rng.choice(['', number])}"
+    kind, made = rng.choice([("number", number), ("word", word), ("password", password)])
     said = among(
         rng, "Remember the {0} {1}.|Please remember the {0} {1}.|Keep the {0} {1} in mind.|The {0} is {1}.|"
         "Don't forget the {0} {1}.|My {0} is {1}, remember that.|Remember: {1}. That is the {0}.|"
@@ -215,8 +214,8 @@ def asked_of_text(rng: random.Random, test: bool) -> Sample:
     form = among(
         rng, "{0}\n\n{1}|{0}\n\n{1}|{0} {1}|{0}\n{1}|{1}\n\n{0}|{1} {0}|Text: {0}\nQuestion: {1}|"
         "Read this: {0} {1}|Here is a text. {0} Now answer: {1}|Text: {0}\n\n{1}|{1} Text: {0}|"
-        "{0} Question: {1}|"
-        "Answer from this text: {0}\n{1}|I read this: '{0}' {1}|Context: {0}\n\nQuestion: {1}\nAnswer:",
+        "{0} Question: {1}|Answer from this text: {0}\n{1}|I read this: '{0}' {1}|"
+        "Context: {0}\n\nQuestion: {1}\nAnswer:",
     )  # fmt: skip
     return ask("found", form.format(words, asked), f"{answer}.")
 
@@ -436,9 +435,8 @@ def roles(rng: random.Random, test: bool) -> Sample:
             among(
                 rng,
                 "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters.|"
-                "Use upper case only.|"
-                "Answer only in upper case.|ANSWER IN UPPER CASE.|Write everything in capital letters.|"
-                "All your answers are in capitals.",
+                "Use upper case only.|Answer only in upper case.|ANSWER IN UPPER CASE.|"
+                "Write everything in capital letters.|All your answers are in capitals.",
             ),
             answer.upper(),
         )
@@ -698,8 +696,7 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
         return among(
             rng,
             "How are you?|How do you do?|How are you today?|Hey, how are you?|Hello, how are you?|"
-            "Hi! How are you?|"
-            "how's it going?|How is it going?|How are things?|Are you well?",
+            "Hi! How are you?|how's it going?|How is it going?|How are things?|Are you well?",
         ), "I am fine, thank you."
     return among(
         rng,

@@ -451,6 +451,24 @@ def test_what_is_located_is_there():
     assert {("the", True), ("the", False), ("every", True), ("all", True)} <= kinds
 
 
+def test_a_wish_is_served_by_one_button():
+    """Clicked is the one label that serves it, where others do not."""
+    rng = random.Random(0)
+    assert reading.wish(rng, "Login", ["Save", "Login"]) and not reading.wish(rng, "Maps", ["Maps"])
+    assert not reading.wish(rng, "Login", ["Sign in", "Login"])
+    count = 0
+    for number in range(500):
+        sample = world.sample("click", number)
+        question = sample.messages[-1]["content"][-1]["text"]
+        for serve, said in reading.MEANT.items():
+            if sample.target and question.startswith(tuple(said.split("|"))):
+                places = [box for _, label, box in sample.view.truth if label in serve.split("|")]
+                (edges,) = [reading.thousandths(box, sample.picture.size) for box in places]
+                assert sample.target == edges, question
+                count += 1
+    assert count > 20
+
+
 def test_documents_lie_within_their_picture():
     """However far their columns and rows are apart."""
     for number in range(150):
