@@ -25,7 +25,7 @@ def test_load_without_a_path():
 
 
 def test_commands_without_a_model_say_which_one_they_take(capsys):
-    prompt = ["generate", "--raw", "--greedy", "--prompt", "Once upon a time", "-n", "5"]
+    prompt = ["generate", "--raw", "--greedy", "--prompt", "Once there was a", "-n", "5"]
     assert main(prompt) == 0
     text, told = capsys.readouterr()
     assert len(text) > 5 and told == NOTE
