@@ -29,6 +29,9 @@ SAYS = {
     "Unimplemented keys: ": "these keywords are not supported: ",
 }
 SHARED = ("$defs", "definitions")  # what other parts of a schema refer to
+MOST_DIGITS = (
+    32  # of a number, as in llama.cpp's grammars (16 on each side of the point): else it may not end
+)
 
 
 class Tokens:
@@ -58,6 +61,8 @@ class Grammars:
         self._matcher: Any = llguidance.LLMatcher
         wrapped = llguidance.TokenizerWrapper(Tokens(tokenizer))
         self._tokens = llguidance.LLTokenizer(wrapped, eos_token=sorted(tokenizer.eos_ids))
+        first = [tokenizer.token_bytes(i)[:1] for i in range(len(tokenizer))]
+        self._in_numbers = np.array([byte != b"" and byte in b"0123456789.eE" for byte in first])
 
     def guide(
         self, schema: Any, answer: Answer, begun: Message | None = None, calls: Guide | None = None
@@ -74,7 +79,10 @@ class Grammars:
         said = self._tokenizer.encode_text(begun["content"] if begun else "")
         if not matcher.consume_tokens(said):
             raise QwenRefError("schema: the message that is continued begins in another way")
-        return SchemaGuide(self._tokenizer, matcher, answer, None if said else calls)
+        number = Number(self._in_numbers)
+        for token_id in said:
+            number.accept(self._tokenizer.token_bytes(token_id))
+        return SchemaGuide(self._tokenizer, matcher, number, answer, None if said else calls)
 
     def _compile(self, schema: Any) -> tuple[Any, str]:
         """A matcher, and what is wrong."""
@@ -97,9 +105,38 @@ class Grammars:
         return ""
 
 
+class Number:
+    """How long the number is that the JSON so far ends with, and which tokens may not lengthen it."""
+
+    def __init__(self, in_numbers: Array):
+        self._in_numbers = in_numbers  # bool [vocab_size]: does a token begin as a number may go on?
+        self._in_text = self._escaped = False
+        self._digits = 0
+
+    def accept(self, piece: bytes) -> None:
+        for byte in piece:
+            if self._in_text:
+                self._in_text = self._escaped or byte != ord('"')
+                self._escaped = not self._escaped and byte == ord("\\")
+            elif byte in b"0123456789":
+                self._digits += 1
+            elif byte not in b".eE+-":
+                self._digits, self._in_text = 0, byte == ord('"')
+
+    def limit(self, allowed: Array) -> Array:
+        """What is allowed, bool [vocab_size], without what lengthens a number that is long enough: unless
+        nothing else is."""
+        if self._digits < MOST_DIGITS:
+            return allowed
+        ends = allowed & ~self._in_numbers
+        return ends if ends.any() else allowed
+
+
 class SchemaGuide(Free):
-    def __init__(self, tokenizer: Tokenizer, matcher: Any, answer: Answer, calls: Guide | None):
-        self._tokenizer, self._matcher, self._answer = tokenizer, matcher, answer
+    def __init__(
+        self, tokenizer: Tokenizer, matcher: Any, number: Number, answer: Answer, calls: Guide | None
+    ):
+        self._tokenizer, self._matcher, self._number, self._answer = tokenizer, matcher, number, answer
         self._calls = calls  # they may come instead, until there is JSON
         self._called = False  # and has, so that there is none
         self._lead = list[int]()  # what stands between a thought and its answer
@@ -122,6 +159,7 @@ class SchemaGuide(Free):
         else:
             bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
             allowed = np.unpackbits(bits, count=len(logits), bitorder="little").astype(bool)
+            allowed = self._number.limit(allowed)
             if self._calls:
                 allowed[self._tokenizer.ids[CALL]] = True
             self._check()
@@ -140,6 +178,7 @@ class SchemaGuide(Free):
         else:
             self._calls = None
             self._matcher.consume_token(token_id)
+            self._number.accept(self._tokenizer.token_bytes(token_id))
             self._check()
 
     def _check(self) -> None:
