@@ -681,10 +681,12 @@ def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any
         }
         return request(rng, made, arguments, others), arguments
     form, asked = rng.choice(usual.questions), len(usual.parameters)
+    last = re.search(r"{(\d)}[.?!]?$", form)  # a text at the end would have in it whatever came behind
+    ends_in_text = last is not None and usual.parameters[int(last[1])].kind in TEXTUAL
     arguments = {
         n: value(rng, p, test)
         for i, (n, p) in enumerate(parameters.items())
-        if i in given(form) or (i >= asked and rng.random() < 0.3)
+        if i in given(form) or (i >= asked and not ends_in_text and rng.random() < 0.3)
     }
     values = {
         str(i): ("on" if arguments[n] else "off") if p["kind"] == "flag" else said(arguments[n])
@@ -706,9 +708,8 @@ def ask_for(rng: random.Random, made: dict[str, Any], others: list[dict[str, Any
             forms += "|Could you {0} for me?|{2} for me, please.|{2}, please.|{2} for me|Can you {0} for me?"
         question = among(rng, forms).format(order.rstrip("."), order, question.rstrip("."))
     elif rng.random() < 0.15:
-        question = among(
-            rng, "Hello! {0}|Please: {0}|Can you help me? {0}|{0} Thanks!|I have a question. {0}|Hi, {0}"
-        ).format(question)
+        forms = "Hello! {0}|Please: {0}|Can you help me? {0}|I have a question. {0}|Hi, {0}"
+        question = among(rng, forms + "|{0} Thanks!" * (not ends_in_text)).format(question)
     return question, arguments
 
 
