@@ -29,9 +29,8 @@ SAYS = {
     "Unimplemented keys: ": "these keywords are not supported: ",
 }
 SHARED = ("$defs", "definitions")  # what other parts of a schema refer to
-MOST_DIGITS = (
-    32  # of a number, as in llama.cpp's grammars (16 on each side of the point): else it may not end
-)
+IN_NUMBERS = {b"%c" % byte for byte in b"0123456789.eE"}  # what may follow a digit
+MOST_DIGITS = 32  # of a number: else it may not end. llama.cpp's grammars have 16 on each side of the point
 
 
 class Tokens:
@@ -59,10 +58,10 @@ class Grammars:
             ) from None
         self._tokenizer = tokenizer
         self._matcher: Any = llguidance.LLMatcher
-        wrapped = llguidance.TokenizerWrapper(Tokens(tokenizer))
+        tokens = Tokens(tokenizer)
+        wrapped = llguidance.TokenizerWrapper(tokens)
         self._tokens = llguidance.LLTokenizer(wrapped, eos_token=sorted(tokenizer.eos_ids))
-        first = [tokenizer.token_bytes(i)[:1] for i in range(len(tokenizer))]
-        self._in_numbers = np.array([byte != b"" and byte in b"0123456789.eE" for byte in first])
+        self._in_numbers = np.array([token[:1] in IN_NUMBERS for token in tokens.tokens])
 
     def guide(
         self, schema: Any, answer: Answer, begun: Message | None = None, calls: Guide | None = None

@@ -4,11 +4,13 @@ import json
 import sys
 
 import jsonschema
+import numpy as np
 import pytest
 from schemas import answered, schema_of
 
 from qwen_ref import QwenRefError, cli, load
 from qwen_ref.engine import advance
+from qwen_ref.engine.schema import Number
 
 CHECKED = jsonschema.FormatChecker(["date", "email", "ipv4"])
 POINT = {
@@ -48,21 +50,49 @@ def test_a_number_ends(model):
     """A model that would go on and on with digits; those of a text are no number's."""
     bias = {model.tokenizer.encode_text(digit)[0]: 50 for digit in "123456789"}
 
-    def said(**value):
+    def said(begun="", **value):
         schema = {
             "type": "object",
             "properties": {"x": value},
             "required": ["x"],
             "additionalProperties": False,
         }
-        text = "".join(model.generate("?", schema=schema, logit_bias=bias, max_tokens=200, temperature=0))
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": begun}][
+            : 1 + bool(begun)
+        ]
+        options = dict(logit_bias=bias, max_tokens=200, temperature=0)
+        text = begun + "".join(model.generate(messages, schema=schema, **options))
         assert [*json.loads(text)] == ["x"]
         return text[6:-1]
 
     assert len(said(type="integer")) == 32
+    assert len(said('{"x": ' + 20 * "1", type="integer")) == 32  # what was begun counts
     assert len(said(type="number").replace(".", "")) in (32, 33)  # behind a point there is one at least
-    assert len(said(type="string", minLength=50, maxLength=50)) == 52
+    text = said(type="string", minLength=50, maxLength=50)
+    assert len(text) == 52 and text.strip('"').isdigit()
     assert said(enum=[10**40, 10**41]) in (str(10**40), str(10**41))  # nothing shorter fits
+
+
+@pytest.mark.parametrize(
+    ("said", "is_over"),
+    [
+        ('{"x": ' + 32 * "1", True),
+        ('{"x": -1.' + 31 * "1", True),
+        ('{"x": ' + 31 * "1", False),
+        ('{"x": ' + 32 * "1" + ", ", False),
+        ('{"x": [' + ", ".join("1" * 20), False),
+        ('{"' + 40 * "1", False),
+        (r'{"\\": ' + 32 * "1", True),  # whose name is a backslash
+        (r'{"\"' + 40 * "1", False),  # whose name has a quote in it
+    ],
+)
+def test_which_numbers_are_long_enough(said, is_over):
+    digit, comma = np.array([True, False]), np.array([True, True])
+    number = Number(digit)
+    for start in range(0, len(said), 3):
+        number.accept(said[start : start + 3].encode())
+    assert (number.limit(comma) == (~digit if is_over else comma)).all()
+    assert (number.limit(digit) == digit).all()  # where nothing else is allowed
 
 
 def test_beside_others_and_alone_it_is_the_same(model):
