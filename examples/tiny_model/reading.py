@@ -23,7 +23,7 @@ from words import (
     blended,
     made_up,
     pick,
-)  # fmt: skip
+)
 
 MOST_LINES = 10
 
@@ -349,14 +349,12 @@ def schema(said: object) -> dict:
 
 QUESTIONS = {  # of what a document says by this key
     "total": "How much did I pay?|What do I have to pay?|How much was it in all?|What is the sum?|"
-    "What is the total?|"
-    "How much is it together?|What did it all cost?|How much money was spent?",
+    "What is the total?|How much is it together?|What did it all cost?|How much money was spent?",
     "shop": "Which shop is it from?|Where did I buy this?|What is the shop called?|Whose receipt is it?|"
     "What is the name of the store?|In which shop was this?",
     "date": "When was it?|What is the date?|Which day does it say?|What date is on it?|From when is it?",
     "name": "Who is it?|What is the name?|Whose form is this?|Which name is on it?|"
-    "What is this person called?|"
-    "Who filled this in?",
+    "What is this person called?|Who filled this in?",
     "city": "Which city is it?|What city is on the form?|Where does this person live?|In which city is it?|"
     "What town?",
     "age": "How old is this person?|What is the age?|How old?|What age does it say?",
@@ -393,70 +391,58 @@ def asked_of_document(rng: random.Random, kind: str, said: dict) -> tuple[str, s
         if rng.random() < 0.3 or names.count(item["name"]) > 1:
             form = "How many items are on it?|How many things did I buy?|How many items?|Count the items."
             return among(rng, form), str(len(names))
-        form = "How much is the {0}?|What did the {0} cost?|How much did I pay for {0}?|The price of the {0}?"
+        form = "How much is the {0}?|What did the {0} cost?|How much did I pay for {0}?|"
+        form += "The price of the {0}?|What does the {0} cost?|What is the price of {0}?"
         return among(rng, form).format(item["name"]), item["price"]
     key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
-    return among(rng, QUESTIONS.get(key, f"What is the {key}?|Which {key} is on it?")), said[key]
+    plainly = f"What is the {key}?|Which {key} does it say?|Read the {key}.|Give me the {key}."
+    return among(rng, QUESTIONS[key] if key in QUESTIONS and rng.random() < 0.6 else plainly), said[key]
 
 
 def extract(rng: random.Random, view: View, test: bool) -> Sample:
     """All of it as JSON, some of its keys, or one value."""
     kind, said = view.truth
     share = rng.random()
-    if share < 0.12:  # by no keys: by those that it has
-        question = among(
-            rng, "Turn this {0} into JSON.|Convert the {0} to JSON.|Give me this {0} as JSON.|"
-            "Read the {0} as JSON.|"
-            "Give the {0} as JSON.|Make JSON of this {0}.|The {0} as JSON, please.|"
-            "What does it say? Answer in JSON.|"
-            "Extract everything as JSON.|Return all of this {0} in JSON.",
-        ).format(kind)  # fmt: skip
-        return ask(
-            "extract", question, json.dumps(said, ensure_ascii=False), view, spelled=tuple(values(said))
-        )
-    if share < 0.3:
+    if share < (0.18 if kind == "table" else 0.46):
         question, answer = asked_of_document(rng, kind, said)
         return ask("extract", question, answer, view, spelled=(answer,))
-    kind = among(rng, f"{kind}|document|picture")
-    if kind == "table" or "rows" in said or rng.random() < 0.6:
+    called = among(rng, f"{kind}|document|picture")
+    if share > 0.88:  # by no keys: by those that it has
+        chosen = said
+        question = among(
+            rng, "Turn this {0} into JSON.|Convert the {0} to JSON.|Give me this {0} as JSON.|"
+            "Read the {0} as JSON.|Give the {0} as JSON.|Make JSON of this {0}.|The {0} as JSON, please.|"
+            "What does it say? Answer in JSON.|Extract everything as JSON.|Return all of this {0} in JSON.",
+        ).format(called)  # fmt: skip
+    else:
         keys = [key for key in said if rng.random() < 0.75] or list(said)
         if rng.random() < 0.3:
             rng.shuffle(keys)
         chosen = {key: said[key] for key in keys}
-        if rng.random() < 0.35:
-            question = among(
-                rng, "Fill in this JSON schema from the {0}: {1}|Read the {0} as JSON by this schema: {1}"
-            ).format(kind, json.dumps(schema(chosen)))
-        else:
-            parts = [
-                f"{key} ({', '.join(value[0])} each)"
-                if isinstance(value, list) and rng.random() < 0.8
-                else key
-                for key, value in chosen.items()
-            ]
-            if rng.random() < 0.15:
-                parts = [listed([f"the {part}" for part in parts])]
-            question = among(
-                rng,
-                "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"
-                "Output JSON with {1}.|Convert the {0} to JSON, keys: {1}.|Make JSON of the {0}: {1}.|"
-                "I need {1} of this {0} as JSON.|JSON with the keys {1}, please.|"
-                "Write this {0} as JSON. Its keys are {1}.",
-            ).format(kind, ", ".join(parts))
-        answer = json.dumps(chosen, ensure_ascii=False)
-        return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
-    if "items" in said and rng.random() < 0.5:
-        item = rng.choice(said["items"])
-        if [i["name"] for i in said["items"]].count(item["name"]) == 1:
-            question = among(
-                rng, "How much is the {0}?|What does the {0} cost?|What is the price of {0}?"
-            ).format(item["name"])
-            return ask("extract", question, item["price"], view, spelled=(item["price"],))
-    key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
-    question = among(rng, "What is the {0}?|Which {0} does it say?|Read the {0}.|Give me the {0}.").format(
-        key
-    )
-    return ask("extract", question, said[key], view, spelled=(said[key],))
+        question = by_keys(rng, called, chosen)
+    answer = json.dumps(chosen, ensure_ascii=False)
+    return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
+
+
+def by_keys(rng: random.Random, called: str, chosen: dict) -> str:
+    """Asks for these keys, by a schema or by their names."""
+    if rng.random() < 0.35:
+        return among(
+            rng, "Fill in this JSON schema from the {0}: {1}|Read the {0} as JSON by this schema: {1}"
+        ).format(called, json.dumps(schema(chosen)))
+    parts = [
+        f"{key} ({', '.join(value[0])} each)" if isinstance(value, list) and rng.random() < 0.8 else key
+        for key, value in chosen.items()
+    ]
+    if rng.random() < 0.15:
+        parts = [listed([f"the {part}" for part in parts])]
+    return among(
+        rng,
+        "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"
+        "Output JSON with {1}.|Convert the {0} to JSON, keys: {1}.|Make JSON of the {0}: {1}.|"
+        "I need {1} of this {0} as JSON.|JSON with the keys {1}, please.|"
+        "Write this {0} as JSON. Its keys are {1}.",
+    ).format(called, ", ".join(parts))
 
 
 # ---- screens

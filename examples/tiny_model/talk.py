@@ -287,7 +287,7 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
             k for f, _ in about.facts for k in f.keys
         }
         chosen[rng.choice(sorted(left))] = None
-        text += " " * bool(text) + among(rng, "What is missing is null.|Use null for what is not said.")
+        text += " " + among(rng, "What is missing is null.|Use null for what is not said.")
     form = json_form(rng, chosen)
     shown = rng.choice(
         ["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n{0}", "{1}\n\n{0}", "{1} Text: {0}"]
@@ -665,8 +665,7 @@ def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
     if kind == "who":
         return among(
             rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|"
-            "Are you a human?|"
-            "Which model are you?|Who made you?",
+            "Are you a human?|Which model are you?|Who made you?",
         ), WHO  # fmt: skip
     if kind == "can":
         return among(rng, "What can you do?|Help|Help me.|What do you know?|How can you help me?"), CAN

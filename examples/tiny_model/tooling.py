@@ -544,10 +544,9 @@ MORE = {  # what a usual tool may take besides, of which questions mostly say no
 
 def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A tool as many people have it, in its usual words; beside another, one for the same things."""
-    like = [one for one in EVERYDAY if beside and {*one.nouns} & {*beside["like"].nouns}]
-    here = rng.choice(
-        [one for one in like if not same(one, beside["like"])] or EVERYDAY if beside else EVERYDAY
-    )
+    other = beside["like"] if beside else None
+    like = [one for one in EVERYDAY if other and {*one.nouns} & {*other.nouns} and not same(one, other)]
+    here = rng.choice(like or EVERYDAY)
     verb, noun = rng.choice(here.verbs), rng.choice(here.nouns)
     parameters: dict[str, dict[str, Any]] = {}
 
