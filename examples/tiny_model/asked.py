@@ -1,10 +1,12 @@
-"""Questions for usual tools by two who had not seen training's: the tool, and the arguments that they give.
+"""Questions for usual tools by three who had not seen training's: the tool, and the arguments that they give.
 
-A test holds that none of them is in a form that training has.
+A test holds that none of them is in a form that training has. The third's stand in strangers.json.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 
@@ -321,3 +323,7 @@ OTHER_SCHEMAS = [
     ),
     function("set_do_not_disturb", "Turn do not disturb mode on or off", enabled="boolean"),
 ]
+
+WRITTEN = json.loads(Path(__file__).with_name("strangers.json").read_text(encoding="utf-8"))
+STRANGERS = {question: (name, arguments) for question, name, arguments in WRITTEN["asked"]}
+STRANGER_SCHEMAS = [{"type": "function", "function": tool} for tool in WRITTEN["tools"]]

@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 import ollama
 import pydantic
-from asked import OTHER_SCHEMAS, OTHERS, SCHEMAS, TOOLS
+from asked import OTHER_SCHEMAS, OTHERS, SCHEMAS, STRANGER_SCHEMAS, STRANGERS, TOOLS
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle, RegularPolygon
@@ -298,6 +298,10 @@ def others_tools(rng: random.Random) -> Sample:
     return called(rng, OTHERS, OTHER_SCHEMAS)
 
 
+def strangers_tools(rng: random.Random) -> Sample:
+    return called(rng, STRANGERS, STRANGER_SCHEMAS)
+
+
 TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list[str]}
 
 
@@ -356,6 +360,7 @@ TASKS = {
 TASKS["extract"] = TASKS.pop("receipt")
 TASKS["tools as clients write them"] = client_tools
 TASKS["tools, asked by others"] = others_tools
+TASKS["tools, asked by strangers"] = strangers_tools
 
 
 def sample(task: str, seed: int) -> Sample:

@@ -511,7 +511,8 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
 
 def test_questions_of_other_code_are_not_those_of_training():
     """In a form of few words of its own each value is taken for one word: else it would fit anything."""
-    held_out = {re.sub("(, please)?[.?!]?$", "", question) for question in (*asked.TOOLS, *asked.OTHERS)}
+    questions = [*asked.TOOLS, *asked.OTHERS, *asked.STRANGERS]
+    held_out = {re.sub("(, please)?[.?!]?$", "", question) for question in questions}
     for usual in everyday.EVERYDAY:
         for form in usual.questions:
             text = "(.+)" if len([word for word in form.split() if "{" not in word]) > 2 else r"(\S+)"

@@ -34,18 +34,32 @@ def written(folder: Path, *lines: dict | str, name: str = "task.jsonl") -> Path:
 # ---- the file
 
 
-def test_the_newcomers_task():
-    """Its patterns take answers in more words than one, and none that says something else."""
-    samples = {s.id: s for s in read_task(str(TASK.with_name("newcomer.jsonl")), "exact")}
-    assert len(samples) == 206
-    for name, right, wrong in (
-        ("shapes-3", "There are three shapes.", "There are 2 objects."),
-        ("compare-2", "350 is larger.", "305 is larger than 350."),
-        ("documents-1", '{"Bread": "2.50", "Milk": "1.20", "total": "3.70"}', '{"Bread": 2.5, "total": 3.7}'),
-        ("fact-1", "He lives in Hamburg.", "In Rome."),
-        ("json-1", '{"name": "Anna", "age": 31, "city": "Rome"}', '{"job": "nurse"}'),
-        ("unknown-1", "I don't know.", "Paris"),
-    ):  # fmt: skip
+@pytest.mark.parametrize(
+    "task, count, cases",
+    [
+        ("newcomer", 206, [
+            ("shapes-3", "There are three shapes.", "There are 2 objects."),
+            ("compare-2", "350 is larger.", "305 is larger than 350."),
+            ("documents-1", '{"Bread": "2.50", "Milk": "1.20", "total": "3.70"}', '{"Bread": 2.5}'),
+            ("fact-1", "He lives in Hamburg.", "In Rome."),
+            ("json-1", '{"name": "Anna", "age": 31, "city": "Rome"}', '{"job": "nurse"}'),
+            ("unknown-1", "I don't know.", "Paris"),
+        ]),
+        ("stranger", 218, [
+            ("shapes-11", "There are more circles.", "There are more squares than circles."),
+            ("compare-4", "Yes, that is true.", "No, 17 is more."),
+            ("sums-4", "60 - 15 = 45.", "60 - 45 = 15."),
+            ("memory-8", "You live in Malmo.", "You live in Bergen."),
+            ("json-1", '{"name": "Momo", "age": 4}', '{"name": "cat", "age": "Momo"}'),
+            ("unknown-5", "The text does not say.", "Nadia."),
+        ]),
+    ],
+)  # fmt: skip
+def test_tasks_by_others(task, count, cases):
+    """Their patterns take answers in more words than one, and none that says something else."""
+    samples = {s.id: s for s in read_task(str(TASK.with_name(f"{task}.jsonl")), "exact")}
+    assert len(samples) == count
+    for name, right, wrong in cases:
         sample = samples[name]
         assert [*judge(sample.score, sample.target, right).values()] == [1], name
         assert [*judge(sample.score, sample.target, wrong).values()] == [0], name
