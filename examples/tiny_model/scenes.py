@@ -9,6 +9,7 @@ import re
 import draw
 from draw import MOST_THINGS, Thing
 from sample import Sample, View, a, among, ask, listed, places, sentence, thousandths, times
+from wordings import worded
 from words import COLOURS, LANGUAGES, SHAPES, translate, what_is_this
 
 WAYS = {  # which of two coordinates, and whether the first is less
@@ -58,12 +59,8 @@ def question_of_scene(rng: random.Random, view: View) -> tuple[str, str] | None:
     if kind == "count":
         if rng.random() < 0.6:
             shape = rng.choice(all_shapes) if rng.random() < 0.75 else rng.choice(SHAPES)
-            return (
-                among(
-                    rng, "How many {0} are there?|Count the {0}.|How many {0} do you see?|How many {0}?"
-                ).format(f"{shape}s"),
-                times(all_shapes.count(shape), shape),
-            )
+            question = worded(rng, "how many of a shape", f"{shape}s")
+            return question, times(all_shapes.count(shape), shape)
         colour = rng.choice(all_colours) if rng.random() < 0.75 else rng.choice(list(COLOURS))
         return (
             among(
