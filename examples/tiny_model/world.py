@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Callable
 
+import documents
 import reading
 import scenes
 import talk
@@ -33,7 +34,7 @@ Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
     scenes.shapes: 22,
     reading.page: 52,
-    reading.document: 14,
+    documents.document: 14,
     reading.screen: 44,
     talk.something_else: 3,
 }
@@ -46,7 +47,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
         talk.beside_the_picture: 2,
     },
     "page": {reading.read: 0.85, reading.place_of_line: 0.15},
-    "document": {reading.extract: 1},
+    "document": {documents.extract: 1},
     "screen": {reading.click: 0.85, reading.place_of_part: 0.15},
     "something_else": {talk.unknown_picture: 1},
     "moving": {scenes.motion: 1},
@@ -79,7 +80,7 @@ _OF_VIEWS: dict[str, tuple[Draw, Ask]] = {
     "caption": (scenes.shapes, scenes.caption),
     "boxes": (scenes.shapes, scenes.boxes),
     "read": (reading.page, reading.read),
-    "extract": (reading.document, reading.extract),
+    "extract": (documents.document, documents.extract),
     "click": (reading.screen, reading.click),
 }
 _OF_TEXT = {
