@@ -414,9 +414,10 @@ def one_of_them(name: str, names: list[str]) -> bool:
 
 def other_thing(rng: random.Random, test: bool, names: list[str]) -> str:
     """What none of these can be meant by."""
-    while any((name := goods(rng, test)).lower() in n.lower() or n.lower() in name.lower() for n in names):
-        pass
-    return name
+    while True:
+        name = goods(rng, test)
+        if not any(name.lower() in other.lower() or other.lower() in name.lower() for other in names):
+            return name
 
 
 Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: what is named in them, the answer

@@ -196,7 +196,7 @@ def asked_of_lines(rng: random.Random, lines: list[str], test: bool) -> tuple[st
     other = line(rng, test)
     if other.lower() not in "\n".join(lines).lower():
         found.append(("does it say", (other,), "No."))
-    asked_by = rng.choice([asked_by for asked_by, _, _ in found])
+    asked_by = rng.choice(list(dict.fromkeys(asked_by for asked_by, _, _ in found)))
     _, named, answer = rng.choice([one for one in found if one[0] == asked_by])
     return worded(rng, asked_by, *named), answer
 
@@ -387,7 +387,7 @@ def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
 
 
 def in_turn(*said: str) -> str:
-    """Sentences, one after the other, those that are empty left out; each but the last has a mark at its end."""
+    """Sentences one after the other, the empty ones left out, with a mark at the end of each but the last."""
     *before, last = filter(None, said)
     return " ".join([*(one if one[-1] in ".?!" else one + "." for one in before), last])
 
