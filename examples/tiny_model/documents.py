@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from reading import date, price, word
 from sample import Sample, View, among, ask, listed
 from wordings import WORDINGS, worded
-from words import CITIES, FIRST_NAMES, FOODS, JOBS, WEEKDAYS, pick
+from words import CITIES, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
 
 Rows = list[tuple[str, ...]]  # as they are written, of one column or more
 PLACES = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"]
@@ -449,6 +449,7 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
 
 def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
     """One column's cell by that of another; of a table, by its first."""
+    cells = [cell for row in rows for cell in row.values()]
     for by, asked in permutations(rows[0], 2):
         names = [row[by] for row in rows]
         asked_by = f"{kind} {asked} by {by}"
@@ -457,7 +458,11 @@ def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
         if kind == "timetable":  # a platform, a gate, a stop or a track
             asked_by = "timetable where by to" if asked not in ("time", "to") and by == "to" else asked_by
         if asked_by in WORDINGS:
-            found[asked_by] += [((row[by], asked), row[asked]) for row in rows if one_of_them(row[by], names)]
+            found[asked_by] += [
+                ((row[by], asked), row[asked])
+                for row in rows
+                if one_of_them(row[by], names) and cells.count(row[by]) == 1
+            ]
 
 
 def answers_of_hours(days: list[dict], found: Answers) -> None:
@@ -479,14 +484,17 @@ def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[st
     found: dict[str, tuple[str, ...]] = {
         f"{kind} {key}": () for key in MAY_LACK.get(kind, "").split() if key not in said
     }
-    for value in said.values():
-        if isinstance(value, list) and kind in ("receipt", "menu"):
-            found[f"{kind} price by name"] = (other_thing(rng, test, [one["name"] for one in value]),)
-        elif kind == "timetable":
-            towns = [one["to"] for one in value]
-            town = pick(rng, lambda: rng.choice(CITIES), test)
-            if all(town.lower() not in other.lower() for other in towns):
-                found["timetable time by to"] = (town,)
+    if kind in ("receipt", "menu"):
+        names = [one["name"] for one in said["items" if kind == "receipt" else "dishes"]]
+        found[f"{kind} price by name"] = (other_thing(rng, test, names),)
+    elif kind == "timetable":
+        town = place(rng, test)
+        if not any(town in one["to"] or one["to"] in town for one in said["departures"]):
+            found["timetable time by to"] = (town,)
+    elif kind == "hours":
+        days = [one["day"][:3] for one in said["days"]]
+        if lacking := [day for day in WEEKDAYS if day[:3] not in days]:
+            found["hours on a day"] = (rng.choice(lacking),)
     return found
 
 
