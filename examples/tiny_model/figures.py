@@ -159,7 +159,7 @@ def in_words(rng: random.Random) -> tuple[str, str]:
     story = rng.choice([sign, sign, f"{SUBTRACT} of what differs", DIVIDE])
     sign, (x, y) = story[0], (max(x, 2), max(y, 2))  # of which there are several
     if sign == SUBTRACT:
-        x += x == y
+        x, y = max(x, y) + (x == y), min(x, y)
     if sign == DIVIDE:
         x, y = in_the_table(rng)
     said = [str(x), str(y)] if rng.random() < 0.75 else [spelled(x), spelled(y)]

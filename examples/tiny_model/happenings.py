@@ -1,7 +1,7 @@
 """What one or two people do: told in a sentence each, asked for, and written as JSON.
 
 They stand in happenings.txt with an empty line between them. A block's first line has its name and what JSON
-may call its parts; then come ways to tell it, and questions with ? before them, = between them and their answers.
+may call its parts; then come ways to tell it, and questions with ? before them and = before the answer.
 """
 
 from __future__ import annotations

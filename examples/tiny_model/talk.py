@@ -198,8 +198,9 @@ def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
             {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
         )
     if rng.random() < 0.3:
-        dots = rng.choice(["...", '"..."'])
-        shown = "{" + ", ".join(f'"{key}": {dots}' for key in chosen) + "}"
+        bare = rng.random() < 0.5
+        dots = {key: "..." if bare or isinstance(what, int) else '"..."' for key, what in chosen.items()}
+        shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
         return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
