@@ -358,10 +358,10 @@ def test_sums_in_words_are_right():
 SIGNS = {  # what tells it, if nothing before does
     "/": "equally|equal (parts|rows|groups|teams)|[Ss]hare|[Ss]plit|divide|[Ss]ame number|"
     "does each (ticket|pen)|gets the same",
-    "*": "times|[Ee]ach",
+    "*": r"times|\b[Ee]ach",
     "-": "minus|left|remain|still good|fewer|younger|cheaper|change|difference|missing|further|By how many"
     "|(many|much) more|(years|much) older( than|[?]| is)",
-    "+": "plus|more|in all|together|altogether|total|and",
+    "+": "plus|more|another|in all|together|altogether|total|and",
 }
 
 
@@ -429,6 +429,11 @@ def test_what_happened_is_read_out_of_its_sentences():
     """Each sentence is read again; one whose parts are in the question answers it."""
     names = {"who": r"\w+", "other": r"\w+"}
     missing = 0
+    for what in happenings.HAPPENINGS:
+        for question, reply in what.questions:
+            told, asked_for = ({*re.findall(r"{(\w+)}", text)} for text in (question, reply))
+            assert told and asked_for and told.isdisjoint(asked_for), question
+            assert not re.match("(From |To )?[Ww]ho(m|se)? ", question) or asked_for <= {*names}, question
 
     def read(sentence: str, happened: list) -> list:
         return [
