@@ -98,8 +98,9 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
         pass
     what, is_plural, none, found = looked_for
     name = "bbox_2d" if rng.random() < 0.75 else "point_2d"
-    ways = ["box it", "where are they" if is_plural else "where is it"]
-    way = rng.choice(["find it", rng.choice(ways) if name == "bbox_2d" else "point to it"])
+    it, is_it = ("them", "are they") if is_plural else ("it", "is it")
+    ways = [f"box {it}", f"where {is_it}"] if name == "bbox_2d" else [f"point to {it}"]
+    way = rng.choice(["find it", rng.choice(ways)])
     question = worded(rng, way, what)
     if way == "find it" or rng.random() < 0.7:  # else it goes without saying
         question = then(question, worded(rng, "as JSON with a label", name))
