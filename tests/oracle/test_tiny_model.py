@@ -272,6 +272,7 @@ SAYS = {  # an end of a picture
     "left": "left", "right": "right", "top": "top", "upper": "top", "highest": "top", "up": "top",
     "bottom": "bottom", "lower": "bottom", "lowest": "bottom", "down": "bottom",
 }  # fmt: skip
+ORDINALS = ["first", "second", "third", "fourth"]
 AXES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
 
 
@@ -322,6 +323,15 @@ def right_answer(kind: str, question: str, view) -> set[str]:
         if "many" in question or not re.search("more|greater|larger|outnumber", question):
             return {counts}
         return {f"{counts} {'Yes.' if m > n else 'No.' if m < n else 'No, as many.'}"}
+    if kind == "same":
+        about_shape = shapes or (not colours and re.search("shape|kind|same, *|the same", question))
+        if not shapes and not colours and re.search(r"colou?rs?\b", question):
+            about_shape = re.search("gnoring|part from", question)
+        what = "shape" if about_shape else "colour"
+        found = list(dict.fromkeys(getattr(t, what) for t in things))
+        listed = " and ".join(", ".join(found).rsplit(", ", 1))
+        verdict = "Yes" if len(found) == 1 and all(map(fits, things)) else "No"
+        return {f"{what.capitalize()}s: {listed}. {verdict}."}
     if kind == "two_colours":
         found = [t for t in things if t.shape in shapes]
         assert len(found) == 2
@@ -333,7 +343,7 @@ def right_answer(kind: str, question: str, view) -> set[str]:
         one, other = ends
         return {capital(" and ".join(called(counted_from(end, things)[0]) for end in (one, other)))}
     if kind == "in_order":
-        (number,) = [n for n, word in enumerate(["second", "third", "fourth"], 1) if word in question]
+        (number,) = [n for n, word in enumerate(ORDINALS) if word in question]
         return {capital(called(counted_from(ends[0], things)[number]))}
     if kind in ("corner", "look_of_place"):
         if not ends or len(ends) == 2:  # no end: the middle
@@ -379,7 +389,7 @@ def test_what_is_asked_of_pictures_is_so():
     things are; of two that may come first neither is asked for."""
     views = [scenes.shapes(random.Random(number), False, (256, 320)) for number in range(150)]
     kinds = "count total variety exists more two_colours end both_ends in_order corner look_of_place in_which"
-    for kind in [*kinds.split(), "next_one", "closest"]:
+    for kind in [*kinds.split(), "next_one", "closest", "same"]:
         asked = 0
         for number, view in enumerate(views):
             if not (found := getattr(questions, kind)(random.Random(number), view)):
@@ -388,11 +398,46 @@ def test_what_is_asked_of_pictures_is_so():
             assert answer in right_answer(kind, question, view), (kind, question, answer, view.things)
             asked += 1
             if kind in ("end", "both_ends", "in_order"):
-                (axis, _), sides = AXES[ends_in(question)[0]], view.picture.size
-                places = [(t, getattr(t, axis) / sides[axis == "y"]) for t in view.things]
-                named = [(t, x) for t, x in places if t.name in answer.lower()]
-                assert any(all(abs(x - y) > 0.029 for o, y in places if o is not t) for t, x in named)
+                nth = max((n for n, word in enumerate(ORDINALS) if word in question), default=0)
+                for end in ends_in(question):
+                    axis, length = AXES[end][0], view.picture.size[AXES[end][0] == "y"]
+                    thing = counted_from(end, view.things)[nth]
+                    rest = [t for t in view.things if t is not thing]
+                    assert all(abs(getattr(t, axis) - getattr(thing, axis)) >= 0.03 * length for t in rest)
         assert asked > 25, kind
+
+
+def test_what_moves_is_told():
+    """Which things and how many move or stand still, which way the first and the last of them go."""
+    said = set()
+    for number in range(25):
+        view = scenes.moving(random.Random(number), False, (128, 128), 4)
+        ways = {thing.name: way for thing, way in view.truth}
+        for seed in range(40):
+            sample = scenes.motion(random.Random(seed), view, False)
+            question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+            named = [t.name for t in view.things if f"the {t.name}" in answer.lower()]
+            still = re.search("still|stay|not? mov|n't move|never|place|rest|remain|motionless", question)
+            if re.search("don't stay|doesn't stay|change", question):
+                still = None
+            if told := re.fullmatch(r"(\d) of (\d)\.", answer):
+                right = len(view.things) - len(ways) if still else len(ways)
+                assert told.groups() == (str(right), str(len(view.things))), question
+            elif answer.startswith(("Yes", "No,")):
+                assert answer.startswith("Yes") == (named[0] in ways) == answer.endswith(" moves."), question
+            elif answer == "Nothing." or not re.search("moves|There", answer):
+                if when := re.search("first|last|before|after|start|beginning|at the end", question):
+                    right = [list(ways)[-1 if when[0] in ("last", "after", "at the end") else 0]]
+                    right = [list(ways)[-1]] if "last" in question else right
+                else:
+                    right = [t.name for t in view.things if (t.name in ways) != bool(still)]
+                assert sorted(named) == sorted(right), question
+            elif answer.count("moves") == 1:
+                assert answer.endswith(f"{named[0]} moves {ways[named[0]]}."), question
+                if (which := re.search("first|last", question)) and len(ways) > 1:
+                    assert named[0] == list(ways)[0 if which[0] == "first" else -1], question
+            said.add(answer.split()[0])
+    assert {"Yes,", "No,", "Nothing.", "0", "1", "2", "The", "There"} <= said
 
 
 def test_numbers_are_compared_rightly():
