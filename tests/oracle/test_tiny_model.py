@@ -28,6 +28,7 @@ import languages
 import mean
 import memory
 import model as tiny
+import questions
 import reading
 import scenes
 import scores
@@ -37,6 +38,7 @@ import talk
 import tokens
 import tooling
 import train
+import wordings
 import world
 from sample import Sample
 from wordings import WORDINGS
@@ -230,20 +232,26 @@ SIDES = re.compile(
 PLACES = re.compile(r"From the (left|top), the ([\w ]+) is at (\d+)% and the ([\w ]+) at (\d+)%\. (.+)")
 
 
+BEFORE, BEHIND = {"left", "above", "higher", "up", "top"}, {"right", "below", "lower", "down", "bottom"}
+
+
 def compared(question: str, answer: str) -> list[tuple[str, int]] | None:
     """The two things that are compared, and where the answer says they are: what follows from that is what it
     says. None if that is not asked."""
-    if not (asked := SIDES.fullmatch(question)):
+    if not (told := PLACES.fullmatch(answer)):
+        assert not SIDES.fullmatch(question)
         return None
-    one, way, either, other = asked.groups()
-    edge, first, x, second, y, verdict = PLACES.fullmatch(answer).groups()
-    across, is_before = way in ("left", "right"), int(x) < int(y)
-    assert (first, second) == (one, other) and edge == ("left" if across else "top")
-    if either:
-        found = ("left of", "above", "right of", "below")[2 * (not is_before) + (not across)]
+    edge, one, x, other, y, verdict = told.groups()
+    asked = question.rpartition("%. ")[2]  # where places were told before, behind them
+    (way,) = re.findall(rf"\b{one}\b(.*)\b{other}\b", asked)  # named in this order
+    words = {*re.findall(r"[a-z]+", way)} & (BEFORE | BEHIND)
+    is_before = int(x) < int(y)
+    assert words and edge == ("left" if words & {"left", "right"} else "top")
+    if words & BEFORE and words & BEHIND:
+        found = ("left of", "above", "right of", "below")[2 * (not is_before) + (edge == "top")]
         assert verdict == f"So the {one} is {found} the {other}."
     else:
-        assert verdict == ("Yes." if is_before == (way in ("left", "above")) else "No.")
+        assert verdict == ("Yes." if is_before == bool(words & BEFORE) else "No.")
     return [(one, int(x)), (other, int(y))]
 
 
@@ -264,6 +272,179 @@ def test_comparisons_are_true():
         assert abs(centres[0] - centres[1]) >= 0.03 * length  # nearer ones are not asked about
         count += 1
     assert count > 40
+
+
+SAYS = {  # an end of a picture
+    "left": "left", "right": "right", "top": "top", "upper": "top", "highest": "top", "up": "top",
+    "bottom": "bottom", "lower": "bottom", "lowest": "bottom", "down": "bottom",
+}  # fmt: skip
+ORDINALS = ["first", "second", "third", "fourth"]
+AXES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
+
+
+def ends_in(question: str) -> list[str]:
+    """The ends that are named, in their order."""
+    text = re.sub(r", right\?|Am I right|Is that right", "", question)
+    return list(dict.fromkeys(SAYS[w] for w in re.findall(rf"\b({'|'.join(SAYS)})(?:most)?\b", text)))
+
+
+def counted_from(end: str, things: list) -> list:
+    axis, sign = AXES[end]
+    return sorted(things, key=lambda thing: sign * getattr(thing, axis))
+
+
+def said_of(question: str) -> tuple[set[str], set[str]]:
+    """The colours and the shapes in it."""
+    colours = {colour for colour in COLOURS if re.search(rf"\b{colour}\b", question)}
+    return colours, {shape for shape in SHAPES if re.search(rf"\b{shape}s?\b", question)}
+
+
+def right_answer(kind: str, question: str, view) -> set[str]:
+    """What may be answered, from the words of the question and the things alone."""
+    things, ends, (colours, shapes) = view.things, ends_in(question), said_of(question)
+    width, height = view.picture.size
+    called = lambda t: ("an " if t.name[0] in "aeiou" else "a ") + t.name  # noqa: E731
+    capital = lambda text: text[0].upper() + text[1:] + "."  # noqa: E731
+    fits = lambda t: colours <= {t.colour} and shapes <= {t.shape}  # noqa: E731
+    of_shapes = lambda: {s: sum(t.shape == s for t in things) for s in shapes}  # noqa: E731
+    if kind in ("count", "total"):
+        name = " ".join([*colours, *(shapes or ["object"])])
+        n = sum(map(fits, things))
+        return {f"There {'is' if n == 1 else 'are'} {n or 'no'} {name}{'s' * (n != 1)}."}
+    if kind == "variety":
+        what = "colour" if re.search("colo(u?)r(s|ed)?|paint|pencil", question) else "shape"
+        if re.search("kind|type|sort|shapes? only|(gnoring|aving) colo|different geo|unique geo", question):
+            what = "shape"
+        n = len({getattr(t, what) for t in things})
+        different = "different " * (what == "shape" and n > 1)
+        return {f"There {'is' if n == 1 else 'are'} {n} {different}{what}{'s' * (n > 1)}."}
+    if kind == "exists":
+        found, name = any(map(fits, things)), " ".join([*colours, *(shapes or ["object"])])
+        named = ("an " if name[0] in "aeiou" else "a ") + name
+        return {f"{'Yes' if found else 'No'}, there is {named if found else f'no {name}'}."}
+    if kind == "more":
+        first, second = sorted(of_shapes(), key=lambda s: re.search(rf"\b{s}s\b", question).start())
+        m, n = of_shapes()[first], of_shapes()[second]
+        counts = f"{first.capitalize()}s: {m}. {second.capitalize()}s: {n}."
+        if "many" in question or not re.search("more|greater|larger|outnumber", question):
+            return {counts}
+        return {f"{counts} {'Yes.' if m > n else 'No.' if m < n else 'No, as many.'}"}
+    if kind == "same":
+        about_shape = shapes or (not colours and re.search("shape|kind|same, *|the same", question))
+        if not shapes and not colours and re.search(r"colou?rs?\b", question):
+            about_shape = re.search("gnoring|part from", question)
+        what = "shape" if about_shape else "colour"
+        found = list(dict.fromkeys(getattr(t, what) for t in things))
+        listed = " and ".join(", ".join(found).rsplit(", ", 1))
+        verdict = "Yes" if len(found) == 1 and all(map(fits, things)) else "No"
+        return {f"{what.capitalize()}s: {listed}. {verdict}."}
+    if kind == "two_colours":
+        found = [t for t in things if t.shape in shapes]
+        assert len(found) == 2
+        found.sort(key=lambda t: question.index(t.shape))
+        return {" ".join(f"The {t.shape} is {t.colour}." for t in found)}
+    if kind == "end":
+        return {capital(called(counted_from(ends[0], things)[0]))}
+    if kind == "both_ends":
+        one, other = ends
+        return {capital(" and ".join(called(counted_from(end, things)[0]) for end in (one, other)))}
+    if kind == "in_order":
+        (number,) = [n for n, word in enumerate(ORDINALS) if word in question]
+        return {capital(called(counted_from(ends[0], things)[number]))}
+    if kind in ("corner", "look_of_place"):
+        if not ends or len(ends) == 2:  # no end: the middle
+            x, y = (
+                (("right" in ends) * width, ("bottom" in ends) * height) if ends else (width / 2, height / 2)
+            )
+            found = min(things, key=lambda t: max(abs(t.x - x) / width, abs(t.y - y) / height))
+            away = max(abs(found.x - x) / width, abs(found.y - y) / height)
+            if kind == "corner":
+                return {capital(called(found)) if away < (0.45 if ends else 0.15) else "Nothing."}
+            assert away < 0.45
+            place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
+            what = f"object {place}"
+        else:
+            found, what = counted_from(ends[0], things)[0], f"{ends[0]}most object"
+        its_shape = ("an " if found.shape[0] in "aeiou" else "a ") + found.shape
+        if colours or shapes:
+            verdict = "Yes" if fits(found) else "No"
+            return {f"{verdict}, the {what} is {found.colour if colours else its_shape}."}
+        return {f"The {what} is {found.colour}.", f"The {what} is {its_shape}."}
+    if kind == "in_which":
+        (thing,) = [t for t in things if fits(t)]
+        name = thing.name if colours else thing.shape
+        across = "left" if thing.x < width / 2 else "right"
+        down = "top" if thing.y < height / 2 else "bottom"
+        if "corner" in question:
+            return {f"The {name} is in the {down} {across} corner."}
+        return {f"The {name} is in the {across if {'left', 'right'} & {*ends} else down} half."}
+    if kind == "next_one":
+        (thing,) = [t for t in things if fits(t)]
+        way = "left" if re.search(r"\bleft\b", question) else "right"
+        after = counted_from(way, things)[: counted_from(way, things).index(thing)]
+        return {capital(called(after[-1])) if after else "Nothing."}
+    assert kind == "closest"
+    (thing,) = [t for t in things if fits(t)]
+    rest = [t for t in things if t is not thing]
+    nearest = min(rest, key=lambda t: (t.x - thing.x) ** 2 + (t.y - thing.y) ** 2)
+    return {capital(called(nearest))}
+
+
+def test_what_is_asked_of_pictures_is_so():
+    """Numbers, colours, ends, corners, places in a row, neighbours: by the question's words, from where the
+    things are; of two that may come first neither is asked for."""
+    sizes = [(256, 320), (448, 160), (160, 448)]  # in long ones things may lie too near for an order
+    views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(150)]
+    kinds = "count total variety exists more two_colours end both_ends in_order corner look_of_place in_which"
+    for kind in [*kinds.split(), "next_one", "closest", "same"]:
+        asked = 0
+        for number, view in enumerate(views):
+            if not (found := getattr(questions, kind)(random.Random(number), view)):
+                continue
+            question, answer = found
+            assert answer in right_answer(kind, question, view), (kind, question, answer, view.things)
+            asked += 1
+            if kind in ("end", "both_ends", "in_order"):
+                nth = max((n for n, word in enumerate(ORDINALS) if word in question), default=0)
+                for end in ends_in(question):
+                    axis, length = AXES[end][0], view.picture.size[AXES[end][0] == "y"]
+                    thing = counted_from(end, view.things)[nth]
+                    rest = [t for t in view.things if t is not thing]
+                    assert all(abs(getattr(t, axis) - getattr(thing, axis)) >= 0.03 * length for t in rest)
+        assert asked > 25, kind
+
+
+def test_what_moves_is_told():
+    """Which things and how many move or stand still, which way the first and the last of them go."""
+    said = set()
+    for number in range(25):
+        view = scenes.moving(random.Random(number), False, (128, 128), 4)
+        ways = {thing.name: way for thing, way in view.truth}
+        for seed in range(40):
+            sample = scenes.motion(random.Random(seed), view, False)
+            question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+            named = [t.name for t in view.things if f"the {t.name}" in answer.lower()]
+            still = re.search("still|stay|not? mov|n't move|never|place|rest|remain|motionless", question)
+            if re.search("don't stay|doesn't stay|change", question):
+                still = None
+            if told := re.fullmatch(r"(\d) of (\d)\.", answer):
+                right = len(view.things) - len(ways) if still else len(ways)
+                assert told.groups() == (str(right), str(len(view.things))), question
+            elif answer.startswith(("Yes", "No,")):
+                assert answer.startswith("Yes") == (named[0] in ways) == answer.endswith(" moves."), question
+            elif answer == "Nothing." or not re.search("moves|There", answer):
+                if when := re.search("first|last|before|after|start|beginning|at the end", question):
+                    right = [list(ways)[-1 if when[0] in ("last", "after", "at the end") else 0]]
+                    right = [list(ways)[-1]] if "last" in question else right
+                else:
+                    right = [t.name for t in view.things if (t.name in ways) != bool(still)]
+                assert sorted(named) == sorted(right), question
+            elif answer.count("moves") == 1:
+                assert answer.endswith(f"{named[0]} moves {ways[named[0]]}."), question
+                if (which := re.search("first|last", question)) and len(ways) > 1:
+                    assert named[0] == list(ways)[0 if which[0] == "first" else -1], question
+            said.add(answer.split()[0])
+    assert {"Yes,", "No,", "Nothing.", "0", "1", "2", "The", "There"} <= said
 
 
 def test_numbers_are_compared_rightly():
@@ -557,12 +738,15 @@ def test_brief_answers_are_what_is_asked():
         if sample.messages[0]["role"] != "system":
             continue
         question, things = sample.messages[-1]["content"][-1]["text"], view.things
-        named = [t for t in things if t.shape in question or re.search(rf"\b{t.colour}\b", question)]
-        if question.startswith("How many"):
-            right = {str(len(named)), str(len(things))}
+        colours, shapes = said_of(question)
+        named = [t for t in things if colours <= {t.colour} and shapes <= {t.shape}]
+        if sample.answer.isdigit():
+            right = str(len(named))
         else:
-            right = {t.colour if "olo" in question else t.shape for t in named}
-        assert sample.answer in right, question
+            (thing,) = named
+            assert len(colours) + len(shapes) == 1, question
+            right = thing.shape if colours else thing.colour
+        assert sample.answer == right, question
         said.add(sample.answer.isdigit())
     assert said == {True, False}
 
@@ -799,19 +983,30 @@ def test_what_is_asked_of_lines_is_so():
     assert {name for name, _ in seen} == {*names} and ("does it say", True) in seen
 
 
-LOOK_FOR = re.compile(r"(?:Locate|Find|Detect|Where is|Point to|Point at) (the|every|all) ([a-z ]+)[.?]")
+LOOK_FOR = re.compile(
+    rf"\b(the|every|each|all the|all three|all|both) (?:({'|'.join(COLOURS)}) )?"
+    rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)\b"
+)
 
 
 def test_what_is_located_is_there():
-    """A mark on each thing of that name, shape or colour; `the` is said of one, or of none."""
+    """A mark on each thing of that name, shape or colour, or on that at an end; `the` is said of one, or of
+    none, and a plural of several."""
     kinds = set()
-    for number in range(300):
+    for number in range(400):
         sample = world.sample("boxes", number, test=True)
-        how_many, name = LOOK_FOR.match(sample.messages[-1]["content"][-1]["text"]).groups()
-        words = {*name.removesuffix("objects").removesuffix("object").split()}
-        found = [t for t in sample.view.things if words <= {t.colour, t.shape}]
-        if how_many == "the":
-            assert len(found) < 2, number
+        question, things = sample.messages[-1]["content"][-1]["text"], sample.view.things
+        if ends := ends_in(question):
+            how_many, found = "end", counted_from(ends[0], things)[:1]
+        else:
+            how_many, colour, noun, several = LOOK_FOR.search(question).groups()
+            words = {colour} - {None} | {noun} & {*SHAPES}
+            found = [t for t in things if words <= {t.colour, t.shape}]
+            if words and several:
+                assert len(found) in dict(both=[2], **{"all three": [3]}).get(how_many, [2, 3]), question
+            if how_many == "the" and not several:
+                assert len(found) < 2, number
+            how_many += several
         marks = [] if sample.answer.startswith("There is no ") else json.loads(sample.answer.strip("`json\n"))
         assert [mark["label"] for mark in marks] == [t.name for t in found], number
         width, height = sample.picture.size
@@ -820,7 +1015,8 @@ def test_what_is_located_is_there():
             assert left - 1 <= 1000 * thing.x / width <= right + 1, number
             assert top - 1 <= 1000 * thing.y / height <= bottom + 1, number
         kinds.add((how_many, bool(marks)))
-    assert {("the", True), ("the", False), ("every", True), ("all", True)} <= kinds
+    assert {("the", True), ("the", False), ("every", True), ("alls", True), ("end", True)} <= kinds
+    assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
 
 
 def test_a_wish_is_served_by_one_button():
@@ -880,6 +1076,39 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
         with pytest.raises(SystemExit):
             mean.main(arguments)
         assert why in capsys.readouterr().err and not (tmp_path / "out2").exists()
+
+
+def test_every_way_to_ask_is_used(monkeypatch):
+    """All that stands in the files is asked for somewhere, each form with all that is to be said in it."""
+    used = set()
+
+    class Form(str):
+        def format(self, *said):
+            assert {*re.findall(r"{(\d)}", self)} == {str(n) for n in range(len(said))}, self
+            return super().format(*said)
+
+    class Forms(dict):
+        def __getitem__(self, what):
+            used.add(what)
+            return super().__getitem__(what)
+
+    forms = Forms({what: [Form(form) for form in said] for what, *said in wordings.BLOCKS})
+    assert len(forms) == len(wordings.BLOCKS)  # no name twice
+    for what, said in forms.items():
+        assert said and len({*said}) == len(said), what
+        assert all(form == form.strip() != "" for form in said), what
+        slots = {frozenset(re.findall(r"{(\d)}", form)) for form in said}
+        assert len(slots) == 1, (what, slots)
+    monkeypatch.setattr(wordings, "WORDINGS", forms)
+    for draw_one in [*world.PICTURES, lambda *given: scenes.moving(*given, 8)]:
+        views = [draw_one(random.Random(number), False, (256, 256)) for number in range(30)]
+        for ask_one in world.QUESTIONS[views[0].kind]:
+            for number in range(1500):
+                ask_one(random.Random(number), views[number % 30], False)
+    for ask_one in world.TEXTS:
+        for number in range(300):
+            ask_one(random.Random(number), False)
+    assert used == {*forms}
 
 
 def test_questions_of_other_code_are_not_those_of_training():
