@@ -41,7 +41,7 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
     things = view.things  # from left to right
     if rng.random() < 0.2:
         found = [{"colour": t.colour, "shape": t.shape} for t in things]
-        return ask("caption", worded(rng, "all as JSON"), json.dumps(found), view)
+        return ask("caption", worded(rng, "all things as JSON"), json.dumps(found), view)
     if rng.random() < 0.2:
         only = rng.choice(["shapes", "colours"])
         parts = [t.shape if only == "shapes" else t.colour for t in things]

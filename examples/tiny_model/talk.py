@@ -251,7 +251,7 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
     }
     kind = rng.choice(list(kinds))
     found = list(dict.fromkeys(kinds[kind]() for _ in range(rng.randint(2, 5))))
-    text, form = worded(rng, "sentence with a list", listed(found)), worded(rng, "list as json", kind)
+    text, form = worded(rng, "sentence with a list", listed(found)), worded(rng, "json of a list", kind)
     shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
     return ask("json", shown, json.dumps(found, ensure_ascii=False))
 
