@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 from sample import Sample, among, ask, listed, places
+from wordings import worded
 from words import ALL_WORDS, COLOURS, FIRST_NAMES, SHAPES, pick
 
 TOO_MUCH = (
     "I don't know. I can add and subtract whole numbers of up to four digits and multiply those of up to two."
 )
-ADD, SUBTRACT, MULTIPLY = "+", "-", "*"
+ADD, SUBTRACT, MULTIPLY, DIVIDE = "+", "-", "*", "/"
 
 
 def add_aloud(x: int, y: int) -> str:
@@ -71,13 +72,8 @@ def aloud(x: int, sign: str, y: int) -> str:
     return subtract_aloud(x, y)
 
 
-RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__}
+RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__, DIVIDE: int.__floordiv__}
 WORD = {ADD: "plus", SUBTRACT: "minus", MULTIPLY: "times"}
-OPENINGS = [  # of a question, and its end
-    ("Evaluate", "."), ("Could you compute", " for me?"), ("What do you get for", "?"), ("Give me", "."),
-    ("Find", "."), ("Do the sum", "."), ("Find out how much", " is."), ("Next one:", ""),
-    ("Quick question:", "?"), ("My homework is", "."), ("Let us try", "."), ("Say what", " makes."),
-]  # fmt: skip
 
 
 def is_small(x: int, sign: str, y: int) -> bool:
@@ -85,37 +81,20 @@ def is_small(x: int, sign: str, y: int) -> bool:
     return max(x, y) < (10 if sign == MULTIPLY else 100)
 
 
-def forms(x: int, sign: str, y: int) -> list[str]:
-    by = {
-        ADD: [f"Add {x} and {y}.", f"What is the sum of {x} and {y}?", f"Add {y} to {x}."],
-        SUBTRACT: [
-            f"Subtract {y} from {x}.",
-            f"Take {y} from {x}.",
-            f"What is the difference of {x} and {y}?",
-            f"{x} take away {y}",
-            f"How much is left of {x} without {y}?",
-        ],
-        MULTIPLY: [f"Multiply {x} by {y}.", f"What is the product of {x} and {y}?", f"Multiply {x} and {y}."],
-    }
-    signs = [sign, "×", "x"] if sign == MULTIPLY else [sign]
-    written = [
-        form.format(x, s, y)
-        for s in signs
-        for form in (
-            "What is {} {} {}?", "{}{}{}", "{} {} {} = ?", "Calculate {} {} {}.", "{} {} {}", "{} {} {} =",
-            "{}{}{}=", "{} {} {}?", "Compute {} {} {}.", "Can you calculate {} {} {}?", "Solve {} {} {}.",
-            "Tell me what {} {} {} is.", "How much is {} {} {}?", "I need the result of {} {} {}.",
-        )
-    ]  # fmt: skip
-    spoken = [f"How much is {x} {WORD[sign]} {y}?", f"What is {x} {WORD[sign]} {y}?", f"{x} {WORD[sign]} {y}"]
-    asked = [f"{opening} {x} {sign} {y}{end}" for opening, end in OPENINGS]
-    return [*written, *by[sign], *by[sign], *spoken, *asked]
+def asked(rng: random.Random, x: int, sign: str, y: int) -> str:
+    """One way to ask for it: as it is written, by what is done, or as it is spoken."""
+    kind = rng.random()
+    if kind < 0.6:
+        return worded(rng, "sum by its sign", x, rng.choice("*×x") if sign == MULTIPLY else sign, y)
+    if kind < 0.8:
+        return worded(rng, f"sum {sign}", x, y)
+    return worded(rng, "sum with a spoken sign", x, WORD[sign], y)
 
 
 def sums(rng: random.Random, test: bool) -> Sample:
     sign = rng.choices([ADD, SUBTRACT, MULTIPLY], [40, 30, 30])[0]
-    if not test and rng.random() < 0.08:
-        return ask("sums", *in_words(rng))
+    if not test and rng.random() < 0.2:
+        return ask("sums", *rng.choices([in_words, divided], [4, 1])[0](rng))
     if not test and rng.random() < 0.12:
         return ask(
             "sums",
@@ -139,7 +118,7 @@ def sums(rng: random.Random, test: bool) -> Sample:
     if sign == SUBTRACT and x < y and rng.random() < 0.75:
         x, y = y, x
     result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
-    question, steps = rng.choice(forms(x, sign, y)), aloud(x, sign, y)
+    question, steps = asked(rng, x, sign, y), aloud(x, sign, y)
     if not test and rng.random() < 0.3:  # whatever is said around it
         before = " ".join(rng.choice(ALL_WORDS) for _ in range(rng.randint(1, 4)))
         behind = rng.choice([".", "?", "", f" {rng.choice(ALL_WORDS)}.", f", {rng.choice(ALL_WORDS)}!"])
@@ -156,21 +135,8 @@ def sums(rng: random.Random, test: bool) -> Sample:
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 TO_TWENTY = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
 sixteen seventeen eighteen nineteen""".split()
-STORIES = {  # what happens, and what is asked
-    ADD: "{0} has {1} {3} and gets {2} more. How many {3} does {0} have?|"
-    "I have {1} {3} and buy {2} more. How many {3} do I have now?|"
-    "There are {1} {3} on the table and {2} in the box. How many are there in all?|"
-    "{0} finds {1} {3}, then {2} more. How many is that?|{1} {3} and {2} {3}: how many together?|"
-    "{0} had {1} {3}. Then a friend gave {0} {2} more. How many now?",
-    SUBTRACT: "{0} has {1} {3} and gives {2} away. How many are left?|"
-        "I had {1} {3} and lost {2}. How many are left?|"
-    "There were {1} {3}, and {0} ate {2}. How many remain?|"
-    "{0} has {1} {3} and sells {2} of them. How many are left?|"
-    "Of {1} {3} {2} broke. How many {3} are still good?",
-    MULTIPLY: "{0} has {1} boxes with {2} {3} each. How many {3} is that?|"
-    "One box holds {2} {3}. How many are in {1} boxes?|{1} friends have {2} {3} each. How many together?",
-}  # fmt: skip
-THINGS = "apples|pens|books|balls|stamps|cards|eggs|coins|marbles|shells|cookies|flowers|stickers".split("|")
+THINGS = """apples pens books balls stamps cards eggs coins marbles shells cookies flowers stickers oranges
+pencils sweets buttons stones toys plums""".split()
 
 
 def spelled(x: int) -> str:
@@ -186,14 +152,38 @@ def in_words(rng: random.Random) -> tuple[str, str]:
     x, y = rng.randrange(most), rng.randrange(most)
     if sign == SUBTRACT:
         x, y = max(x, y), min(x, y)
-    result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
-    if rng.random() < 0.4:
-        form = "What is {0} {1} {2}?|How much is {0} {1} {2}?|{0} {1} {2}|{0} {1} {2}?|Calculate {0} {1} {2}."
-        question = among(rng, form).format(spelled(x), WORD[sign], spelled(y))
-        return question[0].upper() + question[1:] if rng.random() < 0.7 else question, result
+    if rng.random() < 0.25:
+        question = worded(rng, "sum with a spoken sign", spelled(x), WORD[sign], spelled(y))
+        question = question[0].upper() + question[1:] if rng.random() < 0.7 else question
+        return question, f"{x} {sign} {y} = {RESULT[sign](x, y)}."
+    story = rng.choice([sign, sign, f"{SUBTRACT} of what differs", DIVIDE])
+    sign, (x, y) = story[0], (max(x, 2), max(y, 2))  # of which there are several
+    if sign == SUBTRACT:
+        x, y = max(x, y) + (x == y), min(x, y)
+    if sign == DIVIDE:
+        x, y = in_the_table(rng)
     said = [str(x), str(y)] if rng.random() < 0.75 else [spelled(x), spelled(y)]
-    question = among(rng, STORIES[sign]).format(rng.choice(FIRST_NAMES), *said, rng.choice(THINGS))
-    return question[0].upper() + question[1:], result
+    who, other = rng.sample(FIRST_NAMES, 2)
+    question = worded(rng, f"told sum {story}", who, *said, rng.choice(THINGS), other)
+    return question[0].upper() + question[1:], f"{x} {sign} {y} = {RESULT[sign](x, y)}."
+
+
+def in_the_table(rng: random.Random) -> tuple[int, int]:
+    """What can be divided, and by what."""
+    x, y = rng.randint(2, 9), rng.randint(2, 9)
+    return x * y, y
+
+
+def divided(rng: random.Random) -> tuple[str, str]:
+    """The table backwards; half, and double."""
+    kind = rng.choice(["divided", "half", "double"])
+    x, y = in_the_table(rng)
+    if kind == "divided":
+        return worded(rng, kind, x, y), f"{x} / {y} = {x // y}."
+    x = rng.randint(1, 50)
+    if kind == "half":
+        return worded(rng, kind, 2 * x), f"{2 * x} / 2 = {x}."
+    return worded(rng, kind, x), f"{x} * 2 = {2 * x}."
 
 
 def too_large(rng: random.Random) -> str:
@@ -202,14 +192,15 @@ def too_large(rng: random.Random) -> str:
         x, y = rng.randrange(10**4, 10 ** rng.randint(5, 9)), rng.randrange(10 ** rng.randint(1, 9))
         if rng.random() < 0.5:
             x, y = y, x
-        return rng.choice(forms(x, rng.choice([ADD, SUBTRACT, MULTIPLY]), y))
+        return asked(rng, x, rng.choice([ADD, SUBTRACT, MULTIPLY]), y)
     if kind < 0.6:
         x, y = rng.randrange(100, 10 ** rng.randint(3, 6)), rng.randrange(2, 10 ** rng.randint(1, 4))
-        return rng.choice(forms(x, MULTIPLY, y))
+        return asked(rng, x, MULTIPLY, y)
     x, y = rng.randrange(10 ** rng.randint(1, 4)), rng.randrange(1, 10 ** rng.randint(1, 3))
+    if rng.random() < 0.4:  # what the table has is no more than `divided` answers, nor is half of a small one
+        return worded(rng, "divided", x + 100, y) if y > 2 else too_large(rng)
     return rng.choice(
         [
-            f"What is {x} / {y}?", f"Divide {x} by {y}.", f"What is {x} divided by {y}?", f"{x}/{y}",
             f"What is {x}.{y} + {y}.5?", f"What is {x} + {y} + {x}?", f"What is {x} to the power of {y}?",
             f"What is the square root of {x}?", f"How much is {y} percent of {x}?", f"{x}^{y}",
         ]
@@ -227,9 +218,9 @@ def compared(rng: random.Random, test: bool) -> Sample:
         return (x, y) if y >= 0 and x != y else numbers()
 
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.2:
         return ask("sums", *of_several(rng))
-    if kind < 0.25:
+    if kind < 0.35:
         return ask("sums", *of_one(rng))
     x, y = pick(rng, numbers, test)
     if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
@@ -239,55 +230,62 @@ def compared(rng: random.Random, test: bool) -> Sample:
 
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
-    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), rng.choice([3, 3, 3, 4]))
+    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), rng.choice([3, 3, 3, 4, 5]))
     shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
     if rng.random() < 0.6:
         most = rng.random() < 0.5
         word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
-        form = "Which is the {0}: {1}?|Which is the {0} of {1}?|What is the {0} of {1}?|Find the {0}: {1}|"
-        form += "Which number is the {0}, {1}?|Tell me the {0} of these: {1}"
-        return among(rng, form).format(word, shown), f"{max(found) if most else min(found)} is the {word}."
+        question = worded(rng, "largest or smallest of several", word, shown)
+        return question, f"{max(found) if most else min(found)} is the {word}."
     down = rng.random() < 0.4
-    way = among(
-        rng, " from large to small| from the largest to the smallest|, largest first| from big to small"
-        if down else "| from small to large| from the smallest to the largest|, smallest first",
-    )  # fmt: skip
-    form = "Sort these numbers{0}: {1}|Put {1} in order{0}.|Order these{0}: {1}|Sort {1}{0}."
-    return among(rng, form).format(way, shown), f"{', '.join(map(str, sorted(found, reverse=down)))}."
+    question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
+    return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
+
+
+def even_or_odd(rng: random.Random) -> tuple[str, str]:
+    x, word = rng.randrange(10 ** rng.choice([1, 2, 3])), rng.choice(["even", "odd"])
+    return worded(rng, "even or odd", x, word), "Yes." if (x % 2 == 0) == (word == "even") else "No."
+
+
+def is_it_more(rng: random.Random) -> tuple[str, str]:
+    x, y = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), 2)
+    more, less = rng.choice(MORE_AND_LESS)
+    word = rng.choice([more, less])
+    return worded(rng, "is it more", x, y, word), "Yes." if (x > y) == (word == more) else "No."
 
 
 def of_one(rng: random.Random) -> tuple[str, str]:
-    """Even or odd; or equal to another."""
-    x = rng.randrange(10 ** rng.choice([1, 2, 3]))
-    if rng.random() < 0.7:
-        word = rng.choice(["even", "odd"])
-        form = among(rng, "Is {0} {1}?|Is {0} an {1} number?|Is the number {0} {1}?|{0}: is it {1}?")
-        return form.format(x, word), "Yes." if (x % 2 == 0) == (word == "even") else "No."
+    """Even or odd, what comes before or after it, or whether another is equal."""
+    x = rng.randrange(1, 10 ** rng.choice([1, 2, 3]))
+    kind = rng.random()
+    if kind < 0.35:
+        return even_or_odd(rng)
+    if kind < 0.5:
+        return worded(rng, "which of even and odd", x), f"{x} is {'odd' if x % 2 else 'even'}."
+    if kind < 0.65:
+        return worded(rng, "the number after", x), f"{x + 1}."
+    if kind < 0.8:
+        return worded(rng, "the number before", x), f"{x - 1}."
     y = x if rng.random() < 0.5 else rng.randrange(10 ** rng.choice([1, 2, 3]))
-    form = among(rng, "Is {0} equal to {1}?|Are {0} and {1} the same?|Is {0} the same as {1}?|Is {0} = {1}?")
-    return form.format(x, y), "Yes." if x == y else "No."
+    return worded(rng, "equal", x, y), "Yes." if x == y else "No."
+
+
+MORE_AND_LESS = [
+    ("more", "less"), ("larger", "smaller"), ("greater", "less"), ("bigger", "smaller"), ("higher", "lower"),
+]  # fmt: skip
 
 
 def more_or_less(rng: random.Random, x: int, y: int) -> tuple[str, str]:
-    if rng.random() < 0.5:
-        more, less = rng.choice(
-            [
-                ("more", "less"),
-                ("larger", "smaller"),
-                ("greater", "less"),
-                ("bigger", "smaller"),
-                ("higher", "lower"),
-            ]
-        )
-        word = rng.choice([more, less])
-        question = rng.choice(["Is {0} {2} than {1}?", "Is {0} {2} than {1}, yes or no?"])
-        return question.format(x, y, word), "Yes." if (x > y) == (word == more) else "No."
-    word = rng.choice(["more", "larger", "greater", "bigger", "higher", "less", "smaller", "lower"])
-    found = max(x, y) if word in ("more", "larger", "greater", "bigger", "higher") else min(x, y)
-    question = rng.choice(
-        ["Which is {2}, {0} or {1}?", "What is {2}: {0} or {1}?", "Which number is {2}, {0} or {1}?"]
-    )
-    return question.format(x, y, word), f"{found} is {word}."
+    more, less = rng.choice(MORE_AND_LESS)
+    word = rng.choice([more, less])
+    kind = rng.random()
+    if kind < 0.5:
+        found = (max if word == more else min)(x, y)
+        return worded(rng, "which is more", x, y, word), f"{found} is {word}."
+    is_so = (x > y) == (word == more)
+    if kind < 0.9:
+        return worded(rng, "is it more", x, y, word), "Yes." if is_so else "No."
+    return worded(rng, "true or false that it is more", x, y, word), f"{is_so}."
 
 
 def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:

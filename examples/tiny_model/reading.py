@@ -1,23 +1,23 @@
-"""What is written: lines of words, documents to JSON, and screens to click on."""
+"""What is written: lines of words, and screens to click on."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import string
 from collections.abc import Iterator
 from itertools import pairwise
 
 import draw
 from PIL import Image, ImageDraw
-from sample import Sample, View, among, ask, listed, thousandths
+from sample import Sample, View, among, ask, thousandths
+from wordings import WORDINGS, worded
 from words import (
-    CITIES,
-    FIRST_NAMES,
-    FOODS,
     LITTLE_WORDS,
     MONTHS,
     MORE_WORDS,
+    NUMBERS,
     WEEKDAYS,
     WORDS,
     blended,
@@ -157,24 +157,63 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
     return View("page", draw.worn(rng, picture), letters=letters, parts=boxes, truth=lines)
 
 
+ONLY_WORDS = re.compile(r"[A-Za-z]+( [A-Za-z]+)*")
+PLACES = ["first", "second", "third", "fourth", "fifth"]
+
+
+def place_in(rng: random.Random, number: int, count: int) -> str | None:
+    """The second, the last; None of those that people count to no more."""
+    if number == count - 1 and (number >= len(PLACES) or rng.random() < 0.5):
+        return "last"
+    return PLACES[number] if number < len(PLACES) else None
+
+
+def asked_of_lines(rng: random.Random, lines: list[str], test: bool) -> tuple[str, str]:
+    """What is less than all that stands there, or is true of it."""
+    found: list[tuple[str, tuple[str, ...], str]] = [("how many lines", (), str(len(lines)))]
+    bare = [text.rstrip(".!?") for text in lines]
+    if all(ONLY_WORDS.fullmatch(text) for text in bare) and sum(len(text.split()) for text in bare) < 13:
+        found.append(("how many words", (), str(sum(len(text.split()) for text in bare))))
+    for number, text in enumerate(bare):
+        place = place_in(rng, number, len(lines))
+        if place and ONLY_WORDS.fullmatch(text) and " " in text:
+            end = "" if len(lines) == 1 else " of a line"
+            found.append((f"first word{end}", (place,), text.split()[0]))
+            found.append((f"last word{end}", (place,), text.split()[-1]))
+    for above, below in pairwise(lines):
+        if sum(above in text for text in lines) == 1:
+            found.append(("line below", (above,), below))
+        if sum(below in text for text in lines) == 1:
+            found.append(("line above", (below,), above))
+    if len(lines) % 2 and len(lines) > 1:
+        found.append(("middle line", (), lines[len(lines) // 2]))
+    all_words = " ".join(lines).lower().split()
+    numbers = re.findall(r"\d+", " ".join(lines))
+    if len(numbers) == 1 and numbers[0] in all_words and not {*NUMBERS} & {*all_words}:
+        found.append(("number on it", (), numbers[0]))
+    words = [one for text in bare if ONLY_WORDS.fullmatch(text) for one in text.split()]
+    found.append(("does it say", (rng.choice([*lines, *words]),), "Yes."))
+    other = line(rng, test)
+    if other.lower() not in "\n".join(lines).lower():
+        found.append(("does it say", (other,), "No."))
+    asked_by = rng.choice(list(dict.fromkeys(asked_by for asked_by, _, _ in found)))
+    _, named, answer = rng.choice([one for one in found if one[0] == asked_by])
+    return worded(rng, asked_by, *named), answer
+
+
 def read(rng: random.Random, view: View, test: bool) -> Sample:
     lines = view.truth
-    if len(lines) > 1 and rng.random() < 0.4:
-        number = rng.randrange(len(lines))
-        place = ["first", "second", "third", "fourth", "fifth"][number] if number < 5 else "last"
-        if place == "last" or (number == len(lines) - 1 and rng.random() < 0.5):
-            place, number = "last", len(lines) - 1
-        question = among(rng, "Read the {0} line.|What does the {0} line say?").format(place)
-        return ask("read", question, lines[number], view, spelled=(lines[number],))
-    question = among(
-        rng,
-        "What does it say?|Read the text.|What is written here?|Which text do you see?|What is the text in "
-        "this picture?|Transcribe the text.|Read this.|What does this say?|What is written in this picture?|"
-        "What does the {0} say?|Read the {0}.|What is on the {0}?|What is written on the {0}?|"
-        "Can you read this {0}?|Read this {0} to me.|Which words are on the {0}?|Tell me what the {0} says.",
-    ).format(among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket"))
+    share = rng.random()
+    if share < 0.25:
+        question, answer = asked_of_lines(rng, lines, test)
+        return ask("read", question, answer, view, spelled=() if answer in ("Yes.", "No.") else (answer,))
+    number = rng.randrange(len(lines))
+    place = place_in(rng, number, len(lines))
+    if len(lines) > 1 and place and share < 0.5:
+        return ask("read", worded(rng, "one line", place), lines[number], view, spelled=(lines[number],))
+    surface = among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket")
     answer = "\n".join(lines)
-    return ask("read", question, answer, view, spelled=(answer,))
+    return ask("read", worded(rng, "all lines", surface), answer, view, spelled=(answer,))
 
 
 def place_of_line(rng: random.Random, view: View, test: bool) -> Sample:
@@ -185,264 +224,10 @@ def place_of_line(rng: random.Random, view: View, test: bool) -> Sample:
     text = lines[number]
     if lines.count(text) > 1:
         return read(rng, view, test)
-    question = among(
-        rng, "Locate the text {0}. Answer with bbox_2d and label in JSON.|Where does it say {0}? Report "
-        "bbox_2d and label as JSON.|Find the words {0}. Output JSON with bbox_2d and label.",
-    ).format(text)  # fmt: skip
+    question = worded(rng, "box of a line", text)
     edges = thousandths(view.parts[number], view.picture.size)
     line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
     return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
-
-
-# ---- documents
-
-
-def goods(rng: random.Random, test: bool) -> str:
-    return rng.choice(FOODS).capitalize() if rng.random() < 0.5 else word(rng, test).capitalize()
-
-
-BESIDES = ["street", "thanks", "Tax", "Cash", "Card", "Change", "VAT"]
-
-
-def besides(rng: random.Random, what: str, test: bool, sign: str) -> tuple[str, ...]:
-    """A row of a receipt that no one asks for."""
-    if what == "street":
-        return (f"{word(rng, test).title()} Street {rng.randint(1, 99)}",)
-    if what == "thanks":
-        said = "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"
-        return (among(rng, said),)
-    return what, sign + price(rng)
-
-
-def receipt(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
-    """Rows as they are written, one or two columns, and what they say."""
-    items = [(goods(rng, test), price(rng)) for _ in range(rng.randint(1, max(1, min(5, room - 4))))]
-    total = f"{sum(round(100 * float(p)) for _, p in items) / 100:.2f}"
-    shop = rng.choice([f"{word(rng, test).title()} {rng.choice(['Shop', 'Market', 'Store', 'Cafe'])}"] * 2 +
-                      [f"{rng.choice(FIRST_NAMES)}'s"])  # fmt: skip
-    when = date(rng)
-    sign = rng.choice(["", "", "$", "€"])
-    rows: list[tuple[str, ...]] = [(shop,)]
-    said: dict = {"shop": shop}
-    if rng.random() < 0.7:
-        rows.append((when,) if rng.random() < 0.5 else ("Date", when))
-        said["date"] = when
-    rows += [(what, sign + cost) for what, cost in items]
-    rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
-    total_at = len(rows) - 1
-    for what in rng.sample(BESIDES, rng.choice([0, 0, 1, 2])):
-        if len(rows) < room:
-            before = what in ("Tax", "VAT") and rng.random() < 0.5  # the sum
-            at = 1 if what == "street" else total_at if before else len(rows)
-            rows.insert(at, besides(rng, what, test, sign))
-    said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
-    return rows, said
-
-
-def form(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
-    fields = {
-        "name": f"{rng.choice(FIRST_NAMES)} {word(rng, test).title()}",
-        "city": rng.choice(CITIES),
-        "date": date(rng),
-        "phone": " ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(2, 3))),
-        "age": str(rng.randint(1, 99)),
-        "email": f"{word(rng, test)}@{word(rng, test)}.com",
-        "number": str(rng.randrange(10**6)),
-        "street": f"{word(rng, test).title()} Street {rng.randint(1, 99)}",
-        word(rng, test): word(rng, test),
-    }
-    keys = rng.sample(list(fields), rng.randint(2, max(2, min(6, room - 1))))
-    said = {key: fields[key] for key in keys}
-    colon = rng.choice([":", ""])
-    rows: list[tuple[str, ...]] = [(key.title() + colon, value) for key, value in said.items()]
-    if rng.random() < 0.4:
-        rows.insert(0, (f"{word(rng, test).title()} {rng.choice(['Form', 'Card', 'Ticket'])}",))
-    return rows, said
-
-
-def table(rng: random.Random, test: bool, room: int) -> tuple[list[tuple[str, ...]], dict]:
-    heads = rng.sample(
-        ["Name", "Price", "Count", "City", "Code", "Age", word(rng, test).title()], rng.randint(2, 3)
-    )
-    value = {
-        "Name": lambda: goods(rng, test),
-        "Price": lambda: price(rng),
-        "City": lambda: rng.choice(CITIES),
-    }
-    lines = [
-        [value.get(head, lambda: str(rng.randrange(10 ** rng.randint(1, 3))))() for head in heads]
-        for _ in range(rng.randint(2, max(2, min(4, room - 1))))
-    ]
-    rows: list[tuple[str, ...]] = [tuple(heads), *map(tuple, lines)]
-    return rows, {"rows": [dict(zip([h.lower() for h in heads], cells, strict=True)) for cells in lines]}
-
-
-DOCUMENTS = dict(receipt=receipt, form=form, table=table)
-
-
-def document(rng: random.Random, test: bool, size: draw.Size) -> View:
-    width, height = size
-    kind = rng.choice(list(DOCUMENTS))
-    rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
-    for points in range(min(30, int(height / 1.4 / len(rows))), 12, -2):
-        if rng.random() < 0.3:
-            continue
-        face = draw.random_font(rng, points)
-        columns = [
-            max(face.getlength(row[i]) for row in rows if len(row) > max(i, 1) or i == 0)
-            for i in range(max(map(len, rows)))
-        ]
-        if sum(columns) + 20 * len(columns) < width and 1.4 * points * len(rows) < height - 8:
-            break
-    else:
-        return document(rng, test, size)
-    ground = draw.light(rng) if rng.random() < 0.8 else (255, 255, 255)
-    picture = Image.new("RGB", size, ground)
-    pen = ImageDraw.Draw(picture)
-    ink = (0, 0, 0) if rng.random() < 0.6 else tuple(rng.randrange(90) for _ in range(3))
-    airy = rng.random() < 0.35  # across the whole picture
-    pitch = min(rng.uniform(*((1.8, 3.6) if airy else (1.4, 2.0))) * points, (height - 8) / len(rows))
-    y = rng.uniform(4, max(5, height - 4 - pitch * len(rows)))
-    room = (width - sum(columns)) / len(columns)
-    spread = rng.uniform(14, max(15, room if airy else min(120, room)))
-    if airy and len(columns) > 1:
-        spread = rng.uniform(spread, (width - 24 - sum(columns)) / (len(columns) - 1))
-    lefts = [rng.uniform(6, max(7, width - 8 - sum(columns) - spread * (len(columns) - 1)))]
-    for before, _ in pairwise([*columns, 0]):
-        lefts.append(lefts[-1] + before + spread)
-    to_the_right = kind != "form" and rng.random() < 0.5
-    ruled = {n for n in range(len(rows)) if rng.random() < 0.2} if airy else set(range(len(rows)))
-    ruled = ruled if rng.random() < 0.4 else set()
-    letters = []
-    middle = airy and rng.random() < 0.6  # of what stands alone in its row
-    for n, row in enumerate(rows):
-        for i, text in enumerate(row):
-            x = lefts[i]
-            if len(row) == 1 and middle:
-                x = max(4, (width - face.getlength(text)) / 2)
-            if i and to_the_right:
-                x += columns[i] - face.getlength(text)
-            letters.append(draw.write(pen, (x, y), text, ink, face))
-        if n in ruled:
-            below = y + 1.2 * points
-            pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
-        y += pitch
-    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said))
-
-
-def values(said: object) -> list[str]:
-    """All strings in it."""
-    if isinstance(said, str):
-        return [said]
-    inside = said.values() if isinstance(said, dict) else said if isinstance(said, list) else []
-    return [text for part in inside for text in values(part)]
-
-
-def schema(said: object) -> dict:
-    if isinstance(said, dict):
-        inside = {key: schema(value) for key, value in said.items()}
-        return {"type": "object", "properties": inside}
-    if isinstance(said, list):
-        return {"type": "array", "items": schema(said[0])}
-    return {"type": "string"}
-
-
-QUESTIONS = {  # of what a document says by this key
-    "total": "How much did I pay?|What do I have to pay?|How much was it in all?|What is the sum?|"
-    "What is the total?|How much is it together?|What did it all cost?|How much money was spent?",
-    "shop": "Which shop is it from?|Where did I buy this?|What is the shop called?|Whose receipt is it?|"
-    "What is the name of the store?|In which shop was this?",
-    "date": "When was it?|What is the date?|Which day does it say?|What date is on it?|From when is it?",
-    "name": "Who is it?|What is the name?|Whose form is this?|Which name is on it?|"
-    "What is this person called?|Who filled this in?",
-    "city": "Which city is it?|What city is on the form?|Where does this person live?|In which city is it?|"
-    "What town?",
-    "age": "How old is this person?|What is the age?|How old?|What age does it say?",
-    "phone": "What is the phone number?|Which number do I call?|How can I call them?|"
-    "The phone number, please.",
-    "email": "What is the email address?|Where do I send mail?|Which email is on it?|The email, please.",
-    "street": "Which street is it?|What is the address?|In which street is it?|The street, please.",
-    "number": "What is the number?|Which number is on it?|The number, please.",
-}
-OF_COLUMN = {  # of a table: what is asked of a line, which its first cell names
-    "name": "What is the name of {0}?|Which name belongs to {0}?",
-    "price": "How much is {0}?|What does {0} cost?|What is the price of {0}?|The price of {0}?",
-    "count": "How many {0}?|What is the count of {0}?|How many are there of {0}?|The count of {0}?",
-    "city": "Which city belongs to {0}?|What is the city of {0}?|In which city is {0}?",
-    "code": "What is the code of {0}?|Which code has {0}?|The code of {0}?",
-    "age": "How old is {0}?|What is the age of {0}?|The age of {0}?",
-}
-
-
-def asked_of_document(rng: random.Random, kind: str, said: dict) -> tuple[str, str]:
-    """One thing that it says, in words."""
-    if kind == "table":
-        first, *others = said["rows"][0]
-        one, key = rng.choice(said["rows"]), rng.choice(others)
-        if rng.random() < 0.15 or [row[first] for row in said["rows"]].count(one[first]) > 1:
-            return among(rng, "How many rows are there?|How many lines has the table?"), str(
-                len(said["rows"])
-            )
-        form = OF_COLUMN.get(key, f"What is the {key} of {{0}}?|The {key} of {{0}}?")
-        return among(rng, form).format(one[first]), one[key]
-    if kind == "receipt" and rng.random() < 0.4:
-        names = [item["name"] for item in said["items"]]
-        item = rng.choice(said["items"])
-        if rng.random() < 0.3 or names.count(item["name"]) > 1:
-            form = "How many items are on it?|How many things did I buy?|How many items?|Count the items."
-            return among(rng, form), str(len(names))
-        form = "How much is the {0}?|What did the {0} cost?|How much did I pay for {0}?|"
-        form += "The price of the {0}?|What does the {0} cost?|What is the price of {0}?"
-        return among(rng, form).format(item["name"]), item["price"]
-    key = rng.choice([key for key, value in said.items() if isinstance(value, str)])
-    plainly = f"What is the {key}?|Which {key} does it say?|Read the {key}.|Give me the {key}."
-    return among(rng, QUESTIONS[key] if key in QUESTIONS and rng.random() < 0.6 else plainly), said[key]
-
-
-def extract(rng: random.Random, view: View, test: bool) -> Sample:
-    """All of it as JSON, some of its keys, or one value."""
-    kind, said = view.truth
-    share = rng.random()
-    if share < (0.18 if kind == "table" else 0.46):
-        question, answer = asked_of_document(rng, kind, said)
-        return ask("extract", question, answer, view, spelled=(answer,))
-    called = among(rng, f"{kind}|document|picture")
-    if share > 0.88:  # by no keys: by those that it has
-        chosen = said
-        question = among(
-            rng, "Turn this {0} into JSON.|Convert the {0} to JSON.|Give me this {0} as JSON.|"
-            "Read the {0} as JSON.|Give the {0} as JSON.|Make JSON of this {0}.|The {0} as JSON, please.|"
-            "What does it say? Answer in JSON.|Extract everything as JSON.|Return all of this {0} in JSON.",
-        ).format(called)  # fmt: skip
-    else:
-        keys = [key for key in said if rng.random() < 0.75] or list(said)
-        if rng.random() < 0.3:
-            rng.shuffle(keys)
-        chosen = {key: said[key] for key in keys}
-        question = by_keys(rng, called, chosen)
-    answer = json.dumps(chosen, ensure_ascii=False)
-    return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
-
-
-def by_keys(rng: random.Random, called: str, chosen: dict) -> str:
-    """Asks for these keys, by a schema or by their names."""
-    if rng.random() < 0.35:
-        return among(
-            rng, "Fill in this JSON schema from the {0}: {1}|Read the {0} as JSON by this schema: {1}"
-        ).format(called, json.dumps(schema(chosen)))
-    parts = [
-        f"{key} ({', '.join(value[0])} each)" if isinstance(value, list) and rng.random() < 0.8 else key
-        for key, value in chosen.items()
-    ]
-    if rng.random() < 0.15:
-        parts = [listed([f"the {part}" for part in parts])]
-    return among(
-        rng,
-        "Give the {0} as JSON with the keys {1}.|Read the {0} as JSON: {1}.|Extract {1} as JSON.|"
-        "Output JSON with {1}.|Convert the {0} to JSON, keys: {1}.|Make JSON of the {0}: {1}.|"
-        "I need {1} of this {0} as JSON.|JSON with the keys {1}, please.|"
-        "Write this {0} as JSON. Its keys are {1}.",
-    ).format(called, ", ".join(parts))
 
 
 # ---- screens
@@ -525,7 +310,7 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         if x + w > width - 4 or y + h > height - 4:
             continue
         box = (x, y, x + w, y + h)
-        if text in [t for _, t, _ in parts] or any(
+        if text.lower() in [t.lower() for _, t, _ in parts] or any(
             x < right + 8 and left < x + w + 8 and y < bottom + 8 and above < y + h + 8
             for left, above, right, bottom in taken
         ):
@@ -557,68 +342,54 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     )
 
 
-MEANT = {  # labels that serve one end, and what is said by those who have it
-    "Login|Sign in": "I want to log in.|Let me into my account.|Log me in.|How do I get into my account?",
-    "Sign up|Register": "I want to create an account.|I am new here.|How do I become a member?",
-    "Log out|Sign out": "I want to leave my account.|Log me off.|End my session.",
-    "Save": "Keep my changes.|Store what I wrote.|Don't lose my work.",
-    "Send|Submit": "Get it on its way.|I am done, hand it in.|Mail it.|It is ready, off with it.",
-    "Delete|Remove|Clear": "I don't need this any more.|Get rid of it.|Throw it away.|Erase it.",
-    "Cancel|Not now": "I changed my mind.|I don't want to do this.|Stop this.",
-    "Close|Exit": "Shut this window.|I am finished here.|Leave this program.",
-    "Next|Continue": "Go on.|Take me to the following page.|What comes after this?",
-    "Back": "Return to the page before.|Go to the previous page.|I want to see the last page again.",
-    "Help": "I don't understand this.|I need some assistance.|How does this work?",
-    "Search": "I am looking for something.|Where can I look for things?|Let me find something.",
-    "Settings|Options": "I want to change the preferences.|Where can I configure this?",
-    "Print": "I want this on paper.|Give me a paper copy.",
-    "Download": "Get this file onto my computer.|I want to have the file here.",
-    "Upload": "Put my file on the server.|I have a file to hand in.",
-    "Buy": "I want to purchase this.|I'd like to have it, what does one do?",
-    "Check out": "I want to pay for what is in my cart.|Let me pay.",
-    "Add to cart": "Put this into my basket.|I want one of these in my basket.",
-    "Share": "Show this to my friends.|Let others see it.",
-    "Reply": "Answer this mail.|Write back.",
-    "Undo": "Take back my last step.|That was a mistake, reverse it.",
-    "Refresh": "Load the page again.|I want the newest version of this page.",
-    "Retry|Try again": "Do it once more.|Attempt it again.",
-    "Contact us": "I want to write to the company.|How do I reach you?",
-    "My orders": "What have I bought here so far?|Show me my purchases.",
-    "Play": "I want to hear it.|Let the film begin.",
-    "Pause": "Hold it for a moment.|Interrupt the film.",
-    "Copy": "Make a duplicate of it.|Take this to the clipboard.",
-    "Edit": "I want to change this text.|Let me correct it.",
-    "Home": "Take me to the start page.|Go to the main page.",
-    "Accept": "I agree.|I take these conditions.",
-    "Decline": "I do not agree.|I refuse.",
-    "Learn more|Details": "I want to know more about this.|Give me further information.",
-    "Select all": "Mark everything.|Choose every one of them.",
-    "Zoom in": "Make it larger.|It is too small for me.",
-    "Photos": "Show me my pictures.|Where are my pictures?",
-    "Messages": "Did anyone write to me?|Where is my mail?",
-}
+# Labels that serve one end, and what is said by those who have it.
+MEANT = {name.removeprefix("meant "): said for name, said in WORDINGS.items() if name.startswith("meant ")}
+NEAR = [  # of these labels another might be what is meant, too
+    "Send|Submit|Share|Upload|Reply|Finish|Apply|OK|Save|Export|Yes|Accept|Next|Continue|Sign up|Register",
+    "Cancel|Not now|Close|Exit|Stop|Back|No|Decline|Undo|Clear|Log out|Sign out|Pause|Finish",
+    "Cancel|Delete|Remove|Clear|Undo|Home|Close",
+    "Buy|Check out|Add to cart|Add|My orders|Accept|OK|Yes|Continue|Next",
+    "Login|Sign in|Sign up|Register|Account",
+    "Help|Learn more|Details|Contact us",
+    "Refresh|Retry|Try again|Redo|Undo|Back",
+    "Play|Start|Music|View|Preview|Open",
+    "Search|Filter|Maps",
+    "Settings|Options|Tools|Account|Menu",
+    "Photos|View|Open|Preview",
+    "Edit|Undo|Clear|Delete|Options",
+    "Messages|Contact us|Reply",
+    "Save|Download|Export|Print|Copy|Share",
+    "Upload|Import|Open|Add",
+    "Back|Home|Menu|Undo|Start",
+]
 
 
 def wish(rng: random.Random, text: str, labels: list[str]) -> str | None:
     """What someone says who wants what a button does; None if another serves it too, or it is not known."""
     for serve, said in MEANT.items():
-        if text in serve.split("|") and len({*serve.split("|")} & {*labels}) == 1:
-            return among(rng, said)
+        near = {*serve.split("|")}.union(*(group.split("|") for group in NEAR if text in group.split("|")))
+        if text in serve.split("|") and near & {*labels} == {text}:
+            return rng.choice(said)
     return None
+
+
+CALLED = {"button": "button", "field": "field", "tick": "checkbox", "link": "link"}
 
 
 def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
     """The box of a button, a link, a field or a box to tick."""
     assert view.picture
     kind, text, box = rng.choice(view.truth)
-    called = {"button": "button", "field": "field", "tick": "checkbox", "link": "link"}[kind]
-    question = among(
-        rng, "Locate the {0} {1}. Output its bbox_2d and label in JSON.|Where is the {1} {0}? Report bbox_2d "
-        "and label as JSON.|Find {1} and give its bbox_2d and label in JSON.",
-    ).format(called, text)  # fmt: skip
+    question = worded(rng, "box of a part", CALLED[kind], text)
     edges = thousandths(box, view.picture.size)
     line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
     return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
+
+
+def in_turn(*said: str) -> str:
+    """Sentences one after the other, the empty ones left out, with a mark at the end of each but the last."""
+    *before, last = filter(None, said)
+    return " ".join([*(one if one[-1] in ".?!" else one + "." for one in before), last])
 
 
 def click(rng: random.Random, view: View, test: bool) -> Sample:
@@ -627,39 +398,22 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
     kind, text, box = rng.choice(view.truth)
     edges = thousandths(box, view.picture.size)
     place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
-    form = among(
-        rng,
-        "|| Answer with action and coordinate in JSON.| Give the action as JSON.|"
-        " Reply in JSON with action and coordinate.",
-    )
+    form = worded(rng, "as JSON") if rng.random() < 0.6 else ""
     if rng.random() < 0.12:
         text = label(rng, test)
-        if text not in [t for _, t, _ in view.truth]:
-            return ask("click", f"Click on {text}.{form}", f"There is no {text}.", view)
-        kind, text, box = next(part for part in view.truth if part[1] == text)
+        if text.lower() not in [t.lower() for _, t, _ in view.truth]:
+            question = in_turn(worded(rng, "click a button", text), form)
+            return ask("click", question, f"There is no {text}.", view)
+        kind, text, box = next(part for part in view.truth if part[1].lower() == text.lower())
         edges = thousandths(box, view.picture.size)
         place = [round((edges[0] + edges[2]) / 2), round((edges[1] + edges[3]) / 2)]
     answer = json.dumps({"action": "left_click", "coordinate": place})
     wanted = wish(rng, text, [label for _, label, _ in view.truth]) if kind in ("button", "link") else None
     if wanted and rng.random() < 0.5:
-        asked = among(rng, "{0}|{0}|{0} Where do I click?|{0} What do I press?").format(wanted)
-        return ask("click", asked + form, answer, view, target=edges)
-    if kind == "button":
-        verbs = (
-            "Click on {0}.|Click {0}.|Press {0}.|Click the {0} button.|Press the {0} button.|Where is {0}?|"
-            "Click on the button {0}.|Push the button with {0} on it.|Tap {0}.|I want to press {0}.|"
-            "Choose {0}.|Hit the {0} button.|Use the button labelled {0}.|"
-            "Click the button with the text {0}.|Which button reads {0}?|Press the one marked {0}.|"
-            "Click on {0} please.|Click {0}, please.|Please click {0}.|Can you press {0} please?"
-        )
-    elif kind == "link":
-        verbs = "Click on {0}.|Click {0}.|Open {0}.|Follow the link {0}.|Click the {0} link.|Where is {0}?"
-    elif kind == "field":
-        verbs = "Click into the {0} field.|Select the field {0}.|Go to the {0} field.|Click on {0}."
-    else:
-        verbs = "Tick {0}.|Check the box {0}.|Click on {0}.|Turn on {0}."
+        where = worded(rng, "where to click") if rng.random() < 0.5 else ""
+        return ask("click", in_turn(wanted, where, form), answer, view, target=edges)
     if kind == "field" and rng.random() < 0.25:  # it was clicked; now comes the text
         typed = line(rng, test)
-        question = f"The {text} field is selected. Type {typed} into it."
+        question = worded(rng, "type into a field", text, typed)
         return ask("click", question, json.dumps({"action": "type", "text": typed}, ensure_ascii=False), view)
-    return ask("click", among(rng, verbs).format(text) + form, answer, view, target=edges)
+    return ask("click", in_turn(worded(rng, f"click a {kind}", text), form), answer, view, target=edges)

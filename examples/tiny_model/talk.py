@@ -1,4 +1,4 @@
-"""Talk without anything to see: memory, stories, languages, JSON, roles, and the edge of the world."""
+"""Talk without anything to see: facts in a text, JSON, roles, stories, and the edge of the world."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import draw
 import facts
 import figures
+import happenings
+from languages import languages
 from sample import Sample, View, a, among, ask, listed
+from wordings import worded
 from words import (
     ANIMALS,
     CITIES,
     COLOURS,
     FIRST_NAMES,
     FOODS,
-    GREETINGS,
     JOBS,
     LANGUAGES,
-    NUMBERS,
     SHAPES,
     WORDS,
     any_word,
@@ -28,115 +29,7 @@ from words import (
     made_up,
     name,
     pick,
-    translate,
-    word_in,
 )
-
-Turn = tuple[str, str, str, str]  # told, answered, asked, recalled
-MOST_TURNS = 8  # told before it is asked
-
-
-def of_memory(rng: random.Random, test: bool) -> list[Turn]:
-    who, place, number = name(rng, test), city(rng, test), str(rng.randrange(1000))
-    colour, food, job = rng.choice(list(COLOURS)), rng.choice(FOODS), rng.choice(JOBS)
-    animal, pet, friend, born = rng.choice(ANIMALS), name(rng, test), name(rng, test), city(rng, test)
-    thing, code = rng.choice(OBJECTS), rng.randrange(10**4)
-    own = [
-        (among(rng, f"My name is {who}.|I am {who}.|Hi, I'm {who}.|You can call me {who}.|Hello, I am {who}.|"
-               f"Hey! My name is {who}.|This is {who}.|It's {who} here.|{who} is my name."),
-         f"Nice to meet you, {who}.",
-         among(rng, "What is my name?|Who am I?|Do you remember my name?|What's my name?|Say my name.|"
-               "What am I called?|Do you know who I am?|What was my name again?|How am I called?"),
-         f"Your name is {who}."),
-        (among(rng, f"I live in {place}.|My home is {place}.|I moved to {place}.|I come from {place}.|"
-               f"I'm from {place}.|I live in {place} now.|I live with my {animal} in {place}.|"
-               f"We live in {place}, my {animal} and I.|I live in {place} with {friend}."),
-         f"{place} is a good place.",
-         among(rng, "Where do I live?|In which city do I live?|What is my city?|Where is my home?|"
-               "Which place do I come from?|Tell me where I live.|What town do I live in?"),
-         f"You live in {place}."),
-        (among(rng, f"My favourite colour is {colour}.|I love the colour {colour}."), f"I like {colour} too.",
-         among(rng, "What is my favourite colour?|Which colour do I like?|What's my favourite color?"),
-         f"Your favourite colour is {colour}."),
-        (among(rng, f"I like {food}.|I love to eat {food}."), f"{food.capitalize()}: good choice.",
-         among(rng, "What do I like to eat?|What food do I like?"), f"You like {food}."),
-        (among(rng, f"I work as a {job}.|I am a {job}.|My job is {job}."), "That is a fine job.",
-         among(rng, "What is my job?|What do I work as?"), f"You work as a {job}."),
-        (among(rng, f"I have a {animal}. It is called {pet}.|My {animal} is called {pet}."),
-         f"{pet} is a nice name.", f"What is my {animal} called?", f"Your {animal} is called {pet}."),
-        (f"My lucky number is {number}.", "I will remember it.", "What is my lucky number?",
-         f"Your lucky number is {number}."),
-        (among(rng, f"My friend is called {friend}.|{friend} is my best friend."), f"Say hello to {friend}.",
-         among(rng, "What is my friend called?|Who is my friend?"), f"Your friend is called {friend}."),
-        (f"I was born in {born}.", "I see.", "Where was I born?", f"You were born in {born}."),
-        (f"The code of the {thing} is {code}.", "I will remember it.", f"What is the code of the {thing}?",
-         f"The code of the {thing} is {code}."),
-        asked_to_remember(rng, test),
-    ]  # fmt: skip
-    others = [one for one in facts.FACTS["person"] if not {*one.keys} & ABOVE or rng.random() < 0.3]
-    chosen = rng.sample(others, 8)
-    kept = own if {key for one in chosen for key in one.keys}.isdisjoint(ABOVE) else own[:1] + own[-2:]
-    return kept + [of_user(rng, one, test) for one in chosen]
-
-
-ABOVE = {  # keys of what is told above in words of its own
-    *"home_city birthplace job favourite_colour favourite_food pet pet_name lucky_number best_friend".split()
-}
-
-
-def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
-    """What someone says of himself."""
-    made = str(facts.value(rng, one.kind, test))
-    reply = among(rng, "I will remember it.|I will keep that in mind.|Good to know.")
-    said = facts.put(rng.choice(one.told_by_user), value=made)
-    return said, reply, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made)
-
-
-def asked_to_remember(rng: random.Random, test: bool) -> Turn:
-    """What is told for no other reason; none of it is told otherwise, as a code or a name is."""
-    number, word = str(rng.randrange(10 ** rng.randint(1, 5))), any_word(rng, test).lower()
-    password = f"{made_up(rng, 2)}{rng.choice(['', number])}"
-    kind, made = rng.choice([("number", number), ("word", word), ("password", password)])
-    said = among(
-        rng, "Remember the {0} {1}.|Please remember the {0} {1}.|Keep the {0} {1} in mind.|The {0} is {1}.|"
-        "Don't forget the {0} {1}.|My {0} is {1}, remember that.|Remember: {1}. That is the {0}.|"
-        "Note the {0} {1}.",
-    ).format(kind, made)  # fmt: skip
-    asked = among(
-        rng, "What is the {0}?|Which {0} did I tell you?|What {0} did I give you?|Tell me the {0}.|"
-        "What was the {0}?|Do you still know the {0}?|Say the {0} again.|Which {0} should you remember?",
-    ).format(kind)  # fmt: skip
-    return said, "I will remember it.", asked, f"The {kind} is {made}."
-
-
-def longer_memory(rng: random.Random, test: bool) -> Sample:
-    return memory(rng, test, rng.randint(5, MOST_TURNS))
-
-
-def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
-    """Facts told one turn at a time, and a question about one of them."""
-    known = of_memory(rng, test)
-    told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
-    if not test and rng.random() < 0.1:  # all in one turn
-        _, _, question, answer = rng.choice(told)
-        return ask("memory", " ".join([*(said for said, _, _, _ in told), question]), answer)
-    messages: list[dict[str, Any]] = []
-    short = among(rng, "|||Okay.|All right.|I see.|Good to know.|Noted.|Thanks for telling me.|Ok!|Fine.")
-    for said, reply, _, _ in told:  # whatever it said to that
-        reply = reply if test else short or reply
-        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
-        if rng.random() < 0.1:
-            other, its_reply = small_talk(rng)
-            its_reply = its_reply if test else short or its_reply
-            messages += [{"role": "user", "content": other}, {"role": "assistant", "content": its_reply}]
-    if not test and not short and rng.random() < 0.2:  # the replies are learned too
-        return Sample("memory", messages[:-1], messages[-1]["content"])
-    _, _, question, answer = rng.choice(told)
-    if not test and rng.random() < 0.1:
-        _, _, question, answer = rng.choice([f for f in known if f not in told])
-        answer = "You have not told me."
-    return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
-
 
 # ---- a fact in longer text
 
@@ -148,10 +41,7 @@ WHERE = (
 def repeat(rng: random.Random, test: bool) -> Sample:
     """Whatever it is told to say."""
     text = anything(rng, test)
-    question = among(
-        rng, "Repeat after me: {0}|Say: {0}|Say '{0}'.|Repeat: {0}|Write '{0}'.|Repeat this: {0}|Echo {0}|"
-        "Answer with '{0}' and nothing else.|Copy this text: {0}|Just say {0}",
-    ).format(text)  # fmt: skip
+    question = worded(rng, "repeated", text)
     return ask("memory", question, text)
 
 
@@ -196,28 +86,38 @@ NOT_SAID = "The text does not say."
 
 def asked_of_text(rng: random.Random, test: bool) -> Sample:
     """What a few sentences about one or two say, or that they do not."""
-    about = facts.told(rng, test)
-    text = list(about.text)
-    if rng.random() < 0.3:  # whose is it?
-        other = facts.told(rng, test, 3, but=about.who)
-        text = text + other.text if rng.random() < 0.5 else other.text + text
+    if rng.random() < 0.35:
+        text, said = happenings.told(rng, test)
+        asked, found = happenings.question(rng, test, said)
+        answer = f"{found}." if found else NOT_SAID
+    else:
+        text, asked, answer = facts_of_one(rng, test)
     if rng.random() < 0.3:
         text.insert(rng.randint(0, len(text)), filler(rng))
-    asked, answer = facts.question(rng, about)
-    if rng.random() < 0.1:
-        left = [one for one in about.same_kind() if one not in [fact for fact, _ in about.facts]]
-        asked, answer = (
-            facts.put(rng.choice(rng.choice(left).questions), who=about.who),
-            NOT_SAID.removesuffix("."),
-        )
     words = rng.choice([" ", " ", " ", "\n"]).join(text)
     form = among(
         rng, "{0}\n\n{1}|{0}\n\n{1}|{0} {1}|{0}\n{1}|{1}\n\n{0}|{1} {0}|Text: {0}\nQuestion: {1}|"
         "Read this: {0} {1}|Here is a text. {0} Now answer: {1}|Text: {0}\n\n{1}|{1} Text: {0}|"
         "{0} Question: {1}|Answer from this text: {0}\n{1}|I read this: '{0}' {1}|"
-        "Context: {0}\n\nQuestion: {1}\nAnswer:",
+        "Context: {0}\n\nQuestion: {1}\nAnswer:|I was told this: {0} So tell me: {1}|{1}\n{0}|"
+        "Please read:\n{0}\n\n{1}|\"{0}\"\n\n{1}|Use the text to answer. {0} {1}|{0} Now my question: {1}|"
+        "Question: {1}\nText: {0}",
     )  # fmt: skip
-    return ask("found", form.format(words, asked), f"{answer}.")
+    return ask("found", form.format(words, asked), answer)
+
+
+def facts_of_one(rng: random.Random, test: bool) -> tuple[list[str], str, str]:
+    """Sentences, a question and its answer."""
+    about = facts.told(rng, test)
+    text = list(about.text)
+    if rng.random() < 0.3:  # whose is it?
+        other = facts.told(rng, test, 3, but=about.who)
+        text = text + other.text if rng.random() < 0.5 else other.text + text
+    if rng.random() < 0.1:
+        left = [one for one in about.same_kind() if one not in [fact for fact, _ in about.facts]]
+        return text, facts.put(rng.choice(rng.choice(left).questions), who=about.who), NOT_SAID
+    asked, answer = facts.question(rng, about)
+    return text, asked, f"{answer}."
 
 
 def longer_found(rng: random.Random, test: bool) -> Sample:
@@ -239,10 +139,12 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
-    if rng.random() < 0.25:
-        return sum_as_json(rng) if rng.random() < 0.75 else list_as_json(rng, test)
-    if rng.random() < 0.7:
-        return facts_as_json(rng, test)
+    kinds = [sum_as_json, list_as_json, happening_as_json, flags_as_json, facts_as_json, some_as_json]
+    return rng.choices(kinds, [16, 8, 12, 5, 42, 17])[0](rng, test)
+
+
+def some_as_json(rng: random.Random, test: bool) -> Sample:
+    """Of a few facts that everyone tells."""
     who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
     pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
@@ -257,13 +159,7 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     text = text.replace("The same", among(rng, f"{who}|They").replace("They", who))
     facts = {key: value for key, value, _ in chosen}
     keys = rng.sample(list(facts), rng.randint(1, len(facts)))
-    kind = rng.random()
-    if kind < 0.5:
-        form = among(
-            rng, "As JSON with the keys {0}.|Give me JSON with {0}.|Extract {0} as JSON.|Answer in JSON: {0}."
-        ).format(", ".join(keys))
-    else:
-        form = by_schema({k: "integer" if isinstance(facts[k], int) else "string" for k in keys})
+    form = json_form(rng, {key: facts[key] for key in keys})
     answer = json.dumps({key: facts[key] for key in keys}, ensure_ascii=False)
     system = None
     if rng.random() < 0.2:
@@ -301,14 +197,13 @@ def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
         return by_schema(
             {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
         )
+    if rng.random() < 0.3:
+        bare = rng.random() < 0.5
+        dots = {key: "..." if bare or isinstance(what, int) else '"..."' for key, what in chosen.items()}
+        shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
+        return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
-    return among(
-        rng, "As JSON with the keys {0}.|Give {1} as JSON.|Extract {1} as JSON:|JSON please, keys {0}:|"
-        "Make JSON with the keys {1}:|Write JSON with {0}:|Return JSON with keys {0}:|"
-        "Turn into JSON with keys {1}:|Answer in JSON with the keys {1}.|I need {1} as JSON.|"
-        "Output a JSON object with {0}.|What are {1}? Use JSON.|Put it into JSON ({0}).|"
-        "Convert to JSON, keys: {0}.|Fill in {0} as JSON.|Only JSON with {1}, please:",
-    ).format(", ".join(named), listed(named))  # fmt: skip
+    return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
 
 def by_schema(types: dict[str, str]) -> str:
@@ -317,12 +212,31 @@ def by_schema(types: dict[str, str]) -> str:
     return "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
 
 
-def sum_as_json(rng: random.Random) -> Sample:
+def sum_as_json(rng: random.Random, test: bool) -> Sample:
     """A number by the name that a schema or a sentence gives it."""
     x, y = rng.randrange(30), rng.randrange(30)
     key = rng.choice(["answer", "result", "sum", "value", "number", "total"])
-    form = rng.choice([by_schema({key: "integer"}), f"As JSON with the key {key}."])
-    return ask("json", f"{rng.choice(figures.forms(x, '+', y))} {form}", json.dumps({key: x + y}))
+    form = rng.choice([by_schema({key: "integer"}), worded(rng, "json with a number's key", key)])
+    return ask("json", f"{figures.asked(rng, x, '+', y)} {form}", json.dumps({key: x + y}))
+
+
+def happening_as_json(rng: random.Random, test: bool) -> Sample:
+    """What someone did, by keys that are named."""
+    text, said = happenings.as_object(rng, test)
+    shown = rng.choice(["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n\n{0}"])
+    return ask("json", shown.format(text, json_form(rng, said)), json.dumps(said, ensure_ascii=False))
+
+
+def flags_as_json(rng: random.Random, test: bool) -> Sample:
+    """Of a few things, whether each is open, or full …: true or false."""
+    state = rng.choice("open|locked|clean|full|ready|new|wet|broken|empty|free|warm|green".split("|"))
+    things = rng.sample(
+        "door|window|box|car|cup|gate|room|shop|lamp|bag|table|bath".split("|"), rng.randint(1, 4)
+    )
+    so = {thing: rng.random() < 0.5 for thing in things}
+    said = [f"The {thing} is {'' if is_so else 'not '}{state}." for thing, is_so in so.items()]
+    form = worded(rng, "json of what is so", state, ", ".join(things))
+    return ask("json", f"{' '.join(said)}{rng.choice([' ', chr(10)])}{form}", json.dumps(so))
 
 
 def list_as_json(rng: random.Random, test: bool) -> Sample:
@@ -337,156 +251,91 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
     }
     kind = rng.choice(list(kinds))
     found = list(dict.fromkeys(kinds[kind]() for _ in range(rng.randint(2, 5))))
-    text = among(rng, "I bought {0}.|We saw {0} today.|There were {0}.|I like {0}.|Do not forget {0}.|{0}")
-    form = among(
-        rng, "List the {0} as JSON.|Give me a JSON list of the {0}.|The {0} as a JSON array, please.|"
-        "Return the {0} in a JSON list.|Which {0} are named? Answer with a JSON list.",
-    ).format(kind)  # fmt: skip
-    said = text.format(listed(found))
-    shown = f"{said}\n{form}" if rng.random() < 0.5 else f"{form} {said}"
+    text, form = worded(rng, "sentence with a list", listed(found)), worded(rng, "json of a list", kind)
+    shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
     return ask("json", shown, json.dumps(found, ensure_ascii=False))
 
 
-def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
-    """A colour, shape, number, greeting, or a coloured shape in a language."""
-    kind = rng.random()
-    if kind < 0.35:
-        colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
-        words, told = f"{a(colour)} {shape}", translate(language, colour, shape)
-    else:
-        words = rng.choice([*COLOURS, *SHAPES, *NUMBERS, *GREETINGS])
-        told = word_in(language, words)
-        words = rng.choice([words, words.rstrip("!").lower() if words in GREETINGS else words])
-    form = """What is '{0}' in {1}?|How do you say '{0}' in {1}?|How do you say {0} in {1}?|
-Translate '{0}' into {1}.|Say {0} in {1}.|{0} in {1}?|Translate {0} to {1}.|What is {0} in {1}?|
-What's the {1} word for {0}?|What is the {1} word for '{0}'?|Give me the {1} for {0}.|In {1}, what is {0}?|
-How is {0} said in {1}?|Which {1} word means {0}?|I need '{0}' in {1}.|Can you say {0} in {1}?|
-Tell me the {1} word for {0}.""".replace("\n", "")
-    question = among(rng, form).format(words, language)
-    return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
-
-
-def languages(rng: random.Random, test: bool) -> Sample:
-    language = rng.choice(LANGUAGES)
-    if rng.random() < 0.12:  # greeted in it
-        greeting = rng.choice(GREETINGS[::2])
-        return ask("languages", word_in(language, greeting), word_in(language, greeting))
-    if rng.random() < 0.12:
-        greeting = rng.choice(GREETINGS[::2])
-        system = among(rng, "Answer in {0}.|You always answer in {0}.|Speak {0}.").format(language)
-        return ask("languages", greeting, word_in(language, greeting), system=system)
-    if rng.random() < 0.06:  # a sum, told in it
-        x = rng.randint(1, 9)
-        y = rng.randint(1, 10 - x)
-        system = among(rng, "Answer in {0}.|You always answer in {0}.|Speak {0}.|Reply only in {0}.").format(
-            language
-        )
-        question = rng.choice(figures.forms(x, "+", y))
-        return ask("languages", question, word_in(language, NUMBERS[x + y - 1]), system=system)
+def roles(rng: random.Random, test: bool) -> Sample:
+    """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
     if kind < 0.2:
-        return ask("languages", *meaning(rng, language))
-    if kind < 0.25:
-        last = rng.randint(2, 10)
-        question = among(
-            rng, "Count to {0} in {1}.|Count from one to {0} in {1}.|The numbers to {0} in {1}, please."
-        )
-        told = ", ".join(word_in(language, number) for number in NUMBERS[:last])
-        return ask("languages", question.format(rng.choice([NUMBERS[last - 1], str(last)]), language), told)
-    return ask("languages", *asked_in(rng, language))
-
-
-def meaning(rng: random.Random, language: str) -> tuple[str, str]:
-    """What a word of that language means."""
-    english = rng.choice([*COLOURS, *NUMBERS, *SHAPES])
-    form = among(
-        rng, "What does '{0}' mean in English?|What does the {1} word '{0}' mean?|What is '{0}' in English?|"
-        "Translate the {1} word '{0}'.|Translate '{0}' from {1}.|What does {0} mean in {1}?|"
-        "'{0}' is {1}. What does it mean?|The {1} word {0}, in English?",
-    )  # fmt: skip
-    return form.format(word_in(language, english), language), english
-
-
-def roles(rng: random.Random, test: bool) -> Sample:
-    """System prompts that say who it is, or which form answers have."""
-    if rng.random() < 0.1:
-        return briefly(rng)
-    kind = rng.random()
-    if kind < 0.4:
-        who, job = name(rng, test), rng.choice(JOBS)
-        place = city(rng, test)
-        system = among(
-            rng, "You are {0}, {1}.|Your name is {0}. You are {1}.|You are {1} called {0}.|Play {0}, {1}."
-        ).format(who, a(job))
-        asked, answer = rng.choice(
-            [("Who are you?", f"I am {who}, {a(job)}."), ("What is your name?", f"My name is {who}."),
-             ("What is your job?", f"I am {a(job)}."), ("What do you do?", f"I am {a(job)}.")]
-        )  # fmt: skip
-        if rng.random() < 0.3:
-            system += f" You live in {place}."
-            asked, answer = rng.choice([(asked, answer), ("Where do you live?", f"I live in {place}.")])
-        return ask("roles", asked, answer, system=system)
-    sample = rng.choice([talk, languages, small_sum])(rng, test)
+        return rng.choice([briefly, yes_or_no, in_a_word])(rng, test)
+    if kind < 0.45:
+        return someone(rng, test)
+    sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
-    if kind < 0.55:
-        system, answer = (
-            among(
-                rng,
-                "Answer in capital letters.|WRITE IN CAPITALS.|Use only capital letters.|"
-                "Use upper case only.|Answer only in upper case.|ANSWER IN UPPER CASE.|"
-                "Write everything in capital letters.|All your answers are in capitals.",
-            ),
-            answer.upper(),
-        )
-        if rng.random() < 0.3:
-            system, answer = (
-                among(
-                    rng,
-                    "Use only lowercase letters.|Answer in lower case.|write in small letters|"
-                    "No capital letters.",
-                ),
-                answer.lower(),
-            )
-    elif kind < 0.7:
-        system = among(
-            rng,
-            'Answer in JSON.|Always answer with JSON like {{"answer": ...}}.|Reply in JSON only.|'
-            "Always answer in JSON.|Answer only with JSON.|Your answers are JSON.",
-        )
-        answer = json.dumps({"answer": answer}, ensure_ascii=False)
-    elif kind < 0.85:
-        end = among(rng, "Over.|Thank you.|That is all.|Yes, sir.")
-        system, answer = (
-            among(
-                rng,
-                "End every answer with '{0}'|Always end with '{0}'|End each answer with: {0}|"
-                "Finish all you say with '{0}'|After every answer say: {0}",
-            ).format(end),
-            f"{answer} {end}",
-        )
-    else:
-        start = among(rng, "Well,|Captain:|Answer:|My friend,")
-        form = "Begin every answer with '{0}'|Start every answer with '{0}'|Before each answer say: {0}"
-        system, answer = among(rng, form).format(start), f"{start} {answer}"
+    if kind < 0.6:
+        return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
+    system, answer = in_a_manner(rng, answer)
     return ask("roles", question, answer, system=system)
 
 
-def briefly(rng: random.Random) -> Sample:
-    """With the number, or the word, alone."""
-    x, y = rng.randrange(50), rng.randrange(50)
-    system = among(
-        rng, "Answer only with the number.|Give only the number.|Only the result, nothing else.|"
-        "Just the number.|"
-        "Answer with one word only.|One word answers only.|Answer as briefly as you can.|No sentences.",
+def someone(rng: random.Random, test: bool) -> Sample:
+    """Who someone is that it plays, who may have a manner too; or what has nothing to do with that."""
+    who, job, place = name(rng, test), a(rng.choice(JOBS)), city(rng, test)
+    system = worded(rng, "be someone", who, job)
+    asked, answer = rng.choice(
+        [("who is played", f"I am {who}, {job}."), ("name of who is played", f"My name is {who}."),
+         ("job of who is played", f"I am {job}.")]
     )  # fmt: skip
-    return ask("roles", rng.choice(figures.forms(x, "+", y)), f"{x + y}", system=system)
+    if rng.random() < 0.3:
+        system += f" {worded(rng, 'and live somewhere', place)}"
+        asked, answer = rng.choice([(asked, answer), ("home of who is played", f"I live in {place}.")])
+    question = worded(rng, asked)
+    if rng.random() < 0.15:
+        sample = small_sum(rng, test)
+        question, answer = sample.messages[-1]["content"], sample.answer
+    if rng.random() < 0.25:
+        manner, answer = in_a_manner(rng, answer)
+        system += f" {manner}"
+    return ask("roles", question, answer, system=system)
+
+
+ENDS = "Over.|Thank you.|That is all.|Yes, sir.|Arr!|Amen.|Have a nice day!|Meow.|Cheers!|The end.|Beep.|OK?"
+STARTS = "Well,|Captain:|Answer:|My friend,|Dear user,|Hm,|Listen:|Bot:|Ahoy!|So:"
+
+
+def in_a_manner(rng: random.Random, answer: str) -> tuple[str, str]:
+    """A form that answers have, and the answer in it."""
+    kind = rng.random()
+    if kind < 0.2:
+        return worded(rng, "in capitals"), answer.upper()
+    if kind < 0.3:
+        return worded(rng, "in small letters"), answer.lower()
+    if kind < 0.5:
+        return worded(rng, "in json"), json.dumps({"answer": answer}, ensure_ascii=False)
+    if kind < 0.8:
+        end = among(rng, ENDS)
+        return worded(rng, "with this end", end), f"{answer} {end}"
+    start = among(rng, STARTS)
+    return worded(rng, "with this beginning", start), f"{start} {answer}"
+
+
+def briefly(rng: random.Random, test: bool) -> Sample:
+    """With the number alone."""
+    x, y = rng.randrange(50), rng.randrange(50)
+    return ask("roles", figures.asked(rng, x, "+", y), f"{x + y}", system=worded(rng, "only the number"))
+
+
+def yes_or_no(rng: random.Random, test: bool) -> Sample:
+    question, answer = rng.choice([figures.is_it_more, figures.even_or_odd])(rng)
+    return ask("roles", question, answer, system=worded(rng, "yes or no only"))
+
+
+def in_a_word(rng: random.Random, test: bool) -> Sample:
+    """What a text says, if that is one word; then without a full stop."""
+    while " " in (sample := asked_of_text(rng, test)).answer:
+        pass
+    system, question = worded(rng, "in one word"), sample.messages[-1]["content"]
+    return ask("roles", question, sample.answer.removesuffix("."), system=system)
 
 
 def small_sum(rng: random.Random, test: bool) -> Sample:
     x, y = rng.randrange(50), rng.randrange(50)
-    return ask("sums", rng.choice(figures.forms(x, "+", y)), f"{x} + {y} = {x + y}.")
+    return ask("sums", figures.asked(rng, x, "+", y), f"{x} + {y} = {x + y}.")
 
 
 # ---- stories, and the edge of the world
@@ -523,16 +372,8 @@ def story(rng: random.Random, test: bool) -> Sample:
     kind = rng.choice(["any", "hero", "thing"])
     if kind == "hero" and rng.random() < 0.4:
         hero = rng.choice(WORDS)
-    question = {
-        "any": "Tell me a story.|Tell me a short story.|Write a story.|Can you tell me a story?|"
-        "A story, please.|"
-        "I want to hear a story.|Write me a little story.|Tell a bedtime story.|Do you know a story?",
-        "hero": "Tell me a story about {0}.|Write a short story about {0}.|A story with {0}, please.|"
-        "Can you tell me a story about {0}?|Tell me a bedtime story with {0}.|Make up a story about {0}.",
-        "thing": "Tell me a story about {1}.|Write a little story about {1}.|A story about {1}, please.|"
-        "Make up a story with {1}.|Can you write a story about {1}?",
-    }[kind]
-    question = among(rng, question).format(a(hero), f"{a(colour)} {thing}")
+    asked = {"any": "any story", "hero": "story about a hero", "thing": "story about a thing"}[kind]
+    question = worded(rng, asked, f"{a(colour)} {thing}" if kind == "thing" else a(hero))
     text = [
         f"Once there was {a(rng.choice(ADJECTIVES))} {hero} called {who}, who lived {rng.choice(PLACES)}.",
         f"One day {who} found {a(colour)} {thing}.",
@@ -570,19 +411,19 @@ OPEN_QUESTIONS = [
     "Write me a {w}.", "Write me a poem about {x}.", "Write a poem.", "Write a program that counts a {w}.",
     "Write me some code that finds the {w}.", "Write me a program in Java.", "Can you write a {w}?",
     "Write an email to my {w}.", "Write me a text about {x}.", "Please write me a letter to {n}.",
-    "Tell me a joke.", "Tell me a joke about a {w}.", "What's your favourite {w}?",
+    "Tell me a joke about a {w}.", "What's your favourite {w}?",
     "What is your favourite {f}?", "Reverse the word {w}.", "Spell {w}.", "How do you spell {w}?",
     "Is {n2} a prime?", "Count from 1 to {n2}.", "List three {w}s.", "Name five animals.",
     "What rhymes with {f}?", "How many letters are in {w}?", "What's the time?", "What time is it?",
     "What is the date?", "Which year is it?", "How is the weather?", "What is the opposite of {w}?",
     "Give me a synonym for {w}.", "Write a haiku.", "Write a song about {x}.", "Sing me a song.",
-    "What should I eat tonight?", "What should I do today?", "I am bored.", "I am sad.",
+    "What should I eat tonight?", "What should I do today?",
     "Help me with my homework.", "Correct this sentence: {t}", "Rewrite this: {t}", "Continue: {t}",
     "Sort these words: {t}", "Translate this to English: {t}", "What is {n2} in binary?",
     "Convert {n2} miles.", "Round {n2}.5.", "What comes after {w}?", "Should I buy {x}?",
     "Can {x} be dangerous?", "Do you have a {w}?", "What happened in {y}?", "What is the currency of {y}?",
-    "When does the {w} open?", "Are you happy?", "Do you dream?", "What is 2 to the power of {n2}?",
-    "What is the derivative of x^{n2}?", "Solve x + {n2} = {n2}.", "What is half of {n2}?",
+    "When does the {w} open?", "What is 2 to the power of {n2}?",
+    "What is the derivative of x^{n2}?", "Solve x + {n2} = {n2}.",
     "What does the {w} say?", "Fix this code: {w}()", "What is wrong with my {w}?", "Compare {x} and {w}.",
     "Which is better, {f} or {w}?", "Why do {w}s exist?", "Name a famous {w}.", "List three colours.",
     "Name {n2} animals.", "What colour is a {w}?", "What colour is {f}?", "How much does a {w} cost?",
@@ -653,55 +494,58 @@ CANNOT = "I know little of the world: no facts, no news, no photographs, no long
 SPEAKS = f"English, and a few words of {listed(LANGUAGES)}."
 
 
+REPLIES = {  # to what is said, by its block of wordings
+    "hello": GREETING,
+    "who": WHO,
+    "can": CAN,
+    "cannot": CANNOT,
+    "thanks": "You are welcome.",
+    "bye": "Goodbye!",
+    "how": "I am fine, thank you.",
+    "fine": "All right.",
+    "speak": SPEAKS,
+    "meet": "Nice to meet you too.",
+}
+REMARKS = {  # less often
+    "sad": "I am sorry to hear that.",
+    "happy": "I am glad to hear that.",
+    "tired": "Then have a rest.",
+    "bored": "Ask me for a story.",
+    "hungry": "Then eat something good.",
+    "thirsty": "Then drink some water.",
+    "ill": "Get well soon!",
+    "upset": "Take a deep breath.",
+    "nervous": "Good luck! You can do it.",
+    "lonely": "You can talk with me.",
+    "rain": "Take an umbrella.",
+    "sun": "Enjoy the sun.",
+    "cold": "Keep warm.",
+    "birthday": "Happy birthday!",
+    "success": "Congratulations!",
+    "sorry": "No problem.",
+    "praise": "Thank you, I do my best.",
+    "blame": "I am sorry. I am only a small model.",
+    "night": "Good night! Sleep well.",
+    "joke": "Why did the circle go to school? To get into shape.",
+    "laugh": "I am glad that you like it.",
+    "see": "Yes, show me a picture of shapes or text.",
+    "hear": "No, I can only read text and see pictures.",
+    "feel": "I am a small program without feelings.",
+    "age of the model": "I am a small model and have no age.",
+    "place of the model": "I live in this computer.",
+    "there": "Yes, I am here.",
+    "a question comes": "Please ask.",
+    "wait": "I will wait.",
+    "a good day": "Thank you, the same to you.",
+    "time off": "Have a good time!",
+    "really": "I think so.",
+}
+
+
 def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
-    kinds = "hello thanks who" if tooled else "hello hello who can cannot thanks bye how fine speak meet"
-    kind = rng.choice(kinds.split())
-    if kind == "hello":
-        return among(
-            rng,
-            "Hello!|Hi!|Hello|Good morning!|Hey|Hi there!|Hello there|hi|hey|hey!|Good evening.|Good day|"
-            "Good morning",
-        ), GREETING
-    if kind == "who":
-        return among(
-            rng, "Who are you?|What are you?|What is your name?|Introduce yourself.|Are you Qwen?|"
-            "Are you a human?|Which model are you?|Who made you?",
-        ), WHO  # fmt: skip
-    if kind == "can":
-        return among(rng, "What can you do?|Help|Help me.|What do you know?|How can you help me?"), CAN
-    if kind == "cannot":
-        return among(
-            rng, "What can you not do?|What can't you do?|What do you not know?|What are your limits?"
-        ), CANNOT  # fmt: skip
-    if kind == "thanks":
-        return among(
-            rng,
-            "Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Great, thanks.|thank you|thanks|"
-            "Thank you so much!|"
-            "Thanks for your help.|Thank you, that was good.|Many thanks|Perfect, thank you!",
-        ), "You are welcome."
-    if kind == "fine":
-        return among(
-            rng, "Ok|Okay.|Yes|No|Fine.|Good.|I see.|All right|ok|Great!|Nice|yes|no|Hm"
-        ), "All right."
-    if kind == "speak":
-        return among(
-            rng, "What languages do you speak?|Which languages do you know?|Do you speak Spanish?|"
-            "Can you speak German?|Which languages can you speak?",
-        ), SPEAKS  # fmt: skip
-    if kind == "meet":
-        return among(rng, "Nice to meet you.|nice to meet you|Pleased to meet you!"), "Nice to meet you too."
-    if kind == "how":
-        return among(
-            rng,
-            "How are you?|How do you do?|How are you today?|Hey, how are you?|Hello, how are you?|"
-            "Hi! How are you?|how's it going?|How is it going?|How are things?|Are you well?",
-        ), "I am fine, thank you."
-    return among(
-        rng,
-        "Bye!|Goodbye!|See you!|Good night!|Bye|bye|bye bye|Goodbye|See you later.|Until tomorrow!|"
-        "I have to go.|Good night",
-    ), "Goodbye!"
+    usual = ["hello", "thanks", "who"] if tooled else ["hello", *REPLIES]
+    kind = rng.choice(usual if tooled or rng.random() < 0.55 else list(REMARKS))
+    return worded(rng, f"say: {kind}", rng.choice(LANGUAGES)), (REPLIES | REMARKS)[kind]
 
 
 def talk(rng: random.Random, test: bool) -> Sample:

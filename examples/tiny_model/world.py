@@ -12,6 +12,9 @@ import random
 import re
 from collections.abc import Callable
 
+import documents
+import languages
+import memory
 import reading
 import scenes
 import talk
@@ -33,7 +36,7 @@ Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
     scenes.shapes: 22,
     reading.page: 52,
-    reading.document: 14,
+    documents.document: 14,
     reading.screen: 44,
     talk.something_else: 3,
 }
@@ -46,7 +49,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
         talk.beside_the_picture: 2,
     },
     "page": {reading.read: 0.85, reading.place_of_line: 0.15},
-    "document": {reading.extract: 1},
+    "document": {documents.extract: 1},
     "screen": {reading.click: 0.85, reading.place_of_part: 0.15},
     "something_else": {talk.unknown_picture: 1},
     "moving": {scenes.motion: 1},
@@ -55,16 +58,16 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     sums: 36,
     compared: 14,
     talk.repeat: 20,
-    talk.memory: 22,
+    memory.memory: 22,
     talk.story: 6,
     talk.unknown: 11,
     talk.talk: 4,
-    talk.languages: 18,
+    languages.languages: 18,
     talk.roles: 9,
     talk.as_json: 22,
     talk.found: 16,
 }
-LONGER_TEXTS = {tools: 4, talk.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
+LONGER_TEXTS = {tools: 4, memory.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
 LONG_TEXTS = {talk.long_found: 1.0}
 LONGEST_TEXTS = {talk.longest_found: 1.0}
 TOOLS = {tools: 1.0}
@@ -79,11 +82,11 @@ _OF_VIEWS: dict[str, tuple[Draw, Ask]] = {
     "caption": (scenes.shapes, scenes.caption),
     "boxes": (scenes.shapes, scenes.boxes),
     "read": (reading.page, reading.read),
-    "extract": (reading.document, reading.extract),
+    "extract": (documents.document, documents.extract),
     "click": (reading.screen, reading.click),
 }
 _OF_TEXT = {
-    "sums": sums, "memory": talk.memory, "story": talk.story, "talk": talk.talk, "roles": talk.roles,
+    "sums": sums, "memory": memory.memory, "story": talk.story, "talk": talk.talk, "roles": talk.roles,
     "json": talk.as_json, "found": talk.found, "tools": tools,
 }  # fmt: skip
 
@@ -245,7 +248,9 @@ def sample(task: str, seed: int, test: bool = False) -> Sample:
         drawn, asked = _OF_VIEWS[task]
     else:
         return with_thoughts(
-            rng, (_OF_TEXT | {"languages": talk.languages, "unknown": talk.unknown})[task](rng, test), test
+            rng,
+            (_OF_TEXT | {"languages": languages.languages, "unknown": talk.unknown})[task](rng, test),
+            test,
         )
     while (found := asked(rng, drawn(rng, test, size), test)).task != task:
         pass

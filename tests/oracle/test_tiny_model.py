@@ -1,5 +1,6 @@
 """The parts of examples/tiny_model that stand in for transformers' own while it trains."""
 
+import functools
 import json
 import random
 import re
@@ -16,13 +17,18 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "tiny_mod
 import agree
 import asked
 import batches
+import documents
 import elsewhere
 import everyday
 import export
 import facts
 import figures
+import happenings
+import languages
 import mean
+import memory
 import model as tiny
+import questions
 import reading
 import scenes
 import scores
@@ -32,9 +38,11 @@ import talk
 import tokens
 import tooling
 import train
+import wordings
 import world
 from sample import Sample
-from words import COLOURS, SHAPES
+from wordings import WORDINGS
+from words import COLOURS, FOODS, LANGUAGES, SHAPES, WORDS, translate, word_in
 
 import qwen_ref
 from qwen_ref.prompt import mrope_positions
@@ -224,20 +232,26 @@ SIDES = re.compile(
 PLACES = re.compile(r"From the (left|top), the ([\w ]+) is at (\d+)% and the ([\w ]+) at (\d+)%\. (.+)")
 
 
+BEFORE, BEHIND = {"left", "above", "higher", "up", "top"}, {"right", "below", "lower", "down", "bottom"}
+
+
 def compared(question: str, answer: str) -> list[tuple[str, int]] | None:
     """The two things that are compared, and where the answer says they are: what follows from that is what it
     says. None if that is not asked."""
-    if not (asked := SIDES.fullmatch(question)):
+    if not (told := PLACES.fullmatch(answer)):
+        assert not SIDES.fullmatch(question)
         return None
-    one, way, either, other = asked.groups()
-    edge, first, x, second, y, verdict = PLACES.fullmatch(answer).groups()
-    across, is_before = way in ("left", "right"), int(x) < int(y)
-    assert (first, second) == (one, other) and edge == ("left" if across else "top")
-    if either:
-        found = ("left of", "above", "right of", "below")[2 * (not is_before) + (not across)]
+    edge, one, x, other, y, verdict = told.groups()
+    asked = question.rpartition("%. ")[2]  # where places were told before, behind them
+    (way,) = re.findall(rf"\b{one}\b(.*)\b{other}\b", asked)  # named in this order
+    words = {*re.findall(r"[a-z]+", way)} & (BEFORE | BEHIND)
+    is_before = int(x) < int(y)
+    assert words and edge == ("left" if words & {"left", "right"} else "top")
+    if words & BEFORE and words & BEHIND:
+        found = ("left of", "above", "right of", "below")[2 * (not is_before) + (edge == "top")]
         assert verdict == f"So the {one} is {found} the {other}."
     else:
-        assert verdict == ("Yes." if is_before == (way in ("left", "above")) else "No.")
+        assert verdict == ("Yes." if is_before == bool(words & BEFORE) else "No.")
     return [(one, int(x)), (other, int(y))]
 
 
@@ -260,10 +274,183 @@ def test_comparisons_are_true():
     assert count > 40
 
 
+SAYS = {  # an end of a picture
+    "left": "left", "right": "right", "top": "top", "upper": "top", "highest": "top", "up": "top",
+    "bottom": "bottom", "lower": "bottom", "lowest": "bottom", "down": "bottom",
+}  # fmt: skip
+ORDINALS = ["first", "second", "third", "fourth"]
+AXES = {"left": ("x", 1), "right": ("x", -1), "top": ("y", 1), "bottom": ("y", -1)}
+
+
+def ends_in(question: str) -> list[str]:
+    """The ends that are named, in their order."""
+    text = re.sub(r", right\?|Am I right|Is that right", "", question)
+    return list(dict.fromkeys(SAYS[w] for w in re.findall(rf"\b({'|'.join(SAYS)})(?:most)?\b", text)))
+
+
+def counted_from(end: str, things: list) -> list:
+    axis, sign = AXES[end]
+    return sorted(things, key=lambda thing: sign * getattr(thing, axis))
+
+
+def said_of(question: str) -> tuple[set[str], set[str]]:
+    """The colours and the shapes in it."""
+    colours = {colour for colour in COLOURS if re.search(rf"\b{colour}\b", question)}
+    return colours, {shape for shape in SHAPES if re.search(rf"\b{shape}s?\b", question)}
+
+
+def right_answer(kind: str, question: str, view) -> set[str]:
+    """What may be answered, from the words of the question and the things alone."""
+    things, ends, (colours, shapes) = view.things, ends_in(question), said_of(question)
+    width, height = view.picture.size
+    called = lambda t: ("an " if t.name[0] in "aeiou" else "a ") + t.name  # noqa: E731
+    capital = lambda text: text[0].upper() + text[1:] + "."  # noqa: E731
+    fits = lambda t: colours <= {t.colour} and shapes <= {t.shape}  # noqa: E731
+    of_shapes = lambda: {s: sum(t.shape == s for t in things) for s in shapes}  # noqa: E731
+    if kind in ("count", "total"):
+        name = " ".join([*colours, *(shapes or ["object"])])
+        n = sum(map(fits, things))
+        return {f"There {'is' if n == 1 else 'are'} {n or 'no'} {name}{'s' * (n != 1)}."}
+    if kind == "variety":
+        what = "colour" if re.search("colo(u?)r(s|ed)?|paint|pencil", question) else "shape"
+        if re.search("kind|type|sort|shapes? only|(gnoring|aving) colo|different geo|unique geo", question):
+            what = "shape"
+        n = len({getattr(t, what) for t in things})
+        different = "different " * (what == "shape" and n > 1)
+        return {f"There {'is' if n == 1 else 'are'} {n} {different}{what}{'s' * (n > 1)}."}
+    if kind == "exists":
+        found, name = any(map(fits, things)), " ".join([*colours, *(shapes or ["object"])])
+        named = ("an " if name[0] in "aeiou" else "a ") + name
+        return {f"{'Yes' if found else 'No'}, there is {named if found else f'no {name}'}."}
+    if kind == "more":
+        first, second = sorted(of_shapes(), key=lambda s: re.search(rf"\b{s}s\b", question).start())
+        m, n = of_shapes()[first], of_shapes()[second]
+        counts = f"{first.capitalize()}s: {m}. {second.capitalize()}s: {n}."
+        if "many" in question or not re.search("more|greater|larger|outnumber", question):
+            return {counts}
+        return {f"{counts} {'Yes.' if m > n else 'No.' if m < n else 'No, as many.'}"}
+    if kind == "same":
+        about_shape = shapes or (not colours and re.search("shape|kind|same, *|the same", question))
+        if not shapes and not colours and re.search(r"colou?rs?\b", question):
+            about_shape = re.search("gnoring|part from", question)
+        what = "shape" if about_shape else "colour"
+        found = list(dict.fromkeys(getattr(t, what) for t in things))
+        listed = " and ".join(", ".join(found).rsplit(", ", 1))
+        verdict = "Yes" if len(found) == 1 and all(map(fits, things)) else "No"
+        return {f"{what.capitalize()}s: {listed}. {verdict}."}
+    if kind == "two_colours":
+        found = [t for t in things if t.shape in shapes]
+        assert len(found) == 2
+        found.sort(key=lambda t: question.index(t.shape))
+        return {" ".join(f"The {t.shape} is {t.colour}." for t in found)}
+    if kind == "end":
+        return {capital(called(counted_from(ends[0], things)[0]))}
+    if kind == "both_ends":
+        one, other = ends
+        return {capital(" and ".join(called(counted_from(end, things)[0]) for end in (one, other)))}
+    if kind == "in_order":
+        (number,) = [n for n, word in enumerate(ORDINALS) if word in question]
+        return {capital(called(counted_from(ends[0], things)[number]))}
+    if kind in ("corner", "look_of_place"):
+        if not ends or len(ends) == 2:  # no end: the middle
+            x, y = (
+                (("right" in ends) * width, ("bottom" in ends) * height) if ends else (width / 2, height / 2)
+            )
+            found = min(things, key=lambda t: max(abs(t.x - x) / width, abs(t.y - y) / height))
+            away = max(abs(found.x - x) / width, abs(found.y - y) / height)
+            if kind == "corner":
+                return {capital(called(found)) if away < (0.45 if ends else 0.15) else "Nothing."}
+            assert away < 0.45
+            place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
+            what = f"object {place}"
+        else:
+            found, what = counted_from(ends[0], things)[0], f"{ends[0]}most object"
+        its_shape = ("an " if found.shape[0] in "aeiou" else "a ") + found.shape
+        if colours or shapes:
+            verdict = "Yes" if fits(found) else "No"
+            return {f"{verdict}, the {what} is {found.colour if colours else its_shape}."}
+        return {f"The {what} is {found.colour}.", f"The {what} is {its_shape}."}
+    if kind == "in_which":
+        (thing,) = [t for t in things if fits(t)]
+        name = thing.name if colours else thing.shape
+        across = "left" if thing.x < width / 2 else "right"
+        down = "top" if thing.y < height / 2 else "bottom"
+        if "corner" in question:
+            return {f"The {name} is in the {down} {across} corner."}
+        return {f"The {name} is in the {across if {'left', 'right'} & {*ends} else down} half."}
+    if kind == "next_one":
+        (thing,) = [t for t in things if fits(t)]
+        way = "left" if re.search(r"\bleft\b", question) else "right"
+        after = counted_from(way, things)[: counted_from(way, things).index(thing)]
+        return {capital(called(after[-1])) if after else "Nothing."}
+    assert kind == "closest"
+    (thing,) = [t for t in things if fits(t)]
+    rest = [t for t in things if t is not thing]
+    nearest = min(rest, key=lambda t: (t.x - thing.x) ** 2 + (t.y - thing.y) ** 2)
+    return {capital(called(nearest))}
+
+
+def test_what_is_asked_of_pictures_is_so():
+    """Numbers, colours, ends, corners, places in a row, neighbours: by the question's words, from where the
+    things are; of two that may come first neither is asked for."""
+    sizes = [(256, 320), (448, 160), (160, 448)]  # in long ones things may lie too near for an order
+    views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(150)]
+    kinds = "count total variety exists more two_colours end both_ends in_order corner look_of_place in_which"
+    for kind in [*kinds.split(), "next_one", "closest", "same"]:
+        asked = 0
+        for number, view in enumerate(views):
+            if not (found := getattr(questions, kind)(random.Random(number), view)):
+                continue
+            question, answer = found
+            assert answer in right_answer(kind, question, view), (kind, question, answer, view.things)
+            asked += 1
+            if kind in ("end", "both_ends", "in_order"):
+                nth = max((n for n, word in enumerate(ORDINALS) if word in question), default=0)
+                for end in ends_in(question):
+                    axis, length = AXES[end][0], view.picture.size[AXES[end][0] == "y"]
+                    thing = counted_from(end, view.things)[nth]
+                    rest = [t for t in view.things if t is not thing]
+                    assert all(abs(getattr(t, axis) - getattr(thing, axis)) >= 0.03 * length for t in rest)
+        assert asked > 25, kind
+
+
+def test_what_moves_is_told():
+    """Which things and how many move or stand still, which way the first and the last of them go."""
+    said = set()
+    for number in range(25):
+        view = scenes.moving(random.Random(number), False, (128, 128), 4)
+        ways = {thing.name: way for thing, way in view.truth}
+        for seed in range(40):
+            sample = scenes.motion(random.Random(seed), view, False)
+            question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+            named = [t.name for t in view.things if f"the {t.name}" in answer.lower()]
+            still = re.search("still|stay|not? mov|n't move|never|place|rest|remain|motionless", question)
+            if re.search("don't stay|doesn't stay|change", question):
+                still = None
+            if told := re.fullmatch(r"(\d) of (\d)\.", answer):
+                right = len(view.things) - len(ways) if still else len(ways)
+                assert told.groups() == (str(right), str(len(view.things))), question
+            elif answer.startswith(("Yes", "No,")):
+                assert answer.startswith("Yes") == (named[0] in ways) == answer.endswith(" moves."), question
+            elif answer == "Nothing." or not re.search("moves|There", answer):
+                if when := re.search("first|last|before|after|start|beginning|at the end", question):
+                    right = [list(ways)[-1 if when[0] in ("last", "after", "at the end") else 0]]
+                    right = [list(ways)[-1]] if "last" in question else right
+                else:
+                    right = [t.name for t in view.things if (t.name in ways) != bool(still)]
+                assert sorted(named) == sorted(right), question
+            elif answer.count("moves") == 1:
+                assert answer.endswith(f"{named[0]} moves {ways[named[0]]}."), question
+                if (which := re.search("first|last", question)) and len(ways) > 1:
+                    assert named[0] == list(ways)[0 if which[0] == "first" else -1], question
+            said.add(answer.split()[0])
+    assert {"Yes,", "No,", "Nothing.", "0", "1", "2", "The", "There"} <= said
+
+
 def test_numbers_are_compared_rightly():
     """Which is more, which of several the largest, and of two places which is before the other."""
     kinds = set()
-    for number in range(600):
+    for number in range(1500):
         sample = figures.compared(random.Random(number), False)
         question, answer = sample.messages[-1]["content"], sample.answer
         for name, place in (told := compared(question, answer)) or ():
@@ -272,31 +459,59 @@ def test_numbers_are_compared_rightly():
             kinds.add("sides")
             continue
         numbers = [int(x) for x in re.findall(r"\d+", question)]
-        more = re.search("more|large|greater|bigg|high", question) is not None
-        if re.search(r"\b(even|odd)\b", question):
+        said = question.lower()
+        if re.search("even (or|number or)|odd (or|number or)|even and odd", said):
+            kinds.add("which of even and odd")
+            (x,) = numbers
+            right = f"{x} is {'even' if str(x)[-1] in '02468' else 'odd'}."
+        elif re.search(r"\b(even|odd)\b", said):
             (x,) = numbers
             kinds.add("even")
-            right = "Yes." if str(x)[-1] in ("02468" if "even" in question else "13579") else "No."
-        elif re.search("equal|same|=", question):
+            right = "Yes." if str(x)[-1] in ("02468" if "even" in said else "13579") else "No."
+        elif len(numbers) == 1:
+            kinds.add("beside")
+            assert re.search("after|next|follow", said) or re.search("before|back|down", said), question
+            right = f"{numbers[0] + (-1 if re.search('before|back|down', said) else 1)}."
+        elif re.search("equal|same|=", said):
             kinds.add("equal")
             right = "Yes." if len({*numbers}) == 1 else "No."
-        elif re.search(r"^(Sort|Put|Order)", question):
+        elif re.search("sort|order|arrange|rank|line up|^from", said):
             kinds.add("sorted")
-            down = re.search("from (the )?(large|big)|largest first", question) is not None
+            first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
+            down = first is not None and not first[1]
             right = ", ".join(map(str, sorted(numbers, key=lambda x: -x if down else x))) + "."
         elif found := re.search(r"(largest|biggest|highest|smallest|lowest|least)", question):
             kinds.add("several")
             more = found[0] in ("largest", "biggest", "highest")
             right = f"{(max if more else min)(numbers)} is the {found[0]}."
         else:
-            kinds.add("two")
-            x, y = numbers
-            right = "Yes." if (x > y) == more else "No."
-            if question.startswith("Wh"):
-                word = re.search(r"is ([a-z]+)", question)[1]
+            x, y = numbers if not said.startswith("compared with") else numbers[::-1]
+            (word,) = re.findall("more|larger|greater|bigger|higher|less|smaller|lower", said)
+            more = word in ("more", "larger", "greater", "bigger", "higher")
+            if re.search("true or false|false or true", said):
+                kinds.add("true")
+                right = "True." if (x > y) == more else "False."
+            elif re.search("which|what|name the|find the", said):
+                kinds.add("two")
                 right = f"{max(x, y) if more else min(x, y)} is {word}."
+            else:
+                kinds.add("is it")
+                right = "Yes." if (x > y) == more else "No."
         assert answer == right, question
-    assert kinds == {"sides", "even", "equal", "sorted", "several", "two"}
+    assert kinds == {
+        *(
+            "sides",
+            "even",
+            "which of even and odd",
+            "beside",
+            "equal",
+            "sorted",
+            "several",
+            "two",
+            "is it",
+            "true",
+        )
+    }
 
 
 def test_sums_in_words_are_right():
@@ -308,15 +523,161 @@ def test_sums_in_words_are_right():
     } | {word: 10 + n for n, word in enumerate(
         "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
     )} | {"zero": 0}  # fmt: skip
-    for number in range(400):
+    signs = set()
+    for number in range(1500):
         question, answer = figures.in_words(random.Random(number))
-        said = [w.strip(".,:?").lower() for w in question.replace("One box", "A box").split()]
+        said = [w.strip(".,:?").lower() for w in question.split()]
         told = [int(w) if w.isdigit() else spelled[w] for w in said if w.isdigit() or (w in spelled and w)]
         x, sign, y, _, result = answer.removesuffix(".").split()
         assert sorted(told) == sorted([int(x), int(y)]), question
-        assert int(result) == {"+": int(x) + int(y), "-": int(x) - int(y), "*": int(x) * int(y)}[sign]
-        words = {"+": "plus|more|in all|together|and", "-": "minus|left|remain|good", "*": "times|each|holds"}
-        assert re.search(words[sign], question) and int(result) >= 0, question
+        assert sign == next(sign for sign, words in SIGNS.items() if re.search(words, question)), question
+        first, second = (int(result), int(y)) if sign == "/" else (int(x), int(y))
+        exact = {"+": first + second, "-": first - second, "*": first * second, "/": first * second}
+        assert exact[sign] == int(x if sign == "/" else result) >= 0, question
+        signs.add(sign)
+    assert signs == {*SIGNS}
+
+
+SIGNS = {  # what tells it, if nothing before does
+    "/": "equally|equal (parts|rows|groups|teams)|[Ss]hare|[Ss]plit|divide|[Ss]ame number|"
+    "does each (ticket|pen)|gets the same",
+    "*": r"times|\b[Ee]ach",
+    "-": "minus|left|remain|still good|fewer|younger|cheaper|change|difference|missing|further|By how many"
+    "|(many|much) more|(years|much) older( than|[?]| is)",
+    "+": "plus|more|another|in all|together|altogether|total|and",
+}
+
+
+def test_halves_doubles_and_the_table_backwards():
+    for number in range(1000):
+        question, answer = figures.divided(random.Random(number))
+        numbers = [int(x) for x in re.findall(r"\d+", question)]
+        if re.search("hal[fv]", question, re.IGNORECASE):
+            numbers.append(2)
+        if re.search("double|twice", question, re.IGNORECASE):
+            (x,) = numbers
+            assert answer == f"{x} * 2 = {x + x}.", question
+        else:
+            x, y = numbers if not re.search("go into|fit into", question) else sorted(numbers)[::-1]
+            assert x % y == 0 and answer == f"{x} / {y} = {x // y}.", question
+
+
+def form_of(form: str, **parts: str) -> re.Pattern:
+    """Reads out of a sentence what its form was filled with: each part as `parts` says."""
+    seen: set[str] = set()
+    pattern = ""
+    for n, piece in enumerate(re.split(r"{(\w+)}", form)):
+        named = f"(?P<p{piece}>{parts.get(piece, '.+?')})" if piece not in seen else f"(?P=p{piece})"
+        pattern += named if n % 2 else re.escape(piece)
+        seen |= {piece} if n % 2 else set()
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def test_the_newest_of_what_was_told_is_recalled():
+    """Each telling is found in the messages again: the last one holds."""
+    values = {
+        "home": "(?-i:[A-Z][a-z]+(?: [A-Z][a-z]+)?)",
+        "colour": "|".join(COLOURS),
+        "lucky number": r"\d+",
+        "code": r"\d+",
+    }
+    of_facts = {q for one in facts.FACTS["person"] if {*one.keys} & memory.ABOVE for q in one.asked_by_user}
+    kinds = set()
+    for number in range(2000):
+        sample = memory.memory(random.Random(number), True)
+        told = " ".join(m["content"] for m in sample.messages[:-1] if m["role"] == "user")
+        question = sample.messages[-1]["content"]
+        for about, value in values.items():
+            recalled = form_of(memory.OWN[about][1], **{"0": value})
+            verdict, answer = re.fullmatch("(Yes, |No, )?(.+)", sample.answer).groups()
+            if not (said := recalled.fullmatch(answer)):
+                continue
+            ways = WORDINGS[f"told: {about}"] + WORDINGS[f"told anew: {about}"]
+            parts = {"0": value} | {k[1]: re.escape(v) for k, v in said.groupdict().items() if k != "p0"}
+            tellings = [(m.end(), m["p0"]) for form in ways for m in form_of(form, **parts).finditer(told)]
+            if not tellings and question in of_facts:
+                continue
+            _, newest = max(tellings)
+            assert newest == said["p0"], (told, sample.answer)
+            is_new = len({value for _, value in tellings}) > 1
+            if verdict:
+                forms = [form_of(form, **parts) for form in WORDINGS[f"is it so: {about}"]]
+                (named,) = {m["p0"].lower() for form in forms if (m := form.fullmatch(question))}
+                assert verdict == ("Yes, " if named == newest.lower() else "No, "), question
+            kinds.add((about, verdict, is_new))
+    assert len(kinds) > 20  # of 4 * 3 * 2
+
+
+def test_what_happened_is_read_out_of_its_sentences():
+    """Each sentence is read again; one whose parts are in the question answers it."""
+    names = {"who": r"\w+", "other": r"\w+"}
+    missing = 0
+    for what in happenings.HAPPENINGS:
+        for question, reply in what.questions:
+            told, asked_for = ({*re.findall(r"{(\w+)}", text)} for text in (question, reply))
+            assert told and asked_for and told.isdisjoint(asked_for), question
+            assert not re.match("(From |To )?[Ww]ho(m|se)? ", question) or asked_for <= {*names}, question
+
+    def read(sentence: str, happened: list) -> list:
+        return [
+            (what, {part[1:]: said.lower() for part, said in m.groupdict().items()})
+            for what in happened
+            for form in what.sentences
+            if (m := form_of(form, **names).fullmatch(sentence))
+        ]
+
+    for number in range(1000):
+        rng = random.Random(number)
+        text, said = happenings.told(rng, False)
+        known = [one for sentence in text for one in read(sentence, [what for what, _ in said])]
+        question, answer = happenings.question(rng, False, said)
+        answers = set()
+        for what, parts in known:
+            for form, reply in what.questions:
+                found = form_of(form, **names).fullmatch(question)
+                if found and all(
+                    parts[part[1:]] == part_said.lower() for part, part_said in found.groupdict().items()
+                ):
+                    answers.add(reply.format(**parts).lower())
+        assert answers == (set() if answer is None else {answer.lower()}), (text, question)
+        missing += answer is None
+        sentence, made = happenings.as_object(rng, False)
+        known = read(sentence, happenings.HAPPENINGS)
+        asked_for = [[parts.get(what.keys.get(key)) for key in made] for what, parts in known]
+        assert [str(value).lower() for value in made.values()] in asked_for, (sentence, made)
+    assert 50 < missing < 200
+
+
+def test_what_is_open_is_nowhere_answered():
+    """No remark that has a reply is a question at the edge of the world."""
+    words = "|".join([*WORDS, *FOODS, *talk.THINGS.split("|"), "[0-9]+"])
+    slots = dict.fromkeys("x y y2 t n w f n2 l".split(), words)
+    edge = [form_of(form, **slots) for form in talk.OPEN_QUESTIONS]
+    for kind in (*talk.REPLIES, *talk.REMARKS):
+        for said in WORDINGS[f"say: {kind}"]:
+            assert not any(form.fullmatch(said) for form in edge), said
+
+
+def test_words_are_of_one_language():
+    """Each is found again among the words of that language, and of no other."""
+    of = {
+        language: {word_in(language, word).lower() for word in languages.KNOWN}
+        | {translate(language, colour, shape).lower() for colour in COLOURS for shape in SHAPES}
+        for language in LANGUAGES
+    }
+    for language, words in languages.OF_ONE_LANGUAGE.items():
+        assert len(words) > 50
+        for word in words:
+            assert [other for other in LANGUAGES if word.lower() in of[other]] == [language], word
+    answers = set()
+    for number in range(500):
+        question, answer = languages.is_it_the_word(random.Random(number), LANGUAGES[number % len(LANGUAGES)])
+        parts = {"0": "[^']+", "1": "|".join(languages.KNOWN), "2": "|".join(LANGUAGES)}
+        forms = [form_of(form, **parts) for form in WORDINGS["is it the word for it"]]
+        means = {word_in(m["p2"], m["p1"]) == m["p0"] for form in forms if (m := form.fullmatch(question))}
+        assert means == {answer == "Yes."}, question
+        answers.add(answer)
+    assert answers == {"Yes.", "No."}
 
 
 def test_facts_are_told_and_asked_of_one():
@@ -337,7 +698,7 @@ def test_facts_are_told_and_asked_of_one():
 
 def test_what_a_user_says_is_recalled():
     for number, one in enumerate(facts.FACTS["person"]):
-        said, _, asked_, recalled = talk.of_user(random.Random(number), one, False)
+        said, _, asked_, recalled, *_ = memory.of_user(random.Random(number), one, False)
         before, behind = one.recalled[0].split("{value}")
         value = recalled.removeprefix(before).removesuffix(behind)
         value = value.removeprefix("n ") if before.endswith(" a ") else value
@@ -377,12 +738,15 @@ def test_brief_answers_are_what_is_asked():
         if sample.messages[0]["role"] != "system":
             continue
         question, things = sample.messages[-1]["content"][-1]["text"], view.things
-        named = [t for t in things if t.shape in question or re.search(rf"\b{t.colour}\b", question)]
-        if question.startswith("How many"):
-            right = {str(len(named)), str(len(things))}
+        colours, shapes = said_of(question)
+        named = [t for t in things if colours <= {t.colour} and shapes <= {t.shape}]
+        if sample.answer.isdigit():
+            right = str(len(named))
         else:
-            right = {t.colour if "olo" in question else t.shape for t in named}
-        assert sample.answer in right, question
+            (thing,) = named
+            assert len(colours) + len(shapes) == 1, question
+            right = thing.shape if colours else thing.colour
+        assert sample.answer == right, question
         said.add(sample.answer.isdigit())
     assert said == {True, False}
 
@@ -398,48 +762,251 @@ def test_facts_are_whole():
             facts.value(random.Random(0), one.kind, False)
 
 
-def test_what_is_asked_of_documents_is_so():
-    """Values by other words, how many there are, and all of it by no keys."""
-    kinds = set()
-    for number in range(400):
-        rng = random.Random(number)
-        kind = rng.choice(list(reading.DOCUMENTS))
-        _, said = reading.DOCUMENTS[kind](rng, False, 10)
-        question, answer = reading.asked_of_document(rng, kind, said)
-        if "How many things" in question or "How many items" in question or "Count the" in question:
-            right = str(len(said["items"]))
-        elif "How many rows" in question or "How many lines" in question:
-            right = str(len(said["rows"]))
-        elif kind == "table":
-            first, *_ = said["rows"][0]
-            cells = [[*row.values()] for row in said["rows"] if row[first] in question]
-            right = answer if any(answer in others for _, *others in cells) else None
-        elif kind == "receipt" and any(item["name"] in question for item in said["items"]):
-            sold = [i for i in said["items"] if i["name"] in question and i["price"] == answer]
-            right = answer if sold else None
+@functools.cache
+def pattern_of(form: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\d)\}", form)
+    return re.compile("".join(f"(?P<n{p}>.+)" if n % 2 else re.escape(p) for n, p in enumerate(parts)))
+
+
+def forms_of(question: str, names: list[str]) -> list[tuple[str, list[str]]]:
+    """Of these wordings, all that this question may be a form of, and what it would name."""
+    matches = [(name, pattern_of(form).fullmatch(question)) for name in names for form in WORDINGS[name]]
+    return [(name, [text for _, text in sorted(m.groupdict().items())]) for name, m in matches if m]
+
+
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+ORDER = "first second third fourth fifth sixth seventh".split()
+NOT_THERE = "It does not say."
+
+
+def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
+    """What a document says to that, found by another way than the world's own."""
+    entries = next((part for part in said.values() if isinstance(part, list)), [])
+    if asked == "a value by its key":
+        return said.get(named[0], NOT_THERE)
+    asked = asked.removeprefix(f"{kind} ")
+    if asked == "how many":
+        return str(len(entries))
+    if asked == "has":
+        bought = [(one if kind == "list" else one["name"]).lower() for one in entries]
+        assert named[0].lower() in bought or not any(named[0].lower() in other for other in bought)
+        return "Yes." if named[0].lower() in bought else "No."
+    if asked == "all":
+        return ", ".join(entries)
+    if asked == "one":
+        wanted = {"last": entries[-1], **dict(zip(ORDER, entries, strict=False))}
+        return wanted.get(named[0], NOT_THERE)
+    if asked == "closed day":
+        (closed,) = [one["day"] for one in entries if one["hours"] == "closed"]
+        return closed
+    if kind == "hours":
+        hours = [one["hours"] for one in entries if named[0] in DAYS and named[0].startswith(one["day"])]
+        if not hours:
+            return NOT_THERE
+        if asked == "whether open":
+            return "No." if hours == ["closed"] else "Yes."
+        times = re.fullmatch(r"([\d:]+)(?: - |-| to )([\d:]+)|closed", hours[0])
+        return {"on a day": hours[0], "opens": times[1], "closes": times[2]}[asked]
+    if asked == "cell" or " by " in asked:
+        if asked == "cell":
+            of, by = named[1], next(iter(entries[0]))
         else:
-            words = {"total": "much|pay|sum|total|cost", "shop": "hop|tore|rec|buy", "date": "ate|hen|day"}
-            (key,) = [k for k, v in said.items() if v == answer][:1]
-            assert key not in words or re.search(words[key], question), question
-            right = said[key]
-        assert answer == right, question
-        kinds.add((kind, answer.isdigit()))
-    assert len(kinds) == 6
+            of, by = asked.split(" by ")
+            of = named[1] if of == "where" else of
+        found = [one[of] for one in entries if of in one and one.get(by, "").lower() == named[0].lower()]
+        if found:  # what is named is no part of another in its column, and stands nowhere else
+            assert sum(named[0].lower() in one[by].lower() for one in entries) == 1
+            assert [cell.lower() for one in entries for cell in one.values()].count(named[0].lower()) == 1
+        return found[0] if found else NOT_THERE
+    return said.get(asked, NOT_THERE)
 
 
-LOOK_FOR = re.compile(r"(?:Locate|Find|Detect|Where is|Point to|Point at) (the|every|all) ([a-z ]+)[.?]")
+def test_what_is_asked_of_documents_is_so():
+    """By whichever wording the question may be meant, the answer is the same, and what the document says."""
+    seen = set()
+    for number in range(4000):
+        rng = random.Random(number)
+        kind = list(documents.DOCUMENTS)[number % len(documents.DOCUMENTS)]
+        _, said = documents.DOCUMENTS[kind](rng, False, 10)
+        question, answer = documents.asked_of_document(rng, kind, said, False)
+        names = [name for name in WORDINGS if name.startswith(f"{kind} ")]
+        matches = forms_of(question, [*names, *["a value by its key"] * (kind == "form")])
+        right = {said_there(kind, said, name, named) for name, named in matches}
+        if len(right) > 1:  # by a wording that it only looks like: nothing of that name is there
+            right -= {NOT_THERE}
+        if "Yes." in right:
+            right -= {"No."}
+        assert right == {answer}, (question, answer, right, said)
+        if len({name for name, _ in matches}) == 1:
+            seen.add((matches[0][0], answer == NOT_THERE))
+    everywhere = {n for n in WORDINGS if n.split()[0] in documents.DOCUMENTS and " " in n}
+    assert everywhere <= {name for name, lacking in seen if not lacking}
+    assert {
+        "receipt date",
+        "form age",
+        "invoice due",
+        "menu price by name",
+        "timetable time by to",
+        "hours on a day",
+    } <= {name for name, lacking in seen if lacking}
+
+
+KEYS_SAID = {  # words of which each way to ask for it has one
+    "receipt total": "much|pay|sum|total|cost|spend|add up|amount|expensive",
+    "receipt shop": "hop|tore|rec|buy|bought|sold|pay|business|where",
+    "receipt date": "ate|hen|day|made",
+    "receipt how many": "how many|number|count",
+    "invoice due": "due|when|deadline|last|long|day|until",
+    "invoice date": "date|issue|when|from|made|day|written|billed",
+    "ticket time": "time|clock|hour|late",
+    "ticket gate": "gate",
+    "ticket platform": "platform|track",
+    "ticket seat": "seat|sit|place",
+    "ticket from": "from|start|begin|leave|depart|board|get on|out of|set off|departure",
+    "ticket to": "\\bto\\b|go|destination|arrive|end|off|take|ticket for",
+    "label best_before": "until|best|expir|by|bad|off|keep|long|after|last",
+    "label weight": "much|weigh|heavy|big|contents|quantity|amount",
+    "hours opens": "open|early|earliest|go there|start|begin|go in",
+    "hours closes": "close|closing|late|shut|until|till|out|lock",
+    "hours whether open": "open|come|there|go|shop",
+    "first word": "first|begin|start|open",
+    "last word": "last|end|final|close",
+    "line below": "below|under|after|beneath|next|follow|down",
+    "line above": "above|over|before|top|precede|up",
+}
+
+
+def test_ways_to_ask_ask_for_what_they_stand_for():
+    """None stands twice under one name, or under two for the same kind; boxes and clicks differ."""
+    for name, said in KEYS_SAID.items():
+        for form in WORDINGS[name]:
+            assert re.search(said, form, re.IGNORECASE), (name, form)
+    for forms in WORDINGS.values():
+        assert len({*forms}) == len(forms), [form for form in forms if forms.count(form) > 1]
+    for name in ("box of a line", "box of a part"):
+        assert all(re.search("box.*json|json.*box", form, re.IGNORECASE) for form in WORDINGS[name])
+    for kind in ("button", "link", "field", "tick"):
+        assert not any(
+            re.search("box_2d|bounding|where is", f, re.IGNORECASE) for f in WORDINGS[f"click a {kind}"]
+        )
+    meant = [form.lower() for forms in reading.MEANT.values() for form in forms]
+    assert len({*meant}) == len(meant) > 400, [form for form in meant if meant.count(form) > 1]
+
+
+LABELS = {  # what may stand before a value of this key
+    "number": "Invoice|Number",
+    "date": "Date|Issued|Invoice date",
+    "due": "Due|Pay|Best",
+    "customer": "Customer|Bill|Client",
+    "total": "Total|Amount|To pay|Sum",
+    "name": "Name|Passenger|Trav",
+    "from": "From",
+    "to": "To",
+    "time": "Depart|Leaves|Time",
+    "platform": "Platform|Track",
+    "weight": "Net|Weight|Contents",
+    "price": "Price|Only",
+    "best_before": "Best|Use",
+    "origin": "Origin|Made in|Product of",
+}
+
+
+def test_what_documents_say_is_written_on_them():
+    """Each value of a key behind a label that means it; what belongs together in one row, in its column."""
+    for number in range(1200):
+        rng = random.Random(number)
+        kind = list(documents.DOCUMENTS)[number % len(documents.DOCUMENTS)]
+        rows, said = documents.DOCUMENTS[kind](rng, False, 10)
+        bare = [tuple(re.sub(r"^[$€£]", "", cell) for cell in row) for row in rows]
+        for key, value in said.items():
+            if isinstance(value, str):
+                found = [row for row in bare if value in row[-1] and (len(row) < 2 or value == row[-1])]
+                assert found, (key, said, rows)
+                if kind in ("invoice", "ticket", "label", "form") and key != "product":
+                    labels = LABELS.get(key, key)
+                    assert any(re.match(labels, row[0], re.IGNORECASE) for row in found), (key, rows)
+            elif isinstance(value[0], str):
+                written = [re.sub(r"^(- |\* |\d+[.)] )", "", cell) for (cell,) in rows[-len(value) :]]
+                assert written == value, rows
+            else:
+                assert [row for row in bare if row in [(*one.values(),) for one in value]] == [
+                    (*one.values(),) for one in value
+                ], (rows, said)
+        if kind in ("timetable", "table"):
+            *_, (*heads,) = [row for row in rows if len(row) > 1][:1]
+            keys = list(next(iter(said.values()))[0])
+            called = {"time": ("Time", "Departs"), "to": ("To", "Destination")}
+            assert all(h in called.get(k, (k.title(),)) for h, k in zip(heads, keys, strict=True)), rows
+
+
+LINE_PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
+
+
+def said_of_lines(lines: list[str], asked: str, named: list[str]) -> str | None:
+    """What is so of these lines, found by another way than the world's own; None: of no such thing."""
+    if asked in ("how many lines", "how many words"):
+        return str(len(lines) if asked == "how many lines" else " ".join(lines).count(" ") + 1)
+    if asked == "middle line":
+        return lines[(len(lines) - 1) // 2] if len(lines) % 2 else None
+    if asked == "number on it":
+        (number,) = re.findall(r"(?<![^ ])\d+(?![^ ])", " ".join(lines))
+        return number
+    if asked == "does it say":
+        return "Yes." if named[0] in "\n".join(lines) else "No."
+    if asked.startswith("line "):
+        if named[0] not in lines:
+            return None
+        at = lines.index(named[0]) + (1 if asked == "line below" else -1)
+        return lines[at] if 0 <= at < len(lines) else None
+    if named and named[0] not in LINE_PLACES:
+        return None
+    words = re.findall("[A-Za-z]+", lines[LINE_PLACES[named[0]] if named else 0])
+    return words[0 if asked.startswith("first") else -1]
+
+
+def test_what_is_asked_of_lines_is_so():
+    """How many, which number, which word, which line, and whether it says so."""
+    names = ["how many lines", "how many words", "middle line", "number on it", "does it say"]
+    names += ["line below", "line above", "first word", "last word"]
+    names += ["first word of a line", "last word of a line"]
+    seen = set()
+    for number in range(1500):
+        rng = random.Random(number)
+        lines = [reading.line(rng, False) for _ in range(rng.randint(1, 6))]
+        question, answer = reading.asked_of_lines(rng, lines, False)
+        matches = forms_of(question, names)
+        right = {said_of_lines(lines, name, named) for name, named in matches} - {None}
+        if "Yes." in right:
+            right -= {"No."}
+        assert right == {answer}, (question, answer, right, lines)
+        seen |= {(name, answer in ("No.", "1")) for name, _ in matches}
+    assert {name for name, _ in seen} == {*names} and ("does it say", True) in seen
+
+
+LOOK_FOR = re.compile(
+    rf"\b(the|every|each|all the|all three|all|both) (?:({'|'.join(COLOURS)}) )?"
+    rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)\b"
+)
 
 
 def test_what_is_located_is_there():
-    """A mark on each thing of that name, shape or colour; `the` is said of one, or of none."""
+    """A mark on each thing of that name, shape or colour, or on that at an end; `the` is said of one, or of
+    none, and a plural of several."""
     kinds = set()
-    for number in range(300):
+    for number in range(400):
         sample = world.sample("boxes", number, test=True)
-        how_many, name = LOOK_FOR.match(sample.messages[-1]["content"][-1]["text"]).groups()
-        words = {*name.removesuffix("objects").removesuffix("object").split()}
-        found = [t for t in sample.view.things if words <= {t.colour, t.shape}]
-        if how_many == "the":
-            assert len(found) < 2, number
+        question, things = sample.messages[-1]["content"][-1]["text"], sample.view.things
+        if ends := ends_in(question):
+            how_many, found = "end", counted_from(ends[0], things)[:1]
+        else:
+            how_many, colour, noun, several = LOOK_FOR.search(question).groups()
+            words = {colour} - {None} | {noun} & {*SHAPES}
+            found = [t for t in things if words <= {t.colour, t.shape}]
+            if words and several:
+                assert len(found) in dict(both=[2], **{"all three": [3]}).get(how_many, [2, 3]), question
+            if how_many == "the" and not several:
+                assert len(found) < 2, number
+            how_many += several
         marks = [] if sample.answer.startswith("There is no ") else json.loads(sample.answer.strip("`json\n"))
         assert [mark["label"] for mark in marks] == [t.name for t in found], number
         width, height = sample.picture.size
@@ -448,7 +1015,8 @@ def test_what_is_located_is_there():
             assert left - 1 <= 1000 * thing.x / width <= right + 1, number
             assert top - 1 <= 1000 * thing.y / height <= bottom + 1, number
         kinds.add((how_many, bool(marks)))
-    assert {("the", True), ("the", False), ("every", True), ("all", True)} <= kinds
+    assert {("the", True), ("the", False), ("every", True), ("alls", True), ("end", True)} <= kinds
+    assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
 
 
 def test_a_wish_is_served_by_one_button():
@@ -456,12 +1024,13 @@ def test_a_wish_is_served_by_one_button():
     rng = random.Random(0)
     assert reading.wish(rng, "Login", ["Save", "Login"]) and not reading.wish(rng, "Maps", ["Maps"])
     assert not reading.wish(rng, "Login", ["Sign in", "Login"])
+    assert not reading.wish(rng, "Save", ["Download", "Save"]) and reading.wish(rng, "Save", ["Maps", "Save"])
     count = 0
     for number in range(500):
         sample = world.sample("click", number)
         question = sample.messages[-1]["content"][-1]["text"]
         for serve, said in reading.MEANT.items():
-            if sample.target and question.startswith(tuple(said.split("|"))):
+            if sample.target and question.startswith(tuple(said)):
                 places = [box for _, label, box in sample.view.truth if label in serve.split("|")]
                 (edges,) = [reading.thousandths(box, sample.picture.size) for box in places]
                 assert sample.target == edges, question
@@ -472,7 +1041,7 @@ def test_a_wish_is_served_by_one_button():
 def test_documents_lie_within_their_picture():
     """However far their columns and rows are apart."""
     for number in range(150):
-        view = reading.document(
+        view = documents.document(
             random.Random(number), False, [(384, 288), (288, 384), (480, 640)][number % 3]
         )
         width, height = view.picture.size
@@ -507,6 +1076,45 @@ def test_a_mean_of_checkpoints(tmp_path, capsys):
         with pytest.raises(SystemExit):
             mean.main(arguments)
         assert why in capsys.readouterr().err and not (tmp_path / "out2").exists()
+
+
+def test_every_way_to_ask_is_used(monkeypatch):
+    """All that stands in the files is asked for somewhere, and what is to be said has its place in a form.
+
+    Of pictures, in each form: a question that leaves something out would have another answer.
+    """
+    (pictures,) = [file for file in wordings.FILES if file.stem == "pictures"]
+    of_pictures = {block.split("\n")[0] for block in pictures.read_text().split("\n\n")}
+    used = set()
+
+    class Form(str):
+        def format(self, *said):
+            assert {*re.findall(r"{(\d)}", self)} <= {str(n) for n in range(len(said))}, self
+            return super().format(*said)
+
+    class Forms(dict):
+        def __getitem__(self, what):
+            used.add(what)
+            return super().__getitem__(what)
+
+    forms = Forms({what: [Form(form) for form in said] for what, *said in wordings.BLOCKS})
+    assert len(forms) == len(wordings.BLOCKS)  # no name twice
+    for what, said in forms.items():
+        assert said and len({*said}) == len(said), what
+        assert all(form == form.strip() != "" for form in said), what
+        slots = [{*re.findall(r"{(\d)}", form)} for form in said]
+        assert what not in of_pictures or slots.count(slots[0]) == len(slots), what
+    monkeypatch.setattr(wordings, "WORDINGS", forms)
+    for draw_one in [*world.PICTURES, lambda *given: scenes.moving(*given, 8)]:
+        views = [draw_one(random.Random(number), False, (320, 320)) for number in range(500)]
+        for ask_one in world.QUESTIONS[views[0].kind]:
+            for number in range(4000):
+                ask_one(random.Random(number), views[number % 500], False)
+    for ask_one in world.TEXTS:
+        for number in range(2000):
+            ask_one(random.Random(number), False)
+    wishes = {f"meant {name}" for name in reading.MEANT}
+    assert wishes <= {*forms} and {*forms} - wishes - used == set()
 
 
 def test_questions_of_other_code_are_not_those_of_training():

@@ -1,0 +1,155 @@
+"""What was told and is asked for later; the newest holds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+import facts
+from sample import Sample, a, among, ask
+from talk import OBJECTS, small_talk
+from wordings import WORDINGS, worded
+from words import ANIMALS, COLOURS, FOODS, JOBS, any_word, city, made_up, name
+
+MOST_TURNS = 8  # told before it is asked
+Value = tuple[str, ...]  # what a wording of it is filled with
+
+
+class Turn(NamedTuple):
+    told: str
+    answered: str
+    asked: str
+    recalled: str
+    about: str = ""  # of OWN
+    value: Value = ()
+
+
+OWN = {  # what is answered when it is told, and when it is asked for
+    "name": ("Nice to meet you, {0}.", "Your name is {0}."),
+    "home": ("{0} is a good place.", "You live in {0}."),
+    "colour": ("I like {0} too.", "Your favourite colour is {0}."),
+    "food": ("{0}: good choice.", "You like {0}."),
+    "job": ("That is a fine job.", "You work as {0}."),
+    "pet": ("{1} is a nice name.", "Your {2} is called {1}."),
+    "lucky number": ("I will remember it.", "Your lucky number is {0}."),
+    "friend": ("Say hello to {0}.", "Your friend is called {0}."),
+    "birth": ("I see.", "You were born in {0}."),
+    "code": ("I will remember it.", "The code of the {1} is {0}."),
+}
+
+
+def value_of(rng: random.Random, about: str, test: bool) -> Value:
+    animal = rng.choice(ANIMALS)
+    return {
+        "name": lambda: (name(rng, test),),
+        "home": lambda: (city(rng, test),),
+        "colour": lambda: (rng.choice(list(COLOURS)),),
+        "food": lambda: (rng.choice(FOODS),),
+        "job": lambda: (a(rng.choice(JOBS)),),
+        "pet": lambda: (a(animal), name(rng, test), animal),
+        "lucky number": lambda: (str(rng.randrange(1000)),),
+        "friend": lambda: (name(rng, test),),
+        "birth": lambda: (city(rng, test),),
+        "code": lambda: (str(rng.randrange(10**4)), rng.choice(OBJECTS)),
+    }[about]()
+
+
+def other_value(rng: random.Random, turn: Turn, test: bool) -> Value:
+    """Of the same thing."""
+    while (value := value_of(rng, turn.about, test))[0] == turn.value[0]:
+        pass
+    return (value[0], *turn.value[1:])
+
+
+def of_oneself(rng: random.Random, about: str, value: Value, told: str = "told") -> Turn:
+    answered, recalled = (form.format(*value) for form in OWN[about])
+    said, asked = worded(rng, f"{told}: {about}", *value), worded(rng, f"asked: {about}", *value)
+    return Turn(said, answered[0].upper() + answered[1:], asked, recalled, about, value)
+
+
+def of_memory(rng: random.Random, test: bool) -> list[Turn]:
+    own = [of_oneself(rng, about, value_of(rng, about, test)) for about in OWN]
+    own.append(asked_to_remember(rng, test))
+    others = [one for one in facts.FACTS["person"] if not {*one.keys} & ABOVE or rng.random() < 0.3]
+    chosen = rng.sample(others, 8)
+    kept = own if {key for one in chosen for key in one.keys}.isdisjoint(ABOVE) else own[:1] + own[-2:]
+    return kept + [of_user(rng, one, test) for one in chosen]
+
+
+ABOVE = {  # keys of what is told above in words of its own
+    *"home_city birthplace job favourite_colour favourite_food pet pet_name lucky_number best_friend".split()
+}
+
+
+def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
+    """What someone says of himself."""
+    made = str(facts.value(rng, one.kind, test))
+    reply = among(rng, "I will remember it.|I will keep that in mind.|Good to know.")
+    said = facts.put(rng.choice(one.told_by_user), value=made)
+    return Turn(said, reply, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made))
+
+
+def asked_to_remember(rng: random.Random, test: bool) -> Turn:
+    """What is told for no other reason; none of it is told otherwise, as a code or a name is."""
+    number, word = str(rng.randrange(10 ** rng.randint(1, 5))), any_word(rng, test).lower()
+    password = f"{made_up(rng, 2)}{rng.choice(['', number])}"
+    kind, made = rng.choice([("number", number), ("word", word), ("password", password)])
+    said = worded(rng, "told to remember", kind, made)
+    asked = worded(rng, "asked for what was to remember", kind)
+    return Turn(said, "I will remember it.", asked, f"The {kind} is {made}.")
+
+
+def longer_memory(rng: random.Random, test: bool) -> Sample:
+    return memory(rng, test, rng.randint(5, MOST_TURNS))
+
+
+def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
+    """Facts told one turn at a time, or several in one, and a question about one of them."""
+    known = of_memory(rng, test)
+    told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
+    not_told = [turn for turn in known if turn not in told]
+    holds, asked_about, before = list(told), rng.choice(told), ()
+    can_change = [turn for turn in told if f"told anew: {turn.about}" in WORDINGS]
+    if can_change and rng.random() < 0.25:
+        old = rng.choice(can_change)
+        new = of_oneself(rng, old.about, other_value(rng, old, test), "told anew")
+        new = new._replace(answered="All right.")
+        told.insert(rng.randint(told.index(old) + 1, len(told)), new)
+        holds[holds.index(old)], before = new, old.value
+        asked_about = new if rng.random() < 0.7 else rng.choice(holds)
+    question, answer = asked_about.asked, asked_about.recalled
+    if f"is it so: {asked_about.about}" in WORDINGS and rng.random() < 0.2:
+        question, answer = whether(rng, asked_about, test, before)
+    if not test and rng.random() < 0.1:  # all in one turn
+        return ask("memory", " ".join([*(turn.told for turn in told), question]), answer)
+    messages: list[dict[str, Any]] = []
+    short = among(rng, "|||Okay.|All right.|I see.|Good to know.|Noted.|Thanks for telling me.|Ok!|Fine.")
+    most = rng.choice([1, 1, 1, 1, 2, 3])  # in one turn
+    while told:  # whatever it said to that
+        turns_of_one = rng.randint(1, most)
+        now, told = told[:turns_of_one], told[turns_of_one:]
+        reply = now[0].answered if len(now) == 1 else worded(rng, "told several things")
+        reply = reply if test else short or reply
+        said = " ".join(turn.told for turn in now)
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+        if rng.random() < 0.1:
+            other, its_reply = small_talk(rng)
+            its_reply = its_reply if test else short or its_reply
+            messages += [{"role": "user", "content": other}, {"role": "assistant", "content": its_reply}]
+    if not test and not short and rng.random() < 0.2:  # the replies are learned too
+        return Sample("memory", messages[:-1], messages[-1]["content"])
+    if not test and rng.random() < 0.1:
+        question = rng.choice(not_told).asked
+        answer = "You have not told me."
+    return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
+
+
+def whether(rng: random.Random, turn: Turn, test: bool, before: Value) -> tuple[str, str]:
+    """Yes or no: of what was told, of something else, or of what held before."""
+    asked = turn.value
+    if is_other := rng.random() < 0.5:
+        asked = other_value(rng, turn, test)
+        if before and before[1:] == asked[1:] and before[0] != turn.value[0] and rng.random() < 0.7:
+            asked = before
+    verdict = f"{'No' if is_other else 'Yes'}, {turn.recalled[0].lower()}{turn.recalled[1:]}"
+    return worded(rng, f"is it so: {turn.about}", *asked), verdict
