@@ -115,4 +115,5 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, dict[str, str | int]
     text = put(
         rng.choice([s for s in what.sentences if all(f"{{{what.keys[key]}}}" in s for key in keys)]), parts
     )
-    return text, {key: int(value) if value.isdigit() else value for key, value in said.items()}
+    bare = {key: re.sub("^an? ", "", value) for key, value in said.items()}  # as facts and lists have it
+    return text, {key: int(value) if value.isdigit() else value for key, value in bare.items()}

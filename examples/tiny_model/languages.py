@@ -10,7 +10,13 @@ from wordings import worded
 from words import COLOURS, GREETINGS, LANGUAGES, NUMBERS, SHAPES, translate, word_in
 
 KNOWN = [*COLOURS, *SHAPES, *NUMBERS, *GREETINGS]
-OF_OTHERS_TOO = "lila violett brun hart sex six wit".split()  # words of a language that words.py has not
+ENGLISH_TOO = "dos due hart rose rot sex six um viola violet wit".split()  # where they mean something else
+OF_OTHERS_TOO = [  # of a language that words.py has not, or in another meaning
+    *"lila violett brun gul blå svart ett fem sju tio kvadrat triangel hej! tack!".split(),
+    *"jeden negro sei siete un".split(),
+    *ENGLISH_TOO,
+    *(f"en {c} {s}" for c in "blå gul orange lila rosa svart brun".split() for s in ("kvadrat", "triangel")),
+]
 
 
 def languages(rng: random.Random, test: bool) -> Sample:
@@ -68,7 +74,11 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
 def meaning(rng: random.Random, language: str) -> tuple[str, str]:
     """What a word of that language means."""
     english = rng.choice(KNOWN)
-    return worded(rng, "word from a language", word_in(language, english), language), english
+    said = word_in(language, english)
+    question = worded(rng, "word from a language", said, language)
+    while said in ENGLISH_TOO and language not in question:
+        question = worded(rng, "word from a language", said, language)
+    return question, english
 
 
 def is_it_the_word(rng: random.Random, language: str) -> tuple[str, str]:

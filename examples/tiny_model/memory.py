@@ -68,9 +68,16 @@ def of_oneself(rng: random.Random, about: str, value: Value, told: str = "told")
 
 
 def of_memory(rng: random.Random, test: bool) -> list[Turn]:
-    own = [of_oneself(rng, about, value_of(rng, about, test)) for about in OWN]
-    own.append(asked_to_remember(rng, test))
-    others = [one for one in facts.FACTS["person"] if not {*one.keys} & ABOVE or rng.random() < 0.3]
+    """What may be told; where a number is to be remembered, none that is called a number too."""
+    kind = rng.choice(["number", "word", "password"])
+    numbers = {"lucky number", "lucky_number", "phone_number"} if kind == "number" else set()
+    own = [of_oneself(rng, about, value_of(rng, about, test)) for about in OWN if about not in numbers]
+    own.append(asked_to_remember(rng, kind, test))
+    others = [
+        one
+        for one in facts.FACTS["person"]
+        if numbers.isdisjoint(one.keys) and (ABOVE.isdisjoint(one.keys) or rng.random() < 0.3)
+    ]
     chosen = rng.sample(others, 8)
     kept = own if {key for one in chosen for key in one.keys}.isdisjoint(ABOVE) else own[:1] + own[-2:]
     return kept + [of_user(rng, one, test) for one in chosen]
@@ -89,14 +96,19 @@ def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
     return Turn(said, reply, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made))
 
 
-def asked_to_remember(rng: random.Random, test: bool) -> Turn:
+def asked_to_remember(rng: random.Random, kind: str, test: bool) -> Turn:
     """What is told for no other reason; none of it is told otherwise, as a code or a name is."""
     number, word = str(rng.randrange(10 ** rng.randint(1, 5))), any_word(rng, test).lower()
     password = f"{made_up(rng, 2)}{rng.choice(['', number])}"
-    kind, made = rng.choice([("number", number), ("word", word), ("password", password)])
+    made = {"number": number, "word": word, "password": password}[kind]
     said = worded(rng, "told to remember", kind, made)
     asked = worded(rng, "asked for what was to remember", kind)
     return Turn(said, "I will remember it.", asked, f"The {kind} is {made}.")
+
+
+def in_one(told: list[Turn]) -> str:
+    """A line ends where no mark ends what is told: two numbers would be read as one."""
+    return "".join(turn.told + (" " if turn.told[-1] in ".!?" else "\n") for turn in told)
 
 
 def longer_memory(rng: random.Random, test: bool) -> Sample:
@@ -121,7 +133,7 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     if f"is it so: {asked_about.about}" in WORDINGS and rng.random() < 0.2:
         question, answer = whether(rng, asked_about, test, before)
     if not test and rng.random() < 0.1:  # all in one turn
-        return ask("memory", " ".join([*(turn.told for turn in told), question]), answer)
+        return ask("memory", f"{in_one(told)}{question}", answer)
     messages: list[dict[str, Any]] = []
     short = among(rng, "|||Okay.|All right.|I see.|Good to know.|Noted.|Thanks for telling me.|Ok!|Fine.")
     most = rng.choice([1, 1, 1, 1, 2, 3])  # in one turn
@@ -130,7 +142,7 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
         now, told = told[:turns_of_one], told[turns_of_one:]
         reply = now[0].answered if len(now) == 1 else worded(rng, "told several things")
         reply = reply if test else short or reply
-        said = " ".join(turn.told for turn in now)
+        said = in_one(now).strip()
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
         if rng.random() < 0.1:
             other, its_reply = small_talk(rng)
