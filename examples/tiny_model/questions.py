@@ -115,7 +115,7 @@ def at_spot(view: View, where: str) -> list[Thing] | None:
 
     Of three in a row one is the middle one, wherever it lies.
     """
-    near = [t for t in view.things if is_near(t, where, view, 0.42 if where in CORNERS else 0.12)]
+    near = [t for t in view.things if is_near(t, where, view, 0.36 if where in CORNERS else 0.12)]
     around = [t for t in view.things if is_near(t, where, view, 0.58 if where in CORNERS else 0.25)]
     if len(around) > 1 or len(near) < len(around):
         return None
@@ -317,7 +317,7 @@ def in_order(rng: random.Random, view: View) -> Asked:
 
 def corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice([*CORNERS, "middle"])
-    if (found := at_spot(view, where)) is None:
+    if (found := at_spot(view, where)) is None or (not found and rng.random() < 0.4):  # most have none
         return None
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, sentence(a(found[0].name)) if found else "Nothing."
@@ -395,7 +395,7 @@ def next_one(rng: random.Random, view: View) -> Asked:
         return None
     question = worded(rng, "the next that way", way, one.name)
     if not found:
-        return question, "Nothing."
+        return (question, "Nothing.") if rng.random() < 0.27 else None  # else most would have none
     is_nearest = found[0] is min(found, key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
     is_beside = abs(found[0].y - one.y) < abs(found[0].x - one.x)
     if not is_nearest or not is_beside or in_doubt(view, found[0], True, found[1:]):

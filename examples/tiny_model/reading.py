@@ -364,6 +364,7 @@ NEAR = [  # of these labels another might be what is meant, too
     "Messages|Contact us|Reply|Message|Post|Letter|Read",
     "Save|Download|Export|Print|Copy|Share|Keep|Store|Paper|Double",
     "Download|Upload|Import|Open|Add",
+    "Copy|Add|Paste",
     "Back|Home|Menu|Undo|Start|Return",
 ]
 
