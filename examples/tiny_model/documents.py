@@ -200,7 +200,7 @@ def ticket(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 def product(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     """The label on what is sold."""
-    weight = among(rng, "{0} g|{0}g|{1} kg|{0} ml").format(rng.randint(1, 40) * 25, rng.randint(1, 9))
+    weight = among(rng, "{0} g|{0}g|{1} kg|{1}kg").format(rng.randint(1, 40) * 25, rng.randint(1, 9))
     fields = {
         "weight": weight,
         "price": rng.choice(["", "$", "€", "£"]) + price(rng),
@@ -420,6 +420,11 @@ def other_thing(rng: random.Random, test: bool, names: list[str]) -> str:
             return name
 
 
+def written_beside(said: dict) -> list[str]:
+    """What a receipt, a menu or a list may have beside its items: it is on it, though none of them."""
+    return [*BESIDES, "Total", "Sum", "Date", *(text for text in said.values() if isinstance(text, str))]
+
+
 Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: what is named in them, the answer
 
 
@@ -434,7 +439,7 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
         found[f"{kind} how many"].append(((), str(len(value))))
         if f"{kind} has" in WORDINGS:
             names = [one if kind == "list" else one["name"] for one in value]
-            other = other_thing(rng, test, names)
+            other = other_thing(rng, test, [*names, *written_beside(said)])
             found[f"{kind} has"] = [((rng.choice(names),), "Yes."), ((other,), "No.")]
         if kind == "list":
             found["list all"].append(((), ", ".join(value)))
@@ -484,9 +489,11 @@ def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[st
     found: dict[str, tuple[str, ...]] = {
         f"{kind} {key}": () for key in MAY_LACK.get(kind, "").split() if key not in said
     }
+    if kind == "form" and "number" in said:  # it may be that of a phone
+        found.pop("form phone", None)
     if kind in ("receipt", "menu"):
         names = [one["name"] for one in said["items" if kind == "receipt" else "dishes"]]
-        found[f"{kind} price by name"] = (other_thing(rng, test, names),)
+        found[f"{kind} price by name"] = (other_thing(rng, test, [*names, *written_beside(said)]),)
     elif kind == "timetable":
         town = place(rng, test)
         if not any(town in one["to"] or one["to"] in town for one in said["departures"]):

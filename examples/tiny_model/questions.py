@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 from draw import Thing
 from sample import View, a, listed, places, sentence, times
@@ -66,13 +67,35 @@ def from_end(view: View, end: str, number: int = 0) -> Thing | None:
     across, last = end in ("left", "right"), end in ("right", "bottom")
     ordered = sorted(view.things, key=lambda t: t.x if across else t.y, reverse=last)
     thing = ordered[number] if number < len(ordered) else None
-    return None if thing and in_doubt(view, thing, across, others(view, thing)) else thing
+    if not thing or in_doubt(view, thing, across, others(view, thing)):
+        return None
+    outer = {id(t): t.box()[("left", "top", "right", "bottom").index(end)] for t in view.things}
+    if number == 0 and outer[id(thing)] != (max if last else min)(outer.values()):
+        return None  # a larger one lies nearer to the edge
+    return thing
 
 
-def at_the(rng: random.Random, end: str) -> str:
+def on_side(view: View, end: str) -> list[Thing]:
+    """All that lies in that half."""
+    across, last = end in ("left", "right"), end in ("right", "bottom")
+    return [t for t in view.things if (place(view, t)[0 if across else 1] > 0.5) == last]
+
+
+def at_end(rng: random.Random, view: View, end: str) -> str:
+    """Where the first thing from there is: on the left only if it alone is there, far left only if it is left
+    of the middle, furthest left wherever it is."""
+    beside = len(on_side(view, end))
+    while True:
+        form = worded(rng, f"at the {end}")
+        plain = form in (f"on the {end}", f"at the {end}")
+        if "est " in form or beside == 1 or (beside and not plain):
+            return form
+
+
+def at_the(rng: random.Random, view: View, end: str) -> str:
     """What the thing there may be called."""
     thing = worded(rng, "thing")
-    return f"the {end}most {thing}" if rng.random() < 0.5 else f"the {thing} {worded(rng, f'at the {end}')}"
+    return f"the {end}most {thing}" if rng.random() < 0.5 else f"the {thing} {at_end(rng, view, end)}"
 
 
 def of_kind(rng: random.Random, thing: str) -> str:
@@ -88,19 +111,36 @@ def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
 
 
 def at_spot(view: View, where: str) -> list[Thing] | None:
-    """The thing in a corner or in the middle, or none; None if there are several or it is unclear."""
-    near = [t for t in view.things if is_near(t, where, view, 0.42 if where in CORNERS else 0.12)]
+    """The thing in a corner or in the middle, or none; None if there are several or it is unclear.
+
+    Of three in a row one is the middle one, wherever it lies.
+    """
+    near = [t for t in view.things if is_near(t, where, view, 0.36 if where in CORNERS else 0.12)]
     around = [t for t in view.things if is_near(t, where, view, 0.58 if where in CORNERS else 0.25)]
-    return None if len(around) > 1 or len(near) < len(around) else near
+    if len(around) > 1 or len(near) < len(around):
+        return None
+    return None if where == "middle" and not near and len(view.things) in (3, 5, 7) else near
+
+
+def area(thing: Thing) -> float:
+    corners = thing.outline()
+    return abs(sum(x * v - u * y for (x, y), (u, v) in pairwise([*corners, corners[0]]))) / 2
+
+
+def is_larger(one: Thing, other: Thing) -> bool:
+    """Clearly, by what it covers, too: a star is wide, but covers less than a circle."""
+    return one.radius > IS_LARGER * other.radius and area(one) > IS_LARGER * area(other)
 
 
 def by_size(view: View, word: str) -> Thing | None:
     """The one that is clearly the largest, or the smallest."""
-    ordered = sorted(view.things, key=lambda t: t.radius, reverse=word in ("largest", "biggest"))
-    if len(ordered) < 2:
+    if len(view.things) < 2:
         return None
-    small, large = sorted(t.radius for t in ordered[:2])
-    return ordered[0] if large > IS_LARGER * small else None
+    for one in view.things:
+        pairs = [(one, t) if word in ("largest", "biggest") else (t, one) for t in others(view, one)]
+        if all(is_larger(large, small) for large, small in pairs):
+            return one
+    return None
 
 
 def yes_or_no(found: bool) -> str:
@@ -251,9 +291,9 @@ def end(rng: random.Random, view: View) -> Asked:
     if not (thing := from_end(view, where)):
         return None
     if rng.random() < 0.5:
-        question = worded(rng, "what is the one", at_the(rng, where))
+        question = worded(rng, "what is the one", at_the(rng, view, where))
     else:
-        question = worded(rng, "what is there", worded(rng, f"at the {where}"))
+        question = worded(rng, "what is there", at_end(rng, view, where))
     return question, sentence(a(thing.name))
 
 
@@ -262,9 +302,7 @@ def both_ends(rng: random.Random, view: View) -> Asked:
     first, last = from_end(view, one), from_end(view, other)
     if not first or not last or first is last:
         return None
-    question = worded(
-        rng, "what is at both ends", worded(rng, f"at the {one}"), worded(rng, f"at the {other}")
-    )
+    question = worded(rng, "what is at both ends", at_end(rng, view, one), at_end(rng, view, other))
     return question, sentence(listed([a(first.name), a(last.name)]))
 
 
@@ -279,7 +317,7 @@ def in_order(rng: random.Random, view: View) -> Asked:
 
 def corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice([*CORNERS, "middle"])
-    if (found := at_spot(view, where)) is None:
+    if (found := at_spot(view, where)) is None or (not found and rng.random() < 0.4):  # most have none
         return None
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, sentence(a(found[0].name)) if found else "Nothing."
@@ -289,7 +327,7 @@ def look_of_place(rng: random.Random, view: View) -> Asked:
     """Colour or shape of what lies at an end or in a corner."""
     where = rng.choice([*ENDS, *CORNERS])
     if where in ENDS:
-        thing, asked, told = from_end(view, where), at_the(rng, where), f"{where}most object"
+        thing, asked, told = from_end(view, where), at_the(rng, view, where), f"{where}most object"
     else:
         thing = next(iter(at_spot(view, where) or []), None)
         asked = f"the {worded(rng, 'thing')} {worded(rng, f'at the {where}')}"
@@ -328,7 +366,7 @@ def size(rng: random.Random, view: View) -> Asked:
         return (worded(rng, "the largest", word), sentence(a(thing.name))) if thing else None
     one, other = rng.choice(view.things), rng.choice(view.things)
     small, large = sorted((one, other), key=lambda t: t.radius)
-    if not (alone(view, one) and alone(view, other)) or large.radius < IS_LARGER * small.radius:
+    if not (alone(view, one) and alone(view, other)) or not is_larger(large, small):
         return None
     word = rng.choice(["larger", "bigger", "smaller"])
     told = {id(t): called(rng, view, t) for t in (one, other)}
@@ -348,7 +386,8 @@ def which(rng: random.Random, view: View) -> Asked:
 
 
 def next_one(rng: random.Random, view: View) -> Asked:
-    """The neighbour to the left or to the right, which is the nearest there, too."""
+    """The neighbour to the left or to the right, which is the nearest there, too, and more beside it than
+    above or below."""
     one, way = rng.choice(view.things), rng.choice(["left", "right"])
     found = [t for t in others(view, one) if WAYS[f"{way} of"](t, one)]
     found.sort(key=lambda t: abs(t.x - one.x))
@@ -356,9 +395,10 @@ def next_one(rng: random.Random, view: View) -> Asked:
         return None
     question = worded(rng, "the next that way", way, one.name)
     if not found:
-        return question, "Nothing."
+        return (question, "Nothing.") if rng.random() < 0.27 else None  # else most would have none
     is_nearest = found[0] is min(found, key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
-    if not is_nearest or in_doubt(view, found[0], True, found[1:]):
+    is_beside = abs(found[0].y - one.y) < abs(found[0].x - one.x)
+    if not is_nearest or not is_beside or in_doubt(view, found[0], True, found[1:]):
         return None
     return question, sentence(a(found[0].name))
 

@@ -158,6 +158,7 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
 
 
 ONLY_WORDS = re.compile(r"[A-Za-z]+( [A-Za-z]+)*")
+MORE_NUMBERS = "zero eleven twelve twenty hundred thousand million".split()
 PLACES = ["first", "second", "third", "fourth", "fifth"]
 
 
@@ -189,7 +190,8 @@ def asked_of_lines(rng: random.Random, lines: list[str], test: bool) -> tuple[st
         found.append(("middle line", (), lines[len(lines) // 2]))
     all_words = " ".join(lines).lower().split()
     numbers = re.findall(r"\d+", " ".join(lines))
-    if len(numbers) == 1 and numbers[0] in all_words and not {*NUMBERS} & {*all_words}:
+    letters = {*re.findall("[a-z]+", " ".join(all_words))}
+    if len(numbers) == 1 and numbers[0] in all_words and not {*NUMBERS, *MORE_NUMBERS} & letters:
         found.append(("number on it", (), numbers[0]))
     words = [one for text in bare if ONLY_WORDS.fullmatch(text) for one in text.split()]
     found.append(("does it say", (rng.choice([*lines, *words]),), "Yes."))
@@ -346,29 +348,33 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
 MEANT = {name.removeprefix("meant "): said for name, said in WORDINGS.items() if name.startswith("meant ")}
 NEAR = [  # of these labels another might be what is meant, too
     "Send|Submit|Share|Upload|Reply|Finish|Apply|OK|Save|Export|Yes|Accept|Next|Continue|Sign up|Register",
+    "Send|Submit|Share|Reply|Post|Deliver|Show|Answer|Write|Forward|Agree|Join|Turn|Page",
     "Cancel|Not now|Close|Exit|Stop|Back|No|Decline|Undo|Clear|Log out|Sign out|Pause|Finish",
+    "Cancel|Close|Exit|Stop|Back|Pause|Log out|Sign out|Leave|End|Forget|Wait|Hold|Break",
     "Cancel|Delete|Remove|Clear|Undo|Home|Close",
-    "Buy|Check out|Add to cart|Add|My orders|Accept|OK|Yes|Continue|Next",
-    "Login|Sign in|Sign up|Register|Account",
-    "Help|Learn more|Details|Contact us",
-    "Refresh|Retry|Try again|Redo|Undo|Back",
-    "Play|Start|Music|View|Preview|Open",
-    "Search|Filter|Maps",
-    "Settings|Options|Tools|Account|Menu",
-    "Photos|View|Open|Preview",
-    "Edit|Undo|Clear|Delete|Options",
-    "Messages|Contact us|Reply",
-    "Save|Download|Export|Print|Copy|Share",
-    "Upload|Import|Open|Add",
-    "Back|Home|Menu|Undo|Start",
+    "Buy|Check out|Add to cart|Add|My orders|Accept|OK|Yes|Continue|Next|Pay|Order|Basket|Shop",
+    "Login|Sign in|Sign up|Register|Account|Join|Enter|Member",
+    "Help|Learn more|Details|Contact us|Info|Guide|Learn|Explain|Support|Question|Contact|Phone",
+    "Refresh|Retry|Try again|Redo|Undo|Back|Repeat|Again|Update|Return|Reverse",
+    "Play|Start|Music|View|Preview|Open|Continue|Listen|Hear|Watch|Movie|Film|Song",
+    "Search|Filter|Maps|Find|Look",
+    "Settings|Options|Tools|Account|Menu|Edit|Change|Control",
+    "Photos|View|Open|Preview|Photo|Picture|Gallery|Image|Camera|Album",
+    "Edit|Undo|Clear|Delete|Options|Change|Correct|Write",
+    "Messages|Contact us|Reply|Message|Post|Letter|Read",
+    "Save|Download|Export|Print|Copy|Share|Keep|Store|Paper|Double",
+    "Download|Upload|Import|Open|Add",
+    "Copy|Add|Paste",
+    "Back|Home|Menu|Undo|Start|Return",
 ]
 
 
 def wish(rng: random.Random, text: str, labels: list[str]) -> str | None:
     """What someone says who wants what a button does; None if another serves it too, or it is not known."""
     for serve, said in MEANT.items():
-        near = {*serve.split("|")}.union(*(group.split("|") for group in NEAR if text in group.split("|")))
-        if text in serve.split("|") and near & {*labels} == {text}:
+        near = [serve, *(group for group in NEAR if text in group.split("|"))]
+        near_it = {one.lower() for group in near for one in group.split("|")}
+        if text in serve.split("|") and near_it & {one.lower() for one in labels} == {text.lower()}:
             return rng.choice(said)
     return None
 

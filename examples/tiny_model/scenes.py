@@ -8,7 +8,7 @@ import re
 
 import draw
 from draw import MOST_THINGS, Thing
-from questions import ENDS, KINDS, at_the, from_end, of_kind
+from questions import ENDS, KINDS, at_the, from_end, of_kind, on_side
 from sample import Sample, View, a, ask, listed, sentence, thousandths, times
 from wordings import worded
 from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, word_in
@@ -67,7 +67,7 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
     if kind < 0.12:
         where = rng.choice(ENDS)
         thing = from_end(view, where)
-        return (at_the(rng, where), False, "", [thing]) if thing else None
+        return (at_the(rng, view, where), False, "", [thing]) if thing else None
     if kind < 0.25:
         shape = rng.choice(SHAPES)
         name = rng.choice([f"{rng.choice(list(COLOURS))} {shape}", shape])
@@ -119,22 +119,26 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
 def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
     """Asked in that language, or in English for an answer in that language."""
     language, things = rng.choice(LANGUAGES), view.things
-    if len(things) > 1 and rng.random() < 0.3:
+    ends = [(end, thing) for end in ("left", "right") if (thing := from_end(view, end))]
+    if len(things) > 1:  # "ganz links" is left of the middle
+        ends = [(end, thing) for end, thing in ends if thing in on_side(view, end)]
+    if len(things) > 1 and (not ends or rng.random() < 0.3):
         told = ", ".join(translate(language, thing.colour, thing.shape) for thing in things)
         return ask("languages", worded(rng, "picture told in a language", language), told, view)
-    end, thing = rng.choice([("left", things[0]), ("right", things[-1])])
+    end, thing = rng.choice(ends)
     there, kind = worded(rng, f"at the {end} in {language}"), rng.random()
     if len(things) > 1 and kind < 0.25:
         english, own = worded(rng, "how many at all"), worded(rng, f"how many at all in {language}")
         answer = word_in(language, NUMBERS[len(things) - 1])
     elif kind < 0.5:
-        english = worded(rng, "what colour is it", "the object" if len(things) == 1 else at_the(rng, end))
+        asked = "the object" if len(things) == 1 else at_the(rng, view, end)
+        english = worded(rng, "what colour is it", asked)
         own = worded(rng, f"what colour it has there in {language}", there)
         if len(things) == 1:
             own = worded(rng, f"what colour it is in {language}")
         answer = word_in(language, thing.colour)
     else:
-        english = worded(rng, "what is the one", at_the(rng, end))
+        english = worded(rng, "what is the one", at_the(rng, view, end))
         own = worded(rng, f"what is there in {language}", there)
         if len(things) == 1:
             english, own = worded(rng, "what is this"), rng.choice(what_is_this(language))

@@ -25,7 +25,7 @@ SHAPES = ["circle", "square", "triangle", "star", "heart", "diamond"]
 # numbers from one to ten; hello, thank you, goodbye; the colours alone, where that is another word.
 _LANGUAGES = {
     "German": (
-        "Was ist das?|Was siehst du?|Was zeigt das Bild?",
+        "Was ist das?|Was ist hier zu sehen?|Was ist auf dem Bild?",
         dict(m="ein", f="eine", n="ein"),
         "roter rote rotes|grüner grüne grünes|blauer blaue blaues|gelber gelbe gelbes|oranger orange oranges|"
         "violetter violette violettes|rosa|schwarzer schwarze schwarzes|weißer weiße weißes|"
@@ -101,7 +101,7 @@ _LANGUAGES = {
         "röd grön blå gul orange lila rosa svart vit brun",
     ),
     "Polish": (
-        "Co to jest?|Co widzisz?|Co pokazuje obraz?",
+        "Co to jest?|Co jest na obrazie?|Co znajduje się na obrazie?",
         None,
         "czerwony czerwona czerwone|zielony zielona zielone|niebieski niebieska niebieskie|żółty żółta żółte|"
         "pomarańczowy pomarańczowa pomarańczowe|fioletowy fioletowa fioletowe|różowy różowa różowe|"

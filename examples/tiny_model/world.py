@@ -125,12 +125,22 @@ VARIED = {
 IN_CAPITALS = {"scene", "caption", "motion", "sums", "languages"}  # no word of the question is in the answer
 
 
+def is_written(made: Sample, word: str) -> bool:
+    """Whether it stands in the picture, or is said not to stand there: such a word the question may name."""
+    lines = ["".join(letter for letter, _, _ in line) for line in made.view.letters] if made.view else []
+    return bool(lines) and word.lower() in "\n".join([*lines, made.answer]).lower()
+
+
 def in_other_words(rng: random.Random, made: Sample) -> Sample:
     """Sometimes the question is a little other: a word, a please, no capital letter, no mark at its end."""
     content = made.messages[-1]["content"]
     said = content if isinstance(content, str) else content[-1]["text"]
+    if '"action": "type"' in made.answer:  # what is to be typed stays as it is
+        return made
     if rng.random() < 0.25:
-        said = said.replace(*rng.choice(OTHER_WORDS), 1)
+        old, new = rng.choice(OTHER_WORDS)
+        if not is_written(made, old) and not is_written(made, new):
+            said = said.replace(old, new, 1)
     if rng.random() < 0.08:
         said = rng.choice(["Please: ", "Can you tell me: ", "Hey, ", "Look: ", "One question: "]) + said
     if rng.random() < 0.08 and said[-1] in ".?":
