@@ -132,7 +132,7 @@ class Told:
 
 def told(rng: random.Random, test: bool, most: int = 4, but: str = "") -> Told:
     """Not about the one that is called `but`."""
-    kind = rng.choice(["person", "person", *SUBJECTS])
+    kind = rng.choice([kind for kind, known in FACTS.items() for _ in known])
     if kind == "person":
         who, later = name(rng, test), rng.choice(["he", "she"])
     else:

@@ -43,8 +43,8 @@ POSSIBLE = {
     "subject": "music|maths|history|art|biology|geography|chemistry|physics|dancing|cooking",
     "house": "door|fence|wall|gate|roof|shed|table|bench|boat|kitchen",
     "hospital": "in the hospital|at the farm|at home|in the garden|in prison|at the office|on the island",
-    "where": "under the bridge|in the forest|on the bus|near the lake|by the church wall|in the yard|"
-    "beside the road|on the beach|behind the shed|at the bus stop|between two rocks|in the tall grass",
+    "where": "under the bridge|in the forest|near the tower|near the lake|by the church wall|in the yard|"
+    "beside the road|on the beach|behind the shed|behind the inn|between two rocks|in the tall grass",
     "task": "wash the car|move the piano|clean the windows|write a letter|feed the hens|carry the sacks|"
     "put up the tent|dig a hole|pack the bags|find the cat|cut the hedge|bake the bread",
     "skill": "swim|ride a horse|play chess|sew a shirt|bake a pie|drive a tractor|catch a fish|tie a knot|"
