@@ -13,7 +13,7 @@ from pathlib import Path
 
 from figures import THINGS
 from sample import a
-from words import ANIMALS, CITIES, COLOURS, FOODS, JOBS, WEEKDAYS, city, name
+from words import ANIMALS, CITIES, COLOURS, FOODS, JOBS, MONTHS, WEEKDAYS, city, name
 
 Values = dict[str, str]
 
@@ -42,6 +42,42 @@ POSSIBLE = {
     "vehicle": "bus|van|taxi|truck|tram|tractor|train|car|motorbike|lorry",
     "subject": "music|maths|history|art|biology|geography|chemistry|physics|dancing|cooking",
     "house": "door|fence|wall|gate|roof|shed|table|bench|boat|kitchen",
+    "hospital": "in the hospital|at the farm|at home|in the garden|in prison|at the office|on the island",
+    "where": "under the bridge|in the forest|near the tower|near the lake|by the church wall|in the yard|"
+    "beside the road|on the beach|behind the shed|behind the inn|between two rocks|in the tall grass",
+    "task": "wash the car|move the piano|clean the windows|write a letter|feed the hens|carry the sacks|"
+    "put up the tent|dig a hole|pack the bags|find the cat|cut the hedge|bake the bread",
+    "skill": "swim|ride a horse|play chess|sew a shirt|bake a pie|drive a tractor|catch a fish|tie a knot|"
+    "sing in tune|milk a cow|light a fire|speak in public|fly a kite|paint flowers",
+    "game": "chess|tennis|cards|golf|darts|football|dominoes|billiards|table tennis|checkers|hockey|skittles",
+    "building": "a small hut|a long wall|a stone bridge|a tower|a tree house|a dog house|a windmill|"
+    "a hen house|an oven|a staircase|a swing|a raft",
+    "material": "old bricks|oak planks|clay|sandstone|iron pipes|logs|bamboo|glass bottles|tin|driftwood",
+    "plant": "an apple tree|a rose bush|three tulips|some onions|a young oak|a row of beans|a fig tree|"
+    "two lemon trees|a pumpkin|some carrots|a willow|sunflowers",
+    "month": "|".join(MONTHS),
+    "hurry": "the taxi was waiting|the phone was ringing|it was very late|a child was crying|"
+    "the doors were closing|there was an alarm|everybody was shouting|the light went out",
+    "drink": "green tea|cold milk|apple juice|black coffee|hot cocoa|lemonade|ginger beer|red wine|water",
+    "text": "a long poem|a novel|a short play|a song|a speech|an article|a fairy tale|a letter to the king|"
+    "a cookbook|a guide|an essay|a report",
+    "topic": "the moon|winter|childhood|love|bees|the war|old trains|a shipwreck|good manners|the sea|"
+    "wild horses|hunger|ghosts",
+    "race": "the boat race|the marathon|the ski race|the swimming race|the bicycle race|the egg race|"
+    "the sack race|the hill run|the sledge race|the relay",
+    "instrument": "the violin|the drums|the flute|the harp|the trumpet|the guitar|the cello|the banjo|"
+    "the piano|the accordion|the tuba",
+    "horse": "an old donkey|a white pony|a black mule|a grey camel|a young horse|an elephant|a brown ox",
+    "height": "a ladder|the roof|a cart|a balcony|a swing bridge|a high wall|a stool|the stage|a camel",
+    "injury": "a broken arm|a sore knee|a bump on the head|a twisted ankle|a deep cut|a black eye|"
+    "two broken ribs|a stiff neck|a bloody nose",
+    "room": "cellar|bathroom|attic|hall|classroom|stable|bedroom|garage|pantry|office|balcony|workshop",
+    "secret": "the cake is poisoned|the treasure is false|the shop will close|the teacher is a spy|"
+    "the king is ill|the picture is a copy|the ring is stolen|the war is over|the map is wrong",
+    "sorrow": "the dog had died|the team had lost|the holiday was over|a friend had moved away|"
+    "the doll was broken|nobody had written|the film ended badly|the garden was flooded",
+    "clothing": "a scarf|a pair of gloves|a cap|a sweater|a shawl|a blanket|long socks|a waistcoat|mittens",
+    "tool": "a net|a long rope|a trap|a bucket|both hands|a piece of cheese|a basket|a fishing rod|a sack",
     "reason": "the bus broke down|the clock was wrong|the road was closed|the train was full|"
     "the alarm did not ring|there was too much snow|the bike had no air|the bridge was closed",
     "trouble": "the baby was ill|the weather was bad|the car did not start|a guest was coming|"
@@ -63,6 +99,7 @@ def values(rng: random.Random, test: bool) -> Values:
         "day": rng.choice(WEEKDAYS),
         "count": str(rng.randint(2, 99)),
         "year": str(rng.randint(1700, 2031)),
+        "height_m": str(rng.randint(100, 1699)),
         "hour": str(rng.randint(1, 12)),
         "job": a(rng.choice(JOBS)),
         "animal": a(rng.choice(ANIMALS)),
