@@ -45,7 +45,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
         scenes.scene: 46,
         scenes.caption: 17,
         scenes.boxes: 38,
-        scenes.picture_in_language: 6,
+        scenes.picture_in_language: 10,
         talk.beside_the_picture: 2,
     },
     "page": {reading.read: 0.85, reading.place_of_line: 0.15},
@@ -61,11 +61,11 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     memory.memory: 22,
     talk.story: 6,
     talk.unknown: 11,
-    talk.talk: 4,
+    talk.talk: 8,
     languages.languages: 18,
-    talk.roles: 9,
+    talk.roles: 12,
     talk.as_json: 22,
-    talk.found: 16,
+    talk.found: 20,
 }
 LONGER_TEXTS = {tools: 4, memory.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
 LONG_TEXTS = {talk.long_found: 1.0}
