@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -1134,6 +1135,25 @@ def test_questions_of_other_code_are_not_those_of_training():
             pattern = "".join(value[part] if n % 2 else re.escape(part) for n, part in enumerate(parts))
             found = [question for question in held_out if re.fullmatch(pattern, question, re.IGNORECASE)]
             assert not found, (form, found)
+
+
+@pytest.mark.parametrize(
+    "questions, schemas",
+    [
+        (asked.TOOLS, asked.SCHEMAS),
+        (asked.OTHERS, asked.OTHER_SCHEMAS),
+        (asked.STRANGERS, asked.STRANGER_SCHEMAS),
+    ],
+)
+def test_calls_by_others_are_what_they_asked_for(questions, schemas):
+    """Of a tool that is there, with what it needs, by values that its schema allows; texts are as asked."""
+    tools = {one["function"]["name"]: one["function"]["parameters"] for one in schemas}
+    for question, (name, arguments) in questions.items():
+        jsonschema.validate(arguments, tools[name] | {"additionalProperties": False})
+        for key, value in arguments.items():
+            texts = value if isinstance(value, list) else [value]
+            if "enum" not in tools[name]["properties"][key]:
+                assert all(t.lower() in question.lower() for t in texts if isinstance(t, str)), question
 
 
 def test_everyday_questions_have_all_that_is_needed():
