@@ -112,9 +112,13 @@ def gate_output(out, q_and_gate, head_dim, q, d, sums, d_sums):
         gate_output_row(out[t], q_and_gate[t], head_dim, q[t], d[t], sums[t], d_sums[t])
 
 
-@kernel()
+@kernel(fastmath=False)
 def norm_and_rotate(x, start, out, at, weight, eps, cos, sin):
-    """One head: rms_norm of x[start:], then RoPE, into out[at:]."""
+    """One head: rms_norm of x[start:], then RoPE, into out[at:].
+
+    By the letter: LLVM makes two of such a loop, one with vectors, and takes by where the arrays lie which it
+    runs. Free to reorder and to contract, the two would round differently.
+    """
     size, half = weight.shape[0], cos.shape[0]
     scale = np.float32(1 / np.sqrt(sum_of_squares(x, start, size) / size + eps))
     for i in range(half):

@@ -17,7 +17,7 @@ from gguf_io import open_gguf
 from gguf_io.quants import TYPES
 from gguf_io.reader import Tensor
 from qwen_ref import load
-from qwen_ref.kernels import KERNELS, attention, deltanet, layers, simd
+from qwen_ref.kernels import KERNELS, attention, deltanet, layers, matmul_float, simd, vision
 from qwen_ref.kernels.compile import kernel
 from qwen_ref.kernels.simd import (
     dot_columns,
@@ -353,3 +353,37 @@ def test_float16_conversion():
 
 def test_the_dot_product_of_this_processor():
     check_dot_product()
+
+
+def laid_out(rng, arrays):
+    """Copies of these in one stretch of memory, in any order and with any gaps between them."""
+    gaps = rng.integers(0, 40, len(arrays))
+    memory, at, copies = np.zeros(sum(a.size for a in arrays) + gaps.sum(), np.float32), 0, list(arrays)
+    for n in rng.permutation(len(arrays)):
+        at += gaps[n]
+        copies[n] = memory[at : at + arrays[n].size].reshape(arrays[n].shape)
+        copies[n][:] = arrays[n]
+        at += arrays[n].size
+    return copies
+
+
+def test_results_do_not_depend_on_where_arrays_lie():
+    """LLVM makes two loops of one where arrays might overlap: both must round in the same way."""
+    rng, size, half = np.random.default_rng(0), 32, 4
+    normal = lambda *shape: rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
+    angles, turns = rng.standard_normal((1, half)), rng.standard_normal((3, size // 2))
+    mixed = [normal(1, 4 * size), normal(1, size), normal(1, size), normal(size), normal(size)]
+    mixed += [np.cos(angles), np.sin(angles), np.zeros((1, 2 * size))]
+    patches = [normal(3, 6 * size), np.cos(turns), np.sin(turns), np.zeros((2, 1, size * matmul_float.ROWS))]
+    packs = size * matmul_float.TOKENS
+    patches += [np.zeros((2, 1, packs)), np.zeros((2, size // matmul_float.TOKENS, matmul_float.TOKENS**2))]
+    found = {"text": set(), "pictures": set()}
+    for _ in range(300):
+        q, k, v, q_norm, k_norm, cos, sin, out = laid_out(rng, mixed)
+        keys, values = np.zeros((1, 1, size, 16), np.uint16), np.zeros((1, 1, 16, size), np.uint16)
+        attention.append(q, k, v, q_norm, k_norm, 1e-6, cos, sin, keys, values, 0, out)
+        found["text"].add(out.tobytes() + keys.tobytes())
+        qkv, cos, sin, *heads = laid_out(rng, patches)
+        vision.cut_heads(qkv, 0, cos, sin, *heads)
+        found["pictures"].add(b"".join(part.tobytes() for part in heads))
+    assert {name: len(results) for name, results in found.items()} == {"text": 1, "pictures": 1}
