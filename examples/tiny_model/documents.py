@@ -10,13 +10,13 @@ from itertools import pairwise, permutations
 
 import draw
 from PIL import Image, ImageDraw
-from reading import date, price, word
+from reading import PLACES, date, price, word
 from sample import Sample, View, among, ask, listed
 from wordings import WORDINGS, worded
 from words import CITIES, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
 
 Rows = list[tuple[str, ...]]  # as they are written, of one column or more
-PLACES = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"]
+ORDER = [*PLACES, "sixth", "seventh"]  # of a list, which people count further than lines
 NOT_THERE = "It does not say."
 
 
@@ -48,6 +48,12 @@ def place(rng: random.Random, test: bool) -> str:
     return rng.choice(CITIES) if rng.random() < 0.6 else word(rng, test).title()
 
 
+def shop_name(rng: random.Random, test: bool, kinds: str = "Shop|Market|Store|Cafe") -> str:
+    return rng.choice(
+        [f"{word(rng, test).title()} {among(rng, kinds)}"] * 2 + [f"{rng.choice(FIRST_NAMES)}'s"]
+    )
+
+
 BESIDES = ["street", "thanks", "Tax", "Cash", "Card", "Change", "VAT"]
 
 
@@ -65,8 +71,7 @@ def receipt(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     """Rows as they are written, one or two columns, and what they say."""
     items = [(goods(rng, test), price(rng)) for _ in range(rng.randint(1, max(1, min(5, room - 4))))]
     total = f"{sum(round(100 * float(p)) for _, p in items) / 100:.2f}"
-    shop = rng.choice([f"{word(rng, test).title()} {rng.choice(['Shop', 'Market', 'Store', 'Cafe'])}"] * 2 +
-                      [f"{rng.choice(FIRST_NAMES)}'s"])  # fmt: skip
+    shop = shop_name(rng, test)
     when = date(rng)
     sign = rng.choice(["", "", "$", "€"])
     rows: Rows = [(shop,)]
@@ -122,12 +127,6 @@ def table(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     ]
     rows: Rows = [tuple(heads), *map(tuple, lines)]
     return rows, {"rows": [dict(zip([h.lower() for h in heads], cells, strict=True)) for cells in lines]}
-
-
-def shop_name(rng: random.Random, test: bool, kinds: str = "Shop|Market|Store|Cafe") -> str:
-    return rng.choice(
-        [f"{word(rng, test).title()} {among(rng, kinds)}"] * 2 + [f"{rng.choice(FIRST_NAMES)}'s"]
-    )
 
 
 def headed(rng: random.Random, rows: Rows, titles: str, room: int) -> Rows:
@@ -443,7 +442,7 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
             found[f"{kind} has"] = [((rng.choice(names),), "Yes."), ((other,), "No.")]
         if kind == "list":
             found["list all"].append(((), ", ".join(value)))
-            found["list one"] = [((place,), one) for place, one in zip(PLACES, value, strict=False)]
+            found["list one"] = [((place,), one) for place, one in zip(ORDER, value, strict=False)]
             found["list one"].append((("last",), value[-1]))
         elif kind == "hours":
             answers_of_hours(value, found)
