@@ -144,13 +144,11 @@ def scene(rng: random.Random) -> Sample:
             answer = f"The {shape} is {colour}."
             return about("scene", view, f"Which colour is the {shape}?", answer, key=colour)
     if kind == "top":
-        name = min(placed, key=lambda p: p[2])[0]
-        return about("scene", view, "Which shape is at the top?", f"{article(name).capitalize()}.", key=name)
+        shape = min(placed, key=lambda p: p[2])[0].split()[1]
+        return about("scene", view, "Which shape is at the top?", f"A {shape}.", key=shape)
     if kind == "left":
-        name = names[0]
-        return about(
-            "scene", view, "What shape is furthest to the left?", f"{article(name).capitalize()}.", key=name
-        )
+        shape = names[0].split()[1]
+        return about("scene", view, "What shape is furthest to the left?", f"A {shape}.", key=shape)
     answer = f"There {'is 1 object' if len(names) == 1 else f'are {len(names)} objects'}."
     return about("scene", view, "How many shapes can you count?", answer, key=str(len(names)))
 
