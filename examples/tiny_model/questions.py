@@ -1,6 +1,10 @@
 """What is asked of a picture of coloured shapes in one line, and its answer, where that is clear.
 
 Each kind of question is a function, which answers None if what is there would leave the answer in doubt.
+
+What follows from several things (a number, a place in a row, what is nearest, yes or no) is said behind them:
+"Hearts: red, blue. There are 2 hearts." A verdict before them would be all of that in one token. The last
+sentence is the answer to the question. Lists have no "and": whether another follows is asked behind each.
 """
 
 from __future__ import annotations
@@ -21,12 +25,18 @@ WAYS = {  # which of two coordinates, and whether the first is less
     "above": lambda one, other: one.y < other.y,
     "below": lambda one, other: one.y > other.y,
 }
-ENDS = ["left", "right", "top", "bottom"]
+ORDERS = {  # by the end where they begin
+    "left": "from left to right", "right": "from right to left",
+    "top": "from top to bottom", "bottom": "from bottom to top",
+}  # fmt: skip
+ENDS = list(ORDERS)
 CORNERS = {  # the sides that meet there: 0 or 1 across, 0 or 1 down
     "top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1),
 }  # fmt: skip
 ORDINALS = ["second", "third", "fourth"]
 IS_LARGER = 1.35  # times the radius, or the distance: less is not asked about
+IS_CLOSER = 1.15  # times as near to a corner
+APART = 2  # hundredths, of sizes and distances: of those that differ by less neither is said to be more
 IS_FARTHER = 0.03  # of the width or height: of two things that lie nearer it is not asked which comes first
 
 Asked = tuple[str, str] | None  # the question and its answer
@@ -62,11 +72,28 @@ def in_doubt(view: View, thing: Thing, across: bool, things: list[Thing]) -> boo
     return min((abs(x - here) for x in there), default=1) < IS_FARTHER
 
 
+def in_row(view: View, end: str) -> list[Thing]:
+    """All, the first from that end first."""
+    across, last = end in ("left", "right"), end in ("right", "bottom")
+    return sorted(view.things, key=lambda t: t.x if across else t.y, reverse=last)
+
+
+def is_clear(view: View, end: str, things: list[Thing]) -> bool:
+    """Is none of a row at about the place of the next?"""
+    across = end in ("left", "right")
+    return not any(in_doubt(view, one, across, [other]) for one, other in pairwise(things))
+
+
+def row_told(end: str, things: list[Thing], known: Thing | None = None) -> str:
+    """The evidence of what is said about their order; one of them the question has named."""
+    named = [f"the {t.name}" if t is known else a(t.name) for t in things]
+    return sentence(f"{ORDERS[end]}: {', '.join(named)}")
+
+
 def from_end(view: View, end: str, number: int = 0) -> Thing | None:
     """The first thing from there, or one that comes later; None if there is none or that is unclear."""
     across, last = end in ("left", "right"), end in ("right", "bottom")
-    ordered = sorted(view.things, key=lambda t: t.x if across else t.y, reverse=last)
-    thing = ordered[number] if number < len(ordered) else None
+    thing = in_row(view, end)[number] if number < len(view.things) else None
     if not thing or in_doubt(view, thing, across, others(view, thing)):
         return None
     outer = {id(t): t.box()[("left", "top", "right", "bottom").index(end)] for t in view.things}
@@ -103,11 +130,27 @@ def of_kind(rng: random.Random, thing: str) -> str:
     return f"{thing} {worded(rng, 'things')}" if thing in COLOURS else f"{thing}s"
 
 
-def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
-    """Is its middle no farther from a corner, or from the middle, than this share of the width and height?"""
+def away_from(thing: Thing, where: str, view: View) -> tuple[float, float]:
+    """How far from a corner, or from the middle, its middle is, as shares of the width and the height."""
     x, y = place(view, thing)
     right, down = CORNERS.get(where, (0.5, 0.5))
-    return abs(x - right) < reach and abs(y - down) < reach
+    return abs(x - right), abs(y - down)
+
+
+def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
+    return max(away_from(thing, where, view)) < reach
+
+
+def nearest_to(view: View, where: str) -> Thing | None:
+    """To a corner or to the middle, by either way to measure; None if that is unclear."""
+    nearest = []
+    for measure in (max, math.hypot):
+        away = {id(t): measure(*away_from(t, where, view)) for t in view.things}
+        first, *rest = sorted(view.things, key=lambda t: away[id(t)])
+        if rest and away[id(rest[0])] < IS_CLOSER * away[id(first)]:
+            return None
+        nearest.append(first)
+    return nearest[0] if nearest[0] is nearest[1] else None
 
 
 def at_spot(view: View, where: str) -> list[Thing] | None:
@@ -143,8 +186,35 @@ def by_size(view: View, word: str) -> Thing | None:
     return None
 
 
+def extent(view: View, thing: Thing) -> int:
+    """Its width or height, the larger, in hundredths of the picture's shorter side."""
+    assert view.picture
+    left, top, right, bottom = thing.box()
+    return round(100 * max(right - left, bottom - top) / min(view.picture.size))
+
+
+def distance(view: View, one: Thing, other: Thing) -> int:
+    """Between their middles, in hundredths of the diagonal."""
+    assert view.picture
+    return round(100 * math.hypot(one.x - other.x, one.y - other.y) / math.hypot(*view.picture.size))
+
+
+def figures(what: str, of: list[tuple[str, int]]) -> str:
+    """Of two digits, as in `sample.places`."""
+    return f"{what}: {', '.join(f'{name} {figure:02}%' for name, figure in of)}."
+
+
 def yes_or_no(found: bool) -> str:
     return "Yes" if found else "No"
+
+
+def those(what: str, found: list[str]) -> str:
+    """The evidence of a number: each that counts, from left to right."""
+    return f"{what.capitalize()}: {', '.join(found) or 'none'}."
+
+
+def numbered(count: int, shape: str) -> str:
+    return f"{count} {shape}{'' if count == 1 else 's'}"
 
 
 # ---- how many, and whether there are any
@@ -156,16 +226,21 @@ def count(rng: random.Random, view: View) -> Asked:
     kind, shape, colour = rng.random(), one.shape, one.colour
     if rng.random() < 0.25:  # perhaps there is none
         shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    its_colours = [t.colour for t in view.things if t.shape == shape]
+    seen = those(f"{shape}s", its_colours)
     if kind < 0.5:
         question = worded(rng, "how many of a kind", f"{shape}s")
-        return question, times([t.shape for t in view.things].count(shape), shape)
+        return question, f"{seen} {times(len(its_colours), shape)}"
     if kind < 0.8:
         question = worded(rng, "how many of a kind", of_kind(rng, colour))
         if rng.random() < 0.5:
             question = worded(rng, "how many of a colour", colour)
-        return question, times([t.colour for t in view.things].count(colour), f"{colour} object")
+        its_shapes = [t.shape for t in view.things if t.colour == colour]
+        seen = those(f"{colour} objects", its_shapes)
+        return question, f"{seen} {times(len(its_shapes), f'{colour} object')}"
     name = f"{colour} {shape}"
-    return worded(rng, "how many of a kind", f"{name}s"), times(names(view.things).count(name), name)
+    question = worded(rng, "how many of a kind", f"{name}s")
+    return question, f"{seen} {times(its_colours.count(colour), name)}"
 
 
 def total(rng: random.Random, view: View) -> Asked:
@@ -173,13 +248,13 @@ def total(rng: random.Random, view: View) -> Asked:
 
 
 def variety(rng: random.Random, view: View) -> Asked:
-    """How many colours, or how many shapes, of which each counts once."""
-    if rng.random() < 0.5:
-        return worded(rng, "how many colours"), times(len({t.colour for t in view.things}), "colour")
-    different = len({t.shape for t in view.things})
-    return worded(rng, "how many different shapes"), times(
-        different, "shape" if different == 1 else "different shape"
-    )
+    """How many colours, or how many shapes, of which each counts once: all, then each once, then how many."""
+    what = rng.choice(["colour", "shape"])
+    question = worded(rng, "how many colours" if what == "colour" else "how many different shapes")
+    found = [getattr(t, what) for t in view.things]
+    once = list(dict.fromkeys(found))
+    number = times(len(once), "different shape" if what == "shape" and len(once) > 1 else what)
+    return question, f"{those(f'{what}s', found)} {those('each once', once)} {number}"
 
 
 def exists(rng: random.Random, view: View) -> Asked:
@@ -206,9 +281,10 @@ def more(rng: random.Random, view: View) -> Asked:
     first, second = rng.sample(SHAPES, 2) if rng.random() < 0.3 else (one.shape, other.shape)
     if first == second:
         return None
-    m, n = ([t.shape for t in view.things].count(shape) for shape in (first, second))
-    # the counts first: a verdict before them would be both counts and their comparison in one token
-    counts = f"{first.capitalize()}s: {m}. {second.capitalize()}s: {n}."
+    found = [[t.colour for t in view.things if t.shape == shape] for shape in (first, second)]
+    m, n = map(len, found)
+    seen = f"{those(f'{first}s', found[0])} {those(f'{second}s', found[1])}"
+    counts = f"{seen} {numbered(m, first)} and {numbered(n, second)}."
     if rng.random() < 0.35:
         return worded(rng, "how many of each", f"{first}s", f"{second}s"), counts
     verdict = "No, as many" if m == n else yes_or_no(m > n)
@@ -224,15 +300,17 @@ def its_colour(rng: random.Random, asked: str, told: str, colour: str) -> Asked:
         return worded(rng, "what colour is it", asked), f"The {told} is {colour}."
     perhaps = colour if rng.random() < 0.5 else rng.choice(list(COLOURS))
     question = worded(rng, "is it of this colour", asked, perhaps)
-    return question, f"{yes_or_no(perhaps == colour)}, the {told} is {colour}."
+    return question, f"The {told} is {colour}. {yes_or_no(perhaps == colour)}."
 
 
-def its_shape(rng: random.Random, asked: str, told: str, shape: str) -> Asked:
+def its_shape(rng: random.Random, asked: str, told: str, shape: str, name: str = "") -> Asked:
+    """By its whole name if it is given: "Which shape is the one at the top?" may want both."""
+    seen = f"The {told} is {a(name or shape)}."
     if rng.random() < 0.7:
-        return worded(rng, "what shape is it", asked), f"The {told} is {a(shape)}."
+        return worded(rng, "what shape is it", asked), seen
     perhaps = shape if rng.random() < 0.5 else rng.choice(SHAPES)
     question = worded(rng, "is it of this shape", asked, a(perhaps))
-    return question, f"{yes_or_no(perhaps == shape)}, the {told} is {a(shape)}."
+    return question, f"{seen} {yes_or_no(perhaps == shape)}."
 
 
 def colour(rng: random.Random, view: View) -> Asked:
@@ -270,17 +348,18 @@ def colours(rng: random.Random, view: View) -> Asked:
 
 
 def same(rng: random.Random, view: View) -> Asked:
-    """Whether all are of one colour, or of one shape; what there is is said first, as of numbers."""
+    """Whether all are of one colour, or of one shape."""
     what = rng.choice(["colour", "shape"])
-    found = list(dict.fromkeys(getattr(t, what) for t in view.things))
-    if len(view.things) == 1 or (len(found) > 1 and rng.random() < 0.7):  # mostly they are not
+    found = [getattr(t, what) for t in view.things]
+    alike = len({*found}) == 1
+    if len(found) == 1 or (not alike and rng.random() < 0.7):  # mostly they are not
         return None
+    seen = those(f"{what}s", found)
     if rng.random() < 0.6:
-        question = worded(rng, f"all of one {what}")
-        return question, f"{what.capitalize()}s: {listed(found)}. {yes_or_no(len(found) == 1)}."
+        return worded(rng, f"all of one {what}"), f"{seen} {yes_or_no(alike)}."
     perhaps = rng.choice(found)
     question = worded(rng, f"all of this {what}", perhaps if what == "colour" else f"{perhaps}s")
-    return question, f"{what.capitalize()}s: {listed(found)}. {yes_or_no(found == [perhaps])}."
+    return question, f"{seen} {yes_or_no(alike)}."
 
 
 # ---- where they are
@@ -309,18 +388,24 @@ def both_ends(rng: random.Random, view: View) -> Asked:
 def in_order(rng: random.Random, view: View) -> Asked:
     """The second from an end, the third or the fourth."""
     where, number = rng.choice(ENDS), rng.choices([1, 2, 3], [3, 2, 1])[0]
-    if not (thing := from_end(view, where, number)):
+    row = in_row(view, where)[: number + 1]
+    if not (thing := from_end(view, where, number)) or not is_clear(view, where, row):
         return None
-    what = worded(rng, "the one at a number", ORDINALS[number - 1], worded(rng, "thing"), where)
-    return worded(rng, "what is the one", what), sentence(a(thing.name))
+    ordinal = ORDINALS[number - 1]
+    what = worded(rng, "the one at a number", ordinal, worded(rng, "thing"), where)
+    return worded(rng, "what is the one", what), f"{row_told(where, row)} The {ordinal} is {a(thing.name)}."
 
 
 def corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice([*CORNERS, "middle"])
     if (found := at_spot(view, where)) is None or (not found and rng.random() < 0.4):  # most have none
         return None
+    if not (near := nearest_to(view, where)):
+        return None
+    across, down = (round(100 * share) for share in away_from(near, where, view))
+    seen = f"Nearest: {a(near.name)}, across {across:02}%, down {down:02}%."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
-    return question, sentence(a(found[0].name)) if found else "Nothing."
+    return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 
 
 def look_of_place(rng: random.Random, view: View) -> Asked:
@@ -336,7 +421,7 @@ def look_of_place(rng: random.Random, view: View) -> Asked:
         return None
     if rng.random() < 0.7:
         return its_colour(rng, asked, told, thing.colour)
-    return its_shape(rng, asked, told, thing.shape)
+    return its_shape(rng, asked, told, thing.shape, thing.name)
 
 
 def in_which(rng: random.Random, view: View) -> Asked:
@@ -362,45 +447,57 @@ def size(rng: random.Random, view: View) -> Asked:
     """What is the largest or the smallest, or the larger of two."""
     if rng.random() < 0.6:
         word = rng.choice(["largest", "biggest", "smallest"])
-        thing = by_size(view, word)
-        return (worded(rng, "the largest", word), sentence(a(thing.name))) if thing else None
+        if not (thing := by_size(view, word)):
+            return None
+        seen = [(t.name, extent(view, t)) for t in view.things]
+        nearest = min(abs(extent(view, t) - extent(view, thing)) for t in others(view, thing))
+        extreme = (min if word == "smallest" else max)(figure for _, figure in seen)
+        if extent(view, thing) != extreme or nearest < APART:
+            return None
+        return worded(rng, "the largest", word), f"{figures('Sizes', seen)} The {word} is {a(thing.name)}."
     one, other = rng.choice(view.things), rng.choice(view.things)
     small, large = sorted((one, other), key=lambda t: t.radius)
     if not (alone(view, one) and alone(view, other)) or not is_larger(large, small):
         return None
     word = rng.choice(["larger", "bigger", "smaller"])
     told = {id(t): called(rng, view, t) for t in (one, other)}
+    if extent(view, large) - extent(view, small) < APART:
+        return None
     question = worded(rng, "larger of two", word, told[id(one)], told[id(other)])
-    return question, f"The {told[id(small if word == 'smaller' else large)]} is {word}."
+    seen = figures("Sizes", [(told[id(t)], extent(view, t)) for t in (one, other)])
+    return question, f"{seen} The {told[id(small if word == 'smaller' else large)]} is {word}."
 
 
 def which(rng: random.Random, view: View) -> Asked:
-    """All that lies on one side of a thing."""
-    one, way = rng.choice(view.things), rng.choice(list(WAYS))
-    found = [t for t in others(view, one) if WAYS[way](t, one)]
-    across = way in ("left of", "right of")
-    if len(found) > 3 or not alone(view, one) or in_doubt(view, one, across, others(view, one)):
+    """All that lies on one side of a thing, from the end of the picture to it."""
+    one, (way, end) = rng.choice(view.things), rng.choice(list(zip(WAYS, ENDS, strict=True)))
+    row = in_row(view, end)
+    found = row[: row.index(one)]
+    if len(found) > 3 or not alone(view, one) or not is_clear(view, end, row[: len(found) + 2]):
         return None
     question = worded(rng, "what lies that way", worded(rng, way), one.name)
-    return question, sentence(listed([a(t.name) for t in found])) if found else "Nothing."
+    there = listed([a(t.name) for t in found]) if found else "nothing"
+    return question, f"{row_told(end, [*found, one], one)} {way.capitalize()} it: {there}."
 
 
 def next_one(rng: random.Random, view: View) -> Asked:
     """The neighbour to the left or to the right, which is the nearest there, too, and more beside it than
-    above or below."""
-    one, way = rng.choice(view.things), rng.choice(["left", "right"])
-    found = [t for t in others(view, one) if WAYS[f"{way} of"](t, one)]
-    found.sort(key=lambda t: abs(t.x - one.x))
-    if not alone(view, one) or in_doubt(view, one, True, others(view, one)):
+    above or below. All from the other end to it is said first."""
+    one, (way, end) = rng.choice(view.things), rng.choice([("left", "right"), ("right", "left")])
+    row = in_row(view, end)
+    number = row.index(one)
+    found = row[number + 1 :]
+    if not alone(view, one) or not is_clear(view, end, row[: number + 3]):
         return None
     question = worded(rng, "the next that way", way, one.name)
+    seen = row_told(end, row[: number + 2], one)
     if not found:
-        return (question, "Nothing.") if rng.random() < 0.27 else None  # else most would have none
+        return (question, f"{seen} Nothing.") if rng.random() < 0.27 else None  # else most would have none
     is_nearest = found[0] is min(found, key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
     is_beside = abs(found[0].y - one.y) < abs(found[0].x - one.x)
-    if not is_nearest or not is_beside or in_doubt(view, found[0], True, found[1:]):
+    if not is_nearest or not is_beside:
         return None
-    return question, sentence(a(found[0].name))
+    return question, f"{seen} The next is {a(found[0].name)}."
 
 
 def closest(rng: random.Random, view: View) -> Asked:
@@ -413,7 +510,10 @@ def closest(rng: random.Random, view: View) -> Asked:
     by_edges = min(others(view, one), key=lambda t: away[id(t)] - t.radius)
     if away[id(second)] < IS_LARGER * away[id(first)] or by_edges is not first:
         return None
-    return worded(rng, "the closest", one.name), sentence(a(first.name))
+    if distance(view, one, second) - distance(view, one, first) < APART:
+        return None
+    seen = figures("Distances", [(t.name, distance(view, one, t)) for t in others(view, one)])
+    return worded(rng, "the closest", one.name), f"{seen} The closest is {a(first.name)}."
 
 
 def between(rng: random.Random, view: View) -> Asked:
@@ -435,8 +535,8 @@ def between(rng: random.Random, view: View) -> Asked:
 
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
-    count: 3, total: 1, exists: 1.5, more: 1.5, colour: 3, shape: 1.5, colours: 2, end: 3, corner: 2, size: 2,
-    which: 2, between: 10,
-    variety: 1, two_colours: 1, same: 2, both_ends: 1, in_order: 2, look_of_place: 2, in_which: 2,
-    next_one: 1, closest: 2,
+    count: 3, total: 0.7, exists: 1.2, more: 2.5, colour: 2.5, shape: 1.5, colours: 1.5, end: 3, corner: 8,
+    size: 4.5, which: 3, between: 8,
+    variety: 2, two_colours: 1, same: 5, both_ends: 1, in_order: 3, look_of_place: 2.5, in_which: 1.5,
+    next_one: 4.5, closest: 5,
 }  # fmt: skip

@@ -8,7 +8,7 @@ import re
 
 import draw
 from draw import MOST_THINGS, Thing
-from questions import ENDS, KINDS, at_the, from_end, of_kind, on_side
+from questions import ENDS, KINDS, ORDERS, at_the, from_end, in_row, of_kind, on_side
 from sample import Sample, View, a, ask, listed, sentence, thousandths, times
 from wordings import worded
 from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, word_in
@@ -29,11 +29,11 @@ def scene(rng: random.Random, view: View, test: bool) -> Sample:
         (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
         found = kind(rng, view)
     question, answer = found
-    short = re.fullmatch(r"There (?:are|is) (\w+) .*|The .* is (?:an? )?(\w+)\.", answer)
+    short = re.search(r"\bThere (?:are|is) (\w+) [^.]*\.$|^The [^.]* is (?:an? )?(\w+)\.$", answer)
     if short and kind.__name__ in BRIEF and not test and rng.random() < 0.08:
         brief = short[1] or short[2]
         return ask("scene", question, "0" if brief == "no" else brief, view, worded(rng, "in one word"))
-    verdict = answer.rpartition("%. ")[2]  # of a comparison, whose figures may be a hundredth off
+    verdict = answer.rpartition("%. ")[2]  # of figures, which may be a hundredth off
     return ask("scene", question, answer, view, key=None if verdict == answer else verdict)
 
 
@@ -46,13 +46,13 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         only = rng.choice(["shapes", "colours"])
         parts = [t.shape if only == "shapes" else t.colour for t in things]
         return ask("caption", worded(rng, f"only the {only}"), sentence(listed(parts)), view)
-    question, order = worded(rng, "what is in the picture"), "from left to right"
-    if rng.random() < 0.4:
-        if rng.random() < 0.7:
-            things, order = sorted(things, key=lambda t: t.y), "from top to bottom"
-        question = worded(rng, "all in order", order)
+    question, end = worded(rng, "what is in the picture"), "left"
+    if rng.random() < 0.5:
+        end = rng.choices(ENDS, [2, 2, 4, 2])[0]
+        things = in_row(view, end)
+        question = worded(rng, "all in order", ORDERS[end])
     seen = listed([a(t.name) for t in things])
-    return ask("caption", question, sentence(seen if len(things) == 1 else f"{order}: {seen}"), view)
+    return ask("caption", question, sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}"), view)
 
 
 MOST_BOXES = 3

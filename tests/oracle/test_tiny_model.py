@@ -300,6 +300,11 @@ def said_of(question: str) -> tuple[set[str], set[str]]:
     return colours, {shape for shape in SHAPES if re.search(rf"\b{shape}s?\b", question)}
 
 
+ROWS = {
+    "left": "left to right", "right": "right to left", "top": "top to bottom", "bottom": "bottom to top",
+}  # fmt: skip
+
+
 def right_answer(kind: str, question: str, view) -> set[str]:
     """What may be answered, from the words of the question and the things alone."""
     things, ends, (colours, shapes) = view.things, ends_in(question), said_of(question)
@@ -307,26 +312,35 @@ def right_answer(kind: str, question: str, view) -> set[str]:
     called = lambda t: ("an " if t.name[0] in "aeiou" else "a ") + t.name  # noqa: E731
     capital = lambda text: text[0].upper() + text[1:] + "."  # noqa: E731
     fits = lambda t: colours <= {t.colour} and shapes <= {t.shape}  # noqa: E731
-    of_shapes = lambda: {s: sum(t.shape == s for t in things) for s in shapes}  # noqa: E731
+    of_shape = lambda s: [t.colour for t in things if t.shape == s]  # noqa: E731
+    those = lambda what, found: f"{what.capitalize()}: {', '.join(found) or 'none'}. "  # noqa: E731
+    row = lambda end, found: f"From {ROWS[end]}: {', '.join(map(called, found))}. "  # noqa: E731
     if kind in ("count", "total"):
         name = " ".join([*colours, *(shapes or ["object"])])
         n = sum(map(fits, things))
-        return {f"There {'is' if n == 1 else 'are'} {n or 'no'} {name}{'s' * (n != 1)}."}
+        (seen,) = [those(f"{s}s", of_shape(s)) for s in shapes] or [""]
+        if colours and not shapes:
+            seen = those(f"{name}s", [t.shape for t in things if fits(t)])
+        return {f"{seen}There {'is' if n == 1 else 'are'} {n or 'no'} {name}{'s' * (n != 1)}."}
     if kind == "variety":
         what = "colour" if re.search("colo(u?)r(s|ed)?|paint|pencil", question) else "shape"
         if re.search("kind|type|sort|shapes? only|(gnoring|aving) colo|different geo|unique geo", question):
             what = "shape"
-        n = len({getattr(t, what) for t in things})
+        found = [getattr(t, what) for t in things]
+        n = len({*found})
+        once = [one for i, one in enumerate(found) if one not in found[:i]]
         different = "different " * (what == "shape" and n > 1)
-        return {f"There {'is' if n == 1 else 'are'} {n} {different}{what}{'s' * (n > 1)}."}
+        seen = those(f"{what}s", found) + those("each once", once)
+        return {f"{seen}There {'is' if n == 1 else 'are'} {n} {different}{what}{'s' * (n > 1)}."}
     if kind == "exists":
         found, name = any(map(fits, things)), " ".join([*colours, *(shapes or ["object"])])
         named = ("an " if name[0] in "aeiou" else "a ") + name
         return {f"{'Yes' if found else 'No'}, there is {named if found else f'no {name}'}."}
     if kind == "more":
-        first, second = sorted(of_shapes(), key=lambda s: re.search(rf"\b{s}s\b", question).start())
-        m, n = of_shapes()[first], of_shapes()[second]
-        counts = f"{first.capitalize()}s: {m}. {second.capitalize()}s: {n}."
+        first, second = sorted(shapes, key=lambda s: re.search(rf"\b{s}s\b", question).start())
+        m, n = len(of_shape(first)), len(of_shape(second))
+        seen = those(f"{first}s", of_shape(first)) + those(f"{second}s", of_shape(second))
+        counts = f"{seen}{m} {first}{'s' * (m != 1)} and {n} {second}{'s' * (n != 1)}."
         if "many" in question or not re.search("more|greater|larger|outnumber", question):
             return {counts}
         return {f"{counts} {'Yes.' if m > n else 'No.' if m < n else 'No, as many.'}"}
@@ -335,10 +349,9 @@ def right_answer(kind: str, question: str, view) -> set[str]:
         if not shapes and not colours and re.search(r"colou?rs?\b", question):
             about_shape = re.search("gnoring|part from", question)
         what = "shape" if about_shape else "colour"
-        found = list(dict.fromkeys(getattr(t, what) for t in things))
-        listed = " and ".join(", ".join(found).rsplit(", ", 1))
-        verdict = "Yes" if len(found) == 1 and all(map(fits, things)) else "No"
-        return {f"{what.capitalize()}s: {listed}. {verdict}."}
+        found = [getattr(t, what) for t in things]
+        verdict = "Yes" if len({*found}) == 1 and all(map(fits, things)) else "No"
+        return {f"{those(f'{what}s', found)}{verdict}."}
     if kind == "two_colours":
         found = [t for t in things if t.shape in shapes]
         assert len(found) == 2
@@ -351,7 +364,32 @@ def right_answer(kind: str, question: str, view) -> set[str]:
         return {capital(" and ".join(called(counted_from(end, things)[0]) for end in (one, other)))}
     if kind == "in_order":
         (number,) = [n for n, word in enumerate(ORDINALS) if word in question]
-        return {capital(called(counted_from(ends[0], things)[number]))}
+        found = counted_from(ends[0], things)[: number + 1]
+        return {f"{row(ends[0], found)}The {ORDINALS[number]} is {called(found[-1])}."}
+    if kind == "which":
+        (thing,) = [t for t in things if fits(t)]
+        way = max(questions.WAYS, key=lambda way: max(len(w) * (w in question) for w in WORDINGS[way]))
+        end = dict(zip(questions.WAYS, AXES, strict=True))[way]
+        found = counted_from(end, things)[: counted_from(end, things).index(thing)]
+        there = " and ".join(", ".join(map(called, found)).rsplit(", ", 1)) or "nothing"
+        seen = f"From {ROWS[end]}: {', '.join([*map(called, found), f'the {thing.name}'])}. "
+        return {f"{seen}{way.capitalize()} it: {there}."}
+    if kind == "size":
+        (word,) = {*re.findall(r"\b(?:larg|bigg|small)e(?:r|st)\b", question)}
+        compared = [(t.name, t) for t in things]
+        if of_two := word.endswith("r"):
+            asked = [(name, t) for t in things for name in (t.name, t.shape) if f"the {name}" in question]
+            compared = sorted(asked, key=lambda one: question.index(f"the {one[0]}"))
+            assert len(compared) == 2
+        sizes = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (t.box() for _, t in compared)]
+        figures = [round(100 * one / min(width, height)) for one in sizes]
+        best, next_best, *_ = sorted(figures, reverse=not word.startswith("small"))
+        name, thing = compared[figures.index(best)]
+        radii = [t.radius for _, t in compared]
+        assert abs(best - next_best) >= 2
+        assert thing.radius == (min if word.startswith("small") else max)(radii)
+        seen = ", ".join(f"{name} {figure:02}%" for (name, _), figure in zip(compared, figures, strict=True))
+        return {f"Sizes: {seen}. The {f'{name} is {word}' if of_two else f'{word} is {called(thing)}'}."}
     if kind in ("corner", "look_of_place"):
         if not ends or len(ends) == 2:  # no end: the middle
             x, y = (
@@ -360,17 +398,21 @@ def right_answer(kind: str, question: str, view) -> set[str]:
             found = min(things, key=lambda t: max(abs(t.x - x) / width, abs(t.y - y) / height))
             away = max(abs(found.x - x) / width, abs(found.y - y) / height)
             if kind == "corner":
-                return {capital(called(found)) if away < (0.45 if ends else 0.15) else "Nothing."}
+                across, down = (round(100 * abs(a)) for a in ((found.x - x) / width, (found.y - y) / height))
+                seen = f"Nearest: {called(found)}, across {across:02}%, down {down:02}%. "
+                there = capital(called(found)) if away < (0.36 if ends else 0.12) else "Nothing."
+                assert there != "Nothing." or away > (0.55 if ends else 0.24)
+                return {seen + there}
             assert away < 0.45
             place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
             what = f"object {place}"
         else:
             found, what = counted_from(ends[0], things)[0], f"{ends[0]}most object"
-        its_shape = ("an " if found.shape[0] in "aeiou" else "a ") + found.shape
         if colours or shapes:
-            verdict = "Yes" if fits(found) else "No"
-            return {f"{verdict}, the {what} is {found.colour if colours else its_shape}."}
-        return {f"The {what} is {found.colour}.", f"The {what} is {its_shape}."}
+            seen = f"The {what} is {found.colour if colours else called(found)}."
+            return {f"{seen} {'Yes' if fits(found) else 'No'}."}
+        about_colour = re.search("col(ou?|uo)r|paint|hue", question)
+        return {f"The {what} is {found.colour if about_colour else called(found)}."}
     if kind == "in_which":
         (thing,) = [t for t in things if fits(t)]
         name = thing.name if colours else thing.shape
@@ -382,13 +424,20 @@ def right_answer(kind: str, question: str, view) -> set[str]:
     if kind == "next_one":
         (thing,) = [t for t in things if fits(t)]
         way = "left" if re.search(r"\bleft\b", question) else "right"
-        after = counted_from(way, things)[: counted_from(way, things).index(thing)]
-        return {capital(called(after[-1])) if after else "Nothing."}
+        end = "right" if way == "left" else "left"
+        found = counted_from(end, things)
+        after = found[found.index(thing) + 1 :][:1]
+        seen = row(end, found[: found.index(thing) + 1 + len(after)])
+        seen = seen.replace(called(thing), f"the {thing.name}")
+        return {seen + (f"The next is {called(after[0])}." if after else "Nothing.")}
     assert kind == "closest"
     (thing,) = [t for t in things if fits(t)]
     rest = [t for t in things if t is not thing]
-    nearest = min(rest, key=lambda t: (t.x - thing.x) ** 2 + (t.y - thing.y) ** 2)
-    return {capital(called(nearest))}
+    away = [((t.x - thing.x) ** 2 + (t.y - thing.y) ** 2) ** 0.5 for t in rest]
+    figures = [round(100 * d / (width**2 + height**2) ** 0.5) for d in away]
+    assert sorted(figures)[1] - min(figures) >= 2
+    seen = ", ".join(f"{t.name} {figure:02}%" for t, figure in zip(rest, figures, strict=True))
+    return {f"Distances: {seen}. The closest is {called(rest[away.index(min(away))])}."}
 
 
 def test_what_is_asked_of_pictures_is_so():
@@ -397,7 +446,7 @@ def test_what_is_asked_of_pictures_is_so():
     sizes = [(256, 320), (448, 160), (160, 448)]  # in long ones things may lie too near for an order
     views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(150)]
     kinds = "count total variety exists more two_colours end both_ends in_order corner look_of_place in_which"
-    for kind in [*kinds.split(), "next_one", "closest", "same"]:
+    for kind in [*kinds.split(), "next_one", "closest", "same", "which", "size"]:
         asked = 0
         for number, view in enumerate(views):
             if not (found := getattr(questions, kind)(random.Random(number), view)):
