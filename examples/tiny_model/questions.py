@@ -352,7 +352,7 @@ def same(rng: random.Random, view: View) -> Asked:
     what = rng.choice(["colour", "shape"])
     found = [getattr(t, what) for t in view.things]
     alike = len({*found}) == 1
-    if len(found) == 1 or (not alike and rng.random() < 0.7):  # mostly they are not
+    if len(found) == 1 or (not alike and rng.random() < 0.75):  # mostly they are not
         return None
     seen = those(f"{what}s", found)
     if rng.random() < 0.6:
@@ -475,6 +475,8 @@ def which(rng: random.Random, view: View) -> Asked:
     found = row[: row.index(one)]
     if len(found) > 3 or not alone(view, one) or not is_clear(view, end, row[: len(found) + 2]):
         return None
+    if not found and rng.random() < 0.5:  # else half would have none
+        return None
     question = worded(rng, "what lies that way", worded(rng, way), one.name)
     there = listed([a(t.name) for t in found]) if found else "nothing"
     return question, f"{row_told(end, [*found, one], one)} {way.capitalize()} it: {there}."
@@ -536,7 +538,7 @@ def between(rng: random.Random, view: View) -> Asked:
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
     count: 3, total: 0.7, exists: 1.2, more: 2.5, colour: 2.5, shape: 1.5, colours: 1.5, end: 3, corner: 8,
-    size: 4.5, which: 3, between: 8,
-    variety: 2, two_colours: 1, same: 5, both_ends: 1, in_order: 3, look_of_place: 2.5, in_which: 1.5,
+    size: 4.5, which: 4, between: 8,
+    variety: 2, two_colours: 1, same: 7, both_ends: 1, in_order: 3, look_of_place: 2.5, in_which: 1.5,
     next_one: 4.5, closest: 5,
 }  # fmt: skip

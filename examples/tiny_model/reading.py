@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import draw
 from PIL import Image, ImageDraw
-from sample import Sample, View, among, ask, thousandths
+from sample import Sample, View, among, ask, thousandths, times
 from wordings import WORDINGS, worded
 from words import (
     LITTLE_WORDS,
@@ -26,6 +26,7 @@ from words import (
 )
 
 MOST_LINES = 10
+MOST_WORDS = 9  # that are counted, each said with its number
 
 
 def word(rng: random.Random, test: bool) -> str:
@@ -173,8 +174,10 @@ def asked_of_lines(rng: random.Random, lines: list[str], test: bool) -> tuple[st
     """What is less than all that stands there, or is true of it."""
     found: list[tuple[str, tuple[str, ...], str]] = [("how many lines", (), str(len(lines)))]
     bare = [text.rstrip(".!?") for text in lines]
-    if all(ONLY_WORDS.fullmatch(text) for text in bare) and sum(len(text.split()) for text in bare) < 13:
-        found.append(("how many words", (), str(sum(len(text.split()) for text in bare))))
+    counted = " ".join(bare).split()
+    if all(ONLY_WORDS.fullmatch(text) for text in bare) and len(counted) <= MOST_WORDS:
+        told = ", ".join(f"{number} {one}" for number, one in enumerate(counted, 1))
+        found.append(("how many words", (), f"{told}. {times(len(counted), 'word')}"))
     for number, text in enumerate(bare):
         place = place_in(rng, number, len(lines))
         if place and ONLY_WORDS.fullmatch(text) and " " in text:
@@ -208,7 +211,10 @@ def read(rng: random.Random, view: View, test: bool) -> Sample:
     share = rng.random()
     if share < 0.25:
         question, answer = asked_of_lines(rng, lines, test)
-        return ask("read", question, answer, view, spelled=() if answer in ("Yes.", "No.") else (answer,))
+        spelled = () if answer in ("Yes.", "No.") else (answer,)
+        number_of_words = re.search(r"There (is|are) \d words?\.$", answer)  # counts if one is misread, too
+        key = number_of_words[0] if number_of_words else None
+        return ask("read", question, answer, view, spelled=spelled, key=key)
     number = rng.randrange(len(lines))
     place = place_in(rng, number, len(lines))
     if len(lines) > 1 and place and share < 0.5:

@@ -997,8 +997,13 @@ LINE_PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "la
 
 def said_of_lines(lines: list[str], asked: str, named: list[str]) -> str | None:
     """What is so of these lines, found by another way than the world's own; None: of no such thing."""
-    if asked in ("how many lines", "how many words"):
-        return str(len(lines) if asked == "how many lines" else " ".join(lines).count(" ") + 1)
+    if asked == "how many lines":
+        return str(len(lines))
+    if asked == "how many words":
+        words = re.findall("[A-Za-z]+", " ".join(lines))
+        n = len(words)
+        told = ", ".join(f"{i + 1} {word}" for i, word in enumerate(words))
+        return f"{told}. There {'is' if n == 1 else 'are'} {n} word{'s' * (n > 1)}."
     if asked == "middle line":
         return lines[(len(lines) - 1) // 2] if len(lines) % 2 else None
     if asked == "number on it":
