@@ -5,6 +5,7 @@ import json
 import random
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -402,6 +403,10 @@ def right_answer(kind: str, question: str, view) -> set[str]:
                 seen = f"Nearest: {called(found)}, across {across:02}%, down {down:02}%. "
                 there = capital(called(found)) if away < (0.36 if ends else 0.12) else "Nothing."
                 assert there != "Nothing." or away > (0.55 if ends else 0.24)
+                for norm in (2, np.inf):  # nearest, however it is measured, and clearly so
+                    rest = [[(t.x - x) / width, (t.y - y) / height] for t in things if t is not found]
+                    own = np.linalg.norm([(found.x - x) / width, (found.y - y) / height], norm)
+                    assert all(np.linalg.norm(one, norm) > 1.14 * own for one in rest), question
                 return {seen + there}
             assert away < 0.45
             place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
@@ -461,6 +466,11 @@ def test_what_is_asked_of_pictures_is_so():
                     thing = counted_from(end, view.things)[nth]
                     rest = [t for t in view.things if t is not thing]
                     assert all(abs(getattr(t, axis) - getattr(thing, axis)) >= 0.03 * length for t in rest)
+            if told := re.match(r"From (left|right|top|bottom) to [a-z]+: ([^.]+)", answer):
+                axis, length = AXES[told[1]][0], view.picture.size[AXES[told[1]][0] == "y"]
+                row = counted_from(told[1], view.things)[: told[2].count(",") + 2]  # and what comes behind it
+                gaps = [abs(getattr(s, axis) - getattr(t, axis)) for s, t in pairwise(row)]
+                assert min(gaps, default=length) >= 0.03 * length, answer
         assert asked > 25, kind
 
 
