@@ -294,23 +294,30 @@ def more(rng: random.Random, view: View) -> Asked:
 # ---- colour and shape
 
 
-def its_colour(rng: random.Random, asked: str, told: str, colour: str) -> Asked:
+def judged(found: bool, told: str, of_place: bool) -> str:
+    """Yes or no, and what is so: that first if it has to be found by its place, not by its name."""
+    return f"The {told}. {yes_or_no(found)}." if of_place else f"{yes_or_no(found)}, the {told}."
+
+
+def its_colour(rng: random.Random, asked: str, told: str, colour: str, of_place: bool = False) -> Asked:
     """Of what is called so in the question and in the answer; or whether it is of one."""
+    seen = f"{told} is {colour}"
     if rng.random() < 0.7:
-        return worded(rng, "what colour is it", asked), f"The {told} is {colour}."
+        return worded(rng, "what colour is it", asked), f"The {seen}."
     perhaps = colour if rng.random() < 0.5 else rng.choice(list(COLOURS))
     question = worded(rng, "is it of this colour", asked, perhaps)
-    return question, f"The {told} is {colour}. {yes_or_no(perhaps == colour)}."
+    return question, judged(perhaps == colour, seen, of_place)
 
 
 def its_shape(rng: random.Random, asked: str, told: str, shape: str, name: str = "") -> Asked:
-    """By its whole name if it is given: "Which shape is the one at the top?" may want both."""
-    seen = f"The {told} is {a(name or shape)}."
+    """Of what has to be found by its place the whole name is told: "Which shape is the one at the top?" may
+    want both."""
+    seen = f"{told} is {a(name or shape)}"
     if rng.random() < 0.7:
-        return worded(rng, "what shape is it", asked), seen
+        return worded(rng, "what shape is it", asked), f"The {seen}."
     perhaps = shape if rng.random() < 0.5 else rng.choice(SHAPES)
     question = worded(rng, "is it of this shape", asked, a(perhaps))
-    return question, f"{seen} {yes_or_no(perhaps == shape)}."
+    return question, judged(perhaps == shape, seen, bool(name))
 
 
 def colour(rng: random.Random, view: View) -> Asked:
@@ -420,7 +427,7 @@ def look_of_place(rng: random.Random, view: View) -> Asked:
     if not thing:
         return None
     if rng.random() < 0.7:
-        return its_colour(rng, asked, told, thing.colour)
+        return its_colour(rng, asked, told, thing.colour, of_place=True)
     return its_shape(rng, asked, told, thing.shape, thing.name)
 
 

@@ -42,7 +42,9 @@ import tooling
 import train
 import wordings
 import world
-from sample import Sample
+from draw import Thing
+from PIL import Image
+from sample import Sample, View
 from wordings import WORDINGS
 from words import COLOURS, FOODS, LANGUAGES, SHAPES, WORDS, translate, word_in
 
@@ -472,6 +474,44 @@ def test_what_is_asked_of_pictures_is_so():
                 gaps = [abs(getattr(s, axis) - getattr(t, axis)) for s, t in pairwise(row)]
                 assert min(gaps, default=length) >= 0.03 * length, answer
         assert asked > 25, kind
+
+
+def shown(*circles: tuple[float, float, float]):
+    """A picture of circles at these places, of these radii, each of another colour."""
+    things = [Thing(colour, "circle", *circle) for colour, circle in zip(COLOURS, circles, strict=False)]
+    return View("shapes", Image.new("RGB", (1000, 1000)), things=things)
+
+
+def test_what_is_nearly_as_near_or_as_large_is_not_asked_about():
+    near, far = (100, 100, 50), (300, 300, 50)
+    assert questions.nearest_to(shown(far, near), "top left").x == 100
+    assert not questions.nearest_to(shown(near, (110, 110, 50)), "top left")
+    assert not questions.nearest_to(shown((200, 200, 50), (240, 0, 50)), "top left")  # by two ways two
+    asked = lambda kind, view: [kind(random.Random(n), view) for n in range(40)]  # noqa: E731
+    assert any(asked(questions.size, shown((100, 100, 50), (300, 300, 80))))
+    assert not any(asked(questions.size, shown((100, 100, 5), (300, 300, 8))))  # both 1 %
+    assert any(asked(questions.closest, shown(near, (200, 200, 50), (900, 900, 50))))
+    assert not any(asked(questions.closest, shown((500, 500, 1), (503, 503, 1), (510, 500, 1))))
+
+
+def test_behind_figures_and_words_the_last_sentence_counts():
+    """One figure or word that is another leaves the answer right, another last sentence does not."""
+    view, counted = scenes.shapes(random.Random(8), False, (320, 224)), 0
+    page = View("page", view.picture, truth=["Hello World", "of cats"])
+    made = [scenes.scene(random.Random(n), view, True) for n in range(300)]
+    made += [reading.read(random.Random(n), page, True) for n in range(300)]
+    for sample in made:
+        evidence, _, last = sample.answer[:-1].rpartition(". ")
+        figures = re.search("[0-9][0-9]%|1 Hello", evidence)
+        assert sample.key == (f"{last}." if figures else None), sample.answer
+        if figures:
+            off = sample.answer.replace(figures[0], figures[0][:-1] + "x", 1)
+            assert scores.score(sample.task, sample, off) == 1
+            assert scores.score(sample.task, sample, f"{evidence}. Perhaps.") == 0
+            counted += 1
+        else:
+            assert scores.score(sample.task, sample, f"{evidence}x. {last}.") == 0
+    assert counted > 60
 
 
 def test_what_moves_is_told():
