@@ -78,8 +78,10 @@ def line(group: str, number: int, sample: Sample, out: Path) -> dict[str, Any]:
         told["target"] = (sample.key or sample.answer.rstrip(".").split()[-1]).strip()
     elif group == "sums":  # which may be worked out first
         told["target"] = r"(?<![\d-])" + re.escape(sample.answer.rpartition("= ")[2]) + r"\Z"
+    elif group == "read" and sample.key:  # a number of words, of which one may be misread
+        told |= {"score": "includes", "target": sample.key}
     elif group == "scene":
-        # of a comparison its verdict, behind figures that may be a hundredth off
+        # the verdict behind figures, which may be a hundredth off
         told["target"] = (r"%\. " if sample.key else r"\A") + re.escape(sample.key or sample.answer) + r"\Z"
     elif group == "choice":
         del told["score"]
