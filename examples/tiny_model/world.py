@@ -42,7 +42,7 @@ PICTURES: dict[Draw, float] = {
 }
 QUESTIONS: dict[str, dict[Ask, float]] = {
     "shapes": {
-        scenes.scene: 46,
+        scenes.scene: 56,
         scenes.caption: 17,
         scenes.boxes: 38,
         scenes.picture_in_language: 10,
