@@ -410,7 +410,7 @@ def corner(rng: random.Random, view: View) -> Asked:
     if not (near := nearest_to(view, where)):
         return None
     across, down = (round(100 * share) for share in away_from(near, where, view))
-    seen = f"Nearest: {a(near.name)}, across {across:02}%, down {down:02}%."
+    seen = f"Nearest: {a(near.name)}, away {across:02}% and {down:02}%."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 

@@ -402,7 +402,7 @@ def right_answer(kind: str, question: str, view) -> set[str]:
             away = max(abs(found.x - x) / width, abs(found.y - y) / height)
             if kind == "corner":
                 across, down = (round(100 * abs(a)) for a in ((found.x - x) / width, (found.y - y) / height))
-                seen = f"Nearest: {called(found)}, across {across:02}%, down {down:02}%. "
+                seen = f"Nearest: {called(found)}, away {across:02}% and {down:02}%. "
                 there = capital(called(found)) if away < (0.36 if ends else 0.12) else "Nothing."
                 assert there != "Nothing." or away > (0.55 if ends else 0.24)
                 for norm in (2, np.inf):  # nearest, however it is measured, and clearly so
