@@ -439,7 +439,8 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
         if f"{kind} has" in WORDINGS:
             names = [one if kind == "list" else one["name"] for one in value]
             other = other_thing(rng, test, [*names, *written_beside(said)])
-            found[f"{kind} has"] = [((rng.choice(names),), "Yes."), ((other,), "No.")]
+            on_it = f"On it: {', '.join(names)}."  # read first: whether it is there follows from that
+            found[f"{kind} has"] = [((rng.choice(names),), f"{on_it} Yes."), ((other,), f"{on_it} No.")]
         if kind == "list":
             found["list all"].append(((), ", ".join(value)))
             found["list one"] = [((place,), one) for place, one in zip(ORDER, value, strict=False)]
@@ -473,7 +474,8 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
     for one in days:
         (day,) = [day for day in WEEKDAYS if day.startswith(one["day"])]
         found["hours on a day"].append(((day,), one["hours"]))
-        found["hours whether open"].append(((day,), "No." if one["hours"] == "closed" else "Yes."))
+        is_open = "No" if one["hours"] == "closed" else "Yes"
+        found["hours whether open"].append(((day,), f"{one['day']}: {one['hours']}. {is_open}."))
         if one["hours"] != "closed":
             opens, closes = re.findall(r"\d+:\d+", one["hours"])
             found["hours opens"].append(((day,), opens))
@@ -524,8 +526,9 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
     share = rng.random()
     if share < (0.25 if kind == "table" else 0.5):
         question, answer = asked_of_document(rng, kind, said, test)
-        read = () if answer in ("Yes.", "No.", NOT_THERE) else (answer,)
-        return ask("extract", question, answer, view, spelled=read)
+        told = re.fullmatch(r"(?:On it|\w+): (.+)\. (Yes|No)\.", answer)
+        read = () if answer == NOT_THERE else tuple(told[1].split(", ")) if told else (answer,)
+        return ask("extract", question, answer, view, spelled=read, key=told[2] if told else None)
     called = rng.choice([CALLED.get(kind, kind), "document", "picture"])
     if share > 0.88:  # by no keys: by those that it has
         chosen = said

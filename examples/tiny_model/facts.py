@@ -1,7 +1,8 @@
 """Facts about people and things: told in sentences, asked for, remembered, and written as JSON.
 
 They stand in the files of the folder facts, one for each kind of subject, with an empty line between them.
-A block's first line has the keys that JSON may call it by, the second the kind of its value; then come
+A block's first line has the keys that JSON may call it by, the first of them a noun, by which answers call it
+too; the second the kind of its value; then come
 sentences about {who}, questions with ? before them, and of people what they say of themselves (>), what they
 ask (>?) and the answer to that (=).
 """
@@ -154,7 +155,27 @@ def told(rng: random.Random, test: bool, most: int = 4, but: str = "") -> Told:
     return Told(kind, who, text, said)
 
 
-def question(rng: random.Random, told: Told) -> tuple[str, str]:
-    """One that the text answers, and the answer."""
+def label(one: Fact, who: str) -> str:
+    """What is asked for, as an answer names it before the value: Ida's home city."""
+    return put("{who}'s ", who=who) + one.keys[0].replace("_", " ")
+
+
+def question(rng: random.Random, told: Told) -> tuple[str, str, str]:
+    """One that the text answers, what it asks for, and the answer."""
     one, made = rng.choice(told.facts)
-    return put(rng.choice(one.questions), who=told.who), str(made)
+    return put(rng.choice(one.questions), who=told.who), label(one, told.who), str(made)
+
+
+def unanswered(rng: random.Random, told: Told) -> tuple[str, str]:
+    """One that the text does not answer, and what it asks for."""
+    one = rng.choice([one for one in told.same_kind() if one not in [fact for fact, _ in told.facts]])
+    return put(rng.choice(one.questions), who=told.who), label(one, told.who)
+
+
+def claim(rng: random.Random, told: Told, test: bool) -> tuple[str, str, str, bool]:
+    """A sentence that is as the text says or not; what it is about, what holds, and whether it is so."""
+    one, made = rng.choice(told.facts)
+    said, is_so = made, rng.random() < 0.5
+    while not is_so and str(said) == str(made):
+        said = value(rng, one.kind, test)
+    return put(one.sentences[0], who=told.who, value=str(said)), label(one, told.who), str(made), is_so

@@ -115,7 +115,7 @@ def sums(rng: random.Random, test: bool) -> Sample:
     x, y = make() if sign == MULTIPLY and not test and rng.random() < 0.2 else pick(rng, make, test)
     if sign == MULTIPLY and max(x, y) < 10:  # the table is learned by heart: nothing of it is held out
         test = False
-    if sign == SUBTRACT and x < y and rng.random() < 0.75:
+    if sign == SUBTRACT and x < y and rng.random() < 0.5:
         x, y = y, x
     result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
     question, steps = asked(rng, x, sign, y), aloud(x, sign, y)
@@ -127,6 +127,8 @@ def sums(rng: random.Random, test: bool) -> Sample:
         )
     if steps and rng.random() < (0.45 if is_small(x, sign, y) else 0.65):
         return ask("sums", question, result, thoughts=steps)
+    if is_small(x, sign, y) and x < y and sign == SUBTRACT:  # the difference, then that it is below 0
+        return ask("sums", question, f"{y} - {x} = {y - x}.\n{result}")
     if is_small(x, sign, y) or not steps:
         return ask("sums", question, result)
     return ask("sums", question, f"{steps}\n{result}")
@@ -218,9 +220,9 @@ def compared(rng: random.Random, test: bool) -> Sample:
         return (x, y) if y >= 0 and x != y else numbers()
 
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.3:
         return ask("sums", *of_several(rng))
-    if kind < 0.35:
+    if kind < 0.5:
         return ask("sums", *of_one(rng))
     x, y = pick(rng, numbers, test)
     if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
@@ -230,9 +232,9 @@ def compared(rng: random.Random, test: bool) -> Sample:
 
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
-    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), rng.choice([3, 3, 3, 4, 5]))
+    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 2, 3])), rng.choice([3, 3, 3, 3, 4, 5]))
     shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         most = rng.random() < 0.5
         word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
         question = worded(rng, "largest or smallest of several", word, shown)
@@ -242,16 +244,22 @@ def of_several(rng: random.Random) -> tuple[str, str]:
     return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
 
 
-def even_or_odd(rng: random.Random) -> tuple[str, str]:
-    x, word = rng.randrange(10 ** rng.choice([1, 2, 3])), rng.choice(["even", "odd"])
-    return worded(rng, "even or odd", x, word), "Yes." if (x % 2 == 0) == (word == "even") else "No."
+def even_or_odd(rng: random.Random, most: int) -> tuple[str, str]:
+    x, word = rng.randrange(most), rng.choice(["even", "odd"])
+    so = "odd" if x % 2 else "even"
+    return worded(rng, "even or odd", x, word), f"{x} is {so}. {'Yes' if so == word else 'No'}."
 
 
-def is_it_more(rng: random.Random) -> tuple[str, str]:
-    x, y = rng.sample(range(10 ** rng.choice([1, 2, 2, 3])), 2)
-    more, less = rng.choice(MORE_AND_LESS)
-    word = rng.choice([more, less])
-    return worded(rng, "is it more", x, y, word), "Yes." if (x > y) == (word == more) else "No."
+def is_it_more(rng: random.Random, most: int) -> tuple[str, str]:
+    return whether_more(rng, *rng.sample(range(most), 2))
+
+
+def whether_more(rng: random.Random, x: int, y: int, asked_by: str = "is it more") -> tuple[str, str]:
+    """How the one is to the other, then whether it is as asked: which is not learned at once."""
+    word = rng.choice(rng.choice(MORE_AND_LESS))
+    so = word if (x > y) == (word in dict(MORE_AND_LESS)) else TURNED[word]
+    verdict = (so == word) if asked_by.startswith("true") else "Yes" if so == word else "No"
+    return worded(rng, asked_by, x, y, word), f"{x} is {so} than {y}. {verdict}."
 
 
 def of_one(rng: random.Random) -> tuple[str, str]:
@@ -259,33 +267,30 @@ def of_one(rng: random.Random) -> tuple[str, str]:
     x = rng.randrange(1, 10 ** rng.choice([1, 2, 3]))
     kind = rng.random()
     if kind < 0.35:
-        return even_or_odd(rng)
+        return even_or_odd(rng, 10 ** rng.choice([1, 2, 3]))
     if kind < 0.5:
         return worded(rng, "which of even and odd", x), f"{x} is {'odd' if x % 2 else 'even'}."
     if kind < 0.65:
-        return worded(rng, "the number after", x), f"{x + 1}."
+        return worded(rng, "the number after", x), f"{x} + 1 = {x + 1}."
     if kind < 0.8:
-        return worded(rng, "the number before", x), f"{x - 1}."
+        return worded(rng, "the number before", x), f"{x} - 1 = {x - 1}."
     y = x if rng.random() < 0.5 else rng.randrange(10 ** rng.choice([1, 2, 3]))
-    return worded(rng, "equal", x, y), "Yes." if x == y else "No."
+    return worded(rng, "equal", x, y), f"{x} and {y} are {'equal. Yes' if x == y else 'not equal. No'}."
 
 
 MORE_AND_LESS = [
     ("more", "less"), ("larger", "smaller"), ("greater", "less"), ("bigger", "smaller"), ("higher", "lower"),
 ]  # fmt: skip
+TURNED = {less: more for more, less in reversed(MORE_AND_LESS)} | dict(MORE_AND_LESS)  # each has one
 
 
 def more_or_less(rng: random.Random, x: int, y: int) -> tuple[str, str]:
+    kind = rng.random()
+    if kind > 0.5:
+        return whether_more(rng, x, y, "is it more" if kind < 0.9 else "true or false that it is more")
     more, less = rng.choice(MORE_AND_LESS)
     word = rng.choice([more, less])
-    kind = rng.random()
-    if kind < 0.5:
-        found = (max if word == more else min)(x, y)
-        return worded(rng, "which is more", x, y, word), f"{found} is {word}."
-    is_so = (x > y) == (word == more)
-    if kind < 0.9:
-        return worded(rng, "is it more", x, y, word), "Yes." if is_so else "No."
-    return worded(rng, "true or false that it is more", x, y, word), f"{is_so}."
+    return worded(rng, "which is more", x, y, word), f"{(max if word == more else min)(x, y)} is {word}."
 
 
 def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """What one or two people do: told in a sentence each, asked for, and written as JSON.
 
 They stand in happenings.txt with an empty line between them. A block's first line has its name and what JSON
-may call its parts; then come ways to tell it, and questions with ? before them and = before the answer.
+may call its parts, in brackets a noun by which answers call it; then come ways to tell it, and questions
+with ? before them and = before the answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import THINGS
-from sample import a
+from sample import a, bare
 from words import ANIMALS, CITIES, COLOURS, FOODS, JOBS, MONTHS, WEEKDAYS, city, name
 
 Values = dict[str, str]
@@ -21,6 +22,7 @@ Values = dict[str, str]
 @dataclass
 class Happening:
     keys: dict[str, str]  # of JSON, and which part each has
+    nouns: dict[str, str]  # what answers call a part
     sentences: list[str]
     questions: list[tuple[str, str]]
 
@@ -29,9 +31,23 @@ def happening(block: str) -> Happening:
     head, *lines = block.split("\n")
     asked = [tuple(line.removeprefix("? ").split(" = ")) for line in lines if line.startswith("? ")]
     said = [line for line in lines if not line.startswith("? ")]
-    return Happening(dict(re.findall(r"(\w+) {(\w+)}", head)), said, [(q, answer) for q, answer in asked])
+    named = re.findall(r"(\w+)(?: \(([\w ]+)\))? {(\w+)}", head)
+    return Happening(
+        {key: part for key, _, part in named},
+        {part: noun or key.replace("_", " ") for key, noun, part in named},
+        said,
+        [(q, answer) for q, answer in asked],
+    )
 
 
+NOUNS = {  # of parts that JSON does not have
+    **dict.fromkeys(["reason", "trouble", "hurry", "sorrow"], "reason"),
+    **dict.fromkeys(["hospital", "where", "city", "town"], "place"),
+    "hour": "time", "height_m": "height", "things": "goods", "other": "friend", "who": "name",
+}  # fmt: skip
+OWNERS = [  # parts that an answer may begin with: Ida's friend, the red hat's owner
+    *"who other thing vehicle animal horse building instrument clothing city town".split()
+]
 FILE = Path(__file__).parent / "happenings.txt"
 HAPPENINGS = [happening(block) for block in FILE.read_text().strip().split("\n\n")]
 OBJECTS = "key|lamp|boat|book|bell|kite|ring|map|drum|hat|box|ball|coat|cup|chair|clock|umbrella|bag".split(
@@ -42,7 +58,7 @@ POSSIBLE = {
     "vehicle": "bus|van|taxi|truck|tram|tractor|train|car|motorbike|lorry",
     "subject": "music|maths|history|art|biology|geography|chemistry|physics|dancing|cooking",
     "house": "door|fence|wall|gate|roof|shed|table|bench|boat|kitchen",
-    "hospital": "in the hospital|at the farm|at home|in the garden|in prison|at the office|on the island",
+    "hospital": "in the hospital|at the farm|at the castle|in the garden|at the office|on the island",
     "where": "under the bridge|in the forest|near the tower|near the lake|by the church wall|in the yard|"
     "beside the road|on the beach|behind the shed|behind the inn|between two rocks|in the tall grass",
     "task": "wash the car|move the piano|clean the windows|write a letter|feed the hens|carry the sacks|"
@@ -133,13 +149,28 @@ def told(rng: random.Random, test: bool) -> tuple[list[str], list[tuple[Happenin
     return [put(rng.choice(what.sentences), parts) for what, parts in said], said
 
 
-def question(rng: random.Random, test: bool, said: list[tuple[Happening, Values]]) -> tuple[str, str | None]:
-    """And its answer; None if it asks for what nobody said."""
+def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
+    """What is asked for, as an answer names it before the value: of whom the question tells, a noun."""
+    of = next((part for part in re.findall(r"{(\w+)}", asked) if part in OWNERS), None)
+    (*_, part) = re.findall(r"{(\w+)}", answer)
+    noun = what.nouns.get(part, NOUNS.get(part, part))
+    if not of:
+        return noun.capitalize()
+    owner = re.sub("^an? ", "the ", parts[of])
+    return f"{owner[0].upper()}{owner[1:]}'s {noun}"
+
+
+def question(
+    rng: random.Random, test: bool, said: list[tuple[Happening, Values]]
+) -> tuple[str, str, str | None]:
+    """What it asks for, and its answer; None if it asks for what nobody said."""
     what, parts = rng.choice(said)
     asked, answer = rng.choice(what.questions)
-    if rng.random() < 0.1:
-        return put(asked, others(rng, test, [made for _, made in said])), None
-    return put(asked, parts), answer.format(**parts)
+    if rng.random() < 0.15:
+        made = others(rng, test, [made for _, made in said])
+        return put(asked, made), label(what, asked, answer, made), None
+    answer = answer if answer[0] == "{" else answer[0].lower() + answer[1:]
+    return put(asked, parts), label(what, asked, answer, parts), answer.format(**parts)
 
 
 def as_object(rng: random.Random, test: bool) -> tuple[str, dict[str, str | int]]:
@@ -152,5 +183,7 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, dict[str, str | int]
     text = put(
         rng.choice([s for s in what.sentences if all(f"{{{what.keys[key]}}}" in s for key in keys)]), parts
     )
-    bare = {key: re.sub("^an? ", "", value) for key, value in said.items()}  # as facts and lists have it
-    return text, {key: int(value) if value.isdigit() else value for key, value in bare.items()}
+    return text, {
+        key: int(value) if value.isdigit() else value if what.keys[key] == "secret" else bare(value)
+        for key, value in said.items()
+    }

@@ -82,12 +82,14 @@ def meaning(rng: random.Random, language: str) -> tuple[str, str]:
 
 
 def is_it_the_word(rng: random.Random, language: str) -> tuple[str, str]:
-    """Whether a word means this, or something else of its kind."""
+    """What a word means, and whether that is what is asked for, or something else of its kind."""
     kind = rng.choice([list(COLOURS), SHAPES, NUMBERS])
     english, other = rng.sample(kind, 2)
     is_so = rng.random() < 0.5
     said = word_in(language, english if is_so else other)
-    return worded(rng, "is it the word for it", said, english, language), "Yes." if is_so else "No."
+    return worded(rng, "is it the word for it", said, english, language), (
+        f"It means {english if is_so else other}. {'Yes' if is_so else 'No'}."
+    )
 
 
 def of_one_language() -> dict[str, list[str]]:

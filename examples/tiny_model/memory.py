@@ -157,11 +157,10 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
 
 
 def whether(rng: random.Random, turn: Turn, test: bool, before: Value) -> tuple[str, str]:
-    """Yes or no: of what was told, of something else, or of what held before."""
+    """What was told, and whether it is what is asked of: or something else, or what held before."""
     asked = turn.value
     if is_other := rng.random() < 0.5:
         asked = other_value(rng, turn, test)
         if before and before[1:] == asked[1:] and before[0] != turn.value[0] and rng.random() < 0.7:
             asked = before
-    verdict = f"{'No' if is_other else 'Yes'}, {turn.recalled[0].lower()}{turn.recalled[1:]}"
-    return worded(rng, f"is it so: {turn.about}", *asked), verdict
+    return worded(rng, f"is it so: {turn.about}", *asked), f"{turn.recalled} {'No' if is_other else 'Yes'}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,11 @@ def sentence(words: str) -> str:
 
 def listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def bare(words: str) -> str:
+    """As it stands in JSON: without an article or a preposition that only says that it is a place."""
+    return re.sub("^((in|at|on) )?(the|an?) ", "", words)
 
 
 def times(count: int, words: str) -> str:

@@ -12,7 +12,7 @@ import facts
 import figures
 import happenings
 from languages import languages
-from sample import Sample, View, a, among, ask, listed
+from sample import Sample, View, a, among, ask, bare, listed
 from wordings import worded
 from words import (
     ANIMALS,
@@ -67,34 +67,44 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
     thing = rng.choice(OBJECTS)
     who, place = name(rng, test), city(rng, test)
     code = "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
-    fact, question, answer = rng.choice(
+    fact, question, label, answer = rng.choice(
         [
-            (f"The code of the {thing} is {code}.", f"What is the code of the {thing}?", code),
-            (f"The password of {who} is {code}.", f"What is the password of {who}?", code),
-            (f"The secret city is {place}.", "What is the secret city?", place),
-            (f"The {thing} belongs to {who}.", f"Who does the {thing} belong to?", who),
+            (f"The code of the {thing} is {code}.", f"What is the code of the {thing}?",
+             f"The {thing}'s code", code),
+            (f"The password of {who} is {code}.", f"What is the password of {who}?",
+             f"{who}'s password", code),
+            (f"The secret city is {place}.", "What is the secret city?", "The secret city", place),
+            (f"The {thing} belongs to {who}.", f"Who does the {thing} belong to?",
+             f"The {thing}'s owner", who),
         ]
-    )
+    )  # fmt: skip
     text = [filler(rng) for _ in range(sentences or rng.randint(1, 9))]
     text.insert(rng.randint(0, len(text)), fact)
     words = " ".join(text)
     shown = f"{words}\n\n{question}" if rng.random() < 0.7 else f"{question}\n\n{words}"
-    return ask("found", shown, f"{answer}.")
+    return ask("found", shown, f"{label}: {answer}.", key=answer)
 
 
-NOT_SAID = "The text does not say."
+NOT_SAID = "the text does not say"
 SUBJECTS = {*WORDS, *FIRST_NAMES, *CITIES}  # of `filler`
 WORD = re.compile(r"\w+")
 
 
 def asked_of_text(rng: random.Random, test: bool) -> Sample:
-    """What a few sentences about one or two say, or that they do not."""
+    """What a few sentences about one or two say, or that they do not: named first, then told."""
+    shown, label, value, verdict = of_text(rng, test)
+    answer = f"{label}: {value or NOT_SAID}.{verdict}"
+    return ask("found", shown, answer, key=None if verdict else value or NOT_SAID)
+
+
+def of_text(rng: random.Random, test: bool) -> tuple[str, str, str | None, str]:
+    """A text and a question, what it asks for, the answer if the text has it, and perhaps a verdict."""
+    verdict = ""
     if rng.random() < 0.35:
         text, said = happenings.told(rng, test)
-        asked, found = happenings.question(rng, test, said)
-        answer = f"{found}." if found else NOT_SAID
+        asked, label, value = happenings.question(rng, test, said)
     else:
-        text, asked, answer = facts_of_one(rng, test)
+        text, asked, label, value, verdict = facts_of_one(rng, test)
     if rng.random() < 0.3 and SUBJECTS.isdisjoint(
         {*WORD.findall(other := filler(rng))} & {*WORD.findall(asked)}
     ):
@@ -108,21 +118,26 @@ def asked_of_text(rng: random.Random, test: bool) -> Sample:
         "Please read:\n{0}\n\n{1}|\"{0}\"\n\n{1}|Use the text to answer. {0} {1}|{0} Now my question: {1}|"
         "Question: {1}\nText: {0}",
     )  # fmt: skip
-    return ask("found", form.format(words, asked), answer)
+    return form.format(words, asked), label, value, verdict
 
 
-def facts_of_one(rng: random.Random, test: bool) -> tuple[list[str], str, str]:
-    """Sentences, a question and its answer."""
+def facts_of_one(rng: random.Random, test: bool) -> tuple[list[str], str, str, str | None, str]:
+    """Sentences, a question, what it asks for, its answer, and a verdict where it asks for one."""
     about = facts.told(rng, test)
     text = list(about.text)
     if rng.random() < 0.3:  # whose is it?
         other = facts.told(rng, test, 3, but=about.who)
         text = text + other.text if rng.random() < 0.5 else other.text + text
-    if rng.random() < 0.1:
-        left = [one for one in about.same_kind() if one not in [fact for fact, _ in about.facts]]
-        return text, facts.put(rng.choice(rng.choice(left).questions), who=about.who), NOT_SAID
-    asked, answer = facts.question(rng, about)
-    return text, asked, f"{answer}."
+    kind = rng.random()
+    if kind < 0.15:
+        return text, *facts.unanswered(rng, about), None, ""
+    if kind < 0.25:
+        said, label, value, is_so = facts.claim(rng, about, test)
+        inside = said if said.startswith(about.who) and about.kind == "person" else said[0].lower() + said[1:]
+        asked = worded(rng, "is it so: of a text", inside.removesuffix("."), said.removesuffix("."))
+        words = ("True", "False") if re.search("true or false", asked, re.IGNORECASE) else ("Yes", "No")
+        return text, asked, label, value, f" {words[not is_so]}."
+    return text, *facts.question(rng, about), ""
 
 
 def longer_found(rng: random.Random, test: bool) -> Sample:
@@ -145,7 +160,7 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
     kinds = [sum_as_json, list_as_json, happening_as_json, flags_as_json, facts_as_json, some_as_json]
-    return rng.choices(kinds, [16, 8, 12, 5, 42, 17])[0](rng, test)
+    return rng.choices(kinds, [14, 9, 18, 5, 40, 14])[0](rng, test)
 
 
 def some_as_json(rng: random.Random, test: bool) -> Sample:
@@ -172,10 +187,16 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
     return ask("json", f"{text} {form}".strip(), answer, system=system)
 
 
+CLAUSES = ["reason_for_closing", "reason_for_delay", "problem", "accident"]  # facts that are said in these
+
+
 def facts_as_json(rng: random.Random, test: bool) -> Sample:
     """What a few sentences say, by the keys that are asked for."""
     about = facts.told(rng, test)
-    said: dict[str, Any] = {rng.choice(fact.keys): made for fact, made in about.facts}
+    said: dict[str, Any] = {
+        rng.choice(fact.keys): made if isinstance(made, int) or fact.keys[0] in CLAUSES else bare(made)
+        for fact, made in about.facts
+    }
     text = " ".join(about.text)
     if about.kind == "person" and rng.random() < 0.6 and "name" not in said:
         said = {"name": about.who} | said
@@ -219,7 +240,7 @@ def by_schema(types: dict[str, str]) -> str:
 
 def sum_as_json(rng: random.Random, test: bool) -> Sample:
     """A number by the name that a schema or a sentence gives it."""
-    x, y = rng.randrange(30), rng.randrange(30)
+    x, y = few(rng), few(rng)
     key = rng.choice(["answer", "result", "sum", "value", "number", "total"])
     form = rng.choice([by_schema({key: "integer"}), worded(rng, "json with a number's key", key)])
     return ask("json", f"{figures.asked(rng, x, '+', y)} {form}", json.dumps({key: x + y}))
@@ -264,7 +285,7 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.24:
         return rng.choice([briefly, yes_or_no, in_a_word])(rng, test)
     if kind < 0.45:
         return someone(rng, test)
@@ -272,9 +293,9 @@ def roles(rng: random.Random, test: bool) -> Sample:
     question, answer = sample.messages[-1]["content"], sample.answer
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
-    if kind < 0.6:
+    if kind < 0.57:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
-    system, answer = in_a_manner(rng, answer)
+    system, answer = in_a_manner(rng, answer, sample.task, sample.key)
     return ask("roles", question, answer, system=system)
 
 
@@ -303,15 +324,18 @@ ENDS = "Over.|Thank you.|That is all.|Yes, sir.|Arr!|Amen.|Have a nice day!|Meow
 STARTS = "Well,|Captain:|Answer:|My friend,|Dear user,|Hm,|Listen:|Bot:|Ahoy!|So:"
 
 
-def in_a_manner(rng: random.Random, answer: str) -> tuple[str, str]:
-    """A form that answers have, and the answer in it."""
-    kind = rng.random()
-    if kind < 0.2:
+def in_a_manner(rng: random.Random, answer: str, task: str = "", value: str | None = None) -> tuple[str, str]:
+    """A form that answers have, and the answer in it; in JSON the value alone, where it is known.
+
+    Of other languages' letters the capitals are too rare.
+    """
+    kind = rng.uniform(0.25 if task == "languages" else 0, 1)
+    if kind < 0.25:
         return worded(rng, "in capitals"), answer.upper()
-    if kind < 0.3:
+    if kind < 0.35:
         return worded(rng, "in small letters"), answer.lower()
-    if kind < 0.5:
-        return worded(rng, "in json"), json.dumps({"answer": answer}, ensure_ascii=False)
+    if kind < 0.55:
+        return worded(rng, "in json"), json.dumps({"answer": value or answer}, ensure_ascii=False)
     if kind < 0.8:
         end = among(rng, ENDS)
         return worded(rng, "with this end", end), f"{answer} {end}"
@@ -321,21 +345,27 @@ def in_a_manner(rng: random.Random, answer: str) -> tuple[str, str]:
 
 def briefly(rng: random.Random, test: bool) -> Sample:
     """With the number alone."""
-    x, y = rng.randrange(50), rng.randrange(50)
+    x, y = few(rng), few(rng)
     return ask("roles", figures.asked(rng, x, "+", y), f"{x + y}", system=worded(rng, "only the number"))
 
 
 def yes_or_no(rng: random.Random, test: bool) -> Sample:
-    question, answer = rng.choice([figures.is_it_more, figures.even_or_odd])(rng)
-    return ask("roles", question, answer, system=worded(rng, "yes or no only"))
+    """Nothing but the verdict, which otherwise follows from what is said first: of small numbers."""
+    question, answer = rng.choice([figures.is_it_more, figures.even_or_odd])(rng, rng.choice([10, 20, 100]))
+    return ask("roles", question, answer.split()[-1], system=worded(rng, "yes or no only"))
 
 
 def in_a_word(rng: random.Random, test: bool) -> Sample:
     """What a text says, if that is one word; then without a full stop."""
-    while " " in (sample := asked_of_text(rng, test)).answer:
-        pass
-    system, question = worded(rng, "in one word"), sample.messages[-1]["content"]
-    return ask("roles", question, sample.answer.removesuffix("."), system=system)
+    while True:
+        question, _, value, verdict = of_text(rng, test)
+        if value and " " not in value and not verdict:
+            return ask("roles", question, value, system=worded(rng, "in one word"))
+
+
+def few(rng: random.Random) -> int:
+    """What is added where nothing but the sum may be said: mostly no more than can be done at once."""
+    return rng.randrange(50 if rng.random() < 0.1 else rng.choice([10, 20]))
 
 
 def small_sum(rng: random.Random, test: bool) -> Sample:
