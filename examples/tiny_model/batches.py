@@ -41,7 +41,7 @@ def pictures(length: int, asked: int, **counts: int) -> dict[str, Group]:
 
 SMALL, LARGE = world.CLIP_SIZES
 GROUPS = {  # few lengths: kernels are small, and more of them would cost more than padding
-    "talk": Group(192, 32, world.TEXTS),
+    "talk": Group(192, 48, world.TEXTS),
     **pictures(192, 2, _256x256=16, _320x224=12, _224x320=12, _448x160=12, _160x448=12),
     **pictures(256, 2, _384x288=16, _288x384=16, _480x320=8, _320x480=8),
     "clips": Group(256, 6, frames=FRAMES, size=SMALL, asked=2),
@@ -49,7 +49,7 @@ GROUPS = {  # few lengths: kernels are small, and more of them would cost more t
     "tools": Group(256, 16, world.TOOLS),
     **pictures(512, 2, _640x480=8, _480x640=8, _512x512=8, _832x288=8),
     "long clips": Group(512, 4, frames=2 * FRAMES, size=SMALL, asked=2),
-    "longer talk": Group(512, 10, world.LONGER_TEXTS),
+    "longer talk": Group(512, 14, world.LONGER_TEXTS),
     "more tools": Group(512, 42, world.TOOLS),
     **pictures(1280, 2, _1024x768=4, _1024x1024=4),
     "many tools": Group(1280, 16, world.TOOLS),

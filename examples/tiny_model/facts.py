@@ -172,10 +172,13 @@ def unanswered(rng: random.Random, told: Told) -> tuple[str, str]:
     return put(rng.choice(one.questions), who=told.who), label(one, told.who)
 
 
-def claim(rng: random.Random, told: Told, test: bool) -> tuple[str, str, str, bool]:
-    """A sentence that is as the text says or not; what it is about, what holds, and whether it is so."""
+def claim(rng: random.Random, told: Told, test: bool) -> tuple[str, str, str, str, bool]:
+    """What is so or not, as a sentence and within one; what it is about, what holds, whether it is so."""
     one, made = rng.choice(told.facts)
     said, is_so = made, rng.random() < 0.5
     while not is_so and str(said) == str(made):
         said = value(rng, one.kind, test)
-    return put(one.sentences[0], who=told.who, value=str(said)), label(one, told.who), str(made), is_so
+    whole = put(one.sentences[0], who=told.who, value=str(said)).removesuffix(".")
+    name_first = one.sentences[0].startswith("{value}") or whole.startswith(told.who)
+    within = whole if name_first else whole[0].lower() + whole[1:]
+    return whole, within, label(one, told.who), str(made), is_so

@@ -115,7 +115,7 @@ def sums(rng: random.Random, test: bool) -> Sample:
     x, y = make() if sign == MULTIPLY and not test and rng.random() < 0.2 else pick(rng, make, test)
     if sign == MULTIPLY and max(x, y) < 10:  # the table is learned by heart: nothing of it is held out
         test = False
-    if sign == SUBTRACT and x < y and rng.random() < 0.5:
+    if sign == SUBTRACT and x < y and rng.random() < 0.3:
         x, y = y, x
     result = f"{x} {sign} {y} = {RESULT[sign](x, y)}."
     question, steps = asked(rng, x, sign, y), aloud(x, sign, y)

@@ -28,7 +28,7 @@ OWN = {  # what is answered when it is told, and when it is asked for
     "name": ("Nice to meet you, {0}.", "Your name is {0}."),
     "home": ("{0} is a good place.", "You live in {0}."),
     "colour": ("I like {0} too.", "Your favourite colour is {0}."),
-    "food": ("{0}: good choice.", "You like {0}."),
+    "food": ("{0}: good choice.", "Your favourite food is {0}."),
     "job": ("That is a fine job.", "You work as {0}."),
     "pet": ("{1} is a nice name.", "Your {2} is called {1}."),
     "lucky number": ("I will remember it.", "Your lucky number is {0}."),

@@ -56,16 +56,16 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
 }
 TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     sums: 36,
-    compared: 14,
+    compared: 22,
     talk.repeat: 20,
-    memory.memory: 22,
+    memory.memory: 24,
     talk.story: 6,
-    talk.unknown: 11,
-    talk.talk: 8,
+    talk.unknown: 14,
+    talk.talk: 10,
     languages.languages: 18,
-    talk.roles: 12,
-    talk.as_json: 22,
-    talk.found: 20,
+    talk.roles: 26,
+    talk.as_json: 24,
+    talk.found: 30,
 }
 LONGER_TEXTS = {tools: 4, memory.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
 LONG_TEXTS = {talk.long_found: 1.0}

@@ -836,6 +836,50 @@ def test_what_a_user_says_is_recalled():
         assert asked_ in one.asked_by_user
 
 
+def test_one_question_has_one_form_of_answer():
+    """What is asked in the same words is answered in the same, however it was told."""
+    forms = {}
+    asked_for = [(about, WORDINGS[f"asked: {about}"], form) for about, (_, form) in memory.OWN.items()]
+    asked_for += [(one.keys[0], one.asked_by_user, one.recalled[0]) for one in facts.FACTS["person"]]
+    for about, ways, recalled in asked_for:
+        for question in ways:
+            form = re.sub(r"( a)? {\w+}", " {}", recalled)  # the value of a job has its article
+            assert forms.setdefault(question.lower(), form) == form, (about, question)
+
+
+def test_verdicts_and_values_alone_are_what_follows_from_more_words():
+    """Told to say yes or no only, or JSON only: the last word of the longer answer, or its value."""
+    verdicts, values = set(), 0
+    for number in range(300):
+        sample = talk.yes_or_no(random.Random(number), False)
+        question, numbers = (
+            sample.messages[-1]["content"].lower(),
+            re.findall(r"\d+", sample.messages[-1]["content"]),
+        )
+        x, *other = map(int, numbers if not question.startswith("compared with") else numbers[::-1])
+        if other:
+            right = (x > other[0]) == bool(re.search("more|larger|greater|bigger|higher", question))
+        else:
+            right = x % 2 == ("odd" in question)
+        assert sample.answer == ("Yes." if right else "No."), question
+        verdicts.add((sample.answer, len(other)))
+        sample = talk.roles(random.Random(number), False)
+        if sample.answer.startswith("{"):
+            assert not re.search(r"'s [\w ]+: ", sample.answer), sample.answer
+            values += bool(re.fullmatch(r'{"answer": "[\w -]+"}', sample.answer))
+    assert len(verdicts) == 4 and values > 3
+
+
+def test_what_is_below_0_follows_from_the_difference():
+    said = [figures.sums(random.Random(number), False) for number in range(2000)]
+    at_once = [one.answer for one in said if re.search(r"= -\d\d?\.$", one.answer) and not one.thoughts]
+    small = [answer for answer in at_once if max(map(int, re.findall(r"\d+", answer))) < 100]
+    for answer in small:
+        y, x = map(int, re.findall(r"\d+", answer)[:2])
+        assert answer == f"{y} - {x} = {y - x}.\n{x} - {y} = {x - y}."
+    assert len(small) > 15
+
+
 def test_facts_are_in_their_text():
     """What is asked for stands in the text, once; what JSON says too, a number as a number."""
     missing = numbers = 0
