@@ -89,7 +89,7 @@ def held_out(row: str, number: int) -> Sample:
 
 def said_at_once(sample: Sample) -> bool:
     """Is it a sum of which nothing is said before, so that nothing else is right?"""
-    sum_of = re.match(r"(\d+) ([-+*]) (\d+) = \d", sample.answer)
+    sum_of = re.fullmatch(r"(\d+) ([-+*]) (\d+) = \d+\.", sample.answer)
     return sum_of is not None and figures.is_small(int(sum_of[1]), sum_of[2], int(sum_of[3]))
 
 

@@ -747,7 +747,10 @@ def test_what_happened_is_read_out_of_its_sentences():
         text, said = happenings.told(rng, False)
         known = [one for sentence in text for one in read(sentence, [what for what, _ in said])]
         question, label, answer = happenings.question(rng, False, said)
-        assert re.fullmatch(r"([A-Z].*'s )?\w[\w ]*", label), label
+        owner, noun = re.fullmatch(r"(?:(?:The )?(.+)'s )?(\w[\w ]*)", label).groups()
+        assert not owner or owner.lower() in question.lower(), (question, label)
+        asked_of = {v for what, _ in said for v in [*what.nouns.values(), *happenings.NOUNS.values()]}
+        assert noun.lower() in asked_of | {*happenings.POSSIBLE, "year", "day", "count", "job"}, label
         answers = set()
         for what, parts in known:
             for form, reply in what.questions:
@@ -870,6 +873,13 @@ def test_verdicts_and_values_alone_are_what_follows_from_more_words():
     assert len(verdicts) == 4 and values > 3
 
 
+def test_small_sums_are_said_at_once():
+    at_once = {"82 - 17 = 65.": True, "7 * 8 = 56.": True, "36 * 1 = 36.": False, "5 - 8 = -3.": False}
+    at_once |= {"99 + 1 = 100.": True, "100 - 1 = 99.": False, "3 + 4 = 7: write 7.\n3 + 4 = 7.": False}
+    for answer, so in at_once.items():
+        assert scores.said_at_once(Sample("sums", [], answer)) == so, answer
+
+
 def test_what_is_below_0_follows_from_the_difference():
     said = [figures.sums(random.Random(number), False) for number in range(2000)]
     at_once = [one.answer for one in said if re.search(r"= -\d\d?\.$", one.answer) and not one.thoughts]
@@ -886,7 +896,9 @@ def test_facts_are_in_their_text():
     verdicts = set()
     for number in range(600):
         sample = talk.asked_of_text(random.Random(number), False)
-        text, (_, answer) = sample.messages[-1]["content"], sample.answer.split(": ", 1)
+        text, (label, answer) = sample.messages[-1]["content"], sample.answer.split(": ", 1)
+        owner = label.removeprefix("The ").rpartition("'s ")[0]
+        assert owner.lower() in text.lower(), (label, text)
         answer, verdict = re.fullmatch(r"(.+?)\.( (?:Yes|No|True|False)\.)?", answer).groups()
         if answer == "the text does not say":
             missing += 1
