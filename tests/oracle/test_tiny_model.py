@@ -827,6 +827,10 @@ def test_facts_are_told_and_asked_of_one():
         ]
         assert answer == str(value), question
         assert label.lower() == f"{told.who}'s {key.replace('_', ' ')}".lower()
+        question, label = facts.unanswered(random.Random(number), told)
+        lacking = [one for one in facts.FACTS[told.kind] if one not in [fact for fact, _ in told.facts]]
+        named = [one for one in lacking if label.endswith(f"'s {one.keys[0].replace('_', ' ')}")]
+        assert any(question == facts.put(q, who=told.who) for one in named for q in one.questions), question
 
 
 def test_what_a_user_says_is_recalled():
