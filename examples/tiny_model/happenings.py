@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from figures import THINGS
@@ -101,36 +103,43 @@ POSSIBLE = {
 }
 
 
-def values(rng: random.Random, test: bool) -> Values:
-    """For each part that a happening may have, another."""
-    made = {part: rng.choice(said.split("|")) for part, said in POSSIBLE.items()}
-    made |= {
-        "who": name(rng, test),
-        "other": name(rng, test),
-        "city": city(rng, test),
-        "town": rng.choice(CITIES),
-        "thing": a(f"{rng.choice(list(COLOURS))} {rng.choice(OBJECTS)}"),
-        "vehicle": a(f"{rng.choice(list(COLOURS))} {made['vehicle']}"),
-        "things": rng.choice(THINGS),
-        "day": rng.choice(WEEKDAYS),
-        "count": str(rng.randint(2, 99)),
-        "year": str(rng.randint(1700, 2031)),
-        "height_m": str(rng.randint(100, 1699)),
-        "hour": str(rng.randint(1, 12)),
-        "job": a(rng.choice(JOBS)),
-        "animal": a(rng.choice(ANIMALS)),
-        "food": rng.choice(FOODS),
-        "colour": rng.choice(list(COLOURS)),
+def values(rng: random.Random, test: bool, but: frozenset[str] = frozenset()) -> Values:
+    """For each part that a happening may have, another, and none of these."""
+    make: dict[str, Callable[[], str]] = {
+        part: partial(rng.choice, said.split("|")) for part, said in POSSIBLE.items()
     }
-    return made if len({*made.values()}) == len(made) else values(rng, test)
+    vehicles = POSSIBLE["vehicle"].split("|")
+    make |= {
+        "who": lambda: name(rng, test),
+        "other": lambda: name(rng, test),
+        "city": lambda: city(rng, test),
+        "town": lambda: rng.choice(CITIES),
+        "thing": lambda: a(f"{rng.choice(list(COLOURS))} {rng.choice(OBJECTS)}"),
+        "vehicle": lambda: a(f"{rng.choice(list(COLOURS))} {rng.choice(vehicles)}"),
+        "things": lambda: rng.choice(THINGS),
+        "day": lambda: rng.choice(WEEKDAYS),
+        "count": lambda: str(rng.randint(2, 99)),
+        "year": lambda: str(rng.randint(1700, 2031)),
+        "height_m": lambda: str(rng.randint(100, 1699)),
+        "hour": lambda: str(rng.randint(1, 12)),
+        "job": lambda: a(rng.choice(JOBS)),
+        "animal": lambda: a(rng.choice(ANIMALS)),
+        "food": lambda: rng.choice(FOODS),
+        "colour": lambda: rng.choice(list(COLOURS)),
+    }
+    made: Values = {}
+    said = {*but}
+    for part, one in make.items():
+        while (value := one()) in said:
+            pass
+        made[part] = value
+        said.add(value)
+    return made
 
 
 def others(rng: random.Random, test: bool, before: list[Values]) -> Values:
     """None of which was said before."""
-    said = {value for one in before for value in one.values()}
-    while not said.isdisjoint((made := values(rng, test)).values()):
-        pass
-    return made
+    return values(rng, test, frozenset(value for one in before for value in one.values()))
 
 
 def put(form: str, made: Values) -> str:

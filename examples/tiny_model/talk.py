@@ -97,14 +97,14 @@ def asked_of_text(rng: random.Random, test: bool) -> Sample:
     return ask("found", shown, answer, key=None if verdict else value or NOT_SAID)
 
 
-def of_text(rng: random.Random, test: bool) -> tuple[str, str, str | None, str]:
+def of_text(rng: random.Random, test: bool, claimed: bool = False) -> tuple[str, str, str | None, str]:
     """A text and a question, what it asks for, the answer if the text has it, and perhaps a verdict."""
     verdict = ""
-    if rng.random() < 0.35:
+    if not claimed and rng.random() < 0.35:
         text, said = happenings.told(rng, test)
         asked, label, value = happenings.question(rng, test, said)
     else:
-        text, asked, label, value, verdict = facts_of_one(rng, test)
+        text, asked, label, value, verdict = facts_of_one(rng, test, claimed)
     if rng.random() < 0.3 and SUBJECTS.isdisjoint(
         {*WORD.findall(other := filler(rng))} & {*WORD.findall(asked)}
     ):
@@ -121,14 +121,16 @@ def of_text(rng: random.Random, test: bool) -> tuple[str, str, str | None, str]:
     return form.format(words, asked), label, value, verdict
 
 
-def facts_of_one(rng: random.Random, test: bool) -> tuple[list[str], str, str, str | None, str]:
+def facts_of_one(
+    rng: random.Random, test: bool, claimed: bool = False
+) -> tuple[list[str], str, str, str | None, str]:
     """Sentences, a question, what it asks for, its answer, and a verdict where it asks for one."""
     about = facts.told(rng, test)
     text = list(about.text)
     if rng.random() < 0.3:  # whose is it?
         other = facts.told(rng, test, 3, but=about.who)
         text = text + other.text if rng.random() < 0.5 else other.text + text
-    kind = rng.random()
+    kind = 0.2 if claimed else rng.random()
     if kind < 0.15:
         return text, *facts.unanswered(rng, about), None, ""
     if kind < 0.25:
@@ -284,15 +286,15 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.24:
-        return rng.choice([briefly, yes_or_no, in_a_word])(rng, test)
-    if kind < 0.45:
+    if kind < 0.28:
+        return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word])(rng, test)
+    if kind < 0.48:
         return someone(rng, test)
     sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
-    if kind < 0.57:
+    if kind < 0.59:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
     system, answer = in_a_manner(rng, answer, sample.task, sample.key)
     return ask("roles", question, answer, system=system)
@@ -352,6 +354,14 @@ def yes_or_no(rng: random.Random, test: bool) -> Sample:
     """Nothing but the verdict, which otherwise follows from what is said first: of small numbers."""
     question, answer = rng.choice([figures.is_it_more, figures.even_or_odd])(rng, rng.choice([10, 20, 100]))
     return ask("roles", question, answer.split()[-1], system=worded(rng, "yes or no only"))
+
+
+def claim_by_yes_or_no(rng: random.Random, test: bool) -> Sample:
+    """Whether a text says so."""
+    while True:
+        question, _, _, verdict = of_text(rng, test, claimed=True)
+        if verdict in (" Yes.", " No."):
+            return ask("roles", question, verdict.strip(), system=worded(rng, "yes or no only"))
 
 
 def in_a_word(rng: random.Random, test: bool) -> Sample:

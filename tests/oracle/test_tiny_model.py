@@ -870,6 +870,9 @@ def test_verdicts_and_values_alone_are_what_follows_from_more_words():
             right = x % 2 == ("odd" in question)
         assert sample.answer == ("Yes." if right else "No."), question
         verdicts.add((sample.answer, len(other)))
+        sample = talk.claim_by_yes_or_no(random.Random(number), False)
+        assert sample.answer in ("Yes.", "No."), sample.answer
+        assert not re.search("true or false", sample.messages[-1]["content"], re.IGNORECASE)
         sample = talk.roles(random.Random(number), False)
         if sample.answer.startswith("{"):
             assert not re.search(r"'s [\w ]+: ", sample.answer), sample.answer
