@@ -75,7 +75,9 @@ def line(group: str, number: int, sample: Sample, out: Path) -> dict[str, Any]:
     if group in ("json", "boxes"):
         told["target"] = find_json(sample.answer)[-1]
     elif group in ("memory", "found"):
-        told["target"] = (sample.key or sample.answer.rstrip(".").split()[-1]).strip()
+        verdict = re.search(r" (Yes|No|True|False)\.$", sample.answer)  # alone it would say little
+        value = sample.answer if verdict else sample.answer.rstrip(".").split()[-1]
+        told["target"] = (sample.key or value).strip()
     elif group == "sums":  # which may be worked out first
         told["target"] = r"(?<![\d-])" + re.escape(sample.answer.rpartition("= ")[2]) + r"\Z"
     elif group == "read" and sample.key:  # a number of words, of which one may be misread
