@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from reading import PLACES, date, price, word
 from sample import Sample, View, among, ask, listed
 from wordings import WORDINGS, worded
-from words import CITIES, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
+from words import CITIES, COLOURS, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
 
 Rows = list[tuple[str, ...]]  # as they are written, of one column or more
 ORDER = [*PLACES, "sixth", "seventh"]  # of a list, which people count further than lines
@@ -113,13 +113,18 @@ def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 
 def table(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    heads = rng.sample(
-        ["Name", "Price", "Count", "City", "Code", "Age", word(rng, test).title()], rng.randint(2, 3)
-    )
+    usual = "Name Price Count City Code Age".split()
+    rarer = "Item Person Qty Colour Points Year Time".split() if rng.random() < 0.5 else []
+    heads = rng.sample([*usual, *rarer, word(rng, test).title()], rng.randint(2, 3))
     value = {
         "Name": lambda: goods(rng, test),
+        "Item": lambda: goods(rng, test),
+        "Person": lambda: person(rng, test),
         "Price": lambda: price(rng),
         "City": lambda: rng.choice(CITIES),
+        "Colour": lambda: rng.choice(list(COLOURS)),
+        "Year": lambda: str(rng.randint(1900, 2030)),
+        "Time": lambda: clock(rng),
     }
     lines = [
         [value.get(head, lambda: str(rng.randrange(10 ** rng.randint(1, 3))))() for head in heads]
@@ -343,6 +348,8 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     width, height = size
     (kind,) = rng.choices(list(DOCUMENTS), HOW_OFTEN)
     rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
+    if rng.random() < 0.35:  # a label and its value in one run
+        rows = [(" ".join(row),) if len(row) == 2 and row[0].endswith(":") else row for row in rows]
     for points in range(min(30, int(height / 1.4 / len(rows))), 12, -2):
         if rng.random() < 0.3:
             continue
@@ -372,21 +379,41 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     to_the_right = kind != "form" and rng.random() < 0.5
     ruled = {n for n in range(len(rows)) if rng.random() < 0.2} if airy else set(range(len(rows)))
     ruled = ruled if rng.random() < 0.4 else set()
+    boxed = len(columns) > 1 and len(set(map(len, rows))) == 1 and rng.random() < 0.4
+    title = draw.random_font(rng, points + 4) if rng.random() < 0.3 and rows[1:] and not rows[0][1:] else face
     letters = []
     middle = airy and rng.random() < 0.6  # of what stands alone in its row
     for n, row in enumerate(rows):
+        own = title if n == 0 and lefts[0] + title.getlength(row[0]) < width - 4 else face
         for i, text in enumerate(row):
             x = lefts[i]
             if len(row) == 1 and middle:
-                x = max(4, (width - face.getlength(text)) / 2)
+                x = max(4, (width - own.getlength(text)) / 2)
             if i and to_the_right:
                 x += columns[i] - face.getlength(text)
-            letters.append(draw.write(pen, (x, y), text, ink, face))
-        if n in ruled:
+            letters.append(draw.write(pen, (x, y), text, ink, own))
+        if boxed:
+            room = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
+            draw_cells(pen, lefts, columns, y + 0.6 * points, pitch, room)
+        elif n in ruled:
             below = y + 1.2 * points
             pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
         y += pitch
     return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said))
+
+
+def draw_cells(
+    pen: ImageDraw.ImageDraw,
+    lefts: list[float],
+    columns: list[float],
+    middle: float,
+    pitch: float,
+    room: float,
+) -> None:
+    """A frame around each cell of a row, as tables have them."""
+    edges = [*(left - room for left in lefts), lefts[-1] + columns[-1] + room]
+    for left, right in pairwise(edges):
+        pen.rectangle((left, middle - pitch / 2, right, middle + pitch / 2), outline=(60, 60, 60))
 
 
 def values(said: object) -> list[str]:
