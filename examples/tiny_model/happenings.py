@@ -2,7 +2,7 @@
 
 They stand in happenings.txt with an empty line between them. A block's first line has its name and what JSON
 may call its parts, in brackets a noun by which answers call it; then come ways to tell it, and questions
-with ? before them and = before the answer.
+with ? before them, = before the answer, and once more before what the answer calls it where a noun is stiff.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Happening:
     nouns: dict[str, str]  # what answers call a part
     sentences: list[str]
     questions: list[tuple[str, str]]
+    labels: dict[str, str]  # of questions whose answers begin with no noun
 
 
 def happening(block: str) -> Happening:
@@ -38,7 +39,8 @@ def happening(block: str) -> Happening:
         {key: part for key, _, part in named},
         {part: noun or key.replace("_", " ") for key, noun, part in named},
         said,
-        [(q, answer) for q, answer in asked],
+        [(q, answer) for q, answer, *_ in asked],
+        {q: said for q, _, *own in asked for said in own},
     )
 
 
@@ -47,9 +49,8 @@ NOUNS = {  # of parts that JSON does not have
     **dict.fromkeys(["hospital", "where", "city", "town"], "place"),
     "hour": "time", "height_m": "height", "things": "goods", "other": "friend", "who": "name",
 }  # fmt: skip
-OWNERS = [  # parts that an answer may begin with: Ida's friend, the red hat's owner
-    *"who other thing vehicle animal horse building instrument clothing city town".split()
-]
+OWNERS = [*"thing vehicle building house room who other animal".split()]  # the red hat's owner, Ida's pet
+GOODS = OWNERS[:5]  # which come first: the red hat's giver, not Ida's
 FILE = Path(__file__).parent / "happenings.txt"
 HAPPENINGS = [happening(block) for block in FILE.read_text().strip().split("\n\n")]
 OBJECTS = "key|lamp|boat|book|bell|kite|ring|map|drum|hat|box|ball|coat|cup|chair|clock|umbrella|bag".split(
@@ -159,13 +160,16 @@ def told(rng: random.Random, test: bool) -> tuple[list[str], list[tuple[Happenin
 
 
 def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
-    """What is asked for, as an answer names it before the value: of whom the question tells, a noun."""
-    of = next((part for part in re.findall(r"{(\w+)}", asked) if part in OWNERS), None)
+    """What is asked for, as an answer names it before the value: of whom or what it tells, a noun."""
+    if asked in what.labels:
+        return put(what.labels[asked], parts)
+    named = [part for part in re.findall(r"{(\w+)}", asked) if part in OWNERS]
+    of = min(named, key=lambda part: part not in GOODS, default=None)
     (*_, part) = re.findall(r"{(\w+)}", answer)
     noun = what.nouns.get(part, NOUNS.get(part, part))
     if not of:
         return noun.capitalize()
-    owner = re.sub("^an? ", "the ", parts[of])
+    owner = parts[of] if of in ("who", "other") else "the " + re.sub("^an? ", "", parts[of])
     return f"{owner[0].upper()}{owner[1:]}'s {noun}"
 
 

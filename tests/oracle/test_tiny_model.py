@@ -729,6 +729,8 @@ def test_what_happened_is_read_out_of_its_sentences():
     known_parts = names | {"where": happenings.POSSIBLE["where"]}
     missing = 0
     for what in happenings.HAPPENINGS:
+        for question, own in what.labels.items():
+            assert {*re.findall(r"{(\w+)}", own)} <= {*re.findall(r"{(\w+)}", question)}, question
         for question, reply in what.questions:
             told, asked_for = ({*re.findall(r"{(\w+)}", text)} for text in (question, reply))
             assert told and asked_for and told.isdisjoint(asked_for), question
@@ -747,10 +749,14 @@ def test_what_happened_is_read_out_of_its_sentences():
         text, said = happenings.told(rng, False)
         known = [one for sentence in text for one in read(sentence, [what for what, _ in said])]
         question, label, answer = happenings.question(rng, False, said)
-        owner, noun = re.fullmatch(r"(?:(?:The )?(.+)'s )?(\w[\w ]*)", label).groups()
-        assert not owner or owner.lower() in question.lower(), (question, label)
-        asked_of = {v for what, _ in said for v in [*what.nouns.values(), *happenings.NOUNS.values()]}
-        assert noun.lower() in asked_of | {*happenings.POSSIBLE, "year", "day", "count", "job"}, label
+        own = [form_of(form, **names) for what, _ in said for form in what.labels.values()]
+        if named := [m.groupdict().values() for form in own if (m := form.fullmatch(label))]:
+            assert any(all(part.lower() in question.lower() for part in m) for m in named), (question, label)
+        else:
+            owner, noun = re.fullmatch(r"(?:(?:The )?(.+)'s )?(\w[\w ]*)", label).groups()
+            assert not owner or owner.lower() in question.lower(), (question, label)
+            asked_of = {v for what, _ in said for v in [*what.nouns.values(), *happenings.NOUNS.values()]}
+            assert noun.lower() in asked_of | {*happenings.POSSIBLE, "year", "day", "count", "job"}, label
         answers = set()
         for what, parts in known:
             for form, reply in what.questions:
