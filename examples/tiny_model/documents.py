@@ -353,7 +353,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     for points in range(min(30, int(height / 1.4 / len(rows))), 12, -2):
         if rng.random() < 0.3:
             continue
-        face = draw.random_font(rng, points)
+        face = draw.random_font(rng, points, "".join(cell for row in rows for cell in row))
         columns = [
             max(face.getlength(row[i]) for row in rows if len(row) > max(i, 1) or i == 0)
             for i in range(max(map(len, rows)))
@@ -374,13 +374,16 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     if airy and len(columns) > 1:
         spread = rng.uniform(spread, (width - 24 - sum(columns)) / (len(columns) - 1))
     lefts = [rng.uniform(6, max(7, width - 8 - sum(columns) - spread * (len(columns) - 1)))]
-    for before, _ in pairwise([*columns, 0]):
+    for before in columns[:-1]:
         lefts.append(lefts[-1] + before + spread)
     to_the_right = kind != "form" and rng.random() < 0.5
     ruled = {n for n in range(len(rows)) if rng.random() < 0.2} if airy else set(range(len(rows)))
     ruled = ruled if rng.random() < 0.4 else set()
     boxed = len(columns) > 1 and len(set(map(len, rows))) == 1 and rng.random() < 0.4
-    title = draw.random_font(rng, points + 4) if rng.random() < 0.3 and rows[1:] and not rows[0][1:] else face
+    if boxed:
+        y = max(y, pitch / 2 - 0.6 * points + 2)  # within the picture
+    titled = rng.random() < 0.3 and rows[1:] and len(rows[0]) == 1 and ":" not in rows[0][0]
+    title = draw.random_font(rng, points + 4, rows[0][0]) if titled else face
     letters = []
     middle = airy and rng.random() < 0.6  # of what stands alone in its row
     for n, row in enumerate(rows):
@@ -391,7 +394,8 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
                 x = max(4, (width - own.getlength(text)) / 2)
             if i and to_the_right:
                 x += columns[i] - face.getlength(text)
-            letters.append(draw.write(pen, (x, y), text, ink, own))
+            above = 4 if own is not face else 0  # not into the next line
+            letters.append(draw.write(pen, (x, y - above), text, ink, own))
         if boxed:
             room = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
             draw_cells(pen, lefts, columns, y + 0.6 * points, pitch, room)

@@ -343,8 +343,11 @@ def clip(
     return np.stack(shown), list(zip(things, ways, strict=False)), things
 
 
-def random_font(rng: random.Random, points: int) -> ImageFont.FreeTypeFont:
+def random_font(rng: random.Random, points: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """One that has the letters of this text: Pillow's own has no €."""
     package = rng.choice(COMMON if rng.random() < 0.4 else list(FONTS))
+    if not package and not text.isascii():
+        return random_font(rng, points, text)
     return font(package, rng.choice(FONTS[package]), points)
 
 

@@ -129,7 +129,7 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
     lines = [line(rng, test) for _ in range(count)]
     largest = min(height // (count + 1), rng.randint(22, 64))
     for points in range(max(largest, 14), 12, -2):
-        face = draw.random_font(rng, points)
+        face = draw.random_font(rng, points, "".join(lines))
         if max(face.getlength(text) for text in lines) < width - 16 and 1.3 * points * count < height - 8:
             break
     else:

@@ -1147,6 +1147,19 @@ def test_what_documents_say_is_written_on_them():
             assert all(h in called.get(k, (k.title(),)) for h, k in zip(heads, keys, strict=True)), rows
 
 
+def test_frames_of_tables_are_around_their_cells(monkeypatch):
+    """One for each column, within the picture and clear of the text."""
+    frames = []
+    monkeypatch.setattr(documents, "draw_cells", lambda pen, *frame: frames.append(frame))
+    for number in range(150):
+        documents.document(random.Random(number), False, (320, 240))
+    for lefts, columns, middle, pitch, room in frames:
+        assert len(lefts) == len(columns) and room >= 1
+        assert lefts[0] - room >= 0 and lefts[-1] + columns[-1] + room <= 320
+        assert middle - pitch / 2 >= 0 and middle + pitch / 2 <= 240
+    assert len(frames) > 30
+
+
 LINE_PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
 
 
