@@ -48,16 +48,22 @@ def repeat(rng: random.Random, test: bool) -> Sample:
 
 def filler(rng: random.Random) -> str:
     """A sentence that is of no matter."""
-    return among(
+    form = among(
         rng,
         "The {0} was {1} and the {2} was {3}.|{4} went to {5} with a {0}.|"
         "Nobody knew where the {0} of {4} was.|"
         "In {5} there is a {0} beside a {2}.|{4} said that the {0} is {3}.|It was a {1} day.|"
         "The {0} and the {2} stood {6}.|{4} likes {7}.",
-    ).format(
+    )
+    return with_articles(form.format(
         rng.choice(WORDS), rng.choice(ADJECTIVES), rng.choice(WORDS), rng.choice(list(COLOURS)),
         rng.choice(FIRST_NAMES), rng.choice(CITIES), among(rng, WHERE), rng.choice(FOODS),
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def with_articles(text: str) -> str:
+    """As `a` has them: an ice, an old day."""
+    return re.sub(r"\ba (?=[aeiou])", "an ", text)
 
 
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
@@ -326,7 +332,7 @@ STARTS = "Well,|Captain:|Answer:|My friend,|Dear user,|Hm,|Listen:|Bot:|Ahoy!|So
 
 
 def in_a_manner(rng: random.Random, answer: str, task: str = "", value: str | None = None) -> tuple[str, str]:
-    """A form that answers have, and the answer in it; in JSON the value alone, where it is known.
+    """A form that answers have, and the answer in it; in JSON the value alone, where it is known, or the sum.
 
     Of other languages' letters the capitals are too rare.
     """
@@ -336,7 +342,9 @@ def in_a_manner(rng: random.Random, answer: str, task: str = "", value: str | No
     if kind < 0.35:
         return worded(rng, "in small letters"), answer.lower()
     if kind < 0.55:
-        return worded(rng, "in json"), json.dumps({"answer": value or answer}, ensure_ascii=False)
+        result = re.fullmatch(r".+ = (\d+)\.", answer)  # a number, as where the user asks for JSON
+        said = int(result[1]) if result else value or answer
+        return worded(rng, "in json"), json.dumps({"answer": said}, ensure_ascii=False)
     if kind < 0.8:
         end = among(rng, ENDS)
         return worded(rng, "with this end", end), f"{answer} {end}"
@@ -509,14 +517,14 @@ OPEN_QUESTIONS = [
     "What present should I buy for {n}?", "Which {w} should I buy?", "What should I read next?",
     "Recommend me a film.", "Recommend a book about {x}.", "Suggest a name for my baby.",
     "Suggest a hobby.", "Which doctor should I see about my {w}?", "What helps against a headache?",
-    "Is {f} healthy?", "How many calories has {f}?", "Plan my day.", "Plan a trip to {y}.",
+    "Is it healthy to eat {f}?", "How many calories are in {f}?", "Plan my day.", "Plan a trip to {y}.",
     "Book a flight to {y}.", "Book me a hotel in {y}.", "Order {f} for me.", "Call {n}.",
     "Send an email to {n}.", "Remind me about the {w} tomorrow.", "Set a timer for {n2} minutes.",
     "Wake me at {n2}.", "Turn on the {w}.", "Switch off the light.", "Open the {w} for me.",
     "Search the web for {x}.", "Google {x}.", "Download the {w}.", "Drive me to {y}.",
     "How do I get to {y}?", "Where is the nearest {w}?", "Which bus goes to {y}?",
     "How long is the flight to {y}?", "Cook {f} for me.", "Give me a recipe for {f}.",
-    "How long does {f} keep?", "What goes well with {f}?", "What wine goes with {f}?", "Clean my {w}.",
+    "How long can I keep {f}?", "What goes well with {f}?", "What wine goes with {f}?", "Clean my {w}.",
     "Fix my {w}.", "Do my homework.", "Write my essay about {x}.", "Write a speech about {x}.",
     "Write a report on {x}.", "Write a letter to {n}.", "Write a review of the {w}.",
     "Write a diary entry.", "Write an article on {x}.", "Write a novel.", "Write a play about {n}.",
@@ -524,7 +532,7 @@ OPEN_QUESTIONS = [
     "Write a will.", "Write a paragraph about {x}.", "Write a dialogue between {n} and a {w}.",
     "Draft a contract for {n}.", "Write my CV.", "Make a list of {w}s.", "Make a table about {x}.",
     "Make a quiz about {x}.", "Make up a word for {w}.", "Invent a {w}.", "Invent a game.",
-    "Imagine a world without {x}.", "What if there were no {x}?", "Think of an animal.", "Guess my age.",
+    "Imagine a world without {x}.", "What if {x} had never existed?", "Think of an animal.", "Guess my age.",
     "Guess what I am thinking.", "Do you believe in {x}?", "What is your opinion on {x}?",
     "Are you for or against {x}?", "Do you prefer {f} or {w}?", "Is {y} nicer than {y2}?",
     "Who is better, {n} or me?", "What do you think of {n}?", "Is {n} a good person?",
@@ -540,10 +548,10 @@ OPEN_QUESTIONS = [
     "Quote {n}.", "Quote a line from the Bible.", "Who said that about {x}?", "Which film has a {w} in it?",
     "Who plays {n}?", "Who sang the song about {x}?", "What is the plot of {t}?",
     "How does the film {t} end?", "When did {t} come out?", "How many legs has a spider?",
-    "How fast is a {w}?", "How heavy is a {w}?", "How is {f} made?", "Where do {w}s come from?",
+    "How fast is a {w}?", "How heavy is a {w}?", "How do they make {f}?", "Where do {w}s come from?",
     "What do {w}s eat?", "Which is the biggest country?", "What is the longest river?",
     "How high is the highest mountain?", "Which planet is the largest?", "How far away is the moon?",
-    "What are atoms made of?", "Why do people dream?", "Why is {x} famous?", "Teach me about {x}.",
+    "What are atoms made of?", "Why do people dream?", "What made {x} famous?", "Teach me about {x}.",
     "Teach me to play the {w}.", "Give me a lesson on {x}.", "Explain {x} to a child.",
     "Explain how a {w} works.", "Act out a scene with {n}.", "Pretend that a {w} can talk.",
     "Describe the taste of {f}.", "Describe {y}.", "Describe {n}.",
@@ -567,7 +575,7 @@ def unknown(rng: random.Random, test: bool) -> Sample:
 
 
 def open_question(rng: random.Random, test: bool) -> str:
-    make = lambda: rng.choice(OPEN_QUESTIONS).format(  # noqa: E731
+    make = lambda: with_articles(rng.choice(OPEN_QUESTIONS).format(  # noqa: E731
         x=rng.choice(THINGS.split("|")) if rng.random() < 0.7 else made_up(rng, 2),
         y=rng.choice(CITIES) if rng.random() < 0.5 else made_up(rng, 2).capitalize(),
         y2=rng.choice(CITIES),
@@ -577,7 +585,7 @@ def open_question(rng: random.Random, test: bool) -> str:
         f=rng.choice(FOODS),
         n2=rng.randint(2, 10 ** rng.randint(1, 3)),
         l=rng.choice(LANGUAGES),
-    )
+    ))  # fmt: skip
     return pick(rng, make, test)
 
 
