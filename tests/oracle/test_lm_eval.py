@@ -151,7 +151,9 @@ def test_a_token_that_ends_thoughts():
     from qwen_ref.lm_eval import QwenRef
 
     plain = QwenRef(max_gen_toks=12)
-    asked = [Instance("generate_until", {}, ("One, two, three, four, ", {"until": []}), 0)]
+    prompt = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n"
+    prompt += "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    asked = [Instance("generate_until", {}, (prompt, {"until": []}), 0)]
     (text,) = plain.generate_until(asked, disable_tqdm=True)
     ids = plain.tok_encode(text)
     end = ids[3]
