@@ -11,7 +11,7 @@ from itertools import pairwise, permutations
 import draw
 from PIL import Image, ImageDraw
 from reading import PLACES, date, price, word
-from sample import Sample, View, among, ask, listed
+from sample import Sample, View, among, ask, listed, yes_or_no
 from wordings import WORDINGS, worded
 from words import CITIES, COLOURS, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
 
@@ -384,6 +384,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
         y = max(y, pitch / 2 - 0.6 * points + 2)  # within the picture
     titled = rng.random() < 0.3 and rows[1:] and len(rows[0]) == 1 and ":" not in rows[0][0]
     title = draw.random_font(rng, points + 4, rows[0][0]) if titled else face
+    margin = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
     letters = []
     middle = airy and rng.random() < 0.6  # of what stands alone in its row
     for n, row in enumerate(rows):
@@ -397,8 +398,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
             above = 4 if own is not face else 0  # not into the next line
             letters.append(draw.write(pen, (x, y - above), text, ink, own))
         if boxed:
-            room = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
-            draw_cells(pen, lefts, columns, y + 0.6 * points, pitch, room)
+            draw_cells(pen, lefts, columns, y + 0.6 * points, pitch, margin)
         elif n in ruled:
             below = y + 1.2 * points
             pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
@@ -412,10 +412,10 @@ def draw_cells(
     columns: list[float],
     middle: float,
     pitch: float,
-    room: float,
+    margin: float,
 ) -> None:
     """A frame around each cell of a row, as tables have them."""
-    edges = [*(left - room for left in lefts), lefts[-1] + columns[-1] + room]
+    edges = [*(left - margin for left in lefts), lefts[-1] + columns[-1] + margin]
     for left, right in pairwise(edges):
         pen.rectangle((left, middle - pitch / 2, right, middle + pitch / 2), outline=(60, 60, 60))
 
@@ -505,7 +505,7 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
     for one in days:
         (day,) = [day for day in WEEKDAYS if day.startswith(one["day"])]
         found["hours on a day"].append(((day,), one["hours"]))
-        is_open = "No" if one["hours"] == "closed" else "Yes"
+        is_open = yes_or_no(one["hours"] != "closed")
         found["hours whether open"].append(((day,), f"{one['day']}: {one['hours']}. {is_open}."))
         if one["hours"] != "closed":
             opens, closes = re.findall(r"\d+:\d+", one["hours"])

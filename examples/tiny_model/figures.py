@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from sample import Sample, among, ask, listed, places
+from sample import Sample, among, ask, listed, places, yes_or_no
 from wordings import worded
 from words import ALL_WORDS, COLOURS, FIRST_NAMES, SHAPES, pick
 
@@ -247,7 +247,7 @@ def of_several(rng: random.Random) -> tuple[str, str]:
 def even_or_odd(rng: random.Random, most: int) -> tuple[str, str]:
     x, word = rng.randrange(most), rng.choice(["even", "odd"])
     so = "odd" if x % 2 else "even"
-    return worded(rng, "even or odd", x, word), f"{x} is {so}. {'Yes' if so == word else 'No'}."
+    return worded(rng, "even or odd", x, word), f"{x} is {so}. {yes_or_no(so == word)}."
 
 
 def is_it_more(rng: random.Random, most: int) -> tuple[str, str]:
@@ -258,7 +258,8 @@ def whether_more(rng: random.Random, x: int, y: int, asked_by: str = "is it more
     """How the one is to the other, then whether it is as asked: which is not learned at once."""
     word = rng.choice(rng.choice(MORE_AND_LESS))
     so = word if (x > y) == (word in dict(MORE_AND_LESS)) else TURNED[word]
-    verdict = (so == word) if asked_by.startswith("true") else "Yes" if so == word else "No"
+    is_so = so == word
+    verdict = is_so if asked_by.startswith("true") else yes_or_no(is_so)
     return worded(rng, asked_by, x, y, word), f"{x} is {so} than {y}. {verdict}."
 
 

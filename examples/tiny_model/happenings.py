@@ -49,7 +49,7 @@ NOUNS = {  # of parts that JSON does not have
     **dict.fromkeys(["hospital", "where", "city", "town"], "place"),
     "hour": "time", "height_m": "height", "things": "goods", "other": "friend", "who": "name",
 }  # fmt: skip
-OWNERS = [*"thing vehicle building house room who other animal".split()]  # the red hat's owner, Ida's pet
+OWNERS = "thing vehicle building house room who other animal".split()  # the red hat's owner, Ida's pet
 GOODS = OWNERS[:5]  # which come first: the red hat's giver, not Ida's
 FILE = Path(__file__).parent / "happenings.txt"
 HAPPENINGS = [happening(block) for block in FILE.read_text().strip().split("\n\n")]
@@ -169,8 +169,8 @@ def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
     noun = what.nouns.get(part, NOUNS.get(part, part))
     if not of:
         return noun.capitalize()
-    owner = parts[of] if of in ("who", "other") else "the " + re.sub("^an? ", "", parts[of])
-    return f"{owner[0].upper()}{owner[1:]}'s {noun}"
+    owner = parts[of] if of in ("who", "other") else f"the {bare(parts[of])}"
+    return put("{owner}'s {noun}", {"owner": owner, "noun": noun})
 
 
 def question(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import figures
-from sample import Sample, a, ask
+from sample import Sample, a, ask, yes_or_no
 from wordings import worded
 from words import COLOURS, GREETINGS, LANGUAGES, NUMBERS, SHAPES, translate, word_in
 
@@ -85,11 +85,9 @@ def is_it_the_word(rng: random.Random, language: str) -> tuple[str, str]:
     """What a word means, and whether that is what is asked for, or something else of its kind."""
     kind = rng.choice([list(COLOURS), SHAPES, NUMBERS])
     english, other = rng.sample(kind, 2)
-    is_so = rng.random() < 0.5
-    said = word_in(language, english if is_so else other)
-    return worded(rng, "is it the word for it", said, english, language), (
-        f"It means {english if is_so else other}. {'Yes' if is_so else 'No'}."
-    )
+    meant = english if rng.random() < 0.5 else other
+    question = worded(rng, "is it the word for it", word_in(language, meant), english, language)
+    return question, f"It means {meant}. {yes_or_no(meant == english)}."
 
 
 def of_one_language() -> dict[str, list[str]]:

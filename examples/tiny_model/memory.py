@@ -6,7 +6,7 @@ import random
 from typing import Any, NamedTuple
 
 import facts
-from sample import Sample, a, among, ask
+from sample import Sample, a, among, ask, yes_or_no
 from talk import OBJECTS, small_talk
 from wordings import WORDINGS, worded
 from words import ANIMALS, COLOURS, FOODS, JOBS, any_word, city, made_up, name
@@ -163,4 +163,4 @@ def whether(rng: random.Random, turn: Turn, test: bool, before: Value) -> tuple[
         asked = other_value(rng, turn, test)
         if before and before[1:] == asked[1:] and before[0] != turn.value[0] and rng.random() < 0.7:
             asked = before
-    return worded(rng, f"is it so: {turn.about}", *asked), f"{turn.recalled} {'No' if is_other else 'Yes'}."
+    return worded(rng, f"is it so: {turn.about}", *asked), f"{turn.recalled} {yes_or_no(not is_other)}."

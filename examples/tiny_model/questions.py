@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from draw import Thing
-from sample import View, a, listed, places, sentence, times
+from sample import View, a, listed, places, plural, sentence, times, yes_or_no
 from wordings import worded
 from words import COLOURS, SHAPES
 
@@ -72,15 +72,20 @@ def in_doubt(view: View, thing: Thing, across: bool, things: list[Thing]) -> boo
     return min((abs(x - here) for x in there), default=1) < IS_FARTHER
 
 
+def along(end: str) -> tuple[bool, bool]:
+    """Is it an end of the width, not of the height; and is it the one where that is greatest?"""
+    return end in ("left", "right"), end in ("right", "bottom")
+
+
 def in_row(view: View, end: str) -> list[Thing]:
     """All, the first from that end first."""
-    across, last = end in ("left", "right"), end in ("right", "bottom")
+    across, last = along(end)
     return sorted(view.things, key=lambda t: t.x if across else t.y, reverse=last)
 
 
 def is_clear(view: View, end: str, things: list[Thing]) -> bool:
     """Is none of a row at about the place of the next?"""
-    across = end in ("left", "right")
+    across, _ = along(end)
     return not any(in_doubt(view, one, across, [other]) for one, other in pairwise(things))
 
 
@@ -92,7 +97,7 @@ def row_told(end: str, things: list[Thing], known: Thing | None = None) -> str:
 
 def from_end(view: View, end: str, number: int = 0) -> Thing | None:
     """The first thing from there, or one that comes later; None if there is none or that is unclear."""
-    across, last = end in ("left", "right"), end in ("right", "bottom")
+    across, last = along(end)
     thing = in_row(view, end)[number] if number < len(view.things) else None
     if not thing or in_doubt(view, thing, across, others(view, thing)):
         return None
@@ -104,7 +109,7 @@ def from_end(view: View, end: str, number: int = 0) -> Thing | None:
 
 def on_side(view: View, end: str) -> list[Thing]:
     """All that lies in that half."""
-    across, last = end in ("left", "right"), end in ("right", "bottom")
+    across, last = along(end)
     return [t for t in view.things if (place(view, t)[0 if across else 1] > 0.5) == last]
 
 
@@ -204,17 +209,9 @@ def figures(what: str, of: list[tuple[str, int]]) -> str:
     return f"{what}: {', '.join(f'{name} {figure:02}%' for name, figure in of)}."
 
 
-def yes_or_no(found: bool) -> str:
-    return "Yes" if found else "No"
-
-
 def those(what: str, found: list[str]) -> str:
     """The evidence of a number: each that counts, from left to right."""
     return f"{what.capitalize()}: {', '.join(found) or 'none'}."
-
-
-def numbered(count: int, shape: str) -> str:
-    return f"{count} {shape}{'' if count == 1 else 's'}"
 
 
 # ---- how many, and whether there are any
@@ -284,7 +281,7 @@ def more(rng: random.Random, view: View) -> Asked:
     found = [[t.colour for t in view.things if t.shape == shape] for shape in (first, second)]
     m, n = map(len, found)
     seen = f"{those(f'{first}s', found[0])} {those(f'{second}s', found[1])}"
-    counts = f"{seen} {numbered(m, first)} and {numbered(n, second)}."
+    counts = f"{seen} {m} {plural(m, first)} and {n} {plural(n, second)}."
     if rng.random() < 0.35:
         return worded(rng, "how many of each", f"{first}s", f"{second}s"), counts
     verdict = "No, as many" if m == n else yes_or_no(m > n)
@@ -457,9 +454,8 @@ def size(rng: random.Random, view: View) -> Asked:
         if not (thing := by_size(view, word)):
             return None
         seen = [(t.name, extent(view, t)) for t in view.things]
-        nearest = min(abs(extent(view, t) - extent(view, thing)) for t in others(view, thing))
-        extreme = (min if word == "smallest" else max)(figure for _, figure in seen)
-        if extent(view, thing) != extreme or nearest < APART:
+        best, next_best, *_ = sorted((figure for _, figure in seen), reverse=word != "smallest")
+        if extent(view, thing) != best or abs(best - next_best) < APART:
             return None
         return worded(rng, "the largest", word), f"{figures('Sizes', seen)} The {word} is {a(thing.name)}."
     one, other = rng.choice(view.things), rng.choice(view.things)

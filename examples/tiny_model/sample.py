@@ -76,8 +76,16 @@ def bare(words: str) -> str:
     return re.sub("^((in|at|on) )?(the|an?) ", "", words)
 
 
+def plural(count: int, words: str) -> str:
+    return words if count == 1 else f"{words}s"
+
+
 def times(count: int, words: str) -> str:
-    return f"There {'is' if count == 1 else 'are'} {count or 'no'} {words}{'' if count == 1 else 's'}."
+    return f"There {'is' if count == 1 else 'are'} {count or 'no'} {plural(count, words)}."
+
+
+def yes_or_no(is_so: bool) -> str:
+    return "Yes" if is_so else "No"
 
 
 def places(edge: str, one: str, here: int, other: str, there: int) -> str:

@@ -9,7 +9,7 @@ import re
 import draw
 from draw import MOST_THINGS, Thing
 from questions import ENDS, KINDS, ORDERS, at_the, from_end, in_row, of_kind, on_side
-from sample import Sample, View, a, ask, listed, sentence, thousandths, times
+from sample import Sample, View, a, ask, listed, sentence, thousandths, times, yes_or_no
 from wordings import worded
 from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, word_in
 
@@ -195,7 +195,5 @@ def motion(rng: random.Random, view: View, test: bool) -> Sample:
         thing = rng.choice(view.things)
         moves_too = any(thing is mover for mover, _ in moves)
         question = worded(rng, "does it move", f"the {thing.name}")
-        answer = (
-            f"{'Yes' if moves_too else 'No'}, the {thing.name} {'moves' if moves_too else 'stands still'}."
-        )
+        answer = f"{yes_or_no(moves_too)}, the {thing.name} {'moves' if moves_too else 'stands still'}."
     return ask("motion", question, answer, view)
