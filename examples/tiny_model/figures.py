@@ -32,14 +32,25 @@ def add_aloud(x: int, y: int) -> str:
 
 
 def subtract_aloud(x: int, y: int) -> str:
+    """Of x, which is not less: both figures of a column are said before what shows whether 1 is borrowed."""
     thoughts, borrow = [], 0
     while x:
-        top, bottom = x % 10 - borrow, y % 10
-        borrow = int(top < bottom)
-        top += 10 * borrow
-        thoughts.append(f"{top} - {bottom} = {top - bottom}{', borrow 1' if borrow else ''}.")
+        top, taken = x % 10, f"{y % 10}{' - 1' if borrow else ''}"
+        left = top - y % 10 - borrow
+        borrow = int(left < 0)
+        if borrow:
+            thoughts.append(f"{top} - {taken}: {top + 10} - {taken} = {left + 10}, borrow 1.")
+        else:
+            thoughts.append(f"{top} - {taken} = {left}.")
         x, y = x // 10, y // 10
     return "\n".join(thoughts)
+
+
+def which_is_more(x: int, y: int) -> str:
+    """Of two numbers with as many digits: these up to the first that differ."""
+    pairs = list(zip(str(x), str(y), strict=True))
+    first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
 
 
 def multiply_aloud(x: int, y: int) -> str:
@@ -67,9 +78,10 @@ def aloud(x: int, sign: str, y: int) -> str:
         return add_aloud(x, y)
     if sign == MULTIPLY:
         return multiply_aloud(x, y)
+    lines = [which_is_more(x, y)] if len(str(x)) == len(str(y)) else []
     if x < y:
-        return f"{y} is more, so it is below 0.\n{subtract_aloud(y, x)}"
-    return subtract_aloud(x, y)
+        lines.append(f"{y} is more, so it is below 0.")
+    return "\n".join([*lines, subtract_aloud(max(x, y), min(x, y))])
 
 
 RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__, DIVIDE: int.__floordiv__}
