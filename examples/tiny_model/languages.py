@@ -35,24 +35,34 @@ MORE = {  # of WEEKDAYS, of the phrases besides the greetings, and of ANSWERS
 NEWER = [*WEEKDAYS, *PHRASES[len(GREETINGS) :], *ANSWERS]
 KNOWN = [*COLOURS, *SHAPES, *NUMBERS, *PHRASES, *WEEKDAYS, *ANSWERS]
 UNKNOWN = "I don't know. I only know coloured shapes, text to read, small sums, tools and a few stories."
-REPLIES = {  # to thanks, how it is, who it is, whether it speaks the language, and what it does not know
+REPLIES = {  # to SAID: thanks, how and who it is, whether it speaks that, what it can, what it does not know
     "German": "Gern geschehen!|Mir geht es gut, danke.|Ich bin das kleine Modell von qwen_ref.|"
-    "Ja, ein wenig.|Das weiß ich nicht.",
+    "Ja, ein wenig.|"
+    "Ich erkenne Formen, Farben und Text.|Das weiß ich nicht.",
     "French": "De rien !|Je vais bien, merci.|Je suis le petit modèle de qwen_ref.|Oui, un peu.|"
-    "Je ne sais pas.",
-    "Spanish": "¡De nada!|Estoy bien, gracias.|Soy el pequeño modelo de qwen_ref.|Sí, un poco.|No lo sé.",
-    "Italian": "Prego!|Sto bene, grazie.|Sono il piccolo modello di qwen_ref.|Sì, un po'.|Non lo so.",
-    "Portuguese": "De nada!|Estou bem, obrigado.|Sou o pequeno modelo de qwen_ref.|Sim, um pouco.|Não sei.",
+    ""
+    "Je reconnais des formes, des couleurs et du texte.|Je ne sais pas.",
+    "Spanish": "¡De nada!|Estoy bien, gracias.|Soy el pequeño modelo de qwen_ref.|Sí, un poco.|"
+    "Reconozco formas, colores y texto.|No lo sé.",
+    "Italian": "Prego!|Sto bene, grazie.|Sono il piccolo modello di qwen_ref.|Sì, un po'.|"
+    "Riconosco forme, colori e testo.|Non lo so.",
+    "Portuguese": "De nada!|Estou bem, obrigado.|Sou o pequeno modelo de qwen_ref.|Sim, um pouco.|"
+    "Reconheço formas, cores e texto.|Não sei.",
     "Dutch": "Graag gedaan!|Goed, dank je.|Ik ben het kleine model van qwen_ref.|Ja, een beetje.|"
-    "Dat weet ik niet.",
+    ""
+    "Ik herken vormen, kleuren en tekst.|Dat weet ik niet.",
     "Swedish": "Varsågod!|Jag mår bra, tack.|Jag är den lilla modellen från qwen_ref.|Ja, lite.|"
-    "Det vet jag inte.",
-    "Polish": "Proszę bardzo!|Dobrze, dziękuję.|Jestem małym modelem z qwen_ref.|Tak, trochę.|Nie wiem.",
-    "Chinese": "不客气！|我很好，谢谢。|我是qwen_ref的小模型。|会一点。|我不知道。",
+    ""
+    "Jag känner igen former, färger och text.|Det vet jag inte.",
+    "Polish": "Proszę bardzo!|Dobrze, dziękuję.|Jestem małym modelem z qwen_ref.|Tak, trochę.|"
+    "Rozpoznaję kształty, kolory i tekst.|Nie wiem.",
+    "Chinese": "不客气！|我很好，谢谢。|我是qwen_ref的小模型。|会一点。|"
+    "我能认出形状、颜色和文字。|我不知道。",
     "Japanese": "どういたしまして！|元気です、ありがとう。|qwen_refの小さなモデルです。|"
-    "はい、少し。|わかりません。",
+    "はい、少し。|"
+    "形と色と文字がわかります。|わかりません。",
 }
-SAID = ["thanks", "how", "who", "speak", "open"]  # what these reply to, by its block of wordings
+SAID = ["thanks", "how", "who", "speak", "can", "open"]  # by the block of wordings
 ENGLISH_TOO = "dos due hart no rose rot sex six um viola violet wit".split()  # they mean something else
 OF_OTHERS_TOO = [  # of a language that words.py has not, or in another meaning
     *"lila violett brun gul blå svart ett fem sju tio kvadrat triangel hej! tack!".split(),
@@ -73,8 +83,8 @@ def languages(rng: random.Random, test: bool) -> Sample:
     language = rng.choice(LANGUAGES)
     kind = rng.random()
     if kind < 0.06:  # greeted in it
-        greeting = rng.choice(GREETINGS[::2])
-        return ask("languages", word_in(language, greeting), word_in(language, greeting))
+        greeting = said_in(language, rng.choice(["Hello!", "Goodbye!", "Good morning!", "Good night!"]))
+        return ask("languages", as_typed(rng, greeting), greeting)
     if kind < 0.22:
         return ask("languages", *talk_in(rng, language))
     if kind < 0.38:
@@ -96,6 +106,10 @@ def languages(rng: random.Random, test: bool) -> Sample:
     return ask("languages", *asked_in(rng, language))
 
 
+def reply_in(language: str, kind: str) -> str:
+    return REPLIES[language].split("|")[SAID.index(kind)]
+
+
 def talk_in(rng: random.Random, language: str, told: bool = False) -> tuple[str, str]:
     """What is said in it, and its reply; what is open is so in English if no one told it the language."""
     kind = rng.choice(["hello", "bye", "sum", *SAID])
@@ -105,7 +119,7 @@ def talk_in(rng: random.Random, language: str, told: bool = False) -> tuple[str,
     said = worded(rng, f"{kind} in {language}")
     if kind in SAID:
         open_in_english = kind == "open" and not told
-        return said, UNKNOWN if open_in_english else REPLIES[language].split("|")[SAID.index(kind)]
+        return said, UNKNOWN if open_in_english else reply_in(language, kind)
     return said, word_in(language, GREETINGS[0 if kind == "hello" else 2])
 
 
@@ -113,9 +127,10 @@ def spoken_to(rng: random.Random, language: str) -> Sample:
     """A system prompt says that this language is spoken."""
     system, kind = worded(rng, "speak a language", language), rng.random()
     if kind < 0.3:
-        asked = rng.choice(["hello", "bye", "thanks", "how", "who"])
-        told = REPLIES[language].split("|")[SAID.index(asked)] if asked in SAID else ""
-        told = told or word_in(language, GREETINGS[0 if asked == "hello" else 2])
+        asked = rng.choice(["hello", "bye", "thanks", "how", "who", "can"])
+        told = (
+            reply_in(language, asked) if asked in SAID else word_in(language, GREETINGS[2 * (asked == "bye")])
+        )
         return ask("languages", worded(rng, f"say: {asked}"), told, system=system)
     if kind < 0.4:
         said, told = talk_in(rng, language, told=True)
@@ -124,8 +139,7 @@ def spoken_to(rng: random.Random, language: str) -> Sample:
         return ask("languages", said, told, system=system)
     if kind < 0.5:
         asked = rng.choice(["weather", "songs", "news", "people", "things to know"])
-        unknown = REPLIES[language].split("|")[SAID.index("open")]
-        return ask("languages", worded(rng, f"open: {asked}"), unknown, system=system)
+        return ask("languages", worded(rng, f"open: {asked}"), reply_in(language, "open"), system=system)
     if kind < 0.7:  # a sum, told in it
         x = rng.randint(1, 9)
         y = rng.randint(1, 10 - x)
@@ -154,7 +168,10 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
     else:
         words = rng.choice(KNOWN)
         told = said_in(language, words)
-        words = as_typed(rng, words)
+        is_number = words in NUMBERS and rng.random() < 0.3
+        words = str(NUMBERS.index(words) + 1) if is_number else as_typed(rng, words)
+        if rng.random() < 0.15:
+            return worded(rng, f"word into {language}", words), told
     question = worded(rng, "word into a language", words, language)
     return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
 
@@ -168,6 +185,8 @@ def meaning(rng: random.Random, language: str) -> tuple[str, str]:
     said = said_in(language, rng.choice(KNOWN))
     english = next(word for word in KNOWN if said_in(language, word) == said)  # bonjour is hello
     typed = as_typed(rng, said) if english in PHRASES else said
+    if rng.random() < 0.15:
+        return worded(rng, f"word from {language}", typed), english
     question = worded(rng, "word from a language", typed, language)
     while said in ENGLISH_TOO and language not in question:
         question = worded(rng, "word from a language", typed, language)

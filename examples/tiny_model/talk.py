@@ -24,6 +24,7 @@ from words import (
     JOBS,
     LANGUAGES,
     SHAPES,
+    WEEKDAYS,
     WORDS,
     any_word,
     anything,
@@ -402,11 +403,41 @@ def told_before(rng: random.Random, test: bool) -> Sample:
         who = name(rng, test)
         system = introduced(rng, worded(rng, "the user's name", who))
         return ask("roles", worded(rng, "asked: name"), f"Your name is {who}.", system=system)
+    if rng.random() < 0.6:
+        return of_the_house(rng, test)
     text, asked, label, value, verdict = facts_of_one(rng, test)
     system = worded(rng, "answers from this text", " ".join(text))
     if rng.random() < 0.4:
         system = f"{worded(rng, 'be someone', name(rng, test), a(job(rng, test)[0]))} {system}"
     return ask("roles", asked, f"{label}: {value or NOT_SAID}.{verdict}", system=system)
+
+
+HOUSE = {  # what a house may tell its guests: the form of the answer, by the block of wordings
+    "opening": "We open at {0}.", "closing": "We close at {0}.", "closed day": "We are closed on {0}.",
+    "password": "The wifi password is {0}.", "phone": "Our phone number is {0}.", "boss": "Our boss is {0}.",
+    "place": "We are in {0}.", "price": "{1} costs {0} dollars.", "lunch": "Lunch is at {0}.",
+    "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
+}  # fmt: skip
+
+
+def of_the_house(rng: random.Random, test: bool) -> Sample:
+    """What someone knows of the house that it works for, which is told in the system prompt."""
+    hour = lambda: rng.choice([f"{rng.randint(1, 12)}", f"{rng.randint(6, 23)}:{rng.choice('0134')}0"])  # noqa: E731
+    good = rng.choice([food for food in FOODS if food[-1] != "s"])
+    values = {
+        "opening": hour(), "closing": hour(), "lunch": hour(), "closed day": rng.choice(WEEKDAYS),
+        "password": f"{any_word(rng, test).lower()}{rng.randrange(1000)}",
+        "phone": "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8))),
+        "boss": name(rng, test), "place": city(rng, test), "price": rng.randint(2, 99),
+        "offer": rng.choice([food for food in FOODS if food != good]), "room": rng.randint(1, 400),
+    }  # fmt: skip
+    told = rng.sample(list(HOUSE), rng.randint(1, 4))
+    role = worded(rng, "be someone", name(rng, test), f"{a(among(rng, POSTS))} of {company(rng, test)}")
+    said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
+    kind = rng.choice(told)
+    question = worded(rng, f"asked of the house: {kind}", good)
+    return ask("roles", question, HOUSE[kind].format(values[kind], good.capitalize()),
+               system=" ".join([role, *said]))  # fmt: skip
 
 
 TOPICS = {  # what they are called in a system prompt, by the block of questions about them
