@@ -294,19 +294,19 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.18:
         return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word])(rng, test)
-    if kind < 0.4:
+    if kind < 0.36:
         return someone(rng, test)
-    if kind < 0.55:
+    if kind < 0.53:
         return within_limits(rng, test)
-    if kind < 0.6:
+    if kind < 0.62:
         return told_before(rng, test)
     sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
-    if kind < 0.65:
+    if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
     value = sample.key or (value_of(answer) if sample.task in ("found", "languages") else None)
     wish, answer = in_a_manner(rng, test, answer, sample.task, value)
