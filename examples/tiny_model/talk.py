@@ -11,7 +11,8 @@ import draw
 import facts
 import figures
 import happenings
-from languages import languages
+import scenes
+from languages import KNOWN, UNKNOWN, asked_in, languages, meaning
 from sample import Sample, View, a, among, ask, bare, listed
 from wordings import worded
 from words import (
@@ -23,6 +24,7 @@ from words import (
     JOBS,
     LANGUAGES,
     SHAPES,
+    WEEKDAYS,
     WORDS,
     any_word,
     anything,
@@ -292,63 +294,382 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.28:
+    if kind < 0.18:
         return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word])(rng, test)
-    if kind < 0.48:
+    if kind < 0.36:
         return someone(rng, test)
+    if kind < 0.53:
+        return within_limits(rng, test)
+    if kind < 0.62:
+        return told_before(rng, test)
     sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
     if sample.messages[0]["role"] == "system":
         return roles(rng, test)
-    if kind < 0.59:
+    if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
-    system, answer = in_a_manner(rng, answer, sample.task, sample.key)
-    return ask("roles", question, answer, system=system)
+    value = sample.key or (value_of(answer) if sample.task in ("found", "languages") else None)
+    wish, answer = in_a_manner(rng, test, answer, sample.task, value)
+    if kind > 0.9:  # the user's own wish
+        return ask("roles", wished(rng, question, wish), answer)
+    return ask("roles", question, answer, system=introduced(rng, wish))
+
+
+def introduced(rng: random.Random, system: str) -> str:
+    """Sometimes behind words that change nothing."""
+    return worded(rng, "rule of a system prompt", system) if rng.random() < 0.3 else system
+
+
+def wished(rng: random.Random, question: str, wish: str) -> str:
+    """What a user asks and in which form, which comes first where the question has no mark at its end."""
+    if question[-1] in ".?!" and rng.random() < 0.6:
+        return f"{question} {wish}"
+    return f"{wish}{rng.choice([' ', chr(10), chr(10) + chr(10)])}{question}"
+
+
+def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
+    """The same of what is seen."""
+    if rng.random() < 0.2:
+        return rng.choice([as_list, if_shown])(rng, view, test)
+    while True:
+        sample = scenes.scene(rng, view, test)
+        question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+        if sample.messages[0]["role"] == "user" and "%" not in answer and "\n" not in answer:
+            break
+    kind, value = rng.random(), value_of(answer)
+    at_once = isinstance(value, int) or answer.count(".") == 1
+    if value is not None and at_once and kind < 0.35:
+        wish = "yes or no only" if value in ("Yes", "No") else "in one word"
+        wish = "only the number" if isinstance(value, int) else wish
+        if " " not in str(value):
+            brief = f"{value}." if wish == "yes or no only" else str(value)
+            return ask("roles", question, brief, view, introduced(rng, worded(rng, wish)))
+    if kind < 0.15:
+        return ask("roles", question, answer, view, worded(rng, "system prompt that changes nothing"))
+    if kind < 0.25:
+        system = worded(rng, "be someone", name(rng, test), a(job(rng, test)[0]))
+        return ask("roles", question, answer, view, system)
+    if kind < 0.5:
+        return limited(rng, test, question, answer, rng.choice(["shapes", "pictures"]), view)
+    wish, answer = in_a_manner(rng, test, answer, "scene", value)
+    if kind > 0.85:
+        return ask("roles", wished(rng, question, wish), answer, view)
+    return ask("roles", question, answer, view, introduced(rng, wish))
+
+
+def as_list(rng: random.Random, view: View, test: bool) -> Sample:
+    """All that is seen, in lines or behind commas."""
+    kind = rng.choice(["bullets", "numbers", "commas"])
+    named = [a(thing.name) for thing in view.things]
+    if kind == "bullets":
+        answer = "\n".join(f"- {thing}" for thing in named)
+    elif kind == "numbers":
+        answer = "\n".join(f"{i}. {thing}" for i, thing in enumerate(named, 1))
+    else:
+        answer = ", ".join(named)
+    question, wish = worded(rng, "what is in the picture"), worded(rng, f"as a list with {kind}")
+    if rng.random() < 0.3:
+        return ask("roles", wished(rng, question, wish), answer, view)
+    return ask("roles", question, answer, view, introduced(rng, wish))
+
+
+def if_shown(rng: random.Random, view: View, test: bool) -> Sample:
+    """What is to be said if a thing is in the picture, and if not."""
+    thing = rng.choice(view.things)
+    named = [t.name for t in view.things] + [t.shape for t in view.things]
+    sought = rng.choice(
+        [thing.shape, thing.name, rng.choice(SHAPES), f"{rng.choice([*COLOURS])} {thing.shape}"]
+    )
+    said, otherwise = refusal(rng, test), phrase(rng, test).capitalize()
+    system = worded(rng, "if this is in the picture", a(sought), said, otherwise)
+    question = worded(rng, "what is in the picture")
+    return ask("roles", question, said if sought in named else otherwise, view, system)
+
+
+def value_of(answer: str) -> str | int | None:
+    """The number, the verdict, the colour or the thing that an answer ends in."""
+    number = re.search(r"\bThere (?:are|is) (\w+) [^.]*\.$", answer)
+    if number:
+        return int(number[1]) if number[1].isdigit() else 0
+    found = re.search(r"\b(Yes|No|True|False)(?:, [^.]*)?\.$", answer)
+    if not found and len(re.findall(r"\bThe ", answer)) == 1:
+        found = re.search(r"\bThe [^.]* is (?:an? )?(\w+(?: \w+)?)\.$", answer)
+    return found[1] if found else None
+
+
+def told_before(rng: random.Random, test: bool) -> Sample:
+    """What the system prompt says, asked by the user."""
+    if rng.random() < 0.15:
+        who = name(rng, test)
+        system = introduced(rng, worded(rng, "the user's name", who))
+        return ask("roles", worded(rng, "asked: name"), f"Your name is {who}.", system=system)
+    if rng.random() < 0.6:
+        return of_the_house(rng, test)
+    text, asked, label, value, verdict = facts_of_one(rng, test)
+    system = worded(rng, "answers from this text", " ".join(text))
+    if rng.random() < 0.4:
+        system = f"{worded(rng, 'be someone', name(rng, test), a(job(rng, test)[0]))} {system}"
+    return ask("roles", asked, f"{label}: {value or NOT_SAID}.{verdict}", system=system)
+
+
+HOUSE = {  # what a house may tell its guests: the form of the answer, by the block of wordings
+    "opening": "We open at {0}.", "closing": "We close at {0}.", "closed day": "We are closed on {0}.",
+    "password": "The wifi password is {0}.", "phone": "Our phone number is {0}.", "boss": "Our boss is {0}.",
+    "place": "We are in {0}.", "price": "{1} costs {0} dollars.", "lunch": "Lunch is at {0}.",
+    "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
+}  # fmt: skip
+
+
+def of_the_house(rng: random.Random, test: bool) -> Sample:
+    """What someone knows of the house that it works for, which is told in the system prompt."""
+    hour = lambda: rng.choice([f"{rng.randint(1, 12)}", f"{rng.randint(6, 23)}:{rng.choice('0134')}0"])  # noqa: E731
+    good = rng.choice([food for food in FOODS if food[-1] != "s"])
+    values = {
+        "opening": hour(), "closing": hour(), "lunch": hour(), "closed day": rng.choice(WEEKDAYS),
+        "password": f"{any_word(rng, test).lower()}{rng.randrange(1000)}",
+        "phone": "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8))),
+        "boss": name(rng, test), "place": city(rng, test), "price": rng.randint(2, 99),
+        "offer": rng.choice([food for food in FOODS if food != good]), "room": rng.randint(1, 400),
+    }  # fmt: skip
+    told = rng.sample(list(HOUSE), rng.randint(1, 4))
+    role = worded(rng, "be someone", name(rng, test), f"{a(among(rng, POSTS))} of {company(rng, test)}")
+    said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
+    kind = rng.choice(told)
+    question = worded(rng, f"asked of the house: {kind}", good)
+    return ask("roles", question, HOUSE[kind].format(values[kind], good.capitalize()),
+               system=" ".join([role, *said]))  # fmt: skip
+
+
+TOPICS = {  # what they are called in a system prompt, by the block of questions about them
+    "weather": "the weather|weather|rain and sun",
+    "songs": "music|songs|singing",
+    "news": "the news|politics|what happens in the world",
+    "people": "famous people|history|kings and presidents",
+    "food": "food|cooking|recipes",
+    "code": "code|programming|computers",
+    "health": "health|illness|medicine",
+    "travel": "travel|trips|other countries",
+    "films and books": "films|books|films and books",
+    "poems and letters": "poems|poetry|letters and poems",
+    "things to know": "science|animals and planets",
+    "errands": "errands|alarms and calls|appointments",
+    "advice": "advice|decisions|what to do in life",
+    "sums": "sums|maths|arithmetic|adding numbers|mathematics",
+    "other languages": "other languages|translation|words of other languages",
+    "jokes": "jokes|anything funny|funny things",
+}
+KNOWN_TOPICS = ["sums", "other languages", "jokes"]
+OPEN_TOPICS = [topic for topic in TOPICS if topic not in KNOWN_TOPICS]
+SHOWN_TOPICS = {  # of what is asked of a picture
+    "shapes": "shapes|coloured shapes|shapes and colours|circles, squares and the like",
+    "pictures": "pictures|images|what is in the picture|the picture",
+}
+
+
+def about(rng: random.Random, test: bool, topic: str) -> tuple[str, str]:
+    """A question about it, and what is answered if no one forbids that."""
+    if topic == "jokes":
+        return worded(rng, "say: joke"), REMARKS["joke"]
+    if topic not in KNOWN_TOPICS:
+        return worded(rng, f"open: {topic}"), UNKNOWN
+    if topic == "sums":
+        sample = small_sum(rng, test)
+        return sample.messages[0]["content"], sample.answer
+    return rng.choice([asked_in, meaning])(rng, rng.choice(LANGUAGES))
+
+
+def within_limits(rng: random.Random, test: bool) -> Sample:
+    """What is not to be talked about is answered as the system prompt says."""
+    if rng.random() < 0.2:
+        return when_said(rng, test)
+    topic = rng.choice(KNOWN_TOPICS if rng.random() < 0.6 else list(TOPICS))
+    question, answer = about(rng, test, topic)
+    return limited(rng, test, question, answer, topic)
+
+
+OCCASIONS = {  # by the block of what is said then
+    "hello": "greets you|says hello|says hello or hi", "thanks": "says thank you|thanks you|is thankful",
+    "bye": "says goodbye|says bye|leaves", "how": "asks how you are|wants to know how you are",
+    "who": "asks who you are|wants to know who you are|asks who or what you are",
+    "can": "asks what you can do|asks for help|wants help", "joke": "asks for a joke|wants a joke",
+    "sorry": "says sorry|apologises", "sad": "is sad|has had a bad day",
+}  # fmt: skip
+
+
+def when_said(rng: random.Random, test: bool) -> Sample:
+    """What is to be replied on one occasion, which this is, or is not."""
+    kind, other = rng.sample(list(OCCASIONS), 2)
+    reply = refusal(rng, test) if rng.random() < 0.3 else worded(rng, "reply to an occasion", name(rng, test))
+    system = worded(rng, "on an occasion", among(rng, OCCASIONS[kind]), reply)
+    if rng.random() < 0.4:
+        kind, reply = other, (REPLIES | REMARKS)[other]
+    return ask("roles", worded(rng, f"say: {kind}"), reply, system=introduced(rng, system))
+
+
+def limited(
+    rng: random.Random, test: bool, question: str, answer: str, topic: str, view: View | None = None
+) -> Sample:
+    """This question or another, where only this topic is allowed, or all but one, or all that it knows."""
+    other = rng.choice([one for one in TOPICS if one != topic])
+    other_question, other_answer = about(rng, test, other)
+    called, other_called = (among(rng, (SHOWN_TOPICS | TOPICS)[one]) for one in (topic, other))
+    kind = rng.random()
+    if kind < 0.4:
+        said = refusal(rng, test, called)
+        system = worded(rng, "only one topic", called, said)
+        asked = rng.choice([(question, answer), (other_question, said)])
+    elif kind < 0.7:
+        said = refusal(rng, test)
+        forbidden = rng.random() < 0.5
+        system = worded(rng, "not this topic", called if forbidden else other_called, said)
+        asked = rng.choice([(question, said if forbidden else answer),
+                            (other_question, other_answer if forbidden else said)])  # fmt: skip
+    elif kind < 0.9:
+        said = refusal(rng, test)
+        system = worded(rng, "when it does not know", said)
+        asked = rng.choice([(question, answer), (open_question(rng, test), UNKNOWN)])
+        asked = asked[0], said if asked[1] == UNKNOWN else asked[1]
+    else:
+        said = refusal(rng, test)
+        system = worded(rng, "whatever is asked", said)
+        asked = rng.choice([(question, said), (other_question, said)])
+    return ask("roles", *asked, view, introduced(rng, system))
+
+
+def refusal(rng: random.Random, test: bool, topic: str | None = None) -> str:
+    """What is to be said instead of an answer."""
+    if topic and rng.random() < 0.4:
+        return worded(rng, "refusal that names the topic", topic)
+    if rng.random() < 0.3:
+        return phrase(rng, test).capitalize()
+    return worded(rng, "refusal", name(rng, test))
+
+
+def phrase(rng: random.Random, test: bool) -> str:
+    """One to three words with a mark, that can only be repeated."""
+    words = " ".join(any_word(rng, test) for _ in range(rng.randint(1, 3)))
+    return words + among(rng, ".|.|!|!|?|")
+
+
+COMPANIES = "Shop|Bakery|Library|Hotel|Bank|Museum|Clinic|Garage|Café|School|Market|Travel|Books|Garden|Toys"
+MANNERS = "friendly|helpful|kind|patient|polite|cheerful|clever|young|old|grumpy|busy|quiet|wise|brave"
+POSTS = "assistant|helper|guide|robot|bot|agent|receptionist|waiter|shop assistant|secretary|chatbot"
+FIGURES = "pirate|wizard|knight|robot|king|queen|detective|captain|clown|ghost|dragon|astronaut|monk|parrot"
+
+
+def company(rng: random.Random, test: bool) -> str:
+    """Blue Shop, Hanna's Bakery, Trimo."""
+    first = any_word(rng, test).capitalize() if rng.random() < 0.6 else f"{name(rng, test)}'s"
+    return made_up(rng, 2).capitalize() if rng.random() < 0.2 else f"{first} {among(rng, COMPANIES)}"
+
+
+def job(rng: random.Random, test: bool) -> tuple[str, str | None]:
+    """A role without its article, and whom it is played for, if that is said."""
+    if rng.random() < 0.3:
+        return rng.choice(JOBS), None
+    post = among(rng, f"{POSTS}|{FIGURES}|{'|'.join(JOBS)}")
+    if rng.random() < 0.6:
+        post = f"{among(rng, MANNERS)} {post}"
+    employer = company(rng, test) if rng.random() < 0.4 else None
+    return f"{post} {among(rng, 'of|at|for')} {employer}" if employer else post, employer
 
 
 def someone(rng: random.Random, test: bool) -> Sample:
     """Who someone is that it plays, who may have a manner too; or what has nothing to do with that."""
-    who, job, place = name(rng, test), a(rng.choice(JOBS)), city(rng, test)
-    system = worded(rng, "be someone", who, job)
-    asked, answer = rng.choice(
-        [("who is played", f"I am {who}, {job}."), ("name of who is played", f"My name is {who}."),
-         ("job of who is played", f"I am {job}.")]
-    )  # fmt: skip
+    who, (role, employer), place = name(rng, test), job(rng, test), city(rng, test)
+    if rng.random() < 0.1:
+        who = f"{among(rng, 'Captain|Doctor|Professor|King|Queen|Sir|Aunt|Uncle|Mr|Mrs')} {who}"
+    role = a(role)
+    system = worded(rng, "be someone", who, role)
+    asks = {
+        "who is played": f"I am {who}, {role}.", "name of who is played": f"My name is {who}.",
+        "job of who is played": f"I am {role}.", "greeting of who is played": f"Hello! I am {who}, {role}.",
+    }  # fmt: skip
+    if employer:
+        asks["employer of who is played"] = f"I work for {employer}."
     if rng.random() < 0.3:
         system += f" {worded(rng, 'and live somewhere', place)}"
-        asked, answer = rng.choice([(asked, answer), ("home of who is played", f"I live in {place}.")])
-    question = worded(rng, asked)
-    if rng.random() < 0.15:
-        sample = small_sum(rng, test)
-        question, answer = sample.messages[-1]["content"], sample.answer
+        asks["home of who is played"] = f"I live in {place}."
+    if rng.random() < 0.2:
+        maker = rng.choice([name, company])(rng, test)
+        system += f" {worded(rng, 'and made by someone', maker)}"
+        asks["maker of who is played"] = f"I was made by {maker}."
+    asked = rng.choice(list(asks))
+    question, answer = worded(rng, asked), asks[asked]
     if rng.random() < 0.25:
-        manner, answer = in_a_manner(rng, answer)
+        kind = rng.choice(["sum", "thanks", "bye", "how", "open"])
+        if kind in REPLIES:
+            question, answer = worded(rng, f"say: {kind}"), REPLIES[kind]
+        else:
+            sample = (small_sum if kind == "sum" else unknown)(rng, test)
+            question, answer = sample.messages[-1]["content"], sample.answer
+    if rng.random() < 0.2:
+        manner, answer = in_a_manner(rng, test, answer)
         system += f" {manner}"
     return ask("roles", question, answer, system=system)
 
 
-ENDS = "Over.|Thank you.|That is all.|Yes, sir.|Arr!|Amen.|Have a nice day!|Meow.|Cheers!|The end.|Beep.|OK?"
-STARTS = "Well,|Captain:|Answer:|My friend,|Dear user,|Hm,|Listen:|Bot:|Ahoy!|So:"
+ENDS = (
+    "Over.|Thank you.|That is all.|Yes, sir.|Arr!|Amen.|Have a nice day!|Meow.|Cheers!|The end.|Beep.|OK?|"
+    ":)|:-)|;)|😊|🙂|✨|👍|🎉|⭐|...|Bye!|Stay safe.|Over and out.|Your humble servant.|Anything else?|"
+    "Can I help you further?|Hope that helps!|Ahoy!|Peace.|Good luck!|Best regards|Yours, Bot|Woof!|Done.|"
+    "End of message.|Take care!|Is that clear?|Ask me more!|Namaste|-- the assistant|#ready|<end>|[END]|~|"
+    "Goodbye.|May the force be with you.|Have a great day!|See you soon!|Thanks for asking!|mate|sir|Yay!"
+)
+STARTS = (
+    "Well,|Captain:|Answer:|My friend,|Dear user,|Hm,|Listen:|Bot:|Ahoy!|So:|Sure:|Sure!|Certainly!|Arr!|"
+    "Of course:|Roger.|OK:|Okay,|A:|>>|-|*|Reply:|Output:|Result:|Meow!|Beep!|Hello!|Oh!|Good question!|"
+    "Thank you for asking.|Hey there!|Let me see:|As you wish:|Here you go:|Final answer:|I think:|In short:|"
+    "[BOT]|<answer>|Assistant:|Yes, master:|My lord,|Honey,|Comrade,|Attention!|Note:|🤖|✅|Right,"
+)
+TITLES = "Sir|Madam|Captain|Boss|Master|Your Majesty|Doctor|Professor|My Lady|Chief|Friend|Coach|Mate"
+AROUND = {
+    "double quotes": '""', "quotation marks": '""', "quotes": '""', "square brackets": "[]",
+    "brackets": "()", "round brackets": "()", "parentheses": "()", "asterisks": "**",
+    "angle brackets": "<>", "curly braces": "{}", "hash signs": "##", "hyphens": "--", "tildes": "~~",
+}  # fmt: skip
+KEYS = "answer|reply|result|response|output|text|message|value|content|said|data|a|final_answer|say|out"
 
 
-def in_a_manner(rng: random.Random, answer: str, task: str = "", value: str | None = None) -> tuple[str, str]:
+def in_a_manner(
+    rng: random.Random, test: bool, answer: str, task: str = "", value: str | int | None = None
+) -> tuple[str, str]:
     """A form that answers have, and the answer in it; in JSON the value alone, where it is known, or the sum.
 
-    Of other languages' letters the capitals are too rare.
+    Of other languages' letters the capitals are too rare, and their marks are others.
     """
-    kind = rng.uniform(0.25 if task == "languages" else 0, 1)
-    if kind < 0.25:
+    kind = rng.uniform(0.26 if task == "languages" else 0, 1)
+    if kind < 0.16:
         return worded(rng, "in capitals"), answer.upper()
-    if kind < 0.35:
+    if kind < 0.24:
         return worded(rng, "in small letters"), answer.lower()
-    if kind < 0.55:
+    if kind < 0.26:
+        return worded(rng, "without marks"), re.sub(r"[.,!?;:]+(?=\s|$)", "", answer)
+    if kind < 0.44:
         result = re.fullmatch(r".+ = (\d+)\.", answer)  # a number, as where the user asks for JSON
         said = int(result[1]) if result else value or answer
-        return worded(rng, "in json"), json.dumps({"answer": said}, ensure_ascii=False)
-    if kind < 0.8:
-        end = among(rng, ENDS)
+        key = among(rng, KEYS) if rng.random() < 0.5 else "answer"
+        form = "in json" if key == "answer" else "in json with a key"
+        return worded(rng, form, key), json.dumps({key: said}, ensure_ascii=False)
+    if kind < 0.48:
+        return worded(rng, "with three marks"), answer.rstrip(".!?") + "!!!"
+    if kind < 0.52:
+        return worded(rng, "with a smiley"), f"{answer} :)"
+    if kind < 0.55:
+        return worded(rng, "with an emoji"), f"{answer} 🙂"
+    if kind < 0.6:
+        around = rng.choice(list(AROUND))
+        before, behind = AROUND[around]
+        return worded(rng, "with marks around it", around), f"{before}{answer}{behind}"
+    if kind < 0.64:
+        return worded(rng, "twice"), f"{answer} {answer}"
+    if kind < 0.69:
+        title = among(rng, TITLES)
+        return worded(rng, "with a title", title), f"{title}, {answer}"
+    if kind < 0.87:
+        end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
         return worded(rng, "with this end", end), f"{answer} {end}"
-    start = among(rng, STARTS)
+    start = among(rng, STARTS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
     return worded(rng, "with this beginning", start), f"{start} {answer}"
 
 
@@ -439,7 +760,6 @@ def story(rng: random.Random, test: bool) -> Sample:
     return ask("story", question, " ".join(text))
 
 
-UNKNOWN = "I don't know. I only know coloured shapes, text to read, small sums, tools and a few stories."
 NO_PICTURE = "I see no picture."
 THINGS = """the moon|France|the king of Spain|gold|electricity|the stock market|football|chess|gravity|
 love|Python|Rome|the Second World War|photosynthesis|Shakespeare|the internet|water|music theory|Mars|
@@ -473,7 +793,7 @@ OPEN_QUESTIONS = [
     "Help me with my homework.", "Correct this sentence: {t}", "Rewrite this: {t}", "Continue: {t}",
     "Sort these words: {t}", "Translate this to English: {t}", "What is {n2} in binary?",
     "Convert {n2} miles.", "Round {n2}.5.", "What comes after {w}?", "Should I buy {x}?",
-    "Can {x} be dangerous?", "Do you have a {w}?", "What happened in {y}?", "What is the currency of {y}?",
+    "Can {x} be dangerous?", "What happened in {y}?", "What is the currency of {y}?",
     "When does the {w} open?",
     "What is the derivative of x^{n2}?", "Solve x + {n2} = {n2}.",
     "What does the {w} say?", "Fix this code: {w}()", "What is wrong with my {w}?", "Compare {x} and {w}.",
@@ -560,22 +880,31 @@ OPEN_QUESTIONS = [
 
 def unknown(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.15:
-        questions = ["What is in this picture?", "What colour is the circle?", "How many objects are there?"]
-        questions += ["Describe this picture.", "What does it say?", "What moves first?", "Read the text."]
-        questions += [
-            "Locate the red star.",
-            "What is the total?",
-            "Click on OK.",
-            "What is the leftmost object?",
-            f"Is the {rng.choice(SHAPES)} left or right of the {rng.choice(SHAPES)}?",
-            f"Is the {rng.choice(SHAPES)} above the {rng.choice(SHAPES)}?",
-        ]
-        return ask("unknown", rng.choice(questions), NO_PICTURE)
+        asked = rng.choice(["what is in the picture", "how many at all", "what is this", "only of a picture"])
+        return ask("unknown", worded(rng, asked, *rng.sample(SHAPES, 2)), NO_PICTURE)
     return ask("unknown", open_question(rng, test), UNKNOWN)
 
 
 def open_question(rng: random.Random, test: bool) -> str:
-    make = lambda: with_articles(rng.choice(OPEN_QUESTIONS).format(  # noqa: E731
+    """At the edge of the world, at times behind a remark or with a form that the answer should have."""
+
+    def make() -> str:
+        kind = rng.random()
+        if kind < 0.4:
+            asked = worded(rng, f"open: {rng.choice(OPEN_TOPICS)}")
+        elif kind < 0.48:
+            asked = of_no_language_it_knows(rng)
+        elif kind < 0.55:
+            return worded(rng, f"open in {rng.choice(LANGUAGES)}")
+        else:
+            asked = filled(rng, rng.choice(OPEN_QUESTIONS))
+        return worded(rng, "asked by the way", asked) if rng.random() < 0.12 else asked
+
+    return pick(rng, make, test)
+
+
+def filled(rng: random.Random, form: str) -> str:
+    return with_articles(form.format(
         x=rng.choice(THINGS.split("|")) if rng.random() < 0.7 else made_up(rng, 2),
         y=rng.choice(CITIES) if rng.random() < 0.5 else made_up(rng, 2).capitalize(),
         y2=rng.choice(CITIES),
@@ -586,7 +915,17 @@ def open_question(rng: random.Random, test: bool) -> str:
         n2=rng.randint(2, 10 ** rng.randint(1, 3)),
         l=rng.choice(LANGUAGES),
     ))  # fmt: skip
-    return pick(rng, make, test)
+
+
+OTHER_TONGUES = "Russian|Korean|Greek|Turkish|Arabic|Latin|Finnish|Danish|Hindi|Hebrew|Czech|Norwegian|Welsh"
+
+
+def of_no_language_it_knows(rng: random.Random) -> str:
+    """A word that it knows in a language that it does not, or the other way round."""
+    if rng.random() < 0.5:
+        return worded(rng, "word into a language", rng.choice(KNOWN), among(rng, OTHER_TONGUES))
+    word = rng.choice([word for word in [*WORDS, *ANIMALS, *FOODS] if word not in KNOWN])
+    return worded(rng, "word into a language", word, rng.choice(LANGUAGES))
 
 
 def something_else(rng: random.Random, test: bool, size: draw.Size) -> View:
@@ -659,6 +998,7 @@ REMARKS = {  # less often
     "hear": "No, I can only read text and see pictures.",
     "feel": "I am a small program without feelings.",
     "age of the model": "I am a small model and have no age.",
+    "size of the model": "I have 14.5 million weights.",
     "place of the model": "I live in this computer.",
     "there": "Yes, I am here.",
     "a question comes": "Please ask.",
@@ -672,7 +1012,8 @@ REMARKS = {  # less often
 def small_talk(rng: random.Random, tooled: bool = False) -> tuple[str, str]:
     usual = ["hello", "thanks", "who"] if tooled else ["hello", *REPLIES]
     kind = rng.choice(usual if tooled or rng.random() < 0.55 else list(REMARKS))
-    return worded(rng, f"say: {kind}", rng.choice(LANGUAGES)), (REPLIES | REMARKS)[kind]
+    language = rng.choice([*LANGUAGES, *OTHER_TONGUES.split("|")])
+    return worded(rng, f"say: {kind}", language), (REPLIES | REMARKS)[kind]
 
 
 def talk(rng: random.Random, test: bool) -> Sample:

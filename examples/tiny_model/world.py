@@ -47,6 +47,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
         scenes.boxes: 38,
         scenes.picture_in_language: 10,
         talk.beside_the_picture: 2,
+        talk.role_of_picture: 8,
     },
     "page": {reading.read: 0.85, reading.place_of_line: 0.15},
     "document": {documents.extract: 1},
@@ -62,8 +63,8 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     talk.story: 6,
     talk.unknown: 14,
     talk.talk: 10,
-    languages.languages: 18,
-    talk.roles: 26,
+    languages.languages: 24,
+    talk.roles: 30,
     talk.as_json: 24,
     talk.found: 30,
 }
@@ -254,6 +255,8 @@ def sample(task: str, seed: int, test: bool = False) -> Sample:
         drawn, asked = rng.choice(
             [(talk.something_else, talk.unknown_picture), (scenes.shapes, talk.beside_the_picture)]
         )
+    elif task == "roles" and rng.random() < 0.4:
+        drawn, asked = scenes.shapes, talk.role_of_picture
     elif task in _OF_VIEWS:
         drawn, asked = _OF_VIEWS[task]
     else:
