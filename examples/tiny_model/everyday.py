@@ -28,6 +28,20 @@ class Usual:
     abouts: list[str]
     parameters: list[Parameter]
     questions: list[str]
+    words: set[str]  # of its name and of what it is for
+
+
+SAY_NOTHING = set("the a an my me please for of in on to with it i you can could at and this that is".split())
+
+
+def words_of(text: str) -> set[str]:
+    """Those that tell something, without the values that a question names."""
+    return {*re.findall(r"[a-z]+", re.sub(r"{\w+}", " ", text).lower())} - SAY_NOTHING
+
+
+def is_clear(question: str, others: list[Usual]) -> bool:
+    """Has it, for each of the others, a word that this one has not?"""
+    return all(not words_of(question) <= other.words for other in others)
 
 
 def parameter(line: str) -> Parameter:
@@ -40,7 +54,8 @@ def usual(block: str) -> Usual:
     verbs, nouns = name.split(" + ")
     parameters = [parameter(line.strip()) for line in lines if line[0] == " "]
     questions = [line for line in lines if line[0] != " "]
-    return Usual(verbs.split(), nouns.split(), abouts.split("|"), parameters, questions)
+    words = words_of(f"{name} {abouts}".replace("_", " "))
+    return Usual(verbs.split(), nouns.split(), abouts.split("|"), parameters, questions, words)
 
 
 def given(question: str) -> set[int]:
