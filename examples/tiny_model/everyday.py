@@ -4,7 +4,7 @@ Tools stand there with an empty line between them. The first line of each has th
 its name is made of; the second what it is for, one of several between |; then, indented, its parameters:
 their usual names and their kind (of tooling.KINDS, or the words of an enum with / between them), with ? where
 it may be left out. The rest are questions, a line each, which name their values by numbers, a flag's as on or
-off, and the noun that was taken as {noun}.
+off, and the noun that was taken as {noun}; {1=true} is a value that follows from the other words.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAY_NOTHING = set("the a an my me please for of in on to with it i you can could
 
 def words_of(text: str) -> set[str]:
     """Those that tell something, without the values that a question names."""
-    return {*re.findall(r"[a-z]+", re.sub(r"{\w+}", " ", text).lower())} - SAY_NOTHING
+    return {*re.findall(r"[a-z]+", re.sub(r"{[\w=]+}", " ", text).lower())} - SAY_NOTHING
 
 
 def is_clear(question: str, others: list[Usual]) -> bool:
@@ -60,7 +60,17 @@ def usual(block: str) -> Usual:
 
 def given(question: str) -> set[int]:
     """Which parameters a question has values for."""
-    return {int(number) for number in re.findall(r"{(\d)}", question)}
+    return {int(number) for number in re.findall(r"{(\d)[=}]", question)}
+
+
+IMPLIED = re.compile(r"{(\d)=(\w+)}")
+
+
+def without_implied(question: str) -> tuple[str, dict[int, str | bool]]:
+    """A question without the values that follow from its words, and these by their parameters' numbers."""
+    flags = {"true": True, "false": False}
+    found = {int(number): flags.get(what, what) for number, what in IMPLIED.findall(question)}
+    return IMPLIED.sub("", question), found
 
 
 FILES = sorted((Path(__file__).parent / "everyday").glob("*.txt"))

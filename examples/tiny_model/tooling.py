@@ -8,7 +8,7 @@ import re
 import string
 from typing import Any
 
-from everyday import EVERYDAY, Usual, given, is_clear
+from everyday import EVERYDAY, Usual, given, is_clear, without_implied
 from figures import sums
 from sample import Sample, among, ask, listed
 from wordings import worded
@@ -99,7 +99,7 @@ UNITS = [
     "asc desc|small medium large|economy business first|daily weekly monthly|red green blue|mp3 wav|C F|"
     "open closed|json csv xml|on off|walking driving cycling|celsius fahrenheit kelvin".split("|")
 ]
-SUFFIXES = "txt pdf py md csv json png jpg docx xlsx html log zip mp3".split()
+SUFFIXES = "txt pdf py md csv json png jpg docx xlsx html log zip mp3 yaml js sh toml css xml mp4 gif".split()
 ROOMS = "kitchen|bedroom|bathroom|living room|garden|garage|office|hall|cellar|attic|dining room".split("|")
 ENDS = "com org net de io co.uk edu".split()
 DAYS = ["today", "tomorrow", *WEEKDAYS]
@@ -205,7 +205,11 @@ def saying(rng: random.Random, test: bool) -> str:
     one, other = any_word(rng, test), any_word(rng, test)
     return among(
         rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
-        "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}",
+        "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}|"
+        "I'm late|I'll be there at {2}|don't forget the {0}|I can't find the {0}|it's {1}|we've got a {0}|"
+        "you're {0}|let's meet at {2}|what's {0}?|I'd like {0}|they're at the {0}|I don't like {0}|"
+        "I'm at the {0}, where are you?|that's my {0}|she's {0} today|it won't be {0}|thanks for the {0}|"
+        "happy {0}, my friend|sorry, I forgot the {0}|we haven't {0} yet|dinner is at {2}|I love {0}",
     ).format(one, other, rng.randint(1, 12))  # fmt: skip
 
 
@@ -239,6 +243,8 @@ def title(rng: random.Random, test: bool) -> str:
     if rng.random() < 0.15:
         return rng.choice([*FOODS, *ANIMALS, *COLOURS])
     words = [any_word(rng, test) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+    if rng.random() < 0.03:  # as a channel's
+        return f"#{'-'.join(words).lower()}"
     return rng.choice([str.lower, str.lower, str.title, str.capitalize])(" ".join(words))
 
 
@@ -302,7 +308,8 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     if kind == "room":
         return rng.choice(ROOMS)
     if kind == "person":
-        return f"{name(rng, test)} {name(rng, test)}" if rng.random() < 0.2 else name(rng, test)
+        address = among(rng, "Dr. |Mr. |Mrs. |Ms. |Aunt |Uncle ") if rng.random() < 0.08 else ""
+        return address + (f"{name(rng, test)} {name(rng, test)}" if rng.random() < 0.2 else name(rng, test))
     if kind == "email":
         return f"{handle(rng, test)}@{handle(rng, test)}.{rng.choice(ENDS)}"
     if kind == "url":
@@ -331,12 +338,17 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
         month, day = rng.randint(1, 12), rng.randint(1, 28)
         dated = [f"{rng.randint(2020, 2039)}-{month:02}-{day:02}", f"{day}.{month}.", f"{day}/{month}"]
         dated += [f"{MONTHS[month - 1]} {day}", f"{day} {MONTHS[month - 1]}", f"next {rng.choice(DAYS[2:])}"]
+        dated += [f"{MONTHS[month - 1]} {day}th", f"{day}th of {MONTHS[month - 1]}"] if 3 < day < 21 else []
+        dated += [f"{day} {MONTHS[month - 1]} {rng.randint(2020, 2039)}", f"this {rng.choice(DAYS[2:])}"]
+        dated += dated[:1]
         return rng.choice(dated if rng.random() < 0.35 else DAYS)
     if kind == "clock":
         hour, minute = rng.randint(0, 23), rng.choice([0, 15, 30, 45, rng.randrange(60)])
         half, of_twelve = rng.choice(["am", "pm"]), hour % 12 + 1
         spoken = [f"{of_twelve} {half}", f"{of_twelve}{half}", f"{of_twelve} o'clock", "noon", str(hour)]
-        return f"{hour}:{minute:02}" if rng.random() < 0.6 else rng.choice(spoken)
+        spoken += [f"{of_twelve}:{minute:02} {half}", f"half past {rng.choice(NUMBERS)}", "midnight"]
+        figures = rng.choice([f"{hour}:{minute:02}", f"{hour:02}:{minute:02}"])
+        return figures if rng.random() < 0.6 else rng.choice(spoken)
     if kind == "file":
         return file_name(rng, test)
     if kind == "script":
@@ -839,13 +851,17 @@ def ask_for(
     form, asked = rng.choice(clear or usual.questions), len(usual.parameters)
     if rng.random() < 0.08:
         form = form.lower()
-    last = re.search(r"{(\d)}[.?!]?$", form)  # a text at the end would have in it whatever came behind
+    last = re.search(
+        r"{(\d)}[.?!]?$", without_implied(form)[0]
+    )  # a text at the end would have in it whatever came behind
     open_end = last is not None and usual.parameters[int(last[1])].kind in TEXTUAL
     arguments = {
         n: value(rng, p, test)
         for i, (n, p) in enumerate(parameters.items())
         if i in given(form) or (i >= asked and not open_end and rng.random() < 0.3)
     }
+    form, implied = without_implied(form)
+    arguments |= {list(parameters)[i]: what for i, what in implied.items()}
     values = {
         str(i): as_said(rng, p, arguments[n], f"{{{i}}}" in form.split())
         for i, (n, p) in enumerate(parameters.items())
@@ -937,6 +953,16 @@ REPLIES = "I see.|Okay.|All right.|Good to know.|Noted.|I will keep that in mind
 
 
 def tools(rng: random.Random, test: bool) -> Sample:
+    """Mostly as one asks without more; now and then the system says who the model is, and where it runs."""
+    made = use_of_tools(rng, test)
+    if rng.random() < 0.15:
+        day, who = value(rng, {"kind": "day"}, test), name(rng, test)
+        system = worded(rng, "tools: the system", day, who, city(rng, test))
+        made.messages.insert(0, {"role": "system", "content": system})
+    return made
+
+
+def use_of_tools(rng: random.Random, test: bool) -> Sample:
     """Which tool, with which arguments, once or more; then what its answer means."""
     from talk import small_talk
 
