@@ -15,7 +15,6 @@ from wordings import worded
 from words import (
     ALL_WORDS,
     ANIMALS,
-    CITIES,
     COLOURS,
     FOODS,
     JOBS,
@@ -686,42 +685,85 @@ def call(name: str, arguments: dict[str, Any]) -> str:
     return f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
 
 
+DONE = ["ok", "success", "done", "OK", "Success", "completed"]
+
+
+def fact(rng: random.Random, test: bool) -> tuple[str, Any]:
+    """A key and a value, as results have them."""
+    if rng.random() < 0.4:
+        key = among(
+            rng, "temperature|sky|price|count|status|name|value|time|id|condition|currency|balance|eta"
+        )
+        return key, rng.choice(
+            [rng.randint(0, 999), rng.randint(0, 999) / 10, rng.choice(SKY), rng.choice(FOODS),
+             city(rng, test), name(rng, test),
+             among(rng, "open|closed|full|empty|in transit|confirmed|low|high|running|partly cloudy|pending")]
+        )  # fmt: skip
+    kind = rng.choice(
+        [kind for kind in KINDS if kind not in ("record", "list", "text", "script", "sql", "unit")]
+    )
+    key = rng.choice(KINDS[kind][1].split())
+    if rng.random() < 0.4:
+        key = rng.choice([f"{any_word(rng, test).lower()}_{key}", f"{key}_{any_word(rng, test).lower()}"])
+    return key, value(rng, {"kind": kind, "schema": {}}, test)
+
+
+def as_told(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {written(what)}" for key, what in facts.items())
+
+
+def several(rng: random.Random, test: bool) -> tuple[str, str]:
+    """A list of strings, of objects with the same keys, or of nothing."""
+    kind, count = rng.random(), rng.randint(1, 4)
+    if kind < 0.15:
+        return "[]", "none"
+    if kind < 0.6:
+        make = rng.choice([name, city, any_word, title, file_name])
+        parts = [make(rng, test) for _ in range(count)]
+        return json.dumps(parts) if rng.random() < 0.7 else "\n".join(parts), ", ".join(parts)
+    keys = [rng.choice(["name", "title", "id", "city"]), rng.choice(["time", "price", "date", "count"])]
+    rows = [
+        dict(zip(keys, (name(rng, test), rng.choice([rng.randint(1, 99), "10:00", "full"])), strict=True))
+        for _ in range(min(count, 3))
+    ]
+    return json.dumps(rows), "; ".join(as_told(row) for row in rows)
+
+
 def result(rng: random.Random, test: bool, made: dict[str, Any]) -> tuple[str, str]:
     """What a tool says, in prose or JSON of any form, and how that is told."""
     noun = made["noun"].replace("_", " ")
+    if rng.random() < 0.12:
+        why = worded(rng, "tools: why not", noun, any_word(rng, test), city(rng, test))
+        said = [{"error": why}, {"status": "error", "message": why}, {"ok": False, "error": why}]
+        said += [
+            {"success": False, "reason": why},
+            {"error": {"code": rng.choice([400, 404, 500]), "message": why}},
+        ]
+        return rng.choice([json.dumps(rng.choice(said)), f"Error: {why}"]), f"That did not work: {why}."
     if rng.random() < 0.1:
-        why = among(rng, "not found|no connection|timeout|access denied|unknown " + noun)
-        told = rng.choice(
-            [json.dumps({"error": why}), f"Error: {why}", json.dumps({"status": "error", "message": why})]
-        )
-        return told, f"That did not work: {why}."
-    keys = rng.sample(
-        ["temperature", "sky", "price", "count", "status", "name", "value", "time", "id", noun],
-        rng.randint(1, 3),
-    )
-    facts: dict[str, Any] = {}
-    for key in keys:
-        facts[key] = rng.choice(
-            [rng.randint(0, 999), rng.randint(0, 999) / 10, rng.choice(SKY), rng.choice(FOODS),
-             rng.choice(CITIES),
-             rng.choice(["ok", "done", "open", "closed", "full"]), name(rng, test)]
-        )  # fmt: skip
-    plain = ", ".join(f"{k} {written(v)}" for k, v in facts.items())
+        word, key = rng.choice(DONE), among(rng, "status|result|state|message")
+        said_so = [word, json.dumps({key: word}), json.dumps({rng.choice(["ok", "success", "done"]): True})]
+        return rng.choice(said_so), "Done."
+    if rng.random() < 0.12:
+        listed_so, plain = several(rng, test)
+        return listed_so, f"The {noun}: {plain}."
+    facts = dict(fact(rng, test) for _ in range(rng.choice([1, 1, 2, 2, 3, 4])))
     kind = rng.random()
-    if kind < 0.35:
-        return json.dumps(facts), f"The {noun}: {plain}."
     if kind < 0.45:
+        return json.dumps(facts, ensure_ascii=False), f"The {noun}: {as_told(facts)}."
+    if kind < 0.55:
         one = written(rng.choice(list(facts.values())))
         return one, f"The {noun}: {one}."
-    if kind < 0.6:
-        return json.dumps({"result": facts}), f"The {noun}: {plain}."
+    if kind < 0.65:
+        inside = {among(rng, "result|data|output|response"): facts}
+        return json.dumps(inside, ensure_ascii=False), f"The {noun}: {as_told(facts)}."
     if kind < 0.8:
-        prose = among(rng, "{0}, {1} degrees|{0} and {1} degrees|it is {0}|{1}|{1} {2}").format(
-            rng.choice(SKY), rng.randint(-9, 39), rng.choice(WORDS)
+        prose = among(rng, "{0}, {1} degrees|{0} and {1} degrees|it is {0}|{1}|{1} {2}|{3}|{3}").format(
+            rng.choice(SKY), rng.randint(-9, 39), rng.choice(WORDS), phrase_of_words(rng, test)
         )
         return prose, f"The {noun}: {prose}."
-    lines = "\n".join(f"{k}: {written(v)}" for k, v in facts.items())
-    return lines, f"The {noun}: {plain}."
+    lines = "\n".join(f"{key}: {written(what)}" for key, what in facts.items())
+    return lines, f"The {noun}: {as_told(facts)}."
 
 
 CALCULATOR = {
