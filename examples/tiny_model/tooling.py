@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
 import string
 from typing import Any
 
-from everyday import EVERYDAY, Usual, given, is_clear, without_implied
+from everyday import EVERYDAY, SAY_NOTHING, Usual, given, is_clear, without_implied
 from figures import sums
 from sample import Sample, among, ask, listed
 from wordings import worded
@@ -642,17 +643,23 @@ MORE = {  # what a usual tool may take besides, of which questions mostly say no
 }  # fmt: skip
 
 
-def beside_which(usual: Usual) -> list[Usual]:
-    """Other tools for the same things, and what stands next to it in the files: that is like it, too."""
-    at = EVERYDAY.index(usual)
-    near = EVERYDAY[max(0, at - 3) : at + 4]
-    like = [one for one in EVERYDAY if {*one.nouns} & {*usual.nouns}]
-    return [one for one in [*like, *near] if one is not usual and not same(one, usual)]
+@functools.cache
+def beside_which(number: int) -> list[Usual]:
+    """Tools for things of the same name that do something else with them, and what is next to it in the
+    files: that is like it, too."""
+    usual = EVERYDAY[number]
+    near = EVERYDAY[max(0, number - 3) : number + 4]
+    like = [one for one in EVERYDAY if parts_of(one) & parts_of(usual) and not does_as_much(one, usual)]
+    return like + [one for one in near if one is not usual and not same(one, usual)]
+
+
+def parts_of(usual: Usual) -> set[str]:
+    return {part for noun in usual.nouns for part in noun.split("_")} - SAY_NOTHING
 
 
 def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A tool as many people have it, in its usual words; beside another, one for about the same things."""
-    here = rng.choice(beside_which(beside["like"]) if beside else EVERYDAY)
+    here = rng.choice(beside_which(EVERYDAY.index(beside["like"])) if beside else EVERYDAY)
     verb, noun = rng.choice(here.verbs), rng.choice(here.nouns)
     parameters: dict[str, dict[str, Any]] = {}
 
@@ -795,11 +802,18 @@ ALSO = {  # what is about the same as a noun of everyday.py
 }  # fmt: skip
 
 
+def does_as_much(one: Usual, other: Usual) -> bool:
+    """Have they a verb in common, do both ask something, or does one do anything?"""
+    here, there = [{"get" if verb in ASKS else verb for verb in tool.verbs} for tool in (one, other)]
+    if {"control", "operate", "manage"} & (here | there):  # they do anything
+        return True
+    begin = [{verb.split("_")[0] for verb in verbs} for verbs in (here, there)]  # turn is turn_on or turn_off
+    return bool(here & there or begin[0] & there or here & begin[1])
+
+
 def same(one: Usual, other: Usual) -> bool:
     """Could both be meant? They are for one thing, and do the same with it, or ask something of it."""
-    here, there = [{"get" if verb in ASKS else verb for verb in tool.verbs} for tool in (one, other)]
-    begin = [{verb.split("_")[0] for verb in verbs} for verbs in (here, there)]  # turn is turn_on or turn_off
-    return bool({*one.nouns} & {*other.nouns} and (here & there or begin[0] & there or here & begin[1]))
+    return bool({*one.nouns} & {*other.nouns}) and does_as_much(one, other)
 
 
 def alike_tools(made: dict[str, Any], other: dict[str, Any]) -> bool:
