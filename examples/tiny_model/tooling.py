@@ -1012,8 +1012,8 @@ def tools(rng: random.Random, test: bool) -> Sample:
     """Mostly as one asks without more; now and then the system says who the model is, and where it runs."""
     made = use_of_tools(rng, test)
     if rng.random() < 0.15:
-        day, who = value(rng, {"kind": "day"}, test), name(rng, test)
-        system = worded(rng, "tools: the system", day, who, city(rng, test))
+        day = f"{rng.randint(1, 28)} {rng.choice(MONTHS)} {rng.randint(2020, 2039)}"
+        system = worded(rng, "tools: the system", day, name(rng, test), city(rng, test))
         made.messages.insert(0, {"role": "system", "content": system})
     return made
 
@@ -1067,7 +1067,7 @@ def use_of_tools(rng: random.Random, test: bool) -> Sample:
         if more:
             answer = "\n".join([*calls, call(here["name"], more[1])])
             return ask("tools", more[0], answer, tools=offered)
-    elif kind < 0.5 and (more := told_before(rng, question, here, wants)):
+    elif kind < 0.6 and (more := told_before(rng, question, here, wants)):
         told, question = more
         if rng.random() < 0.5:
             return ask("tools", f"{told} {question}", "\n".join(calls), tools=offered)

@@ -1336,7 +1336,7 @@ def test_every_way_to_ask_is_used(monkeypatch):
         for ask_one in world.QUESTIONS[views[0].kind]:
             for number in range(4000):
                 ask_one(random.Random(number), views[number % 500], False)
-    for ask_one in world.TEXTS:
+    for ask_one in [*world.TEXTS, *world.TOOLS]:
         for number in range(2000):
             ask_one(random.Random(number), False)
     wishes = {f"meant {name}" for name in reading.MEANT}
