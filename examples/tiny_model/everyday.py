@@ -4,7 +4,7 @@ Tools stand there with an empty line between them. The first line of each has th
 its name is made of; the second what it is for, one of several between |; then, indented, its parameters:
 their usual names and their kind (of tooling.KINDS, or the words of an enum with / between them), with ? where
 it may be left out. The rest are questions, a line each, which name their values by numbers, a flag's as on or
-off, and the noun that was taken as {noun}; {1=true} is a value that follows from the other words.
+off; {1=true} is a value that follows from the other words. {noun} is the noun that was taken, in any line.
 """
 
 from __future__ import annotations

@@ -396,6 +396,18 @@ def value(rng: random.Random, made: dict[str, Any], test: bool) -> Any:
     )
 
 
+def as_named(rng: random.Random, called: str) -> str:
+    """Perhaps as a class, or with the name of what it belongs to, as servers of tools have them."""
+    share = rng.random()
+    if share < 0.05:
+        return "".join(part[:1].upper() + part[1:] for part in called.split("_"))
+    if share < 0.1:
+        return (
+            among(rng, "home|app|api|my|mcp__server_|user|agent|default_api|mcp__home_|system") + f"_{called}"
+        )
+    return called + among(rng, "_tool|_now|_v2|_api|_action|_function") if share < 0.14 else called
+
+
 def tool(rng: random.Random, test: bool, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A tool made up; beside another, one that does something else with the same thing."""
 
@@ -433,7 +445,7 @@ def tool(rng: random.Random, test: bool, beside: dict[str, Any] | None = None) -
         verb + "".join(part.title() for part in noun.split("_")) if style < 0.9 else noun
     )  # fmt: skip
     return {
-        "verb": verb, "noun": noun, "words": words, "name": called, "parameters": parameters,
+        "verb": verb, "noun": noun, "words": words, "name": as_named(rng, called), "parameters": parameters,
         "about": about(rng, verb.replace("_", " "), noun.replace("_", " "), list(parameters)),
     }  # fmt: skip
 
@@ -660,7 +672,9 @@ def parts_of(usual: Usual) -> set[str]:
 def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A tool as many people have it, in its usual words; beside another, one for about the same things."""
     here = rng.choice(beside_which(EVERYDAY.index(beside["like"])) if beside else EVERYDAY)
-    verb, noun = rng.choice(here.verbs), rng.choice(here.nouns)
+    mine = beside["noun"].rstrip("s") if beside else None
+    verb = rng.choice(here.verbs)
+    noun = rng.choice([noun for noun in here.nouns if noun.rstrip("s") == mine] or here.nouns)
     parameters: dict[str, dict[str, Any]] = {}
 
     def add(called: str, kind: str, needed: bool) -> None:
@@ -671,7 +685,8 @@ def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[s
             schema["description"] = description(rng, parameters[called])
 
     for one in here.parameters:
-        new = [called for called in one.names if called not in parameters]
+        names = [called.replace("{noun}", noun) for called in one.names]
+        new = [called for called in names if called not in parameters]
         add(rng.choice(new), one.kind, one.needed and rng.random() < 0.95)
     for called in rng.sample(list(MORE), rng.choice([0, 0, 0, 1, 1, 2])):
         if called not in parameters:
@@ -682,8 +697,9 @@ def everyday(rng: random.Random, beside: dict[str, Any] | None = None) -> dict[s
         f"{verb}_{noun}" if style < 0.75 else verb + noun.title().replace("_", "") if style < 0.85 else bare
     )
     return {
-        "verb": verb, "noun": noun, "words": f"{verb} {noun}".replace("_", " "), "name": called,
-        "parameters": parameters, "about": rng.choice(here.abouts), "like": here,
+        "verb": verb, "noun": noun, "words": f"{verb} {noun}".replace("_", " "), "like": here,
+        "name": as_named(rng, called), "parameters": parameters,
+        "about": "" if rng.random() < 0.03 else rng.choice(here.abouts).format(noun=noun.replace("_", " ")),
     }  # fmt: skip
 
 
