@@ -942,9 +942,9 @@ def ask_for(
     question = re.sub(r"{(\w+)}", lambda m: values.get(m[1], made["noun"].replace("_", " ")), form)
     alone = len(kinds_of(made)) == len({*kinds_of(made)})
     for n in [n for n in arguments if n not in list(parameters)[:asked]]:
-        mark = question[-1] if question[-1] in ".?" else ""
+        bare = unmarked(question, arguments)
         more = phrase(rng, made["parameters"][n], arguments[n], alone)
-        question = f"{question.removesuffix(mark)}{rng.choice([' ', ', '])}{more}{mark}"
+        question = f"{bare}{rng.choice([' ', ', '])}{more}{question[len(bare) :]}"
     if plain:
         return question, arguments
     return in_manners(rng, question, arguments, ends_in_text(question, made, arguments)), arguments
