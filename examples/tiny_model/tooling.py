@@ -894,9 +894,9 @@ def in_manners(rng: random.Random, question: str, arguments: dict[str, Any], ope
         return f"{worded(rng, 'tools: what is said before')} {rng.choice([question, order])}"
     if 0.4 < manner < 0.52:
         remark = worded(rng, "tools: a remark")
-        return (
-            f"{question} {remark}" if question[-1] in ".?" and rng.random() < 0.3 else f"{remark} {question}"
-        )
+        if question[-1] in ".?" and not open_end and rng.random() < 0.3:
+            return f"{question} {remark}"
+        return f"{remark} {question}"
     if 0.52 < manner < 0.6 and not open_end:
         behind = worded(rng, "tools: what is said behind")
         if behind[0].isupper():
