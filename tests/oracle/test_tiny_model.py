@@ -46,7 +46,7 @@ from draw import Thing
 from PIL import Image
 from sample import Sample, View
 from wordings import WORDINGS
-from words import COLOURS, FOODS, LANGUAGES, SHAPES, WORDS, translate
+from words import COLOURS, FOODS, LANGUAGES, NUMBERS, SHAPES, WORDS, translate
 
 import qwen_ref
 from qwen_ref.prompt import mrope_positions
@@ -1337,7 +1337,7 @@ def test_every_way_to_ask_is_used(monkeypatch):
         for ask_one in world.QUESTIONS[views[0].kind]:
             for number in range(4000):
                 ask_one(random.Random(number), views[number % 500], False)
-    for ask_one in world.TEXTS:
+    for ask_one in [*world.TEXTS, *world.TOOLS]:
         for number in range(2000):
             ask_one(random.Random(number), False)
     wishes = {f"meant {name}" for name in reading.MEANT}
@@ -1349,7 +1349,7 @@ def test_questions_of_other_code_are_not_those_of_training():
     questions = [*asked.TOOLS, *asked.OTHERS, *asked.STRANGERS]
     held_out = {re.sub("(, please)?[.?!]?$", "", question) for question in questions}
     for usual in everyday.EVERYDAY:
-        for form in usual.questions:
+        for form in [everyday.without_implied(question)[0] for question in usual.questions]:
             text = "(.+)" if len([word for word in form.split() if "{" not in word]) > 2 else r"(\S+)"
             whole = [tooling.KINDS.get(p.kind, [""])[0] == "integer" for p in usual.parameters]
             value = {str(i): r"(\d+)" if number else text for i, number in enumerate(whole)}
@@ -1387,23 +1387,30 @@ def test_everyday_questions_have_all_that_is_needed():
             named = re.findall(r"{(\w+)}", form)
             assert len(named) == len({*named}), form
             assert needed <= everyday.given(form) <= {*range(len(usual.parameters))}, form
+            for i, what in everyday.without_implied(form)[1].items():
+                kind = usual.parameters[i].kind
+                assert isinstance(what, bool) if kind == "flag" else what in kind.split("/"), form
         for p in usual.parameters:
             assert p.kind in tooling.KINDS or "/" in p.kind, p
 
 
 def test_calls_have_what_is_asked_for():
-    """Each value of a call stands in the question, a flag's as on or off; and what is needed is given."""
+    """Each value of a call stands in the question, a small number perhaps as a word, if it does not follow
+    from the other words; and what is needed is given."""
     for number in range(600):
         rng = random.Random(number)
         made = tooling.everyday(rng) if number % 2 else tooling.tool(rng, False)
         question, arguments = tooling.ask_for(rng, made, [made], False)
         assert {name for name, p in made["parameters"].items() if p["needed"]} <= {*arguments}, question
         for name, what in arguments.items():
-            told = what if isinstance(what, list) else [what]
-            if made["parameters"][name]["kind"] == "flag" and name.replace("_", " ") in question:
-                told = [f"not {name}".replace("_", " ")] if not what else []
-            elif isinstance(what, bool):
-                told = ["on" if what else "off"]
+            kind = made["parameters"][name]["kind"]
+            if "like" in made and kind in ("unit", "flag"):
+                continue  # which may follow from other words
+            told = what if isinstance(what, list) else [*what.values()] if isinstance(what, dict) else [what]
+            if kind == "flag":
+                told = ["" if what else "not ", name.replace("_", " ")]
+            if kind in ("count", "duration") and str(what) not in question and what <= 10:
+                told = [NUMBERS[what - 1]]
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
 
 
@@ -1432,13 +1439,14 @@ def test_training_has_schemas_as_clients_write_them():
         assert list(written["properties"]) == list(made["parameters"])
         assert written.get("required", []) == needed
         orders.add(tuple(key for key in written if key != "required" or needed))
-        if "title" not in written:
+        kinds = {p["kind"] for p in made["parameters"].values()}
+        if "title" not in written or "record" in kinds:  # which by_pydantic does not write
             continue
         usual = {"properties": {n: p["schema"] for n, p in made["parameters"].items()}, "required": needed}
         tool = {"function": {"name": made["name"], "parameters": usual}}
         theirs = elsewhere.by_pydantic(tool)["function"]["parameters"]
         for name, parameter in written["properties"].items():
-            parameter.pop("description", None)  # which by_pydantic does not write
+            parameter.pop("description", None)  # nor this
             assert json.dumps(parameter) == json.dumps(theirs["properties"][name])
     assert {
         ("type", "properties", "required"),
