@@ -555,7 +555,7 @@ def test_numbers_are_compared_rightly():
     """Which is more, which of several the largest, and of two places which is before the other."""
     kinds = set()
     for number in range(1500):
-        sample = figures.compared(random.Random(number), False)
+        sample = figures.numbers_compared(random.Random(number), False)
         question, answer = sample.messages[-1]["content"], sample.answer
         for name, place in (told := compared(question, answer)) or ():
             assert re.search(rf"\b{name} (is )?(at )?{place}%", question), question
