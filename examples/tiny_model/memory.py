@@ -159,7 +159,7 @@ def recalled(rng: random.Random, what: texts.Text, made: texts.Values) -> tuple[
     asked, answer, *_ = rng.choice(texts.answered(what, made))
     question = texts.put(asked, made)
     sought = [str(made[slot]) for slot in texts.slots(answer) if slot not in texts.slots(asked)]
-    if len(sought) == 1 and rng.random() < 0.1:
+    if len(sought) == 1 and answer.endswith("}.") and rng.random() < 0.15:
         wish = worded(rng, "only the value" if " " in sought[0] else "only a word")
         return f"{question} {wish}", sought[0]
     return question, texts.put(answer, made)

@@ -192,7 +192,7 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, Values]:
         what = rng.choice(TEXTS)
         shown, said = told(rng, what, test)
         made = {
-            rng.choice(what.keys[slot]): value if isinstance(value, int) else bare(value)
+            rng.choice(what.keys[slot][1:] or what.keys[slot]): value if isinstance(value, int) else bare(value)
             for slot, value in said.items()
             if what.keys[slot] and slot not in CLAUSES
         }
