@@ -14,7 +14,7 @@ import happenings
 import texts
 from languages import languages
 from sample import Sample, View, a, among, ask, bare, listed
-from wordings import WORDINGS, worded
+from wordings import worded
 from words import (
     ANIMALS,
     CITIES,
@@ -72,7 +72,9 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
     if not sentences and (kind := rng.random()) < 0.85:
         if kind < 0.08:
             return asked_for_no_more(rng, test)
-        return told_of(*(of_note if kind < 0.45 else of_text)(rng, test))
+        if kind < 0.17:
+            return asked_in_turns(rng, test)
+        return told_of(*(of_note if kind < 0.47 else of_text)(rng, test))
     thing = rng.choice(OBJECTS)
     who, place = name(rng, test), city(rng, test)
     code = "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
@@ -109,28 +111,60 @@ def told_of(shown: str, label: str, value: str | None, verdict: str) -> Sample:
     return ask("found", shown, answer, key=None if verdict else value or NOT_SAID)
 
 
+def with_lines(rng: random.Random, what: str, *said: str) -> str:
+    """One way to ask for it, in which \\n begins a new line."""
+    return worded(rng, what, *said).replace("\\n", "\n")
+
+
 def asked_about(rng: random.Random, text: str, question: str) -> str:
-    form = rng.choice(WORDINGS["a text and a question"])
+    form = with_lines(rng, "a text and a question", "{0}", "{1}")
     if not form.startswith(("{0}", "{1}")) and re.search(r"[a-z], \{1\}", form):
         question = question[0].lower() + question[1:]
-    return form.replace("\\n", "\n").format(text, question)
+    return form.format(text, question)
 
 
 def of_note(rng: random.Random, test: bool) -> tuple[str, str, str | None, str]:
     """As `of_text`, of a note, a letter, a recipe …"""
-    text, asked, label, value, verdict = texts.question(rng, test)
+    what = rng.choice(texts.TEXTS)
+    text, said = texts.told(rng, what, test)
+    asked, label, value, verdict = texts.question(rng, what, said, test)
     return asked_about(rng, text, asked), label, value, verdict
+
+
+def asked_in_turns(rng: random.Random, test: bool) -> Sample:
+    """A text, in a system prompt or in a turn of its own or with a question, and one to three questions."""
+    what = rng.choice(texts.TEXTS)
+    text, said = texts.told(rng, what, test)
+    asked = [texts.question(rng, what, said, test) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+    answers = [f"{label}: {value or NOT_SAID}.{verdict}" for _, label, value, verdict in asked]
+    questions = [question for question, *_ in asked]
+    kind = among(rng, "system|turn|question")
+    messages: list[dict[str, Any]] = []
+    if kind == "question":
+        questions[0] = asked_about(rng, text, questions[0])
+    else:
+        shown = with_lines(rng, f"text before the questions: {kind}", "{0}").format(text)
+        messages.append({"role": "system" if kind == "system" else "user", "content": shown})
+    if kind == "turn":
+        reply = (
+            REMARKS["a question comes"] if test else among(rng, "Please ask.|Please ask.|Okay.|All right.")
+        )
+        if not test and rng.random() < 0.1:
+            return Sample("found", messages, REMARKS["a question comes"])
+        messages.append({"role": "assistant", "content": reply})
+    for question, answer in zip(questions, answers, strict=True):
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    _, _, value, verdict = asked[-1]
+    return Sample("found", messages[:-1], answers[-1], key=None if verdict else value or NOT_SAID)
 
 
 def asked_for_no_more(rng: random.Random, test: bool) -> Sample:
     """Of any text a word, or yes or no, where the user or the system prompt says that it is enough."""
-    while not (made := rng.choice([of_text, of_note])(rng, test))[2]:
-        pass
-    shown, _, value, verdict = made
-    said, wish = verdict.strip() or str(value), "only the value" if " " in str(value) else "only a word"
-    if verdict:
-        wish = "only yes or no" if said in ("Yes.", "No.") else "only true or false"
-    wished = worded(rng, wish)
+    shown, _, value, verdict = rng.choice([of_text, of_note])(rng, test)
+    if value is None or verdict in (" True.", " False."):
+        return asked_for_no_more(rng, test)
+    wish = "only yes or no" if verdict else "only the value" if " " in value else "only a word"
+    said, wished = verdict.strip() or value, worded(rng, wish)
     if rng.random() < 0.2:
         return ask("found", shown, said, system=wished)
     form = among(rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{1}\n\n{0}|{1} {0}|{0} {1}")
@@ -337,8 +371,9 @@ def lines_as_json(rng: random.Random, test: bool) -> Sample:
     if behind == ", " and any("," in str(value) for value in said.values()):
         behind = "; "
     lines = behind.join(f"{key}{between}{value}" for key, value in said.items())
-    form = rng.choice(WORDINGS["json of lines"]).replace("\\n", "\n")
-    return ask("json", form.format(lines), json.dumps(said, ensure_ascii=False))
+    return ask(
+        "json", with_lines(rng, "json of lines", "{0}").format(lines), json.dumps(said, ensure_ascii=False)
+    )
 
 
 def json_changed(rng: random.Random, test: bool) -> Sample:
@@ -353,7 +388,7 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
     )
     if kind == "json with a key more":
         key = among(rng, "size|age|name|note|count|extra|total|level")
-    question = rng.choice(WORDINGS[kind]).replace("\\n", "\n").format(shown, key, json.dumps(value))
+    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
     if kind == "json value of a key":
         held = said[key]
         return ask("json", question, held if isinstance(held, str) else json.dumps(held))

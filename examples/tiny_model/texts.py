@@ -166,19 +166,16 @@ def is_it_so(rng: random.Random, what: Text, said: Values, test: bool) -> tuple[
     return question, label(("", "", called), said), str(said[slot]), yes_or_no(is_so)
 
 
-def question(rng: random.Random, test: bool) -> tuple[str, str, str, str | None, str]:
-    """A text and a question, what it asks for, the answer if the text has it, a verdict where one is due."""
-    what = rng.choice(TEXTS)
-    shown, said = told(rng, what, test)
+def question(rng: random.Random, what: Text, said: Values, test: bool) -> tuple[str, str, str | None, str]:
+    """One about such a text, what it asks for, the answer if the text has it, a verdict where one is due."""
     kind = rng.random()
     if kind < 0.18 and (so := is_it_so(rng, what, said, test)):
         asked, called, value, verdict = so
-        return shown, asked, called, value, f" {verdict}."
+        return asked, called, value, f" {verdict}."
     if kind < 0.36:
-        asked, called = rng.choice(unanswered(what, said))
-        return shown, asked, called, None, ""
+        return *rng.choice(unanswered(what, said)), None, ""
     one = rng.choice(answered(what, said))
-    return shown, put(one[0], said), label(one, said), put_within(one[1], said), ""
+    return put(one[0], said), label(one, said), put_within(one[1], said), ""
 
 
 def put_within(form: str, made: Values) -> str:
@@ -192,7 +189,9 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, Values]:
         what = rng.choice(TEXTS)
         shown, said = told(rng, what, test)
         made = {
-            rng.choice(what.keys[slot][1:] or what.keys[slot]): value if isinstance(value, int) else bare(value)
+            rng.choice(what.keys[slot][1:] or what.keys[slot]): value
+            if isinstance(value, int)
+            else bare(value)
             for slot, value in said.items()
             if what.keys[slot] and slot not in CLAUSES
         }
