@@ -46,7 +46,7 @@ def subtract_aloud(x: int, y: int) -> str:
     return "\n".join(thoughts)
 
 
-def which_is_more(x: int, y: int) -> str:
+def first_difference(x: int, y: int) -> str:
     """Of two numbers with as many digits: these up to the first that differ."""
     pairs = list(zip(str(x), str(y), strict=True))
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
@@ -78,7 +78,7 @@ def aloud(x: int, sign: str, y: int) -> str:
         return add_aloud(x, y)
     if sign == MULTIPLY:
         return multiply_aloud(x, y)
-    lines = [which_is_more(x, y)] if len(str(x)) == len(str(y)) else []
+    lines = [first_difference(x, y)] if len(str(x)) == len(str(y)) else []
     if x < y:
         lines.append(f"{y} is more, so it is below 0.")
     return "\n".join([*lines, subtract_aloud(max(x, y), min(x, y))])
@@ -107,6 +107,8 @@ def sums(rng: random.Random, test: bool) -> Sample:
     sign = rng.choices([ADD, SUBTRACT, MULTIPLY], [40, 30, 30])[0]
     if not test and rng.random() < 0.2:
         return ask("sums", *rng.choices([in_words, divided], [4, 1])[0](rng))
+    if not test and rng.random() < 0.3:
+        return other_sums(rng)
     if not test and rng.random() < 0.12:
         return ask(
             "sums",
@@ -215,19 +217,26 @@ def too_large(rng: random.Random) -> str:
         return worded(rng, "divided", x + 100, y) if y > 2 else too_large(rng)
     return rng.choice(
         [
-            f"What is {x}.{y} + {y}.5?", f"What is {x} + {y} + {x}?", f"What is {x} to the power of {y}?",
-            f"What is the square root of {x}?", f"How much is {y} percent of {x}?", f"{x}^{y}",
+            f"What is {x}.{y} + {y}.5?", f"What is {x + 1000} + {y} + {x}?",
+            f"What is {x} to the power of {y}?", f"What is the square root of {x}?",
+            f"How much is {y} percent of {x}?", f"{x}^{y}",
         ]
     )  # fmt: skip
 
 
 def compared(rng: random.Random, test: bool) -> Sample:
+    return (told_and_compared if rng.random() < 0.4 else numbers_compared)(rng, test)
+
+
+def numbers_compared(rng: random.Random, test: bool) -> Sample:
     """Which of two numbers is more; or of two things, whose places are told, on which side one is."""
     digits = rng.choice([1, 2, 2, 2, 2, 3, 4])
     near = rng.random() < 0.5  # of two that begin alike, or not
 
     def numbers() -> tuple[int, int]:
         x = rng.randrange(10**digits)
+        if rng.random() < 0.2:  # on the two sides of 10, 100 or 1000
+            x = 10 ** rng.randint(1, 3) + rng.randint(-9, 9)
         y = x + rng.randint(-15, 15) if near else rng.randrange(10 ** rng.randint(1, digits))
         return (x, y) if y >= 0 and x != y else numbers()
 
@@ -244,7 +253,7 @@ def compared(rng: random.Random, test: bool) -> Sample:
 
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
-    found = rng.sample(range(10 ** rng.choice([1, 2, 2, 2, 3])), rng.choice([3, 3, 3, 3, 4, 5]))
+    found = several(rng)
     shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
     if rng.random() < 0.5:
         most = rng.random() < 0.5
@@ -262,17 +271,23 @@ def even_or_odd(rng: random.Random, most: int) -> tuple[str, str]:
     return worded(rng, "even or odd", x, word), f"{x} is {so}. {yes_or_no(so == word)}."
 
 
-def is_it_more(rng: random.Random, most: int) -> tuple[str, str]:
-    return whether_more(rng, *rng.sample(range(most), 2))
+def more_and_its_word(rng: random.Random, x: int, y: int) -> tuple[int, str]:
+    """The one of them that is larger, smaller …"""
+    more, less = rng.choice(MORE_AND_LESS)
+    word = rng.choice([more, less])
+    return (max if word == more else min)(x, y), word
+
+
+def which_is_more(rng: random.Random, x: int, y: int) -> tuple[str, str]:
+    best, word = more_and_its_word(rng, x, y)
+    return worded(rng, "which is more", x, y, word), f"{best} is {word}."
 
 
 def whether_more(rng: random.Random, x: int, y: int, asked_by: str = "is it more") -> tuple[str, str]:
-    """How the one is to the other, then whether it is as asked: which is not learned at once."""
-    word = rng.choice(rng.choice(MORE_AND_LESS))
-    so = word if (x > y) == (word in dict(MORE_AND_LESS)) else TURNED[word]
-    is_so = so == word
-    verdict = is_so if asked_by.startswith("true") else yes_or_no(is_so)
-    return worded(rng, asked_by, x, y, word), f"{x} is {so} than {y}. {verdict}."
+    """Which of both is as asked, then whether it is the first: "x is more than y" was said of any two."""
+    best, word = more_and_its_word(rng, x, y)
+    verdict = best == x if asked_by.startswith("true") else yes_or_no(best == x)
+    return worded(rng, asked_by, x, y, word), f"{best} is {word}. {verdict}."
 
 
 def of_one(rng: random.Random) -> tuple[str, str]:
@@ -294,16 +309,13 @@ def of_one(rng: random.Random) -> tuple[str, str]:
 MORE_AND_LESS = [
     ("more", "less"), ("larger", "smaller"), ("greater", "less"), ("bigger", "smaller"), ("higher", "lower"),
 ]  # fmt: skip
-TURNED = {less: more for more, less in reversed(MORE_AND_LESS)} | dict(MORE_AND_LESS)  # each has one
 
 
 def more_or_less(rng: random.Random, x: int, y: int) -> tuple[str, str]:
     kind = rng.random()
     if kind > 0.5:
         return whether_more(rng, x, y, "is it more" if kind < 0.9 else "true or false that it is more")
-    more, less = rng.choice(MORE_AND_LESS)
-    word = rng.choice([more, less])
-    return worded(rng, "which is more", x, y, word), f"{(max if word == more else min)(x, y)} is {word}."
+    return which_is_more(rng, x, y)
 
 
 def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:
@@ -325,3 +337,201 @@ def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:
     ways = f"{before.removesuffix(' of')} or {behind}"
     verdict = f"So the {one} is {before if x < y else behind} the {other}."
     return f"{told} Is the {one} {ways} the {other}?", f"{again} {verdict}"
+
+
+def worked(rng: random.Random, question: str, x: int, sign: str, y: int) -> Sample:
+    """The sum that a question comes to: at once, column by column, or thought; or its number alone."""
+    result, steps, small = RESULT[sign](x, y), aloud(x, sign, y), is_small(x, sign, y)
+    answer = f"{x} {sign} {y} = {result}."
+    thought = bool(steps) and rng.random() < 0.35
+    if (small or thought) and rng.random() < 0.12:
+        form = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{1} {0}|{0}\n\n{1}")
+        question, answer = form.format(question, worded(rng, "only a number")), str(result)
+    if thought:
+        return ask("sums", question, answer, thoughts=steps)
+    return ask("sums", question, answer if small or not steps else f"{steps}\n{answer}")
+
+
+def small_numbers(rng: random.Random, sign: str) -> tuple[int, int]:
+    if sign == MULTIPLY:
+        return rng.randint(2, 9), rng.randint(2, 9)
+    most = rng.choice([10, 20, 50, 100, 100, 1000])
+    x, y = rng.randint(1, most), rng.randint(1, most)
+    return (max(x, y) + 1, min(x, y)) if sign == SUBTRACT else (x, y)
+
+
+def other_sums(rng: random.Random) -> Sample:
+    """What a story, a missing number, three numbers, or a claim comes to."""
+    sign = rng.choice([ADD, SUBTRACT, MULTIPLY])
+    x, y = small_numbers(rng, sign)
+    kind = rng.random()
+    if kind < 0.4:
+        who, other = rng.sample(FIRST_NAMES, 2)
+        return worked(rng, worded(rng, f"story {sign}", x, y, who, rng.choice(THINGS), other), x, sign, y)
+    if kind < 0.58:
+        return missing(rng, sign, x, y)
+    if kind < 0.68:
+        sign = rng.choice([ADD, SUBTRACT])
+        x, y = small_numbers(rng, sign)
+        return worked(
+            rng, worded(rng, f"{'more' if sign == ADD else 'less'} than a number", x, y), x, sign, y
+        )
+    if kind < 0.8:
+        return ask("sums", *is_the_sum_so(rng, sign))
+    if kind < 0.9:
+        x, y = sorted([rng.randrange(100), rng.randrange(100)], reverse=rng.random() < 0.6)
+        sign = rng.choice([ADD, SUBTRACT]) if x > y else ADD
+        return worked(rng, asked(rng, x, sign, y), x, sign, y)
+    most = rng.choice([10, 10, 30])
+    x, y, z = (rng.randint(1, most) for _ in range(3))
+    return ask(
+        "sums", worded(rng, "of three", x, y, z), f"{x} + {y} = {x + y}.\n{x + y} + {z} = {x + y + z}."
+    )
+
+
+def missing(rng: random.Random, sign: str, x: int, y: int) -> Sample:
+    """The number that makes the sum right, by the sum that tells it."""
+    x, y = max(x % 100, 1), max(y % 100, 1)
+    question = worded(rng, f"missing in {sign}", x, RESULT[sign](y, x) if sign != SUBTRACT else y)
+    if sign == ADD:
+        return worked(rng, question, x + y, SUBTRACT, x)
+    if sign == SUBTRACT:
+        return worked(rng, question, y, ADD, x)
+    return ask("sums", question, f"{x * y} / {x} = {y}.")
+
+
+def is_the_sum_so(rng: random.Random, sign: str) -> tuple[str, str]:
+    x, y = (min(n, 99) for n in small_numbers(rng, sign))
+    result = RESULT[sign](x, y)
+    said = result if rng.random() < 0.5 else result + rng.choice([-10, -2, -1, 1, 2, 10])
+    question = worded(rng, "is the sum so", x, sign, y, max(said, 0))
+    return question, f"{x} {sign} {y} = {result}. {yes_or_no(max(said, 0) == result)}."
+
+
+DEARER = [("cheaper", "more expensive"), ("cheaper", "dearer")]
+MEASURED = [  # less, more, in what
+    ("shorter", "longer", "cm"), ("lower", "higher", "metres"), ("lighter", "heavier", "kg"),
+    ("smaller", "larger", "square metres"), ("slower", "faster", "km an hour"),
+]  # fmt: skip
+GOODS = "car|bike|lamp|table|tent|sofa|chair|phone|bed|coat|hat|clock|boat|ladder|shelf|rug|desk|kettle|drum"
+
+
+def told_and_compared(rng: random.Random, test: bool) -> Sample:
+    """Of people or things whose numbers are told, who or which has more; or of numbers, which is nearest …"""
+    kind = rng.random()
+    if kind < 0.45:
+        return ask("sums", *who_has_more(rng))
+    if kind < 0.58:
+        return ask("sums", *first_of_people(rng))
+    if kind < 0.7:
+        return ask("sums", *closest(rng))
+    if kind < 0.8:
+        return ask("sums", *is_between(rng))
+    x, y = two_numbers(rng)
+    if kind < 0.86:
+        less, more = rng.choice(DEARER)
+        word = rng.choice([less, more])
+        return ask(
+            "sums", worded(rng, "cheaper of two", x, y, word), f"{(min, max)[word == more](x, y)} is {word}."
+        )
+    if kind < 0.92:
+        found = several(rng)
+        word = rng.choice(["largest", "smallest"])
+        question = worded(rng, f"{word} of several by a function", ", ".join(map(str, found)))
+        return ask("sums", question, f"{(min, max)[word == 'largest'](found)} is the {word}.")
+    return only_the_verdict(rng)
+
+
+def two_numbers(rng: random.Random) -> tuple[int, int]:
+    """Alike or not; often on the two sides of 10, 100 or 1000."""
+    edge = 10 ** rng.choice([1, 2, 2, 3])
+    if rng.random() < 0.3:
+        x, y = edge + rng.randint(-9, 9), edge + rng.randint(-9, 9)
+    else:
+        x, y = rng.randint(1, edge), rng.randint(1, 10 ** rng.randint(1, 3))
+    return (x, y) if x != y else two_numbers(rng)
+
+
+def several(rng: random.Random) -> list[int]:
+    """Of any number of digits each."""
+    count, alike = rng.choice([3, 3, 3, 4, 5]), rng.choice([1, 2, 2, 3])
+    found: list[int] = []
+    while len(found) < count:
+        x = rng.randrange(10 ** rng.choice([alike, alike, 1, 2, 3]))
+        if x not in found:
+            found.append(x)
+    return found
+
+
+def who_has_more(rng: random.Random) -> tuple[str, str]:
+    x, y = two_numbers(rng)
+    kind = rng.choice(["which of two has more", "who did more", "which costs more", "which thing is more"])
+    one, other = rng.sample(GOODS.split("|") if kind.startswith("which") else FIRST_NAMES, 2)
+    unit = ""
+    if kind == "which of two has more":
+        one, other = rng.sample(FIRST_NAMES, 2)
+        more, less = "older", "younger"
+    elif kind == "who did more":
+        more, less = "more", "fewer"
+    elif kind == "which costs more":
+        less, more = rng.choice(DEARER)
+    else:
+        less, more, unit = rng.choice(MEASURED)
+    word = rng.choice([more, less])
+    question = worded(rng, kind, one, other, x, y, word, unit)
+    shown = [who if who in FIRST_NAMES else f"The {who}" for who in (one, other)]
+    best = shown[(x > y) != (word == more)]
+    verdict = f"It is {best}." if kind == "who did more" else f"{best} is {word}."
+    return question[0].upper() + question[1:], f"{shown[0]}: {x}. {shown[1]}: {y}. {verdict}"
+
+
+def first_of_people(rng: random.Random) -> tuple[str, str]:
+    people = rng.sample(FIRST_NAMES, rng.choice([3, 3, 4]))
+    ages = rng.sample(range(2, 99), len(people))
+    word = rng.choice(["oldest", "youngest"])
+    form = among(rng, "{0} is {1}|{0}: {1}|{0} ({1})|{0} is {1} years old")
+    told = [form.format(who, age) for who, age in zip(people, ages, strict=True)]
+    best = (max if word == "oldest" else min)(zip(ages, people, strict=True))[1]
+    question = worded(
+        rng, "who is first of several", among(rng, "{0}|{1}").format(", ".join(told), listed(told)), word
+    )
+    again = " ".join(f"{who}: {age}." for who, age in zip(people, ages, strict=True))
+    return question, f"{again} {best} is the {word}."
+
+
+def closest(rng: random.Random) -> tuple[str, str]:
+    """By how far each is away."""
+    aim, found = rng.randint(5, 99), rng.sample(range(1, 110), 3)
+    away = [abs(x - aim) for x in found]
+    if sorted(away)[0] == sorted(away)[1]:
+        return closest(rng)
+    again = " ".join(f"{max(x, aim)} - {min(x, aim)} = {d}." for x, d in zip(found, away, strict=True))
+    shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
+    return worded(
+        rng, "closest to a number", aim, shown
+    ), f"{again} {found[away.index(min(away))]} is closest."
+
+
+def is_between(rng: random.Random) -> tuple[str, str]:
+    low, high = sorted(two_numbers(rng))
+    x = rng.randint(low, high) if rng.random() < 0.5 else rng.randint(0, 2 * high)
+    if x in (low, high):
+        return is_between(rng)
+    in_order = sorted([low, x, high])
+    verdict = yes_or_no(in_order[1] == x)
+    return worded(rng, "between two numbers", x, low, high), (
+        f"In order: {', '.join(map(str, in_order))}. {verdict}."
+    )
+
+
+def only_the_verdict(rng: random.Random) -> Sample:
+    """Of small numbers, where the question says that it is enough."""
+    most = rng.choice([10, 20, 100])
+    x, y = rng.sample(range(most), 2)
+    question, answer = rng.choice([whether_more(rng, x, y), which_is_more(rng, x, y), even_or_odd(rng, most)])
+    verdict = answer.split()[-1]
+    wish, said = (
+        ("only yes or no", verdict) if verdict in ("Yes.", "No.") else ("only a number", answer.split()[0])
+    )
+    form = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{1} {0}|{0}\n\n{1}")
+    return ask("sums", form.format(question, worded(rng, wish)), said)

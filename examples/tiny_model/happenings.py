@@ -151,7 +151,7 @@ def put(form: str, made: Values) -> str:
 def told(rng: random.Random, test: bool) -> tuple[list[str], list[tuple[Happening, Values]]]:
     """Of one, or of two who do the same or something else; each part of it is said once."""
     one, other = rng.sample(HAPPENINGS, 2)
-    chosen = rng.choice([[one], [one, one], [one, one], [one, other]])
+    chosen = rng.choice([[one], [one, one], [one, one], [one, one], [one, other]])
     made: list[Values] = []
     for _ in chosen:
         made.append(others(rng, test, made))

@@ -6,6 +6,7 @@ import random
 from typing import Any, NamedTuple
 
 import facts
+import texts
 from sample import Sample, a, among, ask, yes_or_no
 from talk import OBJECTS, small_talk
 from wordings import WORDINGS, worded
@@ -115,8 +116,75 @@ def longer_memory(rng: random.Random, test: bool) -> Sample:
     return memory(rng, test, rng.randint(5, MOST_TURNS))
 
 
+def in_passing(rng: random.Random, test: bool) -> Sample:
+    """Of what someone tells of his day, perhaps corrects, and asks for again, perhaps after other talk."""
+    chosen = rng.sample(texts.PASSING, rng.choice([1, 1, 1, 2, 2, 3, 4]))
+    asked_of, known = rng.choice(chosen), {}
+    before: list[str | int] = []
+    said: list[str] = []
+    for what in chosen:
+        told, made = texts.told(rng, what, test, before)
+        before += made.values()
+        said.append(told)
+        known[what.name] = made
+        corrections = [form for form in what.corrections if texts.named(made, form)]
+        if corrections and rng.random() < 0.3:
+            form = rng.choice(corrections)
+            (slot,) = texts.slots(form)
+            made[slot] = texts.other_value(rng, what, slot, before, test)
+            before.append(made[slot])
+            corrected = texts.put(form, made)
+            said = [*said, corrected] if rng.random() < 0.6 else [*said[:-1], f"{told} {corrected}"]
+    question, answer = recalled(rng, asked_of, known[asked_of.name])
+    if rng.random() < 0.12:
+        question, answer = not_told(rng, chosen, known, before, test)
+    if rng.random() < 0.1:  # all in one turn
+        return ask("memory", f"{' '.join(said)} {question}", answer)
+    replies = "I will remember it.|I will keep that in mind.|Good to know."
+    short = among(rng, "|||Okay.|All right.|I see.|Noted.|Thanks for telling me.|Got it!|Sure.")
+    messages: list[dict[str, Any]] = []
+    for one in said:
+        reply = among(rng, replies) if test else short or among(rng, replies)
+        messages += [{"role": "user", "content": one}, {"role": "assistant", "content": reply}]
+    if not test and not short and rng.random() < 0.2:  # the replies are learned too
+        return Sample("memory", messages[:-1], messages[-1]["content"])
+    for _ in range(rng.choice([0, 0, 0, 1, 2])):
+        other, its_reply = small_talk(rng)
+        messages += [{"role": "user", "content": other}, {"role": "assistant", "content": its_reply}]
+    return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
+
+
+def recalled(rng: random.Random, what: texts.Text, made: texts.Values) -> tuple[str, str]:
+    """A question and its answer; that is a word alone where the question says so."""
+    asked, answer, *_ = rng.choice(texts.answered(what, made))
+    question = texts.put(asked, made)
+    sought = [str(made[slot]) for slot in texts.slots(answer) if slot not in texts.slots(asked)]
+    if len(sought) == 1 and answer.endswith("}.") and rng.random() < 0.15:
+        wish = worded(rng, "only the value" if " " in sought[0] else "only a word")
+        return f"{question} {wish}", sought[0]
+    return question, texts.put(answer, made)
+
+
+def not_told(
+    rng: random.Random,
+    chosen: list[texts.Text],
+    known: dict[str, texts.Values],
+    before: list[str | int],
+    test: bool,
+) -> tuple[str, str]:
+    """A question about what was left out, or about something else."""
+    left = [asked for what in chosen for asked, _ in texts.unanswered(what, known[what.name])]
+    if not left or rng.random() < 0.5:
+        what = rng.choice([what for what in texts.PASSING if what not in chosen])
+        made = texts.values(rng, what, test, before)
+        left = [texts.put(asked, made) for asked, *_ in what.questions]
+    return rng.choice(left), "You have not told me."
+
+
 def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     """Facts told one turn at a time, or several in one, and a question about one of them."""
+    if not turns and rng.random() < 0.45:
+        return in_passing(rng, test)
     known = of_memory(rng, test)
     told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
     not_told = [turn for turn in known if turn not in told]

@@ -12,6 +12,7 @@ import facts
 import figures
 import happenings
 import scenes
+import texts
 from languages import KNOWN, UNKNOWN, asked_in, languages, meaning
 from sample import Sample, View, a, among, ask, bare, listed
 from wordings import worded
@@ -70,8 +71,12 @@ def with_articles(text: str) -> str:
 
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
     """One fact among other sentences, at any depth."""
-    if not sentences and rng.random() < 0.7:
-        return asked_of_text(rng, test)
+    if not sentences and (kind := rng.random()) < 0.85:
+        if kind < 0.08:
+            return asked_for_no_more(rng, test)
+        if kind < 0.17:
+            return asked_in_turns(rng, test)
+        return told_of(*(of_note if kind < 0.47 else of_text)(rng, test))
     thing = rng.choice(OBJECTS)
     who, place = name(rng, test), city(rng, test)
     code = "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
@@ -100,9 +105,72 @@ WORD = re.compile(r"\w+")
 
 def asked_of_text(rng: random.Random, test: bool) -> Sample:
     """What a few sentences about one or two say, or that they do not: named first, then told."""
-    shown, label, value, verdict = of_text(rng, test)
+    return told_of(*of_text(rng, test))
+
+
+def told_of(shown: str, label: str, value: str | None, verdict: str) -> Sample:
     answer = f"{label}: {value or NOT_SAID}.{verdict}"
     return ask("found", shown, answer, key=None if verdict else value or NOT_SAID)
+
+
+def with_lines(rng: random.Random, what: str, *said: str) -> str:
+    """One way to ask for it, in which \\n begins a new line."""
+    return worded(rng, what, *said).replace("\\n", "\n")
+
+
+def asked_about(rng: random.Random, text: str, question: str) -> str:
+    form = with_lines(rng, "a text and a question", "{0}", "{1}")
+    if not form.startswith(("{0}", "{1}")) and re.search(r"[a-z], \{1\}", form):
+        question = question[0].lower() + question[1:]
+    return form.format(text, question)
+
+
+def of_note(rng: random.Random, test: bool) -> tuple[str, str, str | None, str]:
+    """As `of_text`, of a note, a letter, a recipe …"""
+    what = rng.choice(texts.TEXTS)
+    text, said = texts.told(rng, what, test)
+    asked, label, value, verdict = texts.question(rng, what, said, test)
+    return asked_about(rng, text, asked), label, value, verdict
+
+
+def asked_in_turns(rng: random.Random, test: bool) -> Sample:
+    """A text, in a system prompt or in a turn of its own or with a question, and one to three questions."""
+    what = rng.choice(texts.TEXTS)
+    text, said = texts.told(rng, what, test)
+    asked = [texts.question(rng, what, said, test) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+    answers = [f"{label}: {value or NOT_SAID}.{verdict}" for _, label, value, verdict in asked]
+    questions = [question for question, *_ in asked]
+    kind = among(rng, "system|turn|question")
+    messages: list[dict[str, Any]] = []
+    if kind == "question":
+        questions[0] = asked_about(rng, text, questions[0])
+    else:
+        shown = with_lines(rng, f"text before the questions: {kind}", "{0}").format(text)
+        messages.append({"role": "system" if kind == "system" else "user", "content": shown})
+    if kind == "turn":
+        reply = (
+            REMARKS["a question comes"] if test else among(rng, "Please ask.|Please ask.|Okay.|All right.")
+        )
+        if not test and rng.random() < 0.1:
+            return Sample("found", messages, REMARKS["a question comes"])
+        messages.append({"role": "assistant", "content": reply})
+    for question, answer in zip(questions, answers, strict=True):
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    _, _, value, verdict = asked[-1]
+    return Sample("found", messages[:-1], answers[-1], key=None if verdict else value or NOT_SAID)
+
+
+def asked_for_no_more(rng: random.Random, test: bool) -> Sample:
+    """Of any text a word, or yes or no, where the user or the system prompt says that it is enough."""
+    shown, _, value, verdict = rng.choice([of_text, of_note])(rng, test)
+    if value is None or verdict in (" True.", " False."):
+        return asked_for_no_more(rng, test)
+    wish = "only yes or no" if verdict else "only the value" if " " in value else "only a word"
+    said, wished = verdict.strip() or value, worded(rng, wish)
+    if rng.random() < 0.2:
+        return ask("found", shown, said, system=wished)
+    form = among(rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{1}\n\n{0}|{1} {0}|{0} {1}")
+    return ask("found", form.format(shown, wished), said)
 
 
 def of_text(rng: random.Random, test: bool, claimed: bool = False) -> tuple[str, str, str | None, str]:
@@ -118,15 +186,7 @@ def of_text(rng: random.Random, test: bool, claimed: bool = False) -> tuple[str,
     ):
         text.insert(rng.randint(0, len(text)), other)  # which says nothing of what is asked about
     words = rng.choice([" ", " ", " ", "\n"]).join(text)
-    form = among(
-        rng, "{0}\n\n{1}|{0}\n\n{1}|{0} {1}|{0}\n{1}|{1}\n\n{0}|{1} {0}|Text: {0}\nQuestion: {1}|"
-        "Read this: {0} {1}|Here is a text. {0} Now answer: {1}|Text: {0}\n\n{1}|{1} Text: {0}|"
-        "{0} Question: {1}|Answer from this text: {0}\n{1}|I read this: '{0}' {1}|"
-        "Context: {0}\n\nQuestion: {1}\nAnswer:|I was told this: {0} So tell me: {1}|{1}\n{0}|"
-        "Please read:\n{0}\n\n{1}|\"{0}\"\n\n{1}|Use the text to answer. {0} {1}|{0} Now my question: {1}|"
-        "Question: {1}\nText: {0}",
-    )  # fmt: skip
-    return form.format(words, asked), label, value, verdict
+    return asked_about(rng, words, asked), label, value, verdict
 
 
 def facts_of_one(
@@ -168,8 +228,12 @@ def longest_found(rng: random.Random, test: bool) -> Sample:
 
 def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
-    kinds = [sum_as_json, list_as_json, happening_as_json, flags_as_json, facts_as_json, some_as_json]
-    return rng.choices(kinds, [14, 9, 18, 5, 40, 14])[0](rng, test)
+    kinds = {
+        sum_as_json: 12, list_as_json: 8, happening_as_json: 12, flags_as_json: 4, facts_as_json: 28,
+        some_as_json: 10, note_as_json: 24, inside_an_object: 5, counts_as_json: 6, names_as_json: 4,
+        lines_as_json: 5, json_changed: 8, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+    }  # fmt: skip
+    return rng.choices(list(kinds), list(kinds.values()))[0](rng, test)
 
 
 def some_as_json(rng: random.Random, test: bool) -> Sample:
@@ -218,7 +282,7 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
             k for f, _ in about.facts for k in f.keys
         }
         chosen[rng.choice(sorted(left))] = None
-        text += " " + among(rng, "What is missing is null.|Use null for what is not said.")
+        text += f" {worded(rng, 'null if missing')}"
     form = json_form(rng, chosen)
     shown = rng.choice(
         ["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n{0}", "{1}\n\n{0}", "{1} Text: {0}"]
@@ -226,11 +290,177 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
     return ask("json", shown.format(text, form), json.dumps(chosen, ensure_ascii=False))
 
 
+def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
+    """A text and how its JSON is asked for, by the user or the system prompt, in any order."""
+    if rng.random() < 0.2:
+        form += f" {worded(rng, 'only json')}"
+    answer = json.dumps(said, ensure_ascii=False)
+    if rng.random() < 0.12:
+        return ask("json", text, answer, system=form)
+    shown = among(
+        rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{0}\n\n{1}|{1} {0}|{1}\n{0}|{1}\n\n{0}|{1} Text: {0}|{0} - {1}|"
+        "{1}\n\nText: {0}|Text: {0}\n{1}|\"{0}\"\n\n{1}|{1}\n\n\"{0}\"|{1}\n---\n{0}|"
+        "Here is the text: {0}\n\n{1}",
+    )  # fmt: skip
+    return ask("json", shown.format(text, form), answer)
+
+
+def part_of(rng: random.Random, said: dict[str, Any]) -> dict[str, Any]:
+    """Some of its keys, mostly in their order."""
+    keys = rng.sample(list(said), rng.randint(1, len(said)))
+    return {key: said[key] for key in (said if rng.random() < 0.7 else keys) if key in keys}
+
+
+def note_as_json(rng: random.Random, test: bool) -> Sample:
+    """What a note, a letter, a recipe … says, or null."""
+    text, said = texts.as_object(rng, test)
+    chosen = part_of(rng, said)
+    if lacking := rng.random() < 0.15:
+        chosen[among(rng, "website|fax|blood_group|shoe_size|nickname|postcode|middle_name|tax_number")] = (
+            None
+        )
+    form = json_form(rng, chosen) + (f" {worded(rng, 'null if missing')}" if lacking else "")
+    return with_form(rng, text, form, chosen)
+
+
+def inside_an_object(rng: random.Random, test: bool) -> Sample:
+    text, said = texts.as_object(rng, test)
+    outer = among(rng, "data|result|record|info|entry|details|person|item|document|output|response|fields")
+    if outer in said:
+        return inside_an_object(rng, test)
+    chosen = part_of(rng, said)
+    if rng.random() < 0.3:
+        dots = ", ".join(f'"{key}": ...' for key in chosen)
+        form = worded(rng, "json like this example", f'{{"{outer}": {{{dots}}}}}')
+    else:
+        form = worded(rng, "json inside an object", outer, listed(list(chosen)))
+    return with_form(rng, text, form, {outer: chosen})
+
+
+def counts_as_json(rng: random.Random, test: bool) -> Sample:
+    """Of several things how many there are, or of people how old they are."""
+    many = rng.randint(2, 4)
+    if rng.random() < 0.3:
+        keys, form = ["name", "age"], among(rng, "{1} is {0}|{1} ({0})|{1}: {0}|{1} is {0} years old")
+        found = [name(rng, test) for _ in range(many)]
+    else:
+        keys = among(rng, "item count|name quantity|product amount|thing number|item quantity").split()
+        form, found = "{0} {1}", rng.sample(figures.THINGS, many)
+    counts = [rng.randint(2, 99) for _ in found]
+    told = [form.format(count, one) for count, one in zip(counts, found, strict=True)]
+    text = worded(rng, "sentence with counts", listed(told)) if "age" not in keys else f"{listed(told)}."
+    said = [{keys[0]: one, keys[1]: count} for one, count in zip(found, counts, strict=True)]
+    return with_form(rng, text, worded(rng, "json of counts", *keys), said)
+
+
+def names_as_json(rng: random.Random, test: bool) -> Sample:
+    """Who a few sentences name, in their order."""
+    text, said = happenings.told(rng, test)
+    shown = " ".join(text)
+    known = {made[part] for _, made in said for part in ("who", "other")}
+    found = sorted((shown.index(one), one) for one in sorted(known) if re.search(rf"\b{one}\b", shown))
+    return with_form(rng, shown, worded(rng, "json of the names"), [one for _, one in found])
+
+
+def lines_as_json(rng: random.Random, test: bool) -> Sample:
+    """Keys and values that stand beside one another."""
+    said = part_of(rng, texts.as_object(rng, test)[1])
+    case = rng.choice([str, str, str.capitalize])
+    said = {case(key): value for key, value in said.items()}
+    between, behind = rng.choice(
+        [(": ", "; "), (": ", ", "), (": ", "\n"), (" = ", "; "), ("=", ", "), (" - ", "\n")]
+    )
+    if behind == ", " and any("," in str(value) for value in said.values()):
+        behind = "; "
+    lines = behind.join(f"{key}{between}{value}" for key, value in said.items())
+    return ask(
+        "json", with_lines(rng, "json of lines", "{0}").format(lines), json.dumps(said, ensure_ascii=False)
+    )
+
+
+def json_changed(rng: random.Random, test: bool) -> Sample:
+    """With another value, a key more or one less; or what one of its keys holds."""
+    keys = rng.sample([any_word(rng, test).lower() for _ in range(9)], 4)
+    values = [rng.choice([rng.randrange(100), any_word(rng, test), rng.random() < 0.5]) for _ in keys]
+    said = dict(list(zip(keys, values, strict=True))[: rng.randint(2, 4)])
+    key, value = rng.choice(list(said)), rng.choice([rng.randrange(100), any_word(rng, test)])
+    shown = json.dumps(said)
+    kind = among(
+        rng, "json with one value changed|json with a key more|json without a key|json value of a key"
+    )
+    if kind == "json with a key more":
+        key = among(rng, "size|age|name|note|count|extra|total|level")
+    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
+    if kind == "json value of a key":
+        held = said[key]
+        return ask("json", question, held if isinstance(held, str) else json.dumps(held))
+    if kind == "json without a key":
+        del said[key]
+    else:
+        said[key] = value
+    return ask("json", question, json.dumps(said))
+
+
+def comparison_as_json(rng: random.Random, test: bool) -> Sample:
+    """Which of two numbers is more, by the name that its key has."""
+    question, answer = figures.which_is_more(rng, *rng.sample(range(rng.choice([10, 100, 100])), 2))
+    number, word = answer.removesuffix(".").split(" is ")
+    key = rng.choice([word, "answer", "number", "result"])
+    return with_form(rng, question, worded(rng, "json of a comparison", key), {key: int(number)})
+
+
+STATEMENTS = {  # a key, and what is said where it is true and where it is false
+    "vegetarian": ("{0} eats no meat.|{0} is a vegetarian.", "{0} eats meat every day.|{0} loves steak."),
+    "married": ("{0} is married.|{0} has a husband.|{0} has a wife.", "{0} is not married.|{0} is single."),
+    "has_children": ("{0} has two children.|{0} has a daughter.", "{0} has no children."),
+    "smoker": ("{0} smokes.|{0} smokes ten cigarettes a day.", "{0} does not smoke.|{0} never smokes."),
+    "can_swim": ("{0} can swim.|{0} swims well.", "{0} cannot swim.|{0} never learned to swim."),
+    "coming": ("{0} will come.|{0} said yes.|{0} is coming.", "{0} cannot come.|{0} said no."),
+    "paid": ("{0} has paid.|{0} paid the bill.", "{0} has not paid yet.|{0} still has to pay."),
+    "open_on_sunday": ("The shop is open on Sundays.|On Sunday the shop is open.",
+                       "The shop is closed on Sundays.|On Sunday the shop is not open."),
+    "pets_allowed": ("Pets are welcome.|You may bring your pet.", "No pets, please.|Pets are not allowed."),
+    "free_parking": ("Parking is free.|You can park for free.", "Parking is 5 euros.|Parking is not free."),
+    "in_stock": ("It is in stock.|We have it in stock.", "It is sold out.|It is not in stock."),
+    "urgent": ("This is urgent!|It is very urgent.", "There is no hurry.|It is not urgent."),
+    "delivered": ("The parcel has arrived.|The parcel was delivered.", "The parcel has not arrived yet."),
+    "has_pool": ("The hotel has a pool.|There is a pool.", "The hotel has no pool.|There is no pool."),
+    "sunny": ("The sun is shining.|It is a sunny day.", "It is raining.|It is not sunny."),
+    "available": ("The room is free.|The room is available.", "The room is taken.|It is not available."),
+}  # fmt: skip
+
+
+def statement_as_json(rng: random.Random, test: bool) -> Sample:
+    """Whether something is so."""
+    key, is_so, who = rng.choice(list(STATEMENTS)), rng.random() < 0.5, name(rng, test)
+    text = among(rng, STATEMENTS[key][not is_so]).format(who)
+    said: dict[str, Any] = {key: is_so}
+    if who in text and rng.random() < 0.5:
+        form = worded(
+            rng, "json with these keys", f"name, {key} (true or false)", f"name and {key} (a boolean)"
+        )
+        return with_form(rng, text, form, {"name": who} | said)
+    return with_form(rng, text, worded(rng, "json of a statement", key), said)
+
+
+def contact_as_json(rng: random.Random, test: bool) -> Sample:
+    """Who someone is, by the first and the last name, and where to reach him."""
+    first, last = str(facts.value(rng, "full_name", test)).split()
+    kind = rng.choice(["phone", "email", "city"])
+    reached = str(facts.value(rng, kind, test))
+    said = {"first_name": first, "last_name": last, kind: reached}
+    if rng.random() < 0.25:
+        said = {"name": f"{first} {last}", kind: reached}
+    text = worded(rng, "json of a contact", f"{first} {last}", reached, kind)
+    chosen = part_of(rng, said)
+    return with_form(rng, text, json_form(rng, chosen), chosen)
+
+
 def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
     """Asks for these keys, in words or by a schema."""
     if rng.random() < 0.35:
         return by_schema(
-            {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
+            rng, {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
         )
     if rng.random() < 0.3:
         bare = rng.random() < 0.5
@@ -241,17 +471,17 @@ def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
 
-def by_schema(types: dict[str, str]) -> str:
+def by_schema(rng: random.Random, types: dict[str, str]) -> str:
     """Asks for an object of these keys, whose values are of these types."""
     properties = {key: {"type": kind} for key, kind in types.items()}
-    return "Answer by this JSON schema: " + json.dumps({"type": "object", "properties": properties})
+    return worded(rng, "json by a schema", json.dumps({"type": "object", "properties": properties}))
 
 
 def sum_as_json(rng: random.Random, test: bool) -> Sample:
     """A number by the name that a schema or a sentence gives it."""
     x, y = few(rng), few(rng)
     key = rng.choice(["answer", "result", "sum", "value", "number", "total"])
-    form = rng.choice([by_schema({key: "integer"}), worded(rng, "json with a number's key", key)])
+    form = rng.choice([by_schema(rng, {key: "integer"}), worded(rng, "json with a number's key", key)])
     return ask("json", f"{figures.asked(rng, x, '+', y)} {form}", json.dumps({key: x + y}))
 
 
@@ -681,7 +911,10 @@ def briefly(rng: random.Random, test: bool) -> Sample:
 
 def yes_or_no(rng: random.Random, test: bool) -> Sample:
     """Nothing but the verdict, which otherwise follows from what is said first: of small numbers."""
-    question, answer = rng.choice([figures.is_it_more, figures.even_or_odd])(rng, rng.choice([10, 20, 100]))
+    most = rng.choice([10, 20, 100])
+    question, answer = rng.choice(
+        [figures.whether_more(rng, *rng.sample(range(most), 2)), figures.even_or_odd(rng, most)]
+    )
     return ask("roles", question, answer.split()[-1], system=worded(rng, "yes or no only"))
 
 

@@ -555,7 +555,7 @@ def test_numbers_are_compared_rightly():
     """Which is more, which of several the largest, and of two places which is before the other."""
     kinds = set()
     for number in range(1500):
-        sample = figures.compared(random.Random(number), False)
+        sample = figures.numbers_compared(random.Random(number), False)
         question, answer = sample.messages[-1]["content"], sample.answer
         for name, place in (told := compared(question, answer)) or ():
             assert re.search(rf"\b{name} (is )?(at )?{place}%", question), question
@@ -691,7 +691,7 @@ def test_the_newest_of_what_was_told_is_recalled():
     }
     of_facts = {q for one in facts.FACTS["person"] if {*one.keys} & memory.ABOVE for q in one.asked_by_user}
     kinds = set()
-    for number in range(2000):
+    for number in range(3000):
         sample = memory.memory(random.Random(number), True)
         told = " ".join(m["content"] for m in sample.messages[:-1] if m["role"] == "user")
         question = sample.messages[-1]["content"]
