@@ -623,7 +623,8 @@ def in_order(rng: random.Random, view: View) -> Asked:
     elif number == 1 and rng.random() < 0.2:
         question = worded(rng, "the last but one", ORDERS[OPPOSITE[where]])
     else:
-        question = worded(rng, "what is at a number", ordinal, where, ORDERS[where])
+        asked = rng.choice([("what is at a number", where), ("what is at a number of a row", ORDERS[where])])
+        question = worded(rng, asked[0], ordinal, asked[1])
     return question, f"{row_told(where, row)} The {ordinal} is {a(thing.name)}."
 
 
@@ -926,7 +927,7 @@ def between(rng: random.Random, view: View) -> Asked:
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
     count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 9,
-    size: 9, which: 4.5, between: 16, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
+    size: 9, which: 4.5, between: 20, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
     look_of_place: 2.5, in_which: 2.5, in_half: 3.5, next_one: 9, closest: 11, of_each: 3, unlike: 1,
     that_many: 1.2, which_of_these: 1.5, what_else: 1, the_only_one: 4, corners_of: 0.5, background: 3,
     alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 13,
