@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,13 @@ TILT = dict(circle=0.0, square=0.15, triangle=0.3, star=0.6, diamond=0.12, heart
 
 
 def random_things(
-    rng: random.Random, count: int, size: Size, radii: tuple[float, float], close: bool = False
+    rng: random.Random,
+    count: int,
+    size: Size,
+    radii: tuple[float, float],
+    close: bool = False,
+    shapes: Sequence[str] = SHAPES,
+    paints: Sequence[str] = tuple(COLOURS),
 ) -> list[Thing]:
     """Things of which no two are in the same column or row: left, right, above are clear.
 
@@ -128,9 +135,9 @@ def random_things(
                 and abs(y - o.y) > apart_by
                 for o in things
             ):
-                shape = rng.choice(SHAPES)
+                shape = rng.choice(shapes)
                 turn = rng.uniform(-1, 1) * TILT[shape] if rng.random() < 0.3 else 0.0
-                things.append(Thing(rng.choice(list(COLOURS)), shape, x, y, radius, turn))
+                things.append(Thing(rng.choice(paints), shape, x, y, radius, turn))
             if len(things) == count:
                 return things
         high, apart_by = max(low, 0.8 * high), 0.9 * apart_by  # it is full: make room
@@ -247,9 +254,16 @@ def worn(rng: random.Random, picture: Image.Image) -> Image.Image:
     return picture
 
 
-def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list[Thing]]:
-    """A picture of `count` things, and they from left to right.
+def colour_name(colour: Colour) -> str | None:
+    """If it is clearly one of the world's colours, which."""
+    near = [name for name, anchors in COLOURS.items() if min(distance(colour, at) for at in anchors) < 45]
+    return near[0] if len(near) == 1 and (near[0] != "white" or min(colour) > 247) else None
 
+
+def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list[Thing], str | None]:
+    """A picture of `count` things, they from left to right, and the colour behind them, where that is clear.
+
+    In a third there are few shapes and colours, so that many are alike.
     A third is drawn smaller and enlarged, as the engine does with small pictures; large ones mostly are.
     """
     width, height = size
@@ -257,14 +271,18 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
     scale = rng.uniform(0.3, 0.9) if small else 1.0
     drawn = (max(48, round(width * scale)), max(48, round(height * scale))) if small else size
     low = 0.055 if min(drawn) > 150 else 0.09
-    things = random_things(rng, count, drawn, (low, 0.24), close=rng.random() < 0.15)
+    shapes, paints, close = SHAPES, list(COLOURS), rng.random() < 0.15
+    if rng.random() < 0.33:
+        shapes, paints = rng.sample(shapes, rng.choice([1, 2, 2, 3])), rng.sample(paints, rng.randint(1, 4))
+    things = random_things(rng, count, drawn, (low, 0.24), close, shapes, paints)
     picture, colour = background(rng, drawn)
+    ground = colour_name(colour) if picture.getcolors(1) else None
     manner = rng.choices(["plain", "edged", "hollow", "gradient"], [60, 16, 10, 14])[0]
     line = any_colour(rng) if rng.random() < 0.3 else (0, 0, 0)
     colours = []
     for thing in things:
         while not (found := visible(rng, thing.colour, colour)):
-            thing.colour = rng.choice(list(COLOURS))
+            thing.colour = rng.choice(list(COLOURS))  # any: of the few perhaps none stands out
         colours.append(found)
     smooth = rng.random() < 0.65 and drawn[0] * drawn[1] < 400_000
     picture = worn(rng, draw_things(things, colours, picture, smooth, manner, line))
@@ -273,7 +291,7 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
         across, down = width / drawn[0], height / drawn[1]
         for thing in things:
             thing.x, thing.y, thing.radius = thing.x * across, thing.y * down, thing.radius * across
-    return picture, sorted(things, key=lambda t: t.x)
+    return picture, sorted(things, key=lambda t: t.x), ground
 
 
 def something_else(rng: random.Random, size: Size) -> Image.Image:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from draw import Thing
 from sample import View, a, listed, places, plural, sentence, times, yes_or_no
 from wordings import worded
-from words import COLOURS, SHAPES
+from words import COLOURS, NUMBERS, SHAPES
 
 WAYS = {  # which of two coordinates, and whether the first is less
     "left of": lambda one, other: one.x < other.x,
@@ -30,10 +30,11 @@ ORDERS = {  # by the end where they begin
     "top": "from top to bottom", "bottom": "from bottom to top",
 }  # fmt: skip
 ENDS = list(ORDERS)
+OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 CORNERS = {  # the sides that meet there: 0 or 1 across, 0 or 1 down
     "top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1),
 }  # fmt: skip
-ORDINALS = ["second", "third", "fourth"]
+ORDINALS = ["second", "third", "fourth", "fifth"]
 IS_LARGER = 1.35  # times the radius, or the distance: less is not asked about
 IS_CLOSER = 1.15  # times as near to a corner
 APART = 2  # hundredths, of sizes and distances: of those that differ by less neither is said to be more
@@ -56,8 +57,34 @@ def alone(view: View, thing: Thing) -> bool:
 
 def called(rng: random.Random, view: View, thing: Thing) -> str:
     """By its name, or by its shape where no other has it."""
-    short = thing.shape not in [t.shape for t in others(view, thing)] and rng.random() < 0.25
+    short = thing.shape not in [t.shape for t in others(view, thing)] and rng.random() < 0.4
     return thing.shape if short else thing.name
+
+
+def single(view: View, look: str) -> list[Thing]:
+    """Those whose colour, or whose shape, no other has."""
+    found = [getattr(t, look) for t in view.things]
+    return [t for t in view.things if found.count(getattr(t, look)) == 1]
+
+
+def options(rng: random.Random, right: str, all_of_them: list[str]) -> list[str]:
+    """The right one among one or two others, in any order."""
+    wrong = rng.sample([one for one in all_of_them if one != right], rng.choice([1, 1, 2]))
+    return rng.sample([right, *wrong], 1 + len(wrong))
+
+
+def either(parts: list[str]) -> str:
+    return " or ".join([", ".join(parts[:-1]), parts[-1]])
+
+
+def looks(view: View, what: str) -> list[str]:
+    """The colour, or the shape, of each from left to right."""
+    return [getattr(t, what) for t in view.things]
+
+
+def thing_of(look: str) -> str:
+    """What has this colour or this shape."""
+    return f"{look} object" if look in COLOURS else look
 
 
 def place(view: View, thing: Thing) -> tuple[float, float]:
@@ -191,6 +218,11 @@ def by_size(view: View, word: str) -> Thing | None:
     return None
 
 
+def are_apart(view: View, small: Thing, large: Thing) -> bool:
+    """Is one clearly larger, in figures too?"""
+    return is_larger(large, small) and extent(view, large) - extent(view, small) >= APART
+
+
 def extent(view: View, thing: Thing) -> int:
     """Its width or height, the larger, in hundredths of the picture's shorter side."""
     assert view.picture
@@ -212,6 +244,15 @@ def figures(what: str, of: list[tuple[str, int]]) -> str:
 def those(what: str, found: list[str]) -> str:
     """The evidence of a number: each that counts, from left to right."""
     return f"{what.capitalize()}: {', '.join(found) or 'none'}."
+
+
+def tally(view: View, what: str) -> tuple[str, dict[str, int]]:
+    """How many there are of each colour or shape: told in the order of the world's words, where none comes
+    twice."""
+    found = looks(view, what)
+    counts = {one: found.count(one) for one in (COLOURS if what == "colour" else SHAPES) if one in found}
+    parts = [f"{n} {one if what == 'colour' else plural(n, one)}" for one, n in counts.items()]
+    return those(f"{what}s", parts), counts
 
 
 # ---- how many, and whether there are any
@@ -237,6 +278,8 @@ def count(rng: random.Random, view: View) -> Asked:
         return question, f"{seen} {times(len(its_shapes), f'{colour} object')}"
     name = f"{colour} {shape}"
     question = worded(rng, "how many of a kind", f"{name}s")
+    if rng.random() < 0.3:
+        question = worded(rng, "how many of a shape have a colour", f"{shape}s", colour)
     return question, f"{seen} {times(its_colours.count(colour), name)}"
 
 
@@ -245,13 +288,64 @@ def total(rng: random.Random, view: View) -> Asked:
 
 
 def variety(rng: random.Random, view: View) -> Asked:
-    """How many colours, or how many shapes, of which each counts once: all, then each once, then how many."""
+    """How many colours, or how many shapes, of which each counts once."""
     what = rng.choice(["colour", "shape"])
     question = worded(rng, "how many colours" if what == "colour" else "how many different shapes")
-    found = [getattr(t, what) for t in view.things]
-    once = list(dict.fromkeys(found))
-    number = times(len(once), "different shape" if what == "shape" and len(once) > 1 else what)
-    return question, f"{those(f'{what}s', found)} {those('each once', once)} {number}"
+    seen, counts = tally(view, what)
+    number = times(len(counts), "different shape" if what == "shape" and len(counts) > 1 else what)
+    return question, f"{seen} {number}"
+
+
+def of_each(rng: random.Random, view: View) -> Asked:
+    """How many of each colour or shape, which is the most common, or which come once."""
+    what, kind = rng.choice(["colour", "shape"]), rng.random()
+    seen, counts = tally(view, what)
+    if kind < 0.35:
+        return worded(rng, f"how many of each {what}"), seen
+    if kind < 0.7:
+        most = [one for one, n in counts.items() if n == max(counts.values())]
+        if len(most) > 1 or len(counts) == 1:
+            return None
+        return worded(rng, f"the most common {what}"), f"{seen} The most common {what} is {most[0]}."
+    once = [one for one, n in counts.items() if n == 1]
+    if not once or len(once) == len(view.things):
+        return None
+    return worded(rng, f"which {what} comes once"), f"{seen} {those('once', once)}"
+
+
+def unlike(rng: random.Random, view: View) -> Asked:
+    """How many are not of a colour or of a shape."""
+    look = rng.choice(looks(view, rng.choice(["colour", "shape"])))
+    name = look if look in COLOURS else f"{look}s"
+    rest = [t.name for t in view.things if look not in (t.colour, t.shape)]
+    question = worded(rng, "how many are not so", name)
+    return question, f"{those(f'not {name}', rest)} {times(len(rest), 'other object')}"
+
+
+AMOUNTS: dict[str, Callable[[int, int], bool]] = {  # how many there are, and how many are said to be
+    "so many": lambda n, said: n == said,
+    "exactly so many": lambda n, said: n == said,
+    "at least so many": lambda n, said: n >= said,
+    "more than so many": lambda n, said: n > said,
+    "fewer than so many": lambda n, said: n < said,
+}
+NOT_OF_ONE = ("so many", "fewer than so many")
+
+
+def that_many(rng: random.Random, view: View) -> Asked:
+    """Whether there are so many of a shape, of a colour or at all."""
+    look = rng.choice([*looks(view, "colour"), *looks(view, "shape")])
+    name, found = thing_of(look), [t for t in view.things if look in (t.colour, t.shape)]
+    seen = those(f"{name}s", [t.shape if look in COLOURS else t.colour for t in found]) + " "
+    if rng.random() < 0.3:
+        name, found, seen = "object", view.things, ""
+    amount, n = rng.choice(list(AMOUNTS)), len(found)
+    said = n if rng.random() < 0.5 else max(1, n + rng.choice([-2, -1, 1, 2]))
+    if (said == 1 and amount in NOT_OF_ONE) or (said < n and amount == "so many"):  # three are two, too
+        return None
+    number = NUMBERS[said - 1] if rng.random() < 0.6 else str(said)
+    asked = [f"{amount}: one", name] if said == 1 else [amount, number, f"{name}s"]
+    return worded(rng, *asked), f"{seen}{times(n, name)} {yes_or_no(AMOUNTS[amount](n, said))}."
 
 
 def exists(rng: random.Random, view: View) -> Asked:
@@ -272,20 +366,64 @@ def exists(rng: random.Random, view: View) -> Asked:
     return question, f"{yes_or_no(found)}, there is {a(what) if found else f'no {what}'}."
 
 
+def which_of_these(rng: random.Random, view: View) -> Asked:
+    """Which one of several is there, or which one is not."""
+    kind = rng.choice(["colour", "shape", "name"])
+    there = list(dict.fromkeys(getattr(t, kind) for t in view.things))
+    every = {"colour": list(COLOURS), "shape": SHAPES, "name": [f"{c} {s}" for c in COLOURS for s in SHAPES]}
+    missing = [one for one in every[kind] if one not in there]
+    is_there = rng.random() < 0.5
+    some, rest = (there, missing) if is_there else (missing, there)
+    if not some or not rest:
+        return None
+    one = rng.choice(some)
+    number = rng.choice([1, 1, 2, 3] if is_there else [2, 2, 3])
+    if number > len(rest):
+        return None
+    all_of_them = [one, *rng.sample(rest, number)]
+    told = either([a(thing_of(each)) for each in rng.sample(all_of_them, len(all_of_them))])
+    if is_there:
+        return worded(rng, "which of these is there", told), f"There is {a(thing_of(one))}."
+    return worded(rng, "which of these is missing", told), f"There is no {thing_of(one)}."
+
+
+def what_else(rng: random.Random, view: View) -> Asked:
+    """What there is beside one, and whether there is anything."""
+    one = rng.choice(view.things)
+    if not alone(view, one) or (len(view.things) == 1 and rng.random() < 0.6):
+        return None
+    seen, name = those("others", names(others(view, one))), called(rng, view, one)
+    if rng.random() < 0.6:
+        return worded(rng, "what else", name), seen
+    return worded(rng, "is there anything else", name), f"{seen} {yes_or_no(len(view.things) > 1)}."
+
+
 def more(rng: random.Random, view: View) -> Asked:
-    """Whether there are more of one shape than of another; or how many of each."""
-    one, other = rng.choice(view.things), rng.choice(view.things)
-    first, second = rng.sample(SHAPES, 2) if rng.random() < 0.3 else (one.shape, other.shape)
+    """Whether there are more of one shape or colour than of another, of which, by how many; or how many of
+    each."""
+    what = "shape" if rng.random() < 0.65 else "colour"
+    first, second = rng.choice(looks(view, what)), rng.choice(looks(view, what))
+    if rng.random() < 0.3:
+        first, second = rng.sample(SHAPES if what == "shape" else list(COLOURS), 2)
     if first == second:
         return None
-    found = [[t.colour for t in view.things if t.shape == shape] for shape in (first, second)]
+    both, other = (first, second), "colour" if what == "shape" else "shape"
+    told, asked = [thing_of(look) for look in both], [of_kind(rng, look) for look in both]
+    found = [[getattr(t, other) for t in view.things if getattr(t, what) == look] for look in both]
     m, n = map(len, found)
-    seen = f"{those(f'{first}s', found[0])} {those(f'{second}s', found[1])}"
-    counts = f"{seen} {m} {plural(m, first)} and {n} {plural(n, second)}."
-    if rng.random() < 0.35:
-        return worded(rng, "how many of each", f"{first}s", f"{second}s"), counts
+    seen = f"{those(f'{told[0]}s', found[0])} {those(f'{told[1]}s', found[1])}"
+    counts, kind = f"{seen} {m} {plural(m, told[0])} and {n} {plural(n, told[1])}.", rng.random()
+    if kind < 0.25:
+        return worded(rng, "how many of each", *asked), counts
+    if kind < 0.4 and m != n:
+        return worded(rng, "which are more", *asked), f"{counts} There are more {told[m < n]}s."
+    if kind < 0.5 and m > n:
+        return worded(rng, "how many more", *asked), f"{counts} {times(m - n, f'more {told[0]}')}"
+    if kind < 0.65:
+        verdict = "Yes" if m == n else "No"
+        return worded(rng, "are there as many", *asked), f"{counts} {verdict}."
     verdict = "No, as many" if m == n else yes_or_no(m > n)
-    return worded(rng, "are there more", f"{first}s", f"{second}s"), f"{counts} {verdict}."
+    return worded(rng, "are there more", *asked), f"{counts} {verdict}."
 
 
 # ---- colour and shape
@@ -298,10 +436,15 @@ def judged(found: bool, told: str, of_place: bool) -> str:
 
 def its_colour(rng: random.Random, asked: str, told: str, colour: str, of_place: bool = False) -> Asked:
     """Of what is called so in the question and in the answer; or whether it is of one."""
-    seen = f"{told} is {colour}"
-    if rng.random() < 0.7:
+    seen, kind = f"{told} is {colour}", rng.random()
+    if kind < 0.6:
         return worded(rng, "what colour is it", asked), f"The {seen}."
+    if kind < 0.75:
+        parts = either(options(rng, colour, list(COLOURS)))
+        return worded(rng, "which of these colours is it", asked, parts), f"The {seen}."
     perhaps = colour if rng.random() < 0.5 else rng.choice(list(COLOURS))
+    if kind < 0.8:
+        return worded(rng, "true or false", f"{asked} is {perhaps}"), f"The {seen}. {perhaps == colour}."
     question = worded(rng, "is it of this colour", asked, perhaps)
     return question, judged(perhaps == colour, seen, of_place)
 
@@ -309,41 +452,109 @@ def its_colour(rng: random.Random, asked: str, told: str, colour: str, of_place:
 def its_shape(rng: random.Random, asked: str, told: str, shape: str, name: str = "") -> Asked:
     """Of what has to be found by its place the whole name is told: "Which shape is the one at the top?" may
     want both."""
-    seen = f"{told} is {a(name or shape)}"
-    if rng.random() < 0.7:
+    seen, kind = f"{told} is {a(name or shape)}", rng.random()
+    if kind < 0.6:
         return worded(rng, "what shape is it", asked), f"The {seen}."
+    if kind < 0.75:
+        parts = either([a(one) for one in options(rng, shape, SHAPES)])
+        return worded(rng, "which of these shapes is it", asked, parts), f"The {seen}."
     perhaps = shape if rng.random() < 0.5 else rng.choice(SHAPES)
+    if kind < 0.8:
+        return worded(rng, "true or false", f"{asked} is {a(perhaps)}"), f"The {seen}. {perhaps == shape}."
     question = worded(rng, "is it of this shape", asked, a(perhaps))
     return question, judged(perhaps == shape, seen, bool(name))
 
 
+def its_look(rng: random.Random, asked: str, told: str, thing: Thing) -> tuple[str, str]:
+    """Colour or shape of what is called so in the question and in the answer."""
+    if rng.random() < 0.6:
+        return worded(rng, "what colour is it", asked), f"The {told} is {thing.colour}."
+    return worded(rng, "what shape is it", asked), f"The {told} is {a(thing.name)}."
+
+
 def colour(rng: random.Random, view: View) -> Asked:
     """Of a shape that is there once."""
-    one = rng.choice(view.things)
-    if one.shape in [t.shape for t in others(view, one)]:
+    if not (found := single(view, "shape")):
         return None
+    one = rng.choice(found)
     return its_colour(rng, f"the {one.shape}", one.shape, one.colour)
 
 
 def shape(rng: random.Random, view: View) -> Asked:
     """Of what has a colour that is there once."""
-    one = rng.choice(view.things)
-    if one.colour in [t.colour for t in others(view, one)]:
+    if not (found := single(view, "colour")):
         return None
+    one = rng.choice(found)
     told = f"{one.colour} object"
-    if rng.random() < 0.5:
+    if rng.random() < 0.45:
         return worded(rng, "which one has a colour", one.colour), f"The {told} is {a(one.shape)}."
     return its_shape(rng, f"the {one.colour} {worded(rng, 'thing')}", told, one.shape)
 
 
+def the_only_one(rng: random.Random, view: View) -> Asked:
+    """Colour or shape of what is there alone: "it" says enough."""
+    if len(view.things) > 1:
+        return None
+    (one,) = view.things
+    asked = worded(rng, "what is alone")
+    if rng.random() < 0.5:
+        return its_colour(rng, asked, one.shape, one.colour)
+    return its_shape(rng, asked, f"{one.colour} object", one.shape)
+
+
+CORNERS_OF = {"triangle": 3, "square": 4, "diamond": 4}
+
+
+def corners_of(rng: random.Random, view: View) -> Asked:
+    """How many corners, or sides, what has a colour has."""
+    found = [t for t in single(view, "colour") if t.shape in CORNERS_OF]
+    if not found:
+        return None
+    one, what = rng.choice(found), rng.choice(["corners", "sides"])
+    asked = f"the {one.colour} {worded(rng, 'thing')}"
+    if len(view.things) == 1 and rng.random() < 0.5:
+        asked = worded(rng, "what is alone")
+    told = f"The {one.colour} object is {a(one.shape)}. It has {CORNERS_OF[one.shape]} {what}."
+    return worded(rng, "how many corners", asked, what), told
+
+
+def background(rng: random.Random, view: View) -> Asked:
+    if not view.truth or (view.truth == "white" and rng.random() < 0.6):  # most are white
+        return None
+    if rng.random() < 0.5:
+        return worded(rng, "what colour is the background"), f"The background is {view.truth}."
+    return its_colour(rng, "the background", "background", view.truth)
+
+
 def two_colours(rng: random.Random, view: View) -> Asked:
-    """Of two shapes that are there once."""
-    once = [t for t in view.things if t.shape not in [o.shape for o in others(view, t)]]
+    """Of two shapes that are there once, and whether they are the same."""
+    once = single(view, "shape")
     if len(once) < 2:
         return None
     one, other = rng.sample(once, 2)
-    question = worded(rng, "colours of two", f"the {one.shape}", f"the {other.shape}")
-    return question, f"The {one.shape} is {one.colour}. The {other.shape} is {other.colour}."
+    told, asked = f"The {one.shape} is {one.colour}. The {other.shape} is {other.colour}.", rng.random()
+    if asked < 0.5:
+        return worded(rng, "colours of two", f"the {one.shape}", f"the {other.shape}"), told
+    question = worded(rng, "two of one colour", f"the {one.shape}", f"the {other.shape}")
+    return question, f"{told} {yes_or_no(one.colour == other.colour)}."
+
+
+def alike(rng: random.Random, view: View) -> Asked:
+    """All of one shape, or of one colour: what they are, and whether they all are of the other."""
+    what, other = rng.choice([("shape", "colour"), ("colour", "shape")])
+    look = rng.choice(looks(view, what))
+    found = [getattr(t, other) for t in view.things if getattr(t, what) == look]
+    name, seen = of_kind(rng, look), those(f"{thing_of(look)}s", found)
+    if rng.random() < 0.5:
+        if what == "colour":
+            return worded(rng, "which have a colour", look), seen
+        return (worded(rng, "what colours they have", name), seen) if len(found) > 1 else None
+    if len(found) == 1:
+        return None
+    perhaps = rng.choice(found)
+    verdict = yes_or_no(all(one == perhaps for one in found))
+    is_so = perhaps if other == "colour" else f"{perhaps}s"
+    return worded(rng, "are all of them so", name, is_so), f"{seen} {verdict}."
 
 
 def colours(rng: random.Random, view: View) -> Asked:
@@ -352,18 +563,24 @@ def colours(rng: random.Random, view: View) -> Asked:
 
 
 def same(rng: random.Random, view: View) -> Asked:
-    """Whether all are of one colour, or of one shape."""
+    """Whether all are of one colour, or of one shape, or each of its own."""
     what = rng.choice(["colour", "shape"])
-    found = [getattr(t, what) for t in view.things]
-    alike = len({*found}) == 1
-    if len(found) == 1 or (not alike and rng.random() < 0.75):  # mostly they are not
+    seen, counts = tally(view, what)
+    if len(view.things) == 1 or (len(counts) > 1 and rng.random() < 0.6):  # mostly they are not
         return None
-    seen = those(f"{what}s", found)
-    if rng.random() < 0.6:
-        return worded(rng, f"all of one {what}"), f"{seen} {yes_or_no(alike)}."
-    perhaps = rng.choice(found)
+    kind = rng.random()
+    if kind < 0.15:
+        verdict = yes_or_no(len(counts) < len(view.things))
+        return worded(rng, f"any two of one {what}"), f"{seen} {verdict}."
+    if kind < 0.3:
+        verdict = yes_or_no(len(counts) == len(view.things))
+        return worded(rng, f"each of its own {what}"), f"{seen} {verdict}."
+    verdict = yes_or_no(len(counts) == 1)
+    if kind < 0.7:
+        return worded(rng, f"all of one {what}"), f"{seen} {verdict}."
+    perhaps = rng.choice(looks(view, what))
     question = worded(rng, f"all of this {what}", perhaps if what == "colour" else f"{perhaps}s")
-    return question, f"{seen} {yes_or_no(alike)}."
+    return question, f"{seen} {verdict}."
 
 
 # ---- where they are
@@ -391,13 +608,42 @@ def both_ends(rng: random.Random, view: View) -> Asked:
 
 def in_order(rng: random.Random, view: View) -> Asked:
     """The second from an end, the third or the fourth."""
-    where, number = rng.choice(ENDS), rng.choices([1, 2, 3], [3, 2, 1])[0]
+    where, number = rng.choice(ENDS), rng.choices([1, 2, 3, 4], [5, 3, 2, 1])[0]
     row = in_row(view, where)[: number + 1]
     if not (thing := from_end(view, where, number)) or not is_clear(view, where, row):
         return None
     ordinal = ORDINALS[number - 1]
     what = worded(rng, "the one at a number", ordinal, worded(rng, "thing"), where)
-    return worded(rng, "what is the one", what), f"{row_told(where, row)} The {ordinal} is {a(thing.name)}."
+    kind = rng.random()
+    if kind < 0.2:
+        question, told = its_look(rng, what, ordinal, thing)
+        return question, f"{row_told(where, row)} {told}"
+    if kind < 0.5:
+        question = worded(rng, "what is the one", what)
+    elif number == 1 and rng.random() < 0.2:
+        question = worded(rng, "the last but one", ORDERS[OPPOSITE[where]])
+    else:
+        asked = rng.choice([("what is at a number", where), ("what is at a number of a row", ORDERS[where])])
+        question = worded(rng, asked[0], ordinal, asked[1])
+    return question, f"{row_told(where, row)} The {ordinal} is {a(thing.name)}."
+
+
+def end_of_kind(rng: random.Random, view: View) -> Asked:
+    """The first from an end of those of one shape, or of one colour."""
+    what, other = rng.choice([("shape", "colour"), ("colour", "shape")])
+    look, where = rng.choice(looks(view, what)), rng.choice(ENDS)
+    row = [t for t in in_row(view, where) if getattr(t, what) == look]
+    if len(row) < 2 or not is_clear(view, where, row):
+        return None
+    first = from_end(View("shapes", view.picture, things=row), where)
+    if first is not row[0]:
+        return None
+    name, found = thing_of(look), getattr(first, other)
+    seen = f"{name.capitalize()}s {ORDERS[where]}: {', '.join(getattr(t, other) for t in row)}."
+    noun = f"{look} {worded(rng, 'thing')}" if look in COLOURS else look
+    asked = worded(rng, "the first of a kind", where, noun)
+    question = worded(rng, "what colour is it" if what == "shape" else "what shape is it", asked)
+    return question, f"{seen} The {where}most {name} is {found if other == 'colour' else a(found)}."
 
 
 def corner(rng: random.Random, view: View) -> Asked:
@@ -410,6 +656,16 @@ def corner(rng: random.Random, view: View) -> Asked:
     seen = f"Nearest: {a(near.name)}, away {across:02}% and {down:02}%."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
+
+
+def nearest_corner(rng: random.Random, view: View) -> Asked:
+    """Which lies nearest to a corner, however far that is."""
+    where = rng.choice(list(CORNERS))
+    if len(view.things) < 2 or not (near := nearest_to(view, where)):
+        return None
+    across, down = (round(100 * share) for share in away_from(near, where, view))
+    question = worded(rng, "the closest to a corner", where)
+    return question, f"Nearest: {a(near.name)}, away {across:02}% and {down:02}%. {sentence(a(near.name))}"
 
 
 def look_of_place(rng: random.Random, view: View) -> Asked:
@@ -429,119 +685,250 @@ def look_of_place(rng: random.Random, view: View) -> Asked:
 
 
 def in_which(rng: random.Random, view: View) -> Asked:
-    """In which corner, or in which half, one lies."""
-    one = rng.choice(view.things)
+    """In which corner, quarter or half one lies, or whether in this one."""
+    one, part = rng.choice(view.things), rng.choice(["corner", "quarter", "half"])
     if not alone(view, one):
         return None
-    name = f"the {called(rng, view, one)}"
-    if rng.random() < 0.5:
-        found = [where for where in CORNERS if is_near(one, where, view, 0.35)]
-        if not found:
+    name, (x, y) = f"the {called(rng, view, one)}", place(view, one)
+    if part == "half":
+        ends = rng.choice([["left", "right"], ["top", "bottom"]])
+        share = x if ends[0] == "left" else y
+        if abs(share - 0.5) < 0.1:
             return None
-        return worded(rng, "in which corner", name), sentence(f"{name} is in the {found[0]} corner")
-    sides = rng.choice([("left", "right"), ("top", "bottom")])
-    share = place(view, one)[sides[0] == "top"]
-    if abs(share - 0.5) < 0.1:
+        found, question = ends[share > 0.5], worded(rng, f"in the {ends[0]} or the {ends[1]} half", name)
+    else:
+        ends = list(CORNERS)
+        near = [where for where in ends if is_near(one, where, view, 0.35 if part == "corner" else 0.4)]
+        if not near:
+            return None
+        found, question = near[0], worded(rng, f"in which {part}", name)
+    told = sentence(f"{name} is in the {found} {part}")
+    if rng.random() < 0.7:
+        return question, told
+    perhaps = found if rng.random() < 0.5 else rng.choice(ends)
+    return worded(
+        rng, "is it in this part", name, f"{perhaps} {part}"
+    ), f"{told} {yes_or_no(perhaps == found)}."
+
+
+def in_half(rng: random.Random, view: View) -> Asked:
+    """What, and how much, is in one half, where nothing is in the middle."""
+    where = rng.choice(ENDS)
+    across, _ = along(where)
+    found = on_side(view, where)
+    if any(abs(place(view, t)[0 if across else 1] - 0.5) < 0.08 for t in view.things):
         return None
-    question = worded(rng, f"in the {sides[0]} or the {sides[1]} half", name)
-    return question, sentence(f"{name} is in the {sides[share > 0.5]} half")
+    if len(view.things) < 2 or (not found and rng.random() < 0.5):
+        return None
+    seen = f"In the {where} half: {listed([a(t.name) for t in found]) if found else 'nothing'}."
+    if rng.random() < 0.65:
+        return worded(rng, "what is in the half", where), seen
+    return worded(rng, "how many are in the half", where), f"{seen} {times(len(found), 'object')}"
+
+
+def sizes(view: View, things: list[Thing], told: list[str]) -> str:
+    return figures("Sizes", [(name, extent(view, t)) for name, t in zip(told, things, strict=True)])
 
 
 def size(rng: random.Random, view: View) -> Asked:
-    """What is the largest or the smallest, or the larger of two."""
-    if rng.random() < 0.6:
+    """The largest or the smallest, all by their sizes, the larger of two, or whether one is larger."""
+    kind = rng.random()
+    if kind < 0.5:
         word = rng.choice(["largest", "biggest", "smallest"])
         if not (thing := by_size(view, word)):
             return None
-        seen = [(t.name, extent(view, t)) for t in view.things]
-        best, next_best, *_ = sorted((figure for _, figure in seen), reverse=word != "smallest")
+        seen = sizes(view, view.things, names(view.things))
+        best, next_best, *_ = sorted((extent(view, t) for t in view.things), reverse=word != "smallest")
         if extent(view, thing) != best or abs(best - next_best) < APART:
             return None
-        return worded(rng, "the largest", word), f"{figures('Sizes', seen)} The {word} is {a(thing.name)}."
+        if rng.random() < 0.25:
+            question, told = its_look(rng, f"the {word} {worded(rng, 'thing')}", word, thing)
+            return question, f"{seen} {told}"
+        return worded(rng, "the largest", word), f"{seen} The {word} is {a(thing.name)}."
+    if kind < 0.6:
+        row = sorted(view.things, key=lambda t: t.radius)
+        if not 2 <= len(row) <= 4 or not all(are_apart(view, one, other) for one, other in pairwise(row)):
+            return None
+        order = rng.choice(["smallest to largest", "largest to smallest"])
+        told = listed([a(t.name) for t in (row if order[0] == "s" else row[::-1])])
+        seen = sizes(view, view.things, names(view.things))
+        return worded(rng, f"from {order}"), f"{seen} From {order}: {told}."
     one, other = rng.choice(view.things), rng.choice(view.things)
     small, large = sorted((one, other), key=lambda t: t.radius)
-    if not (alone(view, one) and alone(view, other)) or not is_larger(large, small):
+    if not (alone(view, one) and alone(view, other)) or not are_apart(view, small, large):
         return None
     word = rng.choice(["larger", "bigger", "smaller"])
-    told = {id(t): called(rng, view, t) for t in (one, other)}
-    if extent(view, large) - extent(view, small) < APART:
-        return None
-    question = worded(rng, "larger of two", word, told[id(one)], told[id(other)])
-    seen = figures("Sizes", [(told[id(t)], extent(view, t)) for t in (one, other)])
-    return question, f"{seen} The {told[id(small if word == 'smaller' else large)]} is {word}."
+    found = small if word == "smaller" else large
+    if kind < 0.7 and len(view.things) == 2:
+        seen = sizes(view, view.things, names(view.things))
+        return worded(rng, "the larger one", word), f"{seen} The {found.name} is {word}."
+    told = [called(rng, view, t) for t in (one, other)]
+    seen = sizes(view, [one, other], told)
+    if kind < 0.8:
+        return worded(rng, "is it larger", word, *told), f"{seen} {yes_or_no(found is one)}."
+    question = worded(rng, "larger of two", word, *told)
+    return question, f"{seen} The {told[found is other]} is {word}."
 
 
 def which(rng: random.Random, view: View) -> Asked:
-    """All that lies on one side of a thing, from the end of the picture to it."""
+    """What lies on one side of a thing, from the end of the picture to it: all, how many, or whether any."""
     one, (way, end) = rng.choice(view.things), rng.choice(list(zip(WAYS, ENDS, strict=True)))
-    row = in_row(view, end)
+    row, kind = in_row(view, end), rng.random()
     found = row[: row.index(one)]
-    if len(found) > 3 or not alone(view, one) or not is_clear(view, end, row[: len(found) + 2]):
+    if not alone(view, one) or not is_clear(view, end, row[: len(found) + 2]):
         return None
-    if not found and rng.random() < 0.5:  # else half would have none
+    if (kind < 0.7 and len(found) > 3) or (not found and rng.random() < 0.5):  # else half would have none
         return None
-    question = worded(rng, "what lies that way", worded(rng, way), one.name)
+    name = called(rng, view, one)
+    seen = row_told(end, [*found, one], one)
     there = listed([a(t.name) for t in found]) if found else "nothing"
-    return question, f"{row_told(end, [*found, one], one)} {way.capitalize()} it: {there}."
+    if kind < 0.6:
+        question = worded(rng, "what lies that way", worded(rng, way), name)
+        return question, f"{seen} {way.capitalize()} it: {there}."
+    if kind < 0.7:
+        question = worded(rng, "does anything lie that way", worded(rng, way), name)
+        return question, f"{seen} {way.capitalize()} it: {there}. {yes_or_no(bool(found))}."
+    question = worded(rng, "how many lie that way", worded(rng, way), name)
+    return question, f"{seen} {times(len(found), 'object')[:-1]} {way} it."
+
+
+NEXT = {"left": "right", "right": "left", "above": "bottom", "below": "top"}  # and where to begin
 
 
 def next_one(rng: random.Random, view: View) -> Asked:
-    """The neighbour to the left or to the right, which is the nearest there, too, and more beside it than
-    above or below. All from the other end to it is said first."""
-    one, (way, end) = rng.choice(view.things), rng.choice([("left", "right"), ("right", "left")])
-    row = in_row(view, end)
+    """The neighbour on a side, which is the nearest there, too, and lies more that way than across it. All
+    from the other end to it is said first."""
+    one, (way, end) = rng.choice(view.things), rng.choice(list(NEXT.items()))
+    row, (across, _) = in_row(view, end), along(end)
     number = row.index(one)
     found = row[number + 1 :]
     if not alone(view, one) or not is_clear(view, end, row[: number + 3]):
         return None
-    question = worded(rng, "the next that way", way, one.name)
+    name = called(rng, view, one)
+    if rng.random() < 0.25:
+        question = worded(rng, "the next in order", ORDERS[end], name)
+    else:
+        question = worded(rng, "the next that way" if across else "the next above or below", way, name)
     seen = row_told(end, row[: number + 2], one)
     if not found:
         return (question, f"{seen} Nothing.") if rng.random() < 0.27 else None  # else most would have none
     is_nearest = found[0] is min(found, key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
-    is_beside = abs(found[0].y - one.y) < abs(found[0].x - one.x)
+    is_beside = (abs(found[0].y - one.y) < abs(found[0].x - one.x)) == across
     if not is_nearest or not is_beside:
         return None
     return question, f"{seen} The next is {a(found[0].name)}."
 
 
+def nearest_thing(view: View, one: Thing) -> Thing | None:
+    """By the way between the middles, and by that between the edges; None if that is unclear."""
+    rest = sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+    if not rest:
+        return None
+    away = [math.hypot(t.x - one.x, t.y - one.y) for t in rest]
+    by_edges = min(range(len(rest)), key=lambda i: away[i] - rest[i].radius)
+    return None if by_edges or (len(rest) > 1 and away[1] < IS_LARGER * away[0]) else rest[0]
+
+
 def closest(rng: random.Random, view: View) -> Asked:
-    """By the way between the middles, and by that between the edges."""
-    one = rng.choice(view.things)
+    """What is nearest to a thing, farthest from it, or nearer to it of two."""
+    one, kind = rng.choice(view.things), rng.random()
     if not alone(view, one) or len(view.things) < 3:
         return None
-    away = {id(t): math.hypot(t.x - one.x, t.y - one.y) for t in others(view, one)}
-    first, second, *_ = sorted(others(view, one), key=lambda t: away[id(t)])
-    by_edges = min(others(view, one), key=lambda t: away[id(t)] - t.radius)
-    if away[id(second)] < IS_LARGER * away[id(first)] or by_edges is not first:
+    rest = sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+    away = {id(t): distance(view, one, t) for t in rest}
+    name = called(rng, view, one)
+    seen = figures("Distances", [(t.name, away[id(t)]) for t in others(view, one)])
+    if kind < 0.6:
+        first, second, *_ = rest
+        if nearest_thing(view, one) is not first or away[id(second)] - away[id(first)] < APART:
+            return None
+        if rng.random() < 0.2:
+            what = f"the {worded(rng, 'thing')} closest to the {name}"
+            question, told = its_look(rng, what, "closest", first)
+            return question, f"{seen} {told}"
+        return worded(rng, "the closest", name), f"{seen} The closest is {a(first.name)}."
+    if kind < 0.8:
+        *_, second, last = rest
+        if away[id(last)] < IS_CLOSER * away[id(second)] or away[id(last)] - away[id(second)] < APART:
+            return None
+        return worded(rng, "the farthest", name), f"{seen} The farthest is {a(last.name)}."
+    near, far = sorted(rng.sample(rest, 2), key=lambda t: away[id(t)])
+    if not (alone(view, near) and alone(view, far)) or away[id(far)] < IS_LARGER * away[id(near)]:
         return None
-    if distance(view, one, second) - distance(view, one, first) < APART:
+    if away[id(far)] - away[id(near)] < 2 * APART:
         return None
-    seen = figures("Distances", [(t.name, distance(view, one, t)) for t in others(view, one)])
-    return worded(rng, "the closest", one.name), f"{seen} The closest is {a(first.name)}."
+    two = rng.sample([near, far], 2)
+    told = [called(rng, view, t) for t in two]
+    seen = figures("Distances", [(called_so, away[id(t)]) for called_so, t in zip(told, two, strict=True)])
+    question = worded(rng, "closer of two", name, *told)
+    return question, f"{seen} The {told[two[1] is near]} is closer."
+
+
+def lies_between(view: View, middle: Thing, one: Thing, other: Thing) -> bool:
+    """Does it lie about on the line from one to the other?"""
+    way = math.hypot(other.x - one.x, other.y - one.y)
+    off = (other.x - one.x) * (middle.y - one.y) - (other.y - one.y) * (middle.x - one.x)
+    return abs(off) / way < max(middle.radius, 0.2 * way)
+
+
+def in_between(rng: random.Random, view: View) -> Asked:
+    """The one thing between two others, along the width or the height, where they are farther apart."""
+    end = rng.choice(["left", "top"])
+    row = in_row(view, end)
+    threes = [three for three in zip(row, row[1:], row[2:], strict=False) if is_clear(view, end, [*three])]
+    for first, middle, last in rng.sample(threes, len(threes)):
+        is_across = abs(first.x - last.x) > abs(first.y - last.y)
+        if is_across != (end == "left") or not (alone(view, first) and alone(view, last)):
+            continue
+        if lies_between(view, middle, first, last):
+            asked = [called(rng, view, t) for t in rng.sample([first, last], 2)]
+            seen = row_told(end, [first, middle, last])
+            return worded(rng, "what is between", *asked), f"{seen} Between them: {a(middle.name)}."
+    return None
+
+
+def where_told(view: View, across: bool, one: Thing, other: Thing, told: list[str]) -> str:
+    """The evidence of which comes first: from the figures the verdict follows."""
+    here, there = (round(100 * place(view, t)[0 if across else 1]) for t in (one, other))
+    return places("left" if across else "top", told[0], here, told[1], there)
+
+
+FURTHER = {"further left": "left of", "further right": "right of", "higher": "above", "lower": "below"}
 
 
 def between(rng: random.Random, view: View) -> Asked:
-    """On which side of another one lies."""
+    """On which side of another one lies, or which of the two lies further to a side."""
     one, other, way = rng.choice(view.things), rng.choice(view.things), rng.choice(list(WAYS))
-    across = way in ("left of", "right of")
+    across, kind = way in ("left of", "right of"), rng.random()
     if not (alone(view, one) and alone(view, other)) or in_doubt(view, one, across, [other]):
         return None  # also where both are one
-    its_name, other_name = called(rng, view, one), called(rng, view, other)
-    # where they are first, for the reason that counts come first: from the figures the verdict follows
-    here, there = (round(100 * place(view, t)[0 if across else 1]) for t in (one, other))
-    where = places("left" if across else "top", its_name, here, other_name, there)
-    if rng.random() < 0.5:
-        question = worded(rng, "does it lie that way", its_name, other_name, worded(rng, way))
+    told = [called(rng, view, one), called(rng, view, other)]
+    where = where_told(view, across, one, other, told)
+    if kind < 0.4:
+        question = worded(rng, "does it lie that way", *told, worded(rng, way))
         return question, f"{where} {yes_or_no(WAYS[way](one, other))}."
-    answer = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
-    question = worded(rng, "left or right of" if across else "above or below", its_name, other_name)
-    return question, f"{where} So the {its_name} is {answer} the {other_name}."
+    found = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
+    if kind < 0.65:
+        word = rng.choice([word for word, w in FURTHER.items() if (w in ("left of", "right of")) == across])
+        further = WAYS[FURTHER[word]](one, other)
+        question = worded(rng, "which of two is further", worded(rng, word), *told)
+        return question, f"{where} The {told[not further]} is {word}."
+    verdict = f"So the {told[0]} is {found} the {told[1]}."
+    if kind < 0.9:
+        return worded(rng, "left or right of" if across else "above or below", *told), f"{where} {verdict}"
+    if in_doubt(view, one, not across, [other]):
+        return None
+    across_way = next(w for w in ("left of", "right of") if WAYS[w](one, other))
+    down_way = next(w for w in ("above", "below") if WAYS[w](one, other))
+    seen = " ".join(where_told(view, is_across, one, other, told) for is_across in (True, False))
+    verdict = f"So the {told[0]} is {down_way} and {across_way} the {told[1]}."
+    return worded(rng, "where is it from the other", *told), f"{seen} {verdict}"
 
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
-    count: 3, total: 0.7, exists: 1.2, more: 2.5, colour: 2.5, shape: 1.5, colours: 1.5, end: 3, corner: 8,
-    size: 4.5, which: 4, between: 8,
-    variety: 2, two_colours: 1, same: 7, both_ends: 1, in_order: 3, look_of_place: 2.5, in_which: 1.5,
-    next_one: 4.5, closest: 5,
+    count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 9,
+    size: 9, which: 4.5, between: 20, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
+    look_of_place: 2.5, in_which: 2.5, in_half: 3.5, next_one: 9, closest: 11, of_each: 3, unlike: 1,
+    that_many: 1.2, which_of_these: 1.5, what_else: 1, the_only_one: 4, corners_of: 0.5, background: 3,
+    alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 13,
 }  # fmt: skip

@@ -8,7 +8,20 @@ import re
 
 import draw
 from draw import MOST_THINGS, Thing
-from questions import ENDS, KINDS, ORDERS, at_the, from_end, in_row, of_kind, on_side
+from questions import (
+    ENDS,
+    KINDS,
+    ORDERS,
+    ORDINALS,
+    at_the,
+    called,
+    from_end,
+    in_row,
+    is_clear,
+    looks,
+    of_kind,
+    on_side,
+)
 from sample import Sample, View, a, ask, listed, sentence, thousandths, times, yes_or_no
 from wordings import worded
 from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, word_in
@@ -16,11 +29,38 @@ from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, 
 
 def shapes(rng: random.Random, test: bool, size: draw.Size) -> View:
     count = rng.choices(range(1, MOST_THINGS + 1), [14, 16, 16, 15, 13, 10, 8, 8])[0]
-    picture, things = draw.scene(rng, count, size)
-    return View("shapes", picture, things=things)
+    picture, things, ground = draw.scene(rng, count, size)
+    return View("shapes", picture, things=things, truth=ground)
 
 
 BRIEF = ("count", "total", "colour", "shape")  # of these kinds one word is enough
+BARE = {  # what may be wished for instead of a sentence, where nothing has to be worked out first
+    r"(?:.*\. )?There (?:are|is) (\w+) [^.]*\.": "the number alone",
+    r"The [^.]* is (?:an? )?(\w+)\.": "one word alone",
+    r"An? (\w+ \w+)\.": "the name alone",
+    r"(Yes|No), (?:there|the) [^.]*\.": "yes or no alone",
+}
+BARE_KINDS = ("count", "total", "exists", "colour", "shape", "end", "the_only_one", "background")
+
+
+def introduced(rng: random.Random, question: str, before: str = "said before a question") -> str:
+    """Sometimes something is said before it or behind it."""
+    kind = rng.random()
+    if kind < 0.12:
+        return f"{worded(rng, before)} {question}"
+    return then(question, worded(rng, "said behind a question")) if kind < 0.17 else question
+
+
+def barely(rng: random.Random, question: str, answer: str) -> tuple[str, str] | None:
+    """The same with nothing but the number, the word or the verdict for an answer, where there is one."""
+    for form, wish in BARE.items():
+        if found := re.fullmatch(form, answer):
+            bare, wished = found[1], worded(rng, wish)
+            said = "0" if bare == "no" else f"{bare}." if bare in ("Yes", "No") else bare
+            if rng.random() < 0.35 and wished[-1] in ".?":
+                return f"{wished[:-1]}: {question}", said
+            return then(question, wished), said
+    return None
 
 
 def scene(rng: random.Random, view: View, test: bool) -> Sample:
@@ -33,29 +73,56 @@ def scene(rng: random.Random, view: View, test: bool) -> Sample:
     if short and kind.__name__ in BRIEF and not test and rng.random() < 0.08:
         brief = short[1] or short[2]
         return ask("scene", question, "0" if brief == "no" else brief, view, worded(rng, "in one word"))
+    if kind.__name__ in BARE_KINDS and rng.random() < 0.2 and (bare := barely(rng, question, answer)):
+        return ask("scene", *bare, view)
+    if rng.random() < 0.02:
+        question, answer = as_json(rng, view)
     verdict = answer.rpartition("%. ")[2]  # of figures, which may be a hundredth off
+    question = introduced(rng, question)
     return ask("scene", question, answer, view, key=None if verdict == answer else verdict)
+
+
+def as_json(rng: random.Random, view: View) -> tuple[str, str]:
+    """How many there are, or what is at an end."""
+    where = rng.choice(ENDS)
+    if rng.random() < 0.5 and (thing := from_end(view, where)):
+        key = rng.choice(["colour", "color"])
+        told = {key: thing.colour, "shape": thing.shape}
+        return worded(rng, "the one as JSON", at_the(rng, view, where), key), json.dumps(told)
+    return worded(rng, "how many as JSON"), json.dumps({"count": len(view.things)})
 
 
 def caption(rng: random.Random, view: View, test: bool) -> Sample:
     things = view.things  # from left to right
-    if rng.random() < 0.2:
+    if rng.random() < 0.17:
         found = [{"colour": t.colour, "shape": t.shape} for t in things]
         return ask("caption", worded(rng, "all things as JSON"), json.dumps(found), view)
-    if rng.random() < 0.2:
+    if rng.random() < 0.17:
         only = rng.choice(["shapes", "colours"])
         parts = [t.shape if only == "shapes" else t.colour for t in things]
         return ask("caption", worded(rng, f"only the {only}"), sentence(listed(parts)), view)
-    question, end = worded(rng, "what is in the picture"), "left"
-    if rng.random() < 0.5:
-        end = rng.choices(ENDS, [2, 2, 4, 2])[0]
+    kind, end = rng.random(), "left"
+    if kind < 0.6:
+        ends = {end: 4 if end == "top" else 2 for end in ENDS if is_clear(view, end, in_row(view, end))}
+        end = rng.choices(list(ends), list(ends.values()))[0] if ends else "left"
         things = in_row(view, end)
-        question = worded(rng, "all in order", ORDERS[end])
+    order = worded(rng, f"in order from the {end}")
     seen = listed([a(t.name) for t in things])
-    return ask("caption", question, sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}"), view)
+    answer = sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}")
+    if kind < 0.35:
+        return ask("caption", introduced(rng, worded(rng, "all in order", order)), answer, view)
+    if kind < 0.6:
+        form, mark = rng.choice(list(LISTS.items()))
+        lines = [
+            f"{i}. {t.name}" if form == "as a numbered list" else t.name for i, t in enumerate(things, 1)
+        ]
+        return ask("caption", worded(rng, form, order), mark.join(lines), view)
+    return ask("caption", introduced(rng, worded(rng, "what is in the picture")), answer, view)
 
 
-MOST_BOXES = 3
+LISTS = {"separated by commas": ", ", "as a numbered list": "\n", "one on each line": "\n"}
+
+MOST_BOXES = 5
 
 
 def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]] | None:
@@ -73,6 +140,10 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
         name = rng.choice([f"{rng.choice(list(COLOURS))} {shape}", shape])
     else:
         name = rng.choice([one.name, one.shape, one.colour])
+        if rng.random() < 0.3:  # of many there are none or one
+            shapes, colours = looks(view, "shape"), looks(view, "colour")
+            several = [look for look in shapes + colours if (shapes + colours).count(look) > 1]
+            name = rng.choice(several or [name])
     found = view.things if kind > 0.93 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
     if len(found) > MOST_BOXES:
         return None
@@ -82,7 +153,9 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
     if kind > 0.93:
         return worded(rng, "all there is"), True, none, found
     if len(found) > 1 and rng.random() < 0.6:
-        before = rng.choice(["the", "all", "all the", "both" if len(found) == 2 else "all three"])
+        before = rng.choice(
+            ["the", "all", "all the", "both" if len(found) == 2 else f"all {NUMBERS[len(found) - 1]}"]
+        )
         return f"{before} {of_kind(rng, name)}", True, none, found
     thing = f"{name} {worded(rng, 'thing')}" if name in COLOURS else name
     if len(found) > 1 or (found and rng.random() < 0.25):
@@ -109,6 +182,11 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
     if not found:
         return ask("boxes", question, f"There is no {none}.", view)
     assert view.picture
+    if len(found) == 1 and not is_plural and not test and rng.random() < 0.1:
+        form = "the four numbers alone" if name == "bbox_2d" else "the two numbers alone"
+        at = found[0].box() if name == "bbox_2d" else (found[0].x, found[0].y)
+        return ask("boxes", worded(rng, form, what), str([*thousandths(at, view.picture.size)]), view)
+    question = introduced(rng, question)
     places = [t.box() if name == "bbox_2d" else (t.x, t.y) for t in found]
     edges = [thousandths(p, view.picture.size) for p in places]
     lines = ",\n".join(
@@ -162,38 +240,107 @@ def moving(rng: random.Random, test: bool, size: draw.Size, frames: int) -> View
     return View("moving", clip=shown, things=things, truth=moves)
 
 
+MOTIONS = {  # what is asked of a clip, and how often; of the first four only where several move
+    "order": 4, "at a number": 2, "in order": 2.5, "of two": 5,
+    "all": 4, "way": 3, "many": 2, "which": 2, "does": 2, "that way": 2.5, "its way": 2.5, "when": 1.5,
+    "look": 1.5,
+}  # fmt: skip
+
+
 def motion(rng: random.Random, view: View, test: bool) -> Sample:
     moves = view.truth
-    one_of_several = len(moves) > 1  # that moves first, or last
-    kinds = 4 * ["all"] + 3 * ["way"] + 2 * ["many", "which"] + ["does"] + one_of_several * 5 * ["order"]
-    kind, first = rng.choice(kinds), rng.choice(["first", "last"])
-    thing, its_way = moves[0 if first == "first" else -1]
+    kinds = list(MOTIONS)[0 if len(moves) > 1 else 4 :]
+    (kind,) = rng.choices(kinds, [MOTIONS[kind] for kind in kinds])
+    question, answer = told_of_motion(rng, view, kind)
+    return ask("motion", introduced(rng, question, "said before a clip"), answer, view)
+
+
+def in_turn(moves: list[tuple[Thing, str]]) -> str:
+    """All that moves, in its order: the evidence of what comes before what."""
+    return "First " + ", then ".join(f"the {thing.name}" for thing, _ in moves) + "."
+
+
+def told_of_motion(rng: random.Random, view: View, kind: str) -> tuple[str, str]:
+    """A question of this kind, and its answer."""
+    moves, when = view.truth, rng.choice(["first", "last"])
+    movers = [thing for thing, _ in moves]
+    still = sorted((t for t in view.things if t not in movers), key=lambda t: t.x)
+    thing, its_way = moves[0 if when == "first" else -1]
+    name = f"the {called(rng, view, thing)}"
+    goes = f"the {thing.name} moves {its_way}."
     if kind == "all":
-        question = worded(rng, "what happens")
-        answer = " Then ".join(
-            f"{'the' if i else 'The'} {thing.name} moves {way}." for i, (thing, way) in enumerate(moves)
-        )
-    elif kind == "order":
-        question, answer = worded(rng, f"what moves {first}"), f"The {thing.name}."
-    elif kind == "way":
-        what = f"the {thing.name}"
-        if one_of_several and rng.random() < 0.4:
-            what = worded(rng, f"the {first} to move")
-        question, answer = worded(rng, "which way it moves", what), f"The {thing.name} moves {its_way}."
-    elif kind == "many":
-        asked, count = rng.choice([("move", len(moves)), ("stand still", len(view.things) - len(moves))])
-        question, answer = worded(rng, f"how many {asked}"), f"{count} of {len(view.things)}."
+        told = " Then ".join(f"the {t.name} moves {way}." for t, way in moves)
+        return worded(rng, "what happens"), told[0].upper() + told[1:]
+    if kind == "order":
+        return worded(rng, f"what moves {when}"), f"The {thing.name}."
+    if kind == "at a number":
+        number = rng.randrange(1, len(moves))
+        return worded(rng, "what moves at a number", ORDINALS[number - 1]), f"The {movers[number].name}."
+    if kind == "in order":
+        return worded(rng, "in which order they move"), in_turn(moves)
+    if kind == "of two":
+        one, other = rng.sample(movers, 2)
+        asked = [f"the {called(rng, view, t)}" for t in (one, other)]
+        is_before = movers.index(one) < movers.index(other)
+        form = rng.choice(["does it move before", "does it move after", "which of two moves before", "after"])
+        if form == "which of two moves before":
+            first = one if is_before else other
+            return worded(rng, form, *asked), f"{in_turn(moves)} The {first.name}."
+        if form == "after":
+            after = movers[movers.index(one) + 1 :]
+            answer = f"The {after[0].name}." if after else "Nothing."
+            return worded(rng, "what moves after", asked[0]), f"{in_turn(moves)} {answer}"
+        return worded(
+            rng, form, *asked
+        ), f"{in_turn(moves)} {yes_or_no(is_before == form.endswith('before'))}."
+    if kind == "way":
+        what = name
+        if len(moves) > 1 and rng.random() < 0.4:
+            what = worded(rng, f"the {when} to move")
+        return worded(rng, "which way it moves", what), sentence(goes[:-1])
+    if kind == "many":
+        asked, count = rng.choice([("move", len(moves)), ("stand still", len(still))])
         if rng.random() < 0.4:
-            question, answer = worded(rng, "how many in the clip"), times(len(view.things), "object")
-    elif kind == "which":
-        movers = [thing for thing, _ in moves]
-        still = sorted((t for t in view.things if t not in movers), key=lambda t: t.x)
+            return worded(rng, "how many in the clip"), times(len(view.things), "object")
+        return worded(rng, f"how many {asked}"), f"{count} of {len(view.things)}."
+    if kind == "which":
         asked, found = rng.choice([("what moves", movers), ("what stands still", still)])
         answer = sentence(listed([f"the {t.name}" for t in found])) if found else "Nothing."
-        question = worded(rng, asked)
-    else:
+        return worded(rng, asked), answer
+    if kind == "does":
         thing = rng.choice(view.things)
-        moves_too = any(thing is mover for mover, _ in moves)
-        question = worded(rng, "does it move", f"the {thing.name}")
-        answer = f"{yes_or_no(moves_too)}, the {thing.name} {'moves' if moves_too else 'stands still'}."
-    return ask("motion", question, answer, view)
+        does = "moves" if thing in movers else "stands still"
+        asked = rng.choice(["does it move", "does it move", "does it stand still"])
+        is_so = (does == "moves") == (asked == "does it move")
+        question = worded(rng, asked, f"the {called(rng, view, thing)}")
+        return question, f"{yes_or_no(is_so)}, the {thing.name} {does}."
+    if kind == "that way":
+        way = its_way if rng.random() < 0.7 else rng.choice(list(draw.STEPS))
+        found = [t for t, its_own in moves if its_own == way]
+        told = listed([f"the {t.name}" for t in found]) if found else "nothing"
+        if rng.random() < 0.5:
+            return worded(rng, "what moves that way", way), sentence(told)
+        verb = "move" if len(found) > 1 else "moves"
+        return worded(
+            rng, "does anything move that way", way
+        ), f"{yes_or_no(bool(found))}, {told} {verb} {way}."
+    if kind == "its way":
+        other = rng.choice([way for way in draw.STEPS if way != its_way])
+        if rng.random() < 0.5:
+            return worded(
+                rng, "which of these ways", name, " or ".join(rng.sample([its_way, other], 2))
+            ), sentence(goes[:-1])
+        way = rng.choice([its_way, other])
+        return worded(rng, "does it move that way", name, way), f"{yes_or_no(way == its_way)}, {goes}"
+    if kind == "when":
+        return worded(rng, f"what happens {when}"), sentence(goes[:-1])
+    alone = [
+        one for one in (("moving object", movers), ("object that stands still", still)) if len(one[1]) == 1
+    ]
+    if not alone:
+        return told_of_motion(rng, view, "all")
+    told, (thing,) = rng.choice(alone)
+    asked = worded(rng, f"the {told}")
+    if rng.random() < 0.5:
+        return worded(rng, "what colour is it", asked), f"The {told} is {thing.colour}."
+    return worded(rng, "what shape is it", asked), f"The {told} is {a(thing.shape)}."

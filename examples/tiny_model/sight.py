@@ -1,9 +1,9 @@
 """What lies where in a picture: a lesson for the vision tower alone, beside the questions.
 
 Each visual token is asked which thing has its centre there, where that ends, the how-manieth it is from the
-left and from the top, and how many of each shape and of each colour the picture has; which letters have their
-centre there, and the how-manieth of its line the first is; and how the word begins whose centre is there, so
-that it can be found by its name.
+left and from the top, how large it is, what is nearest to it, and how many of each shape and of each colour
+the picture has; which letters have their centre there, and the how-manieth of its line the first is; and how
+the word begins whose centre is there, so that it can be found by its name.
 Questions teach the tower slowly, their answers being a few words; this asks each of 64 tokens or more. One
 linear map answers, which is thrown away after training.
 """
@@ -16,6 +16,7 @@ from itertools import groupby
 import numpy as np
 import torch.nn.functional as F
 from draw import MOST_THINGS, Letters
+from questions import extent, nearest_thing
 from sample import View
 from tokens import FACTOR, IGNORED
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ MOST_LINES, MOST_LETTERS = 12, 40  # that are counted
 OF_A_WORD = 8  # letters, and nothing behind its end
 EDGES = 4  # left, top, right and bottom of a thing, from the middle of the token and in its sides
 # How many answers each question has. The colour is asked everywhere, the rest only where a thing is; likewise
-# the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, and how many
-# things there are of each shape and of each colour.
+# the first letter. The last of a thing are the first two digits of its edges, of 0 to 1000, how many things
+# there are of each shape and of each colour, the two digits of its size, and colour and shape of the nearest.
 OF_A_THING = [
     1 + len(COLOURS),
     len(SHAPES),
@@ -37,7 +38,11 @@ OF_A_THING = [
     MOST_THINGS,
     *[10] * 2 * EDGES,
     *[1 + MOST_THINGS] * (len(SHAPES) + len(COLOURS)),
+    *[10] * 2,
+    len(COLOURS),
+    len(SHAPES),
 ]
+BEFORE_EDGES = 4
 OF_LETTERS = [*[1 + len(LETTERS)] * HERE, MOST_LINES, MOST_LETTERS]
 OF_WORDS = [1 + len(LETTERS)] * OF_A_WORD
 QUESTIONS = [*OF_A_THING, *OF_LETTERS, *OF_WORDS]
@@ -70,9 +75,12 @@ def lesson(view: View) -> tuple[np.ndarray, np.ndarray]:
     counts = [*map(shapes.count, SHAPES), *map(colours.count, COLOURS)]
     for thing in things:
         what = [1 + list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)]
-        mark(thing.box(), [*what, from_left.index(thing), from_top.index(thing)], counts)
+        near = nearest_thing(view, thing)
+        of_near = [list(COLOURS).index(near.colour), SHAPES.index(near.shape)] if near else [IGNORED] * 2
+        after = [*counts, *divmod(min(99, extent(view, thing)), 10), *of_near]
+        mark(thing.box(), [*what, from_left.index(thing), from_top.index(thing)], after)
     for box in view.parts:
-        mark(box, [IGNORED] * 4, [IGNORED] * len(counts))
+        mark(box, [IGNORED] * BEFORE_EDGES, [IGNORED] * (len(OF_A_THING) - BEFORE_EDGES - 2 * EDGES))
     for line, written in enumerate(view.letters):
         for word in words(written):
             (row, column), text = place([word[0], word[-1]]), "".join(letter for letter, *_ in word)
