@@ -34,7 +34,7 @@ CLIP_SIZES = [(128, 128), (224, 160)]
 Draw = Callable[[random.Random, bool, Size], View]
 Ask = Callable[[random.Random, View, bool], Sample]
 PICTURES: dict[Draw, float] = {
-    scenes.shapes: 22,
+    scenes.shapes: 25,
     reading.page: 52,
     documents.document: 14,
     reading.screen: 44,
