@@ -1048,6 +1048,33 @@ def test_small_sums_are_said_at_once():
         assert scores.said_at_once(Sample("sums", [], answer)) == so, answer
 
 
+COLUMN = re.compile(r"(\d) - (\d)( - 1|)(?:: (1\d) - \2\3)? = (\d)(, borrow 1)?\.")
+
+
+def test_differences_are_worked_out_rightly():
+    """Columns are those of the numbers, each step is true, and 1 is borrowed where it must be, and paid."""
+    rng = random.Random(0)
+    for _ in range(2000):
+        x, y = (rng.randrange(10 ** rng.randint(1, 4)) for _ in range(2))
+        lines = figures.aloud(x, "-", y).splitlines()
+        if len(str(x)) == len(str(y)):
+            seen = [pair.split(" and ") for pair in lines.pop(0)[len("From the left: ") : -1].split(", ")]
+            assert seen == [list(pair) for pair in zip(str(x), str(y), strict=True)][: len(seen)]
+            assert all(a == b for a, b in seen[:-1]) and (x == y or seen[-1][0] != seen[-1][1])
+        if x < y:
+            assert lines.pop(0) == f"{y} is more, so it is below 0."
+        more, less = str(max(x, y))[::-1], str(min(x, y))[::-1].ljust(4, "0")
+        borrowed, rest = "", ""
+        for line, top, bottom in zip(lines, more, less, strict=False):
+            found = COLUMN.fullmatch(line)
+            assert found and found[1] == top and found[2] == bottom, lines
+            assert bool(found[3]) == bool(borrowed) and bool(found[4]) == bool(found[6]), lines
+            assert int(found[4] or top) - int(bottom) - bool(borrowed) == int(found[5]), lines
+            assert found[4] is None or found[4] == f"1{top}"
+            borrowed, rest = found[6], found[5] + rest
+        assert len(lines) == len(more) and not borrowed and int(rest) == abs(x - y), lines
+
+
 def test_what_is_below_0_follows_from_the_difference():
     said = [figures.sums(random.Random(number), False) for number in range(2000)]
     at_once = [one.answer for one in said if re.search(r"= -\d\d?\.$", one.answer) and not one.thoughts]
