@@ -6,42 +6,92 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise, permutations
+from typing import Any
 
 import draw
 from PIL import Image, ImageDraw
-from reading import PLACES, date, price, word
+from reading import PLACES, clock, code, counted, date, email, in_context, in_turn, phone, price, site, word
 from sample import Sample, View, among, ask, listed, yes_or_no
 from wordings import WORDINGS, worded
-from words import CITIES, COLOURS, FIRST_NAMES, FOODS, JOBS, WEEKDAYS
+from words import CITIES, COLOURS, COUNTRIES, FIRST_NAMES, FOODS, JOBS, TONGUES, WEEKDAYS, pick
 
 Rows = list[tuple[str, ...]]  # as they are written, of one column or more
 ORDER = [*PLACES, "sixth", "seventh"]  # of a list, which people count further than lines
 NOT_THERE = "It does not say."
 
 
+GOODS = """butter eggs cream yoghurt ham bacon sausage chicken beef fish tuna shrimp tofu potatoes onions
+garlic tomatoes carrots spinach lettuce mushrooms pears bananas grapes lemons oranges berries cherries melon
+sugar salt flour pepper oil vinegar mustard jam chocolate biscuits crisps nuts cereal oats juice lemonade
+water cola beer wine cocoa espresso latte cappuccino croissant bagel muffin toast sandwich burger fries
+steak lasagne risotto omelette stew dumplings sushi burrito tart pudding waffles brownie soap shampoo
+toothpaste towels batteries candles envelopes pens notebook stamps magazine newspaper socks gloves scarf
+T-shirt jeans umbrella lamp hammer nails paint screws cable charger headphones keyboard mouse vase basket
+pillow blanket mug plates tray seeds tea coffee milk""".split()
+KINDS = """green black red white fresh fried grilled baked roast hot iced sweet sour small large dried
+smoked organic mixed spicy frozen plain double house""".split()
+SURNAMES = """Smith Jones Taylor Wilson Evans Thomas Roberts Walker Wright Robinson Thompson Hughes Edwards
+Green Lewis Wood Harris Martin Jackson Clarke Turner Hill Scott Cooper Morris Ward Moore King Watson Baker
+Harrison Morgan Young Allen Mitchell Anderson Phillips Lee Bell Parker Davis Bennett Miller Cook Shaw
+Simpson Price Marshall Collins Carter Murphy Gray Adams Foster Ellis Butler Russell Fisher Reynolds Palmer
+Holmes Rogers Stevens Hunter Schmidt Weber Meyer Fischer Wagner Becker Garcia Lopez Martinez Gonzalez Silva
+Santos Costa Rossi Ricci Moreau Laurent Dubois Novak Kowalski Nowak Jensen Hansen Larsen Nilsson Virtanen
+Tanaka Suzuki Sato Kim Park Chen Wang Singh Patel Khan Haddad Okafor""".split()
+POSTS = """manager engineer designer accountant assistant consultant analyst developer director technician
+secretary architect editor officer scientist mechanic librarian dentist lawyer translator""".split()
+RANKS = "Senior Junior Chief Head Sales Project Marketing Software Office Graphic Data Deputy".split()
+
+
 def goods(rng: random.Random, test: bool) -> str:
-    return rng.choice(FOODS).capitalize() if rng.random() < 0.5 else word(rng, test).capitalize()
+    kind = rng.random()
+    if kind < 0.25:
+        return rng.choice(FOODS).capitalize()
+    if kind < 0.7:
+        thing = pick(rng, lambda: rng.choice(GOODS), test)
+        if rng.random() < 0.35:
+            thing = f"{rng.choice(KINDS)} {thing}"
+        return thing.title() if rng.random() < 0.2 else thing[0].upper() + thing[1:]
+    return word(rng, test).capitalize()
+
+
+def surname(rng: random.Random, test: bool) -> str:
+    return pick(rng, lambda: rng.choice(SURNAMES), test) if rng.random() < 0.5 else word(rng, test).title()
 
 
 def person(rng: random.Random, test: bool) -> str:
-    return f"{rng.choice(FIRST_NAMES)} {word(rng, test).title()}"
+    return f"{rng.choice(FIRST_NAMES)} {surname(rng, test)}"
+
+
+def job(rng: random.Random) -> str:
+    if rng.random() < 0.3:
+        return rng.choice(JOBS).capitalize()
+    post = rng.choice(POSTS)
+    return f"{rng.choice(RANKS)} {post.title()}" if rng.random() < 0.6 else post.capitalize()
+
+
+def company(rng: random.Random, test: bool) -> str:
+    ending = among(rng, "Ltd|Inc.|GmbH|Group|& Co.|Works|Labs|Systems|Bank|Media|Foods|Solutions|Partners")
+    return f"{word(rng, test).title()} {ending}"
+
+
+def reference(rng: random.Random) -> str:
+    """The number of an order, a member, a booking."""
+    letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
+    form = among(rng, "{0}-{1}|{0}{1}|{0} {1}|{1}-{0}|#{1}|{1}|{1}|{0}{1}-{2}|{1}-{2}|{1}/{2}")
+    return form.format(letters, rng.randrange(10 ** rng.randint(2, 6)), rng.randrange(10, 10**4))
+
+
+def title(rng: random.Random, test: bool) -> str:
+    """Of a film, a book or an evening."""
+    form = among(rng, "The {0}|The {0} {1}|{0} {1}|{0} of {1}|{0} and {1}|The Last {0}|{0} Night|{0} Day")
+    return form.format(word(rng, test).title(), word(rng, test).title())
 
 
 def house(rng: random.Random, test: bool) -> str:
-    return f"{word(rng, test).title()} Street {rng.randint(1, 99)}"
-
-
-def phone(rng: random.Random) -> str:
-    return " ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(2, 3)))
-
-
-def email(rng: random.Random, test: bool) -> str:
-    return f"{word(rng, test)}@{word(rng, test)}.com"
-
-
-def clock(rng: random.Random, first: int = 0, last: int = 23) -> str:
-    return f"{rng.randint(first, last)}:{rng.choice([0, 15, 30, 45, rng.randrange(60)]):02}"
+    street = f"{word(rng, test).title()} {among(rng, 'Street|Street|Road|Lane|Avenue')}"
+    return f"{street} {rng.randint(1, 99)}" if rng.random() < 0.7 else f"{rng.randint(1, 99)} {street}"
 
 
 def place(rng: random.Random, test: bool) -> str:
@@ -54,68 +104,136 @@ def shop_name(rng: random.Random, test: bool, kinds: str = "Shop|Market|Store|Ca
     )
 
 
-BESIDES = ["street", "thanks", "Tax", "Cash", "Card", "Change", "VAT"]
-
-
-def besides(rng: random.Random, what: str, test: bool, sign: str) -> tuple[str, ...]:
-    """A row of a receipt that no one asks for."""
-    if what == "street":
-        return (house(rng, test),)
-    if what == "thanks":
-        said = "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"
-        return (among(rng, said),)
-    return what, sign + price(rng)
+BESIDES = ["Card", "Visa", "Subtotal", "Discount"]  # rows of receipts that no one asks for
 
 
 def receipt(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     """Rows as they are written, one or two columns, and what they say."""
-    items = [(goods(rng, test), price(rng)) for _ in range(rng.randint(1, max(1, min(5, room - 4))))]
-    total = f"{sum(round(100 * float(p)) for _, p in items) / 100:.2f}"
+    sign = rng.choice(["", "", "$", "€", "£"])
+    items = [(goods(rng, test), sign + price(rng)) for _ in range(rng.randint(1, max(1, min(6, room - 4))))]
+    total = f"{sign}{sum(round(100 * float(plain(p))) for _, p in items) / 100:.2f}"
     shop = shop_name(rng, test)
-    when = date(rng)
-    sign = rng.choice(["", "", "$", "€"])
     rows: Rows = [(shop,)]
     said: dict = {"shop": shop}
-    if rng.random() < 0.7:
-        rows.append((when,) if rng.random() < 0.5 else ("Date", when))
-        said["date"] = when
-    rows += [(what, sign + cost) for what, cost in items]
-    rows.append((rng.choice(["TOTAL", "Total", "Sum"]), sign + total))
-    total_at = len(rows) - 1
-    for what in rng.sample(BESIDES, rng.choice([0, 0, 1, 2])):
-        if len(rows) < room:
-            before = what in ("Tax", "VAT") and rng.random() < 0.5  # the sum
-            at = 1 if what == "street" else total_at if before else len(rows)
-            rows.insert(at, besides(rng, what, test, sign))
-    said |= {"items": [{"name": n, "price": p} for n, p in items], "total": total}
+    spare = room - len(items) - 2
+
+    def told(key: str, share: float, value: str, labels: str) -> None:
+        """Perhaps one more row; without a label where that is empty."""
+        nonlocal spare
+        if spare and rng.random() < share:
+            label = among(rng, labels)
+            rows.append((label, value) if label else (value,))
+            said[key] = value
+            spare -= 1
+
+    if spare > 1 and rng.random() < 0.2:
+        rows.append((house(rng, test),))
+        spare -= 1
+    told("date", 0.7, date(rng), "||Date")
+    told("time", 0.12, clock(rng), "|Time")
+    told("number", 0.12, str(rng.randrange(10**5)), "Receipt no.|Receipt|Order|Order no.|Bill no.")
+    told("cashier", 0.1, rng.choice(FIRST_NAMES), "Cashier|Served by|Server")
+    rows += items
+    said["items"] = [{"name": name, "price": cost} for name, cost in items]
+    for _ in range(rng.choice([0, 0, 1])):
+        if spare:
+            rows.append((rng.choice(BESIDES[2:]), sign + price(rng)))
+            spare -= 1
+    taxed = rng.random()
+    told("tax", 0.2 * (taxed < 0.5), sign + price(rng), "Tax|VAT|Sales tax")
+    rows.append((rng.choice(["TOTAL", "Total", "Total", "Sum", "Amount due"]), total))
+    said["total"] = total
+    told("tax", 0.2 * (taxed >= 0.5), sign + price(rng), "Tax|VAT|incl. VAT")
+    told("cash", 0.2, sign + price(rng), "Cash|Cash|Paid|Given")
+    told("change", 0.7 * ("cash" in said), sign + price(rng), "Change|Change due")
+    if spare and rng.random() < 0.3:
+        thanks = "Thank you!|THANK YOU|Thanks for your visit|See you soon|Good bye|Have a nice day"
+        rows.append((among(rng, thanks),) if rng.random() < 0.7 else (rng.choice(BESIDES[:2]), total))
     return rows, said
 
 
+FORM: dict[str, tuple[str, Callable[[random.Random, bool], str]]] = {  # labels, and what stands beside
+    "name": ("Name|Name|Full name|Holder", person),
+    "first_name": ("First name|Given name", lambda rng, test: rng.choice(FIRST_NAMES)),
+    "last_name": ("Last name|Surname|Family name", surname),
+    "birth": ("Date of birth|Born|Birthday|DOB|Birth date", lambda rng, test: date(rng)),
+    "age": ("Age", lambda rng, test: str(rng.randint(1, 99))),
+    "city": ("City|City|Town", lambda rng, test: rng.choice(CITIES)),
+    "country": ("Country", lambda rng, test: rng.choice(COUNTRIES)),
+    "street": ("Street|Address", house),
+    "postcode": ("Postcode|ZIP|Zip code|Postal code", lambda rng, test: f"{rng.randrange(10**5):05}"),
+    "phone": ("Phone|Phone|Tel|Telephone|Mobile|Phone number", lambda rng, test: phone(rng)),
+    "email": ("Email|Email|E-mail|Email address", email),
+    "website": ("Website|Web", site),
+    "job": ("Job|Job title|Occupation|Profession|Position", lambda rng, test: job(rng)),
+    "company": ("Company|Employer|Firm", company),
+    "department": ("Department|Dept.", lambda rng, test: word(rng, test).title()),
+    "date": ("Date", lambda rng, test: date(rng)),
+    "valid": ("Valid until|Expires|Expiry date|Valid to", lambda rng, test: date(rng)),
+    "number": ("Number", lambda rng, test: str(rng.randrange(10**6))),
+    "id": ("ID|ID no.|ID number|Member no.|Member ID", lambda rng, test: reference(rng)),
+    "order": ("Order number|Order no.|Order ID", lambda rng, test: reference(rng)),
+    "booking": ("Booking number|Booking no.|Reservation no.|Booking ref", lambda rng, test: reference(rng)),
+    "status": ("Status", lambda rng, test: among(rng, "paid|open|shipped|active|delivered|pending|sent")),
+    "quantity": ("Quantity|Qty|Amount", lambda rng, test: str(rng.randint(1, 200))),
+    "colour": ("Colour|Color", lambda rng, test: rng.choice(list(COLOURS))),
+    "size": ("Size", lambda rng, test: among(rng, "S|M|L|XL|38|42|44|small|large|medium")),
+    "model": ("Model", lambda rng, test: code(rng, test)),
+    "serial": ("Serial number|Serial no.|S/N", lambda rng, test: reference(rng)),
+    "doctor": ("Doctor|Physician", lambda rng, test: f"Dr. {surname(rng, test)}"),
+    "hotel": ("Hotel", lambda rng, test: f"Hotel {word(rng, test).title()}"),
+    "check_in": ("Check-in|Arrival", lambda rng, test: date(rng)),
+    "check_out": ("Check-out|Departure", lambda rng, test: date(rng)),
+    "guests": ("Guests|Persons|Number of guests", lambda rng, test: str(rng.randint(1, 9))),
+    "room": ("Room|Room no.", lambda rng, test: str(rng.randint(1, 900))),
+    "language": ("Language", lambda rng, test: rng.choice(TONGUES)),
+    "nationality": ("Nationality|Citizenship", lambda rng, test: word(rng, test).title()),
+    "weight": ("Weight", lambda rng, test: f"{rng.randint(1, 120)} kg"),
+    "height": ("Height", lambda rng, test: f"{rng.randint(50, 220)} cm"),
+    "teacher": ("Teacher|Tutor", person),
+    "subject": ("Subject|Course|Topic", lambda rng, test: word(rng, test).title()),
+    "grade": ("Grade|Mark|Score", lambda rng, test: among(rng, "A|B|C|D|1|2|3|17|88|95")),
+    "price": ("Price|Fee|Cost", lambda rng, test: rng.choice(["", "$", "€"]) + price(rng)),
+}  # fmt: skip
+USUAL = "name city date phone age email number street".split()  # what stands on most forms
+RIVALS = {  # of a form with one of these it would be in doubt which is asked for
+    "name": "first_name last_name teacher doctor hotel company", "date": "birth valid check_in check_out",
+    "number": "phone id order booking serial room postcode guests quantity", "id": "order booking serial",
+    "price": "quantity", "company": "job",
+    "weight": "height size quantity", "room": "hotel",
+}  # fmt: skip
+
+
 def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    fields = {
-        "name": person(rng, test),
-        "city": rng.choice(CITIES),
-        "date": date(rng),
-        "phone": phone(rng),
-        "age": str(rng.randint(1, 99)),
-        "email": email(rng, test),
-        "number": str(rng.randrange(10**6)),
-        "street": house(rng, test),
-        word(rng, test): word(rng, test),
-    }
-    keys = rng.sample(list(fields), rng.randint(2, max(2, min(6, room - 1))))
-    said = {key: fields[key] for key in keys}
+    own = word(rng, test)
+    among_these = [*FORM, own] if rng.random() < 0.6 else [*USUAL, own]
+    keys = rng.sample(among_these, rng.randint(2, max(2, min(7, room - 1))))
+    keys = [key for key in keys if not {*RIVALS.get(key, "").split()} & {*keys}]
+    if not keys:
+        return form(rng, test, room)
     colon = rng.choice([":", ""])
-    rows: Rows = [(key.title() + colon, value) for key, value in said.items()]
-    if rng.random() < 0.4:
-        rows.insert(0, (f"{word(rng, test).title()} {rng.choice(['Form', 'Card', 'Ticket'])}",))
+    case = rng.choice([str, str, str, str.upper])
+    rows: Rows = []
+    said = {}
+    for key in keys:
+        labels, value = FORM.get(key, (own.title(), word))
+        said[key] = value(rng, test)
+        rows.append((case(among(rng, labels)) + colon, said[key]))
+    if rng.random() < 0.5 and len(rows) < room:
+        usual = "Registration|Application|Booking|Order|Reservation|Membership|VISITOR|Badge"
+        head = (
+            among(rng, usual)
+            if rng.random() < 0.5
+            else f"{word(rng, test).title()} {among(rng, 'Form|Card|Ticket')}"
+        )
+        rows.insert(0, (head,))
     return rows, said
 
 
 def table(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     usual = "Name Price Count City Code Age".split()
     rarer = "Item Person Qty Colour Points Year Time".split() if rng.random() < 0.5 else []
-    heads = rng.sample([*usual, *rarer, word(rng, test).title()], rng.randint(2, 3))
+    heads = rng.sample([*usual, *rarer, word(rng, test).title()], rng.choice([2, 2, 3, 3, 4]))
     value = {
         "Name": lambda: goods(rng, test),
         "Item": lambda: goods(rng, test),
@@ -146,12 +264,16 @@ def labelled(
     chosen = rng.sample(list(fields), min(most, len(fields)))
     keys = [key for key in fields if key in chosen]
     colon = rng.choice([":", ""])
-    return [(among(rng, labels[k]) + colon, fields[k]) for k in keys], {k: plain(fields[k]) for k in keys}
+    return [(among(rng, labels[k]) + colon, fields[k]) for k in keys], {k: fields[k] for k in keys}
 
 
-def plain(text: str) -> str:
-    """A price without its sign, as all documents have it in JSON."""
-    return text.lstrip("$€£")
+def plain(said: Any) -> Any:
+    """Prices without their signs, as all documents have them in JSON."""
+    if isinstance(said, dict):
+        return {key: plain(value) for key, value in said.items()}
+    if isinstance(said, list):
+        return [plain(one) for one in said]
+    return said.lstrip("$€£") if isinstance(said, str) else said
 
 
 def invoice(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
@@ -183,7 +305,9 @@ def ticket(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
         "date": date(rng),
         "time": clock(rng),
         "gate" if gate else "platform": str(rng.randint(1, 40)),
-        "seat": f"{rng.randint(1, 60)}{rng.choice('ABCDEF')}",
+        "seat": f"{rng.randint(1, 60)}{rng.choice('ABCDEF')}"
+        if rng.random() < 0.7
+        else str(rng.randint(1, 99)),
     }
     labels = {
         "name": "Name|Passenger|Traveller",
@@ -194,12 +318,54 @@ def ticket(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
         "gate": "Gate|GATE",
         "platform": "Platform|Track",
         "seat": "Seat|SEAT",
+        "flight": "Flight|Flight no.|FLIGHT",
+        "boarding": "Boarding|Boarding time|Boards",
     }
     if gate:
         fields["gate"] = rng.choice("ABCD") + fields["gate"]
+        fields["flight"] = (
+            f"{rng.choice('ABEKLTU')}{rng.choice('ABFHKSZ')}{rng.choice(['', ' '])}{rng.randrange(9999)}"
+        )
+        fields["boarding"] = clock(rng)
     rows, said = labelled(rng, fields, labels, rng.randint(3, min(7, max(3, room))))
     titles = "Boarding pass|BOARDING PASS|Flight ticket" if gate else "Train ticket|TICKET|Bus ticket|Ticket"
     return headed(rng, rows, titles, room), said
+
+
+def show(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
+    """A ticket of a cinema, a theatre or a museum."""
+    fields = {
+        "title": title(rng, test), "date": date(rng), "time": clock(rng), "hall": str(rng.randint(1, 12)),
+        "row": str(rng.randint(1, 40)), "seat": rng.choice(["", *"ABCDEFGHJK"]) + str(rng.randint(1, 60)),
+        "price": rng.choice(["", "$", "€", "£"]) + price(rng),
+    }  # fmt: skip
+    labels = {
+        "title": "Film|Movie|Show|Title|Event", "date": "Date|DATE|Day", "time": "Time|Starts|Start|TIME",
+        "hall": "Hall|Screen|Room", "row": "Row|ROW", "seat": "Seat|SEAT",
+        "price": "Price|Admission|Paid|PRICE",
+    }  # fmt: skip
+    rows, said = labelled(rng, fields, labels, rng.randint(3, min(7, max(3, room))))
+    return headed(
+        rng, rows, "CINEMA|Cinema ticket|ADMIT ONE|Theatre|Ticket|CINEMA TICKET|Admission", room
+    ), said
+
+
+def poster(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
+    """What takes place where and when, in lines that show by themselves what they are."""
+    said = {
+        "title": title(rng, test), "date": date(rng), "time": clock(rng),
+        "place": f"{place(rng, test)} {among(rng, 'Hall|Park|Theatre|Club|Museum|Arena')}",
+        "price": rng.choice(["", "$", "€", "£"]) + price(rng), "phone": phone(rng),
+        "website": f"www.{site(rng, test)}",
+    }  # fmt: skip
+    keys = rng.sample(list(said)[1:], rng.randint(2, max(2, min(5, room - 1))))
+    said = {key: text for key, text in said.items() if key == "title" or key in keys}
+    before = {
+        "time": among(rng, "|Starts at |Doors open at |Begins "), "place": among(rng, "||at the "),
+        "price": among(rng, "Tickets |Tickets: |Admission |Entry |Entrance fee "),
+        "phone": among(rng, "|Tel. |Call "),
+    }  # fmt: skip
+    return [(before.get(key, "") + text,) for key, text in said.items()], said
 
 
 def product(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
@@ -226,8 +392,8 @@ def card(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     """A business card: no labels, for each line shows what it is."""
     said = {
         "name": person(rng, test),
-        "job": rng.choice(JOBS).capitalize(),
-        "company": f"{word(rng, test).title()} {among(rng, 'Ltd|Inc.|GmbH|Group|& Co.|Works')}",
+        "job": job(rng),
+        "company": company(rng, test),
         "phone": phone(rng),
         "email": email(rng, test),
         "street": house(rng, test),
@@ -235,7 +401,7 @@ def card(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     }
     keys = rng.sample(list(said)[1:], rng.randint(1, max(1, min(5, room - 1))))
     said = {key: text for key, text in said.items() if key == "name" or key in keys}
-    before = {"phone": among(rng, "|Tel. |Phone: "), "email": among(rng, "||Email: ")}
+    before = {"phone": among(rng, "||Tel. |Phone: "), "email": among(rng, "|||Email: ")}
     return [(before.get(key, "") + text,) for key, text in said.items()], said
 
 
@@ -263,9 +429,16 @@ def hours(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
     """When a shop is open on which day, the days in their order."""
     days = sorted(rng.sample(range(7), rng.randint(2, max(2, min(7, room - 1)))))
     short, dash = rng.random() < 0.3, among(rng, " - |-| to ")
+    form = among(rng, "{0}:{1:02}|{0}:{1:02}|{0:02}:{1:02}|{0}|{2} am|{2}am")
+
+    def hour(first: int, last: int) -> str:
+        at = rng.randint(first, last)
+        said = form.format(at, rng.choice([0, 15, 30, 45]), (at - 1) % 12 + 1)
+        return said.replace("am", "pm") if at >= 12 else said
+
     said: dict = {"days": []}
     for day in days:
-        times = f"{clock(rng, 6, 11)}{dash}{clock(rng, 13, 22)}"
+        times = f"{hour(6, 11)}{dash}{hour(13, 22)}"
         called = WEEKDAYS[day][:3] if short else WEEKDAYS[day]
         said["days"].append({"day": called, "hours": "closed" if rng.random() < 0.2 else times})
     rows: Rows = [(one["day"], one["hours"]) for one in said["days"]]
@@ -287,12 +460,11 @@ def timetable(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 
 def menu(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    dishes = []
+    dishes, sign = [], rng.choice(["", "", "$", "€", "£"])
     for _ in range(rng.randint(2, max(2, min(6, room - 1)))):
         dish = f"{word(rng, test)} {rng.choice(FOODS)}" if rng.random() < 0.3 else goods(rng, test)
-        dishes.append({"name": dish.capitalize(), "price": price(rng)})
-    sign = rng.choice(["", "", "$", "€", "£"])
-    rows: Rows = [(dish["name"], sign + dish["price"]) for dish in dishes]
+        dishes.append({"name": dish[0].upper() + dish[1:], "price": sign + price(rng)})
+    rows: Rows = [(dish["name"], dish["price"]) for dish in dishes]
     said: dict = {"dishes": dishes}
     if rng.random() < 0.6:
         said = {"restaurant": shop_name(rng, test, "Cafe|Grill|Diner|Bistro|Kitchen"), **said}
@@ -332,25 +504,29 @@ def calendar(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 DOCUMENTS = dict(
     receipt=receipt, form=form, table=table, invoice=invoice, ticket=ticket, label=product, card=card,
-    list=shopping, hours=hours, timetable=timetable, menu=menu, calendar=calendar,
+    list=shopping, hours=hours, timetable=timetable, menu=menu, calendar=calendar, show=show, poster=poster,
 )  # fmt: skip
-HOW_OFTEN = [20, 20, 20, *[4.5] * 9]
+HOW_OFTEN = [20, 24, 20, *[5] * 11]
 MAY_LACK = {  # keys for which one asks in vain where they are missing
-    "receipt": "date", "form": "city age phone email", "invoice": "due customer total",
-    "ticket": "seat date time name", "label": "weight price best_before origin", "card": "phone email job",
+    "receipt": "date time cashier change", "form": "city age phone email", "invoice": "due customer total",
+    "ticket": "seat date name", "label": "weight price best_before origin", "card": "phone email job",
+    "show": "date seat price", "poster": "date price phone",
 }  # fmt: skip
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
-CALLED = {"card": "business card", "hours": "sign"}  # others as their kind
+CALLED = {"card": "business card", "hours": "sign", "show": "ticket"}  # others as their kind
 
 
 def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     width, height = size
     (kind,) = rng.choices(list(DOCUMENTS), HOW_OFTEN)
     rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
-    if rng.random() < 0.35:  # a label and its value in one run
+    if rng.random() < 0.55:  # a label and its value in one run
         rows = [(" ".join(row),) if len(row) == 2 and row[0].endswith(":") else row for row in rows]
-    for points in range(min(30, int(height / 1.4 / len(rows))), 12, -2):
+    elif kind in ("form", "ticket", "show", "invoice") and rng.random() < 0.25:  # the value below its label
+        rows = [(cell,) for row in rows for cell in row]
+    largest = 30 if rng.random() < 0.7 else 44
+    for points in range(max(14, min(largest, int(height / 1.4 / len(rows)))), 12, -2):
         if rng.random() < 0.3:
             continue
         face = draw.random_font(rng, points, "".join(cell for row in rows for cell in row))
@@ -362,10 +538,13 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
             break
     else:
         return document(rng, test, size)
-    ground = draw.light(rng) if rng.random() < 0.8 else (255, 255, 255)
+    ground = draw.light(rng) if rng.random() < 0.6 else (255, 255, 255)
+    ink = (0, 0, 0) if rng.random() < 0.6 else tuple(rng.randrange(90) for _ in range(3))
+    if rng.random() < 0.15:  # as a board, or coloured
+        ground = draw.any_colour(rng)
+        ink = draw.ink_on(rng, ground)
     picture = Image.new("RGB", size, ground)
     pen = ImageDraw.Draw(picture)
-    ink = (0, 0, 0) if rng.random() < 0.6 else tuple(rng.randrange(90) for _ in range(3))
     airy = rng.random() < 0.35  # across the whole picture
     pitch = min(rng.uniform(*((1.8, 3.6) if airy else (1.4, 2.0))) * points, (height - 8) / len(rows))
     y = rng.uniform(4, max(5, height - 4 - pitch * len(rows)))
@@ -382,20 +561,21 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     boxed = len(columns) > 1 and len(set(map(len, rows))) == 1 and rng.random() < 0.4
     if boxed:
         y = max(y, pitch / 2 - 0.6 * points + 2)  # within the picture
-    titled = rng.random() < 0.3 and rows[1:] and len(rows[0]) == 1 and ":" not in rows[0][0]
-    title = draw.random_font(rng, points + 4, rows[0][0]) if titled else face
+    titled = rng.random() < 0.45 and rows[1:] and len(rows[0]) == 1 and ":" not in rows[0][0]
+    more = int(min(rng.choice([4, 4, 8, 14]), y))  # of its height, which reaches up, not into the next line
+    head = draw.random_font(rng, points + more, rows[0][0]) if titled else face
     margin = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
     letters = []
     middle = airy and rng.random() < 0.6  # of what stands alone in its row
     for n, row in enumerate(rows):
-        own = title if n == 0 and lefts[0] + title.getlength(row[0]) < width - 4 else face
+        own = head if n == 0 and lefts[0] + head.getlength(row[0]) < width - 4 else face
         for i, text in enumerate(row):
             x = lefts[i]
             if len(row) == 1 and middle:
                 x = max(4, (width - own.getlength(text)) / 2)
             if i and to_the_right:
                 x += columns[i] - face.getlength(text)
-            above = 4 if own is not face else 0  # not into the next line
+            above = more if own is not face else 0
             letters.append(draw.write(pen, (x, y - above), text, ink, own))
         if boxed:
             draw_cells(pen, lefts, columns, y + 0.6 * points, pitch, margin)
@@ -428,13 +608,134 @@ def values(said: object) -> list[str]:
     return [text for part in inside for text in values(part)]
 
 
-def schema(said: object) -> dict:
+def is_number(text: str) -> bool:
+    """Could it stand in JSON as a number that says the same?"""
+    return re.fullmatch(r"(0|[1-9]\d{0,6})(\.\d\d)?", text) is not None
+
+
+def schema(rng: random.Random, said: object, key: str) -> dict:
+    """As people write it, or as libraries do, which add a title and what is required."""
+    by_library = rng.random() < 0.3
+    required = by_library or rng.random() < 0.4
+
+    def of(part: object, key: str) -> dict:
+        if isinstance(part, dict):
+            inside = {inner: of(value, inner) for inner, value in part.items()}
+            more = {"required": list(part)} if required else {}
+            made = {"type": "object", "properties": inside, **more}
+        elif isinstance(part, list):
+            made = {"type": "array", "items": of(part[0], key)}
+        else:
+            made = {"type": "string" if isinstance(part, str) else "number"}
+        return {"title": key.replace("_", " ").title(), **made} if by_library else made
+
+    return of(said, key)
+
+
+def template(rng: random.Random, said: Any, empty: str) -> Any:
+    """The same with nothing in it."""
     if isinstance(said, dict):
-        inside = {key: schema(value) for key, value in said.items()}
-        return {"type": "object", "properties": inside}
+        return {key: template(rng, value, empty) for key, value in said.items()}
     if isinstance(said, list):
-        return {"type": "array", "items": schema(said[0])}
-    return {"type": "string"}
+        return [template(rng, said[0], empty)]
+    return empty
+
+
+COUNTS = "price total tax cash change age count quantity guests".split()  # keys of what may be a number
+
+
+def in_numbers(said: Any) -> Any:
+    """Prices and counts as numbers."""
+    if isinstance(said, list):
+        return [in_numbers(one) for one in said]
+    if not isinstance(said, dict):
+        return said
+    made = {key: in_numbers(value) for key, value in said.items()}
+    for key in made:
+        if key in COUNTS and isinstance(said[key], str) and is_number(said[key]):
+            number = float(said[key])
+            made[key] = int(number) if number.is_integer() else number
+    return made
+
+
+OTHER_KEYS = {  # what people call a key, too: anywhere, or in one kind of document
+    "shop": "store|store|merchant|vendor|seller|store_name|shop_name|merchant_name|business",
+    "items": "products|articles|purchases|line_items|goods|positions|entries",
+    "dishes": "items|menu|meals|food|menu_items|courses",
+    "total": "total_amount|sum|amount|grand_total|total_price|total_sum",
+    "price": "cost|amount|price_paid|item_price",
+    "cash": "cash_paid|paid|cash_given|amount_paid",
+    "change": "change_given|change_due|money_back",
+    "tax": "vat|sales_tax|tax_amount",
+    "cashier": "server|served_by|employee",
+    "receipt date": "purchase_date|day|date_of_purchase|receipt_date",
+    "receipt number": "receipt_number|receipt_no|order_number|id",
+    "items name": "item|product|description|article|title",
+    "dishes name": "dish|item|title|meal",
+    "invoice number": "invoice_number|invoice_no|invoice_id|id",
+    "invoice date": "invoice_date|issue_date|issued|date_of_issue",
+    "due": "due_date|payment_due|pay_by|deadline",
+    "customer": "client|bill_to|customer_name|client_name|recipient",
+    "invoice total": "amount_due|amount|total_due|sum",
+    "ticket name": "passenger|passenger_name|traveller",
+    "from": "origin|departure_city|start|departure|from_city",
+    "to": "destination|arrival_city|to_city",
+    "ticket time": "departure_time|departs|time_of_departure",
+    "boarding": "boarding_time",
+    "flight": "flight_number|flight_no",
+    "gate": "gate_number", "platform": "platform_number|track", "seat": "seat_number|place",
+    "product": "name|product_name|item|article|title",
+    "weight": "net_weight|contents",
+    "best_before": "expiry_date|expires|use_by|best_by|expiration_date",
+    "origin": "made_in|country|place_of_origin|produced_in",
+    "card name": "full_name|person|contact|contact_name",
+    "job": "title|position|job_title|role|occupation|profession",
+    "company": "employer|firm|organisation|company_name|business|organization",
+    "phone": "phone_number|telephone|tel|mobile",
+    "email": "e_mail|mail|email_address",
+    "street": "address|street_address",
+    "city": "town|place",
+    "form name": "full_name|person",
+    "first_name": "firstname|given_name|forename",
+    "last_name": "surname|lastname|family_name",
+    "birth": "date_of_birth|birthday|birth_date|dob|born",
+    "postcode": "zip|zip_code|postal_code",
+    "valid": "valid_until|expiry_date|expires",
+    "id": "id_number|member_id", "order": "order_number|order_id", "booking": "booking_number|reservation",
+    "serial": "serial_number", "doctor": "physician", "check_in": "arrival", "check_out": "departure",
+    "room": "room_number", "subject": "course|topic", "grade": "mark|score",
+    "hours": "time|times|opening_hours|open", "days": "opening_hours|hours|week|schedule",
+    "departures": "trains|connections|timetable|rows", "appointments": "events|entries|schedule|calendar",
+    "what": "event|appointment|title|name", "with": "person|who|whom",
+    "rows": "data|table|entries|records|lines", "restaurant": "name|place|restaurant_name|cafe",
+    "show title": "film|movie|show|name|event", "poster title": "event|name|event_name|what",
+    "place": "venue|location|where", "poster time": "start|starts_at|begin", "hall": "screen|room",
+    "website": "url|web|site|homepage", "list title": "name|heading",
+}  # fmt: skip
+STYLES = [str.capitalize, str.upper, lambda key: re.sub("_(.)", lambda one: one[1].upper(), key)]  # firstName
+
+
+def renamed(rng: random.Random, kind: str, said: dict) -> dict:
+    """With other keys, as people call what they want."""
+    style = rng.choice(STYLES) if rng.random() < 0.2 else str
+    share = rng.choice([0, 0, 0.5, 1])
+    chosen: dict[str, str] = {}
+
+    def called(where: str, key: str) -> str:
+        others = OTHER_KEYS.get(f"{where} {key}") or OTHER_KEYS.get(key)
+        if key not in chosen:
+            chosen[key] = among(rng, others) if others and rng.random() < share else key
+        return style(chosen[key])
+
+    def inside(where: str, part: Any) -> Any:
+        if isinstance(part, list):
+            return [inside(where, one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        return {called(where, key): inside(key, value) for key, value in part.items()}
+
+    made = inside(kind, said)
+    return made if len(made) == len(said) else said  # else two are called the same
 
 
 def one_of_them(name: str, names: list[str]) -> bool:
@@ -452,7 +753,8 @@ def other_thing(rng: random.Random, test: bool, names: list[str]) -> str:
 
 def written_beside(said: dict) -> list[str]:
     """What a receipt, a menu or a list may have beside its items: it is on it, though none of them."""
-    return [*BESIDES, "Total", "Sum", "Date", *(text for text in said.values() if isinstance(text, str))]
+    usual = "Total|Sum|Date|Tax|VAT|Cash|Change|Paid|Due|Order|Receipt|Time|Server|Amount".split("|")
+    return [*BESIDES, *usual, *(text for text in said.values() if isinstance(text, str))]
 
 
 Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: what is named in them, the answer
@@ -463,10 +765,14 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
     found: Answers = defaultdict(list)
     for key, value in said.items():
         if isinstance(value, str):
-            asked_by = f"{kind} {key}"
-            found[asked_by if asked_by in WORDINGS else "a value by its key"].append(((key,), value))
+            ways = [name for name in (f"{kind} {key}", f"any {key}") if name in WORDINGS]
+            asked_by = ways[0] if ways else "a value by its key"
+            found[asked_by].append(((key.replace("_", " "),), value))
             continue
-        found[f"{kind} how many"].append(((), str(len(value))))
+        firsts = [by_words(one) for one in value]
+        found[f"{kind} how many"].append(((), counted(firsts, "item" if key == "dishes" else key[:-1])))
+        if kind in ("receipt", "menu"):
+            answers_of_prices(kind, value, found)
         if f"{kind} has" in WORDINGS:
             names = [one if kind == "list" else one["name"] for one in value]
             other = other_thing(rng, test, [*names, *written_beside(said)])
@@ -483,6 +789,26 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
     return found
 
 
+def by_words(entry: Any) -> str:
+    """What it is called when it is counted: the first that is no figure."""
+    told = [entry] if isinstance(entry, str) else list(entry.values())
+    return next((one for one in told if one[0].isalpha()), told[0])
+
+
+def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
+    """What there is, and what clearly costs most and least."""
+    names = [one["name"] for one in goods]
+    found[f"{kind} all"].append(((), ", ".join(names)))
+    found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
+    found[f"{kind} one"].append((("last",), names[-1]))
+    told = ", ".join(f"{one['name']} {one['price']}" for one in goods)
+    costs = sorted((float(plain(one["price"])), one["name"]) for one in goods)
+    if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 0.5:
+        found[f"{kind} most expensive"].append(((), f"{told}. The most expensive is {costs[-1][1]}."))
+    if len(costs) > 1 and 1.1 * costs[0][0] + 0.5 < costs[1][0]:
+        found[f"{kind} cheapest"].append(((), f"{told}. The cheapest is {costs[0][1]}."))
+
+
 def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
     """One column's cell by that of another; of a table, by its first."""
     cells = [cell for row in rows for cell in row.values()]
@@ -493,6 +819,12 @@ def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
             asked_by = "table cell"
         if kind == "timetable":  # a platform, a gate, a stop or a track
             asked_by = "timetable where by to" if asked not in ("time", "to") and by == "to" else asked_by
+        if kind == "table" and asked == next(iter(rows[0])):
+            found["table row by cell"] += [
+                ((row[by], by, asked), row[asked])
+                for row in rows
+                if one_of_them(row[by], names) and cells.count(row[by]) == 1
+            ]
         if asked_by in WORDINGS:
             found[asked_by] += [
                 ((row[by], asked), row[asked])
@@ -508,7 +840,7 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
         is_open = yes_or_no(one["hours"] != "closed")
         found["hours whether open"].append(((day,), f"{one['day']}: {one['hours']}. {is_open}."))
         if one["hours"] != "closed":
-            opens, closes = re.findall(r"\d+:\d+", one["hours"])
+            opens, closes = re.split(" - |-| to ", one["hours"])
             found["hours opens"].append(((day,), opens))
             found["hours closes"].append(((day,), closes))
     closed = [one["day"] for one in days if one["hours"] == "closed"]
@@ -523,6 +855,10 @@ def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[st
     }
     if kind == "form" and "number" in said:  # it may be that of a phone
         found.pop("form phone", None)
+    if kind == "form" and "birth" in said:
+        found.pop("form age", None)
+    if kind == "form" and {"country", "hotel", "check_in"} & {*said}:
+        found.pop("form city", None)
     if kind in ("receipt", "menu"):
         names = [one["name"] for one in said["items" if kind == "receipt" else "dishes"]]
         found[f"{kind} price by name"] = (other_thing(rng, test, [*names, *written_beside(said)]),)
@@ -551,37 +887,105 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
     return worded(rng, asked_by, *named), answer
 
 
+EVIDENCE = re.compile(
+    r"(?P<read>.+)\. (?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+)\."
+)
+
+
 def extract(rng: random.Random, view: View, test: bool) -> Sample:
-    """All of it as JSON, some of its keys, or one value."""
+    """All of it as JSON, some of its keys, a list, or one value."""
     kind, said = view.truth
     share = rng.random()
-    if share < (0.25 if kind == "table" else 0.5):
-        question, answer = asked_of_document(rng, kind, said, test)
-        told = re.fullmatch(r"(?:On it|\w+): (.+)\. (Yes|No)\.", answer)
-        read = () if answer == NOT_THERE else tuple(told[1].split(", ")) if told else (answer,)
-        return ask("extract", question, answer, view, spelled=read, key=told[2] if told else None)
     called = rng.choice([CALLED.get(kind, kind), "document", "picture"])
+    (entries,) = [part for part in said.values() if isinstance(part, list)] or [[]]
+    if share < (0.3 if kind == "table" else 0.5):
+        return value_asked(rng, view, test)
+    if entries and share < (0.42 if kind == "table" else 0.58):
+        return listed_entries(rng, view, called, entries)
+    said = plain(said)
     if share > 0.88:  # by no keys: by those that it has
         chosen = said
         question = worded(rng, "all as JSON", called)
     else:
-        keys = [key for key in said if rng.random() < 0.75] or list(said)
+        keys = [key for key in said if rng.random() < 0.7] or list(said)
         if rng.random() < 0.3:
             rng.shuffle(keys)
         chosen = {key: said[key] for key in keys}
-        question = by_keys(rng, called, chosen)
+        question, chosen = by_keys(rng, kind, called, chosen, said)
     answer = json.dumps(chosen, ensure_ascii=False)
     return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
 
 
-def by_keys(rng: random.Random, called: str, chosen: dict) -> str:
-    """Asks for these keys, by a schema or by their names."""
-    if rng.random() < 0.35:
-        return worded(rng, "JSON by a schema", called, json.dumps(schema(chosen)))
+def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
+    """What it says to one question, perhaps as JSON of one key."""
+    kind, said = view.truth
+    question, answer = asked_of_document(rng, kind, said, test)
+    told = EVIDENCE.fullmatch(answer)
+    if answer == NOT_THERE or told:
+        key = told["last"] if told else None
+        read = tuple(told["read"].removeprefix("On it: ").split(", ")) if told else ()
+        return ask("extract", in_context(rng, question, answer), answer, view, spelled=read, key=key)
+    key = next((key for key, value in said.items() if value == answer), None)
+    if key and rng.random() < 0.08:
+        question = in_turn(question, worded(rng, "as JSON of one key", key))
+        answer = json.dumps({key: plain(answer)}, ensure_ascii=False)
+        return ask("extract", question, answer, view, spelled=(plain(answer),))
+    if answer != plain(answer) and rng.random() < 0.25:
+        answer = plain(answer)
+        return ask(
+            "extract", in_turn(question, worded(rng, "just the number")), answer, view, spelled=(answer,)
+        )
+    return ask("extract", in_context(rng, question, answer), answer, view, spelled=(answer,))
+
+
+def listed_entries(rng: random.Random, view: View, called: str, entries: list) -> Sample:
+    """The items, rows or days alone: an array of JSON, of all their keys or of the first; or a table."""
+    kind, _ = view.truth
+    if isinstance(entries[0], str):
+        question, chosen = worded(rng, "entries as an array of texts", called), entries
+    elif kind == "table" and rng.random() < 0.4:
+        lines = [
+            [*map(str.title, entries[0])],
+            ["---"] * len(entries[0]),
+            *(list(row.values()) for row in entries),
+        ]
+        question = worded(rng, "rows as markdown")
+        answer = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return ask("extract", question, answer, view, spelled=tuple(values(entries)))
+    elif kind in ("receipt", "menu") and rng.random() < 0.35:
+        question, chosen = worded(rng, "names as an array", called), [one["name"] for one in entries]
+    else:
+        chosen = plain(entries)
+        question = worded(rng, "entries as an array", called, listed(list(entries[0])))
+    answer = json.dumps(chosen, ensure_ascii=False)
+    return ask("extract", question, answer, view, spelled=tuple(values(chosen)))
+
+
+def by_keys(rng: random.Random, kind: str, called: str, chosen: dict, said: dict) -> tuple[str, dict]:
+    """Asks for these keys by a schema, a form or their names; and what is right under these names."""
+    share = rng.random()
+    if share < 0.3:
+        numbers = rng.random() < 0.4
+        chosen = renamed(rng, kind, in_numbers(chosen) if numbers else chosen)
+        return worded(rng, "JSON by a schema", called, json.dumps(schema(rng, chosen, kind))), chosen
+    lacking = [key for key in MAY_LACK.get(kind, "").split() if key not in said]
+    if lacking and rng.random() < 0.2:
+        at = rng.randint(0, len(chosen))
+        known = list(chosen.items())
+        chosen = dict([*known[:at], (rng.choice(lacking), None), *known[at:]])
+    chosen = renamed(rng, kind, chosen)
+    null = worded(rng, "null for what is missing") if None in chosen.values() and rng.random() < 0.5 else ""
+    if share < 0.5:
+        empty = json.dumps(template(rng, chosen, rng.choice(["", "", "...", "string", "?"])))
+        if rng.random() < 0.2:
+            empty = empty.replace('"?"', "...").replace('""', "null")
+        return in_turn(worded(rng, "JSON by a form", called, empty), null), chosen
     parts = [
-        f"{key} ({', '.join(value[0])} each)" if isinstance(value[0], dict) and rng.random() < 0.8 else key
+        f"{key} ({', '.join(value[0])} each)"
+        if isinstance(value, list) and isinstance(value[0], dict) and rng.random() < 0.8
+        else key
         for key, value in chosen.items()
     ]
-    if rng.random() < 0.15:
-        parts = [listed([f"the {part}" for part in parts])]
-    return worded(rng, "JSON by keys", called, ", ".join(parts))
+    if rng.random() < 0.2:
+        parts = [listed([f"the {part}" for part in parts] if rng.random() < 0.5 else parts)]
+    return in_turn(worded(rng, "JSON by keys", called, ", ".join(parts)), null), chosen

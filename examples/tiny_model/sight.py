@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from words import COLOURS, SHAPES
 
 NOTHING = 0  # the colour and the letter where none is
-LETTERS = string.ascii_letters + string.digits + ".,:-@$€£!?'"
+LETTERS = string.ascii_letters + string.digits + ".,:;-@$€£!?'/_+%&#()*"
 HERE = 5  # letters in a token
 MOST_LINES, MOST_LETTERS = 12, 40  # that are counted
 OF_A_WORD = 8  # letters, and nothing behind its end
