@@ -1055,7 +1055,7 @@ def test_differences_are_worked_out_rightly():
     """Columns are those of the numbers, each step is true, and 1 is borrowed where it must be, and paid."""
     rng = random.Random(0)
     for _ in range(2000):
-        x, y = (rng.randrange(10 ** rng.randint(1, 4)) for _ in range(2))
+        x, y = (rng.randrange(1, 10 ** rng.randint(1, 4)) for _ in range(2))
         lines = figures.aloud(x, "-", y).splitlines()
         if len(str(x)) == len(str(y)):
             seen = [pair.split(" and ") for pair in lines.pop(0)[len("From the left: ") : -1].split(", ")]
