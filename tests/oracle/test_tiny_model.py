@@ -37,6 +37,7 @@ import scores
 import shipped
 import sight
 import talk
+import texts
 import tokens
 import tooling
 import train
@@ -1137,6 +1138,44 @@ def test_brief_answers_are_what_is_asked():
         assert sample.answer == right, question
         said.add(sample.answer.isdigit())
     assert said == {True, False}
+
+
+def test_short_texts_have_what_is_asked():
+    """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
+    kinds = set()
+    for number in range(4000):
+        rng = random.Random(number)
+        what = rng.choice(texts.TEXTS)
+        shown, said = texts.told(rng, what, number % 2 == 0)
+        question, _, value, verdict = texts.question(rng, what, said, number % 2 == 0)
+        assert not re.search(r"[{}=]", shown + question), (shown, question)
+        assert all(str(held).lower() in shown.lower() for held in said.values()), (shown, said)
+        asked_by = {
+            mark: [one for one in forms if texts.named(said, one[0]) and texts.put(one[0], said) == question]
+            for mark, forms in (("?", what.questions), ("!", what.never_said), ("y", what.whether))
+        }
+        if verdict:
+            kinds.add(verdict)
+            assert str(value).lower() in shown.lower(), (shown, value)
+            near = rf"(?<![\w.]){re.escape(str(value))}(?!\w|\.\d)"
+            so = [
+                value in one[3].split("/") if len(one) > 2 else bool(re.search(near, question, re.IGNORECASE))
+                for one in asked_by["y"] or [()]
+            ]
+            assert (verdict == " Yes.") in so, (shown, question)
+        elif value is None:
+            kinds.add("not said")
+            had = [one for one in asked_by["?"] if set(re.findall(r"{(\w+)}", one[1])) & said.keys()]
+            assert asked_by["!"] or (asked_by["?"] and not had), (shown, question)
+        else:
+            kinds.add("said")
+            right = []
+            for form in asked_by["?"]:
+                right.append(form[1])
+                for slot, held in said.items():
+                    right[-1] = right[-1].replace(f"{{{slot}}}", str(held))
+            assert value in right, (shown, question, value)
+    assert kinds == {"not said", "said", " Yes.", " No."}
 
 
 def test_facts_are_whole():
