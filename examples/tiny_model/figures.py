@@ -251,10 +251,14 @@ def numbers_compared(rng: random.Random, test: bool) -> Sample:
     return ask("sums", *sides(rng, x, y))
 
 
+def enumerated(rng: random.Random, found: list[int]) -> str:
+    return ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
+
+
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
     found = several(rng)
-    shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
+    shown = enumerated(rng, found)
     if rng.random() < 0.5:
         most = rng.random() < 0.5
         word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
@@ -339,14 +343,19 @@ def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:
     return f"{told} Is the {one} {ways} the {other}?", f"{again} {verdict}"
 
 
+def wishing(rng: random.Random, question: str, wish: str) -> str:
+    """With the wish for no more than that, before or behind the question."""
+    form = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{1} {0}|{0}\n\n{1}")
+    return form.format(question, worded(rng, wish))
+
+
 def worked(rng: random.Random, question: str, x: int, sign: str, y: int) -> Sample:
     """The sum that a question comes to: at once, column by column, or thought; or its number alone."""
     result, steps, small = RESULT[sign](x, y), aloud(x, sign, y), is_small(x, sign, y)
     answer = f"{x} {sign} {y} = {result}."
     thought = bool(steps) and rng.random() < 0.35
     if (small or thought) and rng.random() < 0.12:
-        form = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{1} {0}|{0}\n\n{1}")
-        question, answer = form.format(question, worded(rng, "only a number")), str(result)
+        question, answer = wishing(rng, question, "only a number"), str(result)
     if thought:
         return ask("sums", question, answer, thoughts=steps)
     return ask("sums", question, answer if small or not steps else f"{steps}\n{answer}")
@@ -506,10 +515,8 @@ def closest(rng: random.Random) -> tuple[str, str]:
     if sorted(away)[0] == sorted(away)[1]:
         return closest(rng)
     again = " ".join(f"{max(x, aim)} - {min(x, aim)} = {d}." for x, d in zip(found, away, strict=True))
-    shown = ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
-    return worded(
-        rng, "closest to a number", aim, shown
-    ), f"{again} {found[away.index(min(away))]} is closest."
+    question = worded(rng, "closest to a number", aim, enumerated(rng, found))
+    return question, f"{again} {found[away.index(min(away))]} is closest."
 
 
 def is_between(rng: random.Random) -> tuple[str, str]:
@@ -533,5 +540,4 @@ def only_the_verdict(rng: random.Random) -> Sample:
     wish, said = (
         ("only yes or no", verdict) if verdict in ("Yes.", "No.") else ("only a number", answer.split()[0])
     )
-    form = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{1} {0}|{0}\n\n{1}")
-    return ask("sums", form.format(question, worded(rng, wish)), said)
+    return ask("sums", wishing(rng, question, wish), said)

@@ -40,7 +40,6 @@ REPLIES = {  # to SAID: thanks, how and who it is, whether it speaks that, what 
     "Ja, ein wenig.|"
     "Ich erkenne Formen, Farben und Text.|Das weiß ich nicht.",
     "French": "De rien !|Je vais bien, merci.|Je suis le petit modèle de qwen_ref.|Oui, un peu.|"
-    ""
     "Je reconnais des formes, des couleurs et du texte.|Je ne sais pas.",
     "Spanish": "¡De nada!|Estoy bien, gracias.|Soy el pequeño modelo de qwen_ref.|Sí, un poco.|"
     "Reconozco formas, colores y texto.|No lo sé.",
@@ -49,10 +48,8 @@ REPLIES = {  # to SAID: thanks, how and who it is, whether it speaks that, what 
     "Portuguese": "De nada!|Estou bem, obrigado.|Sou o pequeno modelo de qwen_ref.|Sim, um pouco.|"
     "Reconheço formas, cores e texto.|Não sei.",
     "Dutch": "Graag gedaan!|Goed, dank je.|Ik ben het kleine model van qwen_ref.|Ja, een beetje.|"
-    ""
     "Ik herken vormen, kleuren en tekst.|Dat weet ik niet.",
     "Swedish": "Varsågod!|Jag mår bra, tack.|Jag är den lilla modellen från qwen_ref.|Ja, lite.|"
-    ""
     "Jag känner igen former, färger och text.|Det vet jag inte.",
     "Polish": "Proszę bardzo!|Dobrze, dziękuję.|Jestem małym modelem z qwen_ref.|Tak, trochę.|"
     "Rozpoznaję kształty, kolory i tekst.|Nie wiem.",
@@ -107,6 +104,8 @@ def languages(rng: random.Random, test: bool) -> Sample:
 
 
 def reply_in(language: str, kind: str) -> str:
+    if kind in ("hello", "bye"):
+        return word_in(language, GREETINGS[0 if kind == "hello" else 2])
     return REPLIES[language].split("|")[SAID.index(kind)]
 
 
@@ -117,10 +116,7 @@ def talk_in(rng: random.Random, language: str, told: bool = False) -> tuple[str,
         x, y = rng.randint(1, 20), rng.randint(1, 20)
         return worded(rng, f"sum in {language}", x, y), f"{x} + {y} = {x + y}."
     said = worded(rng, f"{kind} in {language}")
-    if kind in SAID:
-        open_in_english = kind == "open" and not told
-        return said, UNKNOWN if open_in_english else reply_in(language, kind)
-    return said, word_in(language, GREETINGS[0 if kind == "hello" else 2])
+    return said, UNKNOWN if kind == "open" and not told else reply_in(language, kind)
 
 
 def spoken_to(rng: random.Random, language: str) -> Sample:
@@ -128,10 +124,7 @@ def spoken_to(rng: random.Random, language: str) -> Sample:
     system, kind = worded(rng, "speak a language", language), rng.random()
     if kind < 0.3:
         asked = rng.choice(["hello", "bye", "thanks", "how", "who", "can"])
-        told = (
-            reply_in(language, asked) if asked in SAID else word_in(language, GREETINGS[2 * (asked == "bye")])
-        )
-        return ask("languages", worded(rng, f"say: {asked}"), told, system=system)
+        return ask("languages", worded(rng, f"say: {asked}"), reply_in(language, asked), system=system)
     if kind < 0.4:
         said, told = talk_in(rng, language, told=True)
         while " = " in told:  # else sums are told in words

@@ -169,6 +169,12 @@ def away_from(thing: Thing, where: str, view: View) -> tuple[float, float]:
     return abs(x - right), abs(y - down)
 
 
+def how_near(thing: Thing, where: str, view: View) -> str:
+    """The evidence of what lies there."""
+    across, down = (round(100 * share) for share in away_from(thing, where, view))
+    return f"Nearest: {a(thing.name)}, away {across:02}% and {down:02}%."
+
+
 def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
     return max(away_from(thing, where, view)) < reach
 
@@ -652,10 +658,8 @@ def corner(rng: random.Random, view: View) -> Asked:
         return None
     if not (near := nearest_to(view, where)):
         return None
-    across, down = (round(100 * share) for share in away_from(near, where, view))
-    seen = f"Nearest: {a(near.name)}, away {across:02}% and {down:02}%."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
-    return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
+    return question, f"{how_near(near, where, view)} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 
 
 def nearest_corner(rng: random.Random, view: View) -> Asked:
@@ -663,9 +667,8 @@ def nearest_corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice(list(CORNERS))
     if len(view.things) < 2 or not (near := nearest_to(view, where)):
         return None
-    across, down = (round(100 * share) for share in away_from(near, where, view))
     question = worded(rng, "the closest to a corner", where)
-    return question, f"Nearest: {a(near.name)}, away {across:02}% and {down:02}%. {sentence(a(near.name))}"
+    return question, f"{how_near(near, where, view)} {sentence(a(near.name))}"
 
 
 def look_of_place(rng: random.Random, view: View) -> Asked:
@@ -819,9 +822,14 @@ def next_one(rng: random.Random, view: View) -> Asked:
     return question, f"{seen} The next is {a(found[0].name)}."
 
 
+def by_distance(view: View, one: Thing) -> list[Thing]:
+    """The others, the nearest first."""
+    return sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+
+
 def nearest_thing(view: View, one: Thing) -> Thing | None:
     """By the way between the middles, and by that between the edges; None if that is unclear."""
-    rest = sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+    rest = by_distance(view, one)
     if not rest:
         return None
     away = [math.hypot(t.x - one.x, t.y - one.y) for t in rest]
@@ -834,7 +842,7 @@ def closest(rng: random.Random, view: View) -> Asked:
     one, kind = rng.choice(view.things), rng.random()
     if not alone(view, one) or len(view.things) < 3:
         return None
-    rest = sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+    rest = by_distance(view, one)
     away = {id(t): distance(view, one, t) for t in rest}
     name = called(rng, view, one)
     seen = figures("Distances", [(t.name, away[id(t)]) for t in others(view, one)])

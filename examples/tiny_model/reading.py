@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import draw
 from PIL import Image, ImageDraw
-from sample import Sample, View, among, ask, thousandths, times
+from sample import Sample, View, among, ask, marks, thousandths, times
 from wordings import WORDINGS, worded
 from words import (
     LITTLE_WORDS,
@@ -401,6 +401,11 @@ def asked_of_lines(rng: random.Random, lines: list[str], test: bool) -> tuple[st
     ]  # fmt: skip
     if len(lines) > 1:
         found.append(("lines as a list", (), json.dumps(lines, ensure_ascii=False)))
+    return one_of(rng, found)
+
+
+def one_of(rng: random.Random, found: Found) -> tuple[str, str]:
+    """A question and its answer, each of the wordings as likely as the next."""
     asked_by = rng.choice(list(dict.fromkeys(asked_by for asked_by, _, _ in found)))
     _, named, answer = rng.choice([one for one in found if one[0] == asked_by])
     return worded(rng, asked_by, *named), answer
@@ -422,6 +427,13 @@ def in_context(rng: random.Random, question: str, answer: str) -> str:
 COUNTED = re.compile(r"There (is|are) \d+ \w+\.$")
 
 
+def asked_to_read(rng: random.Random, view: View, question: str, answer: str) -> Sample:
+    spelled = () if answer in ("Yes.", "No.") else (answer,)
+    number_told = COUNTED.search(answer)  # counts if a word is misread, too
+    key = number_told[0] if number_told else None
+    return ask("read", in_context(rng, question, answer), answer, view, spelled=spelled, key=key)
+
+
 def read(rng: random.Random, view: View, test: bool) -> Sample:
     lines = view.truth
     share = rng.random()
@@ -434,10 +446,7 @@ def read(rng: random.Random, view: View, test: bool) -> Sample:
     else:
         surface = among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket|screen")
         question, answer = worded(rng, "all lines", surface), "\n".join(lines)
-    spelled = () if answer in ("Yes.", "No.") else (answer,)
-    number_told = COUNTED.search(answer)  # counts if a word is misread, too
-    key = number_told[0] if number_told else None
-    return ask("read", in_context(rng, question, answer), answer, view, spelled=spelled, key=key)
+    return asked_to_read(rng, view, question, answer)
 
 
 def place_of_line(rng: random.Random, view: View, test: bool) -> Sample:
@@ -450,8 +459,8 @@ def place_of_line(rng: random.Random, view: View, test: bool) -> Sample:
         return read(rng, view, test)
     question = worded(rng, "box of a line", text)
     edges = thousandths(view.parts[number], view.picture.size)
-    line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
-    return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
+    found = marks([{"bbox_2d": list(edges), "label": text}])
+    return ask("boxes", question, found, view, boxes=[edges], spelled=(text,))
 
 
 # ---- screens
@@ -686,8 +695,8 @@ def place_of_part(rng: random.Random, view: View, test: bool) -> Sample:
     kind, text, box = rng.choice(view.truth)
     question = worded(rng, "box of a part", CALLED[kind], text)
     edges = thousandths(box, view.picture.size)
-    line = json.dumps({"bbox_2d": list(edges), "label": text}, ensure_ascii=False)
-    return ask("boxes", question, f"```json\n[\n\t{line}\n]\n```", view, boxes=[edges], spelled=(text,))
+    found = marks([{"bbox_2d": list(edges), "label": text}])
+    return ask("boxes", question, found, view, boxes=[edges], spelled=(text,))
 
 
 def middle(edges: tuple[int, ...]) -> list[int]:
@@ -739,21 +748,14 @@ def asked_of_screen(rng: random.Random, view: View, test: bool) -> tuple[str, st
         if other.lower() not in [text.lower() for _, text, _ in view.truth]:
             found.append(("is there a button", (other,), f"No, there is no button that says {other}."))
     found += [("what a window says", (), text) for kind, text, _ in view.truth if kind == "text"]
-    if not found:
-        return None
-    asked_by = rng.choice(list(dict.fromkeys(asked_by for asked_by, _, _ in found)))
-    _, named, answer = rng.choice([one for one in found if one[0] == asked_by])
-    return worded(rng, asked_by, *named), answer
+    return one_of(rng, found) if found else None
 
 
 def click(rng: random.Random, view: View, test: bool) -> Sample:
     """The next action for what is asked, in JSON; that there is no such thing; or what is on the screen."""
     assert view.picture
     if rng.random() < 0.15 and (asked := asked_of_screen(rng, view, test)):
-        question, answer = asked
-        number_told = COUNTED.search(answer)
-        key = number_told[0] if number_told else None
-        return ask("read", in_context(rng, question, answer), answer, view, spelled=(answer,), key=key)
+        return asked_to_read(rng, view, *asked)
     form = worded(rng, "as JSON") if rng.random() < 0.5 else ""
     if rng.random() < 0.4 and (found := wished(rng, view.truth)):
         wanted, box = found
@@ -779,9 +781,8 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         return ask("click", question, json.dumps({"action": "type", "text": typed}, ensure_ascii=False), view)
     share = rng.random()
     if share < 0.06:
-        line_of_it = json.dumps({"point_2d": middle(edges), "label": text}, ensure_ascii=False)
         question = worded(rng, "point at a part", CALLED[kind], called)
-        return ask("click", question, f"```json\n[\n\t{line_of_it}\n]\n```", view, target=edges)
+        return ask("click", question, marks([{"point_2d": middle(edges), "label": text}]), view, target=edges)
     if share < 0.12 and not test:  # the scores know marks only
         answer = json.dumps(dict(zip("xy", middle(edges), strict=True)))
         question = in_turn(worded(rng, f"click a {kind}", called), worded(rng, "as x and y"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from dataclasses import dataclass, field
@@ -99,6 +100,20 @@ def places(edge: str, one: str, here: int, other: str, there: int) -> str:
 def thousandths(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, ...]:
     """Pixels, across and down in turn -> whole numbers from 0 to 1000."""
     return tuple(round(1000 * edge / size[i % 2]) for i, edge in enumerate(box))
+
+
+def marks(found: list[dict[str, Any]]) -> str:
+    """Boxes or points as the answer gives them."""
+    lines = ",\n".join("\t" + json.dumps(one, ensure_ascii=False) for one in found)
+    return f"```json\n[\n{lines}\n]\n```"
+
+
+def in_a_list(parts: list[str], kind: str) -> str:
+    """Behind commas, or each on a line with a bullet, its number or nothing before it."""
+    if kind == "commas":
+        return ", ".join(parts)
+    before = {"lines": "", "bullets": "- ", "numbers": "{}. "}[kind]
+    return "\n".join(before.format(i) + part for i, part in enumerate(parts, 1))
 
 
 def among(rng: random.Random, forms: str) -> str:

@@ -22,7 +22,7 @@ from questions import (
     of_kind,
     on_side,
 )
-from sample import Sample, View, a, ask, listed, sentence, thousandths, times, yes_or_no
+from sample import Sample, View, a, ask, in_a_list, listed, marks, sentence, thousandths, times, yes_or_no
 from wordings import worded
 from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, word_in
 
@@ -112,15 +112,13 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
     if kind < 0.35:
         return ask("caption", introduced(rng, worded(rng, "all in order", order)), answer, view)
     if kind < 0.6:
-        form, mark = rng.choice(list(LISTS.items()))
-        lines = [
-            f"{i}. {t.name}" if form == "as a numbered list" else t.name for i, t in enumerate(things, 1)
-        ]
-        return ask("caption", worded(rng, form, order), mark.join(lines), view)
+        form, kind_of_list = rng.choice(list(LISTS.items()))
+        answer = in_a_list([t.name for t in things], kind_of_list)
+        return ask("caption", worded(rng, form, order), answer, view)
     return ask("caption", introduced(rng, worded(rng, "what is in the picture")), answer, view)
 
 
-LISTS = {"separated by commas": ", ", "as a numbered list": "\n", "one on each line": "\n"}
+LISTS = {"separated by commas": "commas", "as a numbered list": "numbers", "one on each line": "lines"}
 
 MOST_BOXES = 5
 
@@ -189,11 +187,9 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
     question = introduced(rng, question)
     places = [t.box() if name == "bbox_2d" else (t.x, t.y) for t in found]
     edges = [thousandths(p, view.picture.size) for p in places]
-    lines = ",\n".join(
-        "\t" + json.dumps({name: list(e), "label": t.name}) for e, t in zip(edges, found, strict=True)
-    )
+    shown = marks([{name: list(e), "label": t.name} for e, t in zip(edges, found, strict=True)])
     near = edges if name == "bbox_2d" else [(x - 25, y - 25, x + 25, y + 25) for x, y in edges]
-    return ask("boxes", question, f"```json\n[\n{lines}\n]\n```", view, boxes=near)
+    return ask("boxes", question, shown, view, boxes=near)
 
 
 def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:

@@ -14,7 +14,7 @@ import happenings
 import scenes
 import texts
 from languages import KNOWN, UNKNOWN, asked_in, languages, meaning
-from sample import Sample, View, a, among, ask, bare, listed
+from sample import Sample, View, a, among, ask, bare, in_a_list, listed
 from wordings import worded
 from words import (
     ANIMALS,
@@ -590,13 +590,7 @@ def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
 def as_list(rng: random.Random, view: View, test: bool) -> Sample:
     """All that is seen, in lines or behind commas."""
     kind = rng.choice(["bullets", "numbers", "commas"])
-    named = [a(thing.name) for thing in view.things]
-    if kind == "bullets":
-        answer = "\n".join(f"- {thing}" for thing in named)
-    elif kind == "numbers":
-        answer = "\n".join(f"{i}. {thing}" for i, thing in enumerate(named, 1))
-    else:
-        answer = ", ".join(named)
+    answer = in_a_list([a(thing.name) for thing in view.things], kind)
     question, wish = worded(rng, "what is in the picture"), worded(rng, f"as a list with {kind}")
     if rng.random() < 0.3:
         return ask("roles", wished(rng, question, wish), answer, view)

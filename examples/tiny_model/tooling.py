@@ -923,9 +923,8 @@ def ask_for(
     form, asked = rng.choice(clear or usual.questions), len(usual.parameters)
     if rng.random() < 0.08:
         form = form.lower()
-    last = re.search(
-        r"{(\d)}[.?!]?$", without_implied(form)[0]
-    )  # a text at the end would have in it whatever came behind
+    last = re.search(r"{(\d)}[.?!]?$", without_implied(form)[0])
+    # a text at the end would have in it whatever came behind
     open_end = last is not None and usual.parameters[int(last[1])].kind in TEXTUAL
     arguments = {
         n: value(rng, p, test)
