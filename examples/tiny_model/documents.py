@@ -925,7 +925,8 @@ def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
         key = told["last"] if told else None
         read = tuple(told["read"].removeprefix("On it: ").split(", ")) if told else ()
         return ask("extract", in_context(rng, question, answer), answer, view, spelled=read, key=key)
-    key = next((key for key, value in said.items() if value == answer), None)
+    is_alone = values(said).count(answer) == 1  # else another key may be the one that was asked for
+    key = next((key for key, value in said.items() if is_alone and value == answer), None)
     if key and rng.random() < 0.08:
         question = in_turn(question, worded(rng, "as JSON of one key", key))
         answer = json.dumps({key: plain(answer)}, ensure_ascii=False)

@@ -358,7 +358,8 @@ def names_as_json(rng: random.Random, test: bool) -> Sample:
     text, said = happenings.told(rng, test)
     shown = " ".join(text)
     known = {made[part] for _, made in said for part in ("who", "other")}
-    found = sorted((shown.index(one), one) for one in sorted(known) if re.search(rf"\b{one}\b", shown))
+    places = {one: re.search(rf"\b{one}\b", shown) for one in known}
+    found = sorted((place.start(), one) for one, place in places.items() if place)
     return with_form(rng, shown, worded(rng, "json of the names"), [one for _, one in found])
 
 

@@ -1140,6 +1140,26 @@ def test_brief_answers_are_what_is_asked():
     assert said == {True, False}
 
 
+def test_names_in_json_are_in_the_order_of_the_text():
+    """Words are compared, not letters: in 5486 Rosa comes behind Rosaina."""
+    for number in [5486, *range(300)]:
+        sample = talk.names_as_json(random.Random(number), False)
+        question, names = sample.messages[-1]["content"], json.loads(sample.answer)
+        words = re.findall(r"\w+", question)
+        places = [words.index(name.split()[0]) for name in names]
+        assert places == sorted(places), (question, names)
+
+
+def test_one_key_of_a_document_is_that_of_its_value():
+    """None is asked for whose value stands under another key, too."""
+    said = {"shop": "Nino Shop", "items": [{"name": "Tea", "price": "2.40"}], "total": "2.40"}
+    view = View("document", Image.new("RGB", (8, 8)), truth=("receipt", said))
+    asked_for = {json.dumps([*json.loads(answer)]) for answer in (
+        documents.value_asked(random.Random(number), view, False).answer for number in range(3000)
+    ) if answer.startswith("{")}  # fmt: skip
+    assert asked_for == {'["shop"]'}
+
+
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
     kinds = set()
