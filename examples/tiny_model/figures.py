@@ -156,8 +156,11 @@ pencils sweets buttons stones toys plums""".split()
 
 
 def spelled(x: int) -> str:
+    """Up to one hundred."""
     if x < 20:
         return TO_TWENTY[x]
+    if x == 100:
+        return "one hundred"
     return TENS[x // 10 - 2] + (f"-{TO_TWENTY[x % 10]}" if x % 10 else "")
 
 

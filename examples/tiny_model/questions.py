@@ -312,7 +312,8 @@ def of_each(rng: random.Random, view: View) -> Asked:
         most = [one for one, n in counts.items() if n == max(counts.values())]
         if len(most) > 1 or len(counts) == 1:
             return None
-        return worded(rng, f"the most common {what}"), f"{seen} The most common {what} is {most[0]}."
+        article = "the " if what == "shape" else ""
+        return worded(rng, f"the most common {what}"), f"{seen} The most common {what} is {article}{most[0]}."
     once = [one for one, n in counts.items() if n == 1]
     if not once or len(once) == len(view.things):
         return None

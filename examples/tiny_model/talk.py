@@ -593,6 +593,8 @@ def as_list(rng: random.Random, view: View, test: bool) -> Sample:
     kind = rng.choice(["bullets", "numbers", "commas"])
     answer = in_a_list([a(thing.name) for thing in view.things], kind)
     question, wish = worded(rng, "what is in the picture"), worded(rng, f"as a list with {kind}")
+    while "sentence" in question or "caption" in question.lower():  # a list is neither
+        question = worded(rng, "what is in the picture")
     if rng.random() < 0.3:
         return ask("roles", wished(rng, question, wish), answer, view)
     return ask("roles", question, answer, view, introduced(rng, wish))

@@ -11,7 +11,7 @@ from typing import Any
 
 from everyday import EVERYDAY, SAY_NOTHING, Usual, given, is_clear, without_implied
 from figures import sums
-from sample import Sample, among, ask, listed
+from sample import Sample, a, among, ask, listed
 from wordings import worded
 from words import (
     ALL_WORDS,
@@ -473,16 +473,19 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
         ).format(which)
     if noun in SYNONYMS and rng.random() < 0.3:
         noun = rng.choice(SYNONYMS[noun].split("|"))
+    one, many = (noun, noun) if noun.endswith("s") else (a(noun), f"{noun}s")
+    first, *rest = verb.split()  # turn off: turns off
+    verbs = " ".join([first + ("es" if first.endswith(("s", "x", "ch", "sh")) else "s"), *rest])
     does = among(
-        rng, "{0} {1}{2}|{0} the {1}{2}|{0} a {1}{2}|{0} {1} now|Use this to {0} {1}|{0} {1} for the user|"
-        "{0} the current {1}{2}|{0} the {1}{2} that is asked for|{0}s the {1}{2}|Call it to {0} the {1}{2}",
-    ).format(verb, noun, more)  # fmt: skip
+        rng, "{0} {1}{2}|{0} the {1}{2}|{0} {3}{2}|{0} {1} now|Use this to {0} {1}|{0} {1} for the user|"
+        "{0} the current {1}{2}|{0} the {1}{2} that is asked for|{4} the {1}{2}|Call it to {0} the {1}{2}",
+    ).format(verb, noun, more, one, verbs)  # fmt: skip
     is_about = among(
         rng, "the {0}{1}|{0}{1}|current {0}{1}|the current {0}{1}|returns the {0}{1}|tells the {0}{1}|"
-        "information about the {0}{1}|everything about a {0}{1}|for the {0}{1}|a tool for the {0}{1}|"
-        "when someone asks for the {0}{1}|where the {0} is|which {0} there is{1}|how many {0} there are|"
-        "{0}s{1}",
-    ).format(noun, more)  # fmt: skip
+        "information about the {0}{1}|everything about {3}{1}|for the {0}{1}|a tool for the {0}{1}|"
+        "when someone asks for the {0}{1}|where to find the {0}|which {0} there is{1}|how many {2} there are|"
+        "{2}{1}",
+    ).format(noun, more, many, one)  # fmt: skip
     told = does if verb not in ASKS or rng.random() < 0.5 else is_about
     return among(rng, "{0}|{0}|{0}.").format(told[0].upper() + told[1:]) if rng.random() < 0.97 else ""
 

@@ -20,7 +20,7 @@ import scenes
 import talk
 from draw import FRAMES, Size
 from figures import compared, sums
-from sample import Sample, View
+from sample import Sample, View, a
 from tooling import result, tools
 
 SIZES = {  # of pictures, width and height, and how often each is drawn for `sample`
@@ -107,9 +107,10 @@ def with_thoughts(rng: random.Random, made: Sample, test: bool) -> Sample:
 OTHER_WORDS = [
     ("picture", "image"), ("image", "picture"), ("this picture", "the photo"), ("objects", "things"),
     ("object", "thing"), ("objects", "shapes"), ("What is", "What's"), ("Which", "What"), ("colour", "color"),
-    ("do you see", "can you see"), ("clip", "video"), ("How much is", "Compute"),
+    ("do you see", "can you see"), ("clip", "video"),
     ("What is", "Tell me what is"),
 ]  # fmt: skip
+WITH_ARTICLE = re.compile(r"\ban? (image|picture|object|thing|clip|video)\b")  # which another word may change
 VARIED = {
     "scene",
     "caption",
@@ -141,7 +142,7 @@ def in_other_words(rng: random.Random, made: Sample) -> Sample:
     if rng.random() < 0.25:
         old, new = rng.choice(OTHER_WORDS)
         if not is_written(made, old) and not is_written(made, new):
-            said = said.replace(old, new, 1)
+            said = WITH_ARTICLE.sub(lambda found: a(found[1]), said.replace(old, new, 1))
     if rng.random() < 0.08:
         said = rng.choice(["Please: ", "Can you tell me: ", "Hey, ", "Look: ", "One question: "]) + said
     if rng.random() < 0.08 and said[-1] in ".?":

@@ -424,7 +424,7 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
         return there(len(counts), "different " * (what == "shape" and len(counts) > 1) + what)
     if form.startswith("the most common"):
         (best,) = [one for one in counts if counts[one] == max(counts.values())]
-        return f"The most common {what} is {best}."
+        return f"The most common {what} is {'the ' if what == 'shape' else ''}{best}."
     if form.endswith("comes once"):
         return f"Once: {', '.join(one for one in counts if counts[one] == 1)}."
     if form.startswith(("all of one", "each of its own", "any two of one")):
