@@ -253,12 +253,15 @@ def those(what: str, found: list[str]) -> str:
 
 
 def tally(view: View, what: str) -> tuple[str, dict[str, int]]:
-    """How many there are of each colour or shape: told in the order of the world's words, where none comes
-    twice."""
+    """The colours or shapes of all, and how many there are of each.
+
+    Each is named first: of pictures whose counts were said at once a third was told wrongly, of those named
+    in a row a fifteenth.
+    """
     found = looks(view, what)
-    counts = {one: found.count(one) for one in (COLOURS if what == "colour" else SHAPES) if one in found}
+    counts = {one: found.count(one) for one in found}
     parts = [f"{n} {one if what == 'colour' else plural(n, one)}" for one, n in counts.items()]
-    return those(f"{what}s", parts), counts
+    return f"{those(f'{what}s', found)} {those('counted', parts)}", counts
 
 
 # ---- how many, and whether there are any

@@ -380,8 +380,11 @@ def is_evidence(said: str, view) -> bool:
     of |= {f"not {s}s": [t.name for t in things if t.shape != s] for s in SHAPES}
     of |= {f"not {c}": [t.name for t in things if t.colour != c] for c in COLOURS}
     if what in ("Colours", "Shapes"):
-        looks = [t.colour if what == "Colours" else t.shape for t in things]
-        counts = [(look, looks.count(look)) for look in [*COLOURS, *SHAPES] if look in looks]
+        return parts == [t.colour if what == "Colours" else t.shape for t in things]
+    if what == "Counted":
+        one = parts[0].split()[1]
+        looks = [t.colour if one in COLOURS else t.shape for t in things]
+        counts = [(look, looks.count(look)) for look in dict.fromkeys(looks)]
         return parts == [f"{n} {one}{'s' * (n > 1 and one in SHAPES)}" for one, n in counts]
     if what == "Sizes":
         side = min(view.picture.size)
@@ -418,7 +421,7 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
     name_of = lambda text: " ".join([*said_of(text)[0], *(said_of(text)[1] or ["object"])])  # noqa: E731
     what = "colour" if "colour" in form else "shape"
     looks = [getattr(t, what) for t in things]
-    counts = {one: looks.count(one) for one in [*COLOURS, *SHAPES] if one in looks}
+    counts = {one: looks.count(one) for one in looks}
     n = [len(fits(text)) for text in named]
     if form in ("how many colours", "how many different shapes"):
         return there(len(counts), "different " * (what == "shape" and len(counts) > 1) + what)
