@@ -336,14 +336,13 @@ def sides(rng: random.Random, x: int, y: int) -> tuple[str, str]:
         "From the {0}, the {1} is at {3}% and the {2} at {4}%.|The {1} is {3}% from the {0}, the {2} {4}%.|"
         "The {2} is at {4}% from the {0}, the {1} at {3}%.",
     ).format(edge, one, other, x, y)
-    again = places(edge, one, x, other, y)
+    found = before if x < y else behind
+    seen = f"{places(edge, one, x, other, y)} So the {one} is {found} the {other}."
     if rng.random() < 0.5:
         way = rng.choice([before, behind])
-        verdict = "Yes." if (x < y) == (way == before) else "No."
-        return f"{told} Is the {one} {way} the {other}?", f"{again} {verdict}"
+        return f"{told} Is the {one} {way} the {other}?", f"{seen} {yes_or_no(way == found)}."
     ways = f"{before.removesuffix(' of')} or {behind}"
-    verdict = f"So the {one} is {before if x < y else behind} the {other}."
-    return f"{told} Is the {one} {ways} the {other}?", f"{again} {verdict}"
+    return f"{told} Is the {one} {ways} the {other}?", seen
 
 
 def wishing(rng: random.Random, question: str, wish: str) -> str:

@@ -116,10 +116,9 @@ def is_clear(view: View, end: str, things: list[Thing]) -> bool:
     return not any(in_doubt(view, one, across, [other]) for one, other in pairwise(things))
 
 
-def row_told(end: str, things: list[Thing], known: Thing | None = None) -> str:
-    """The evidence of what is said about their order; one of them the question has named."""
-    named = [f"the {t.name}" if t is known else a(t.name) for t in things]
-    return sentence(f"{ORDERS[end]}: {', '.join(named)}")
+def row_told(end: str, things: list[Thing]) -> str:
+    """The evidence of what is said about their order."""
+    return sentence(f"{ORDERS[end]}: {', '.join(a(t.name) for t in things)}")
 
 
 def from_end(view: View, end: str, number: int = 0) -> Thing | None:
@@ -162,33 +161,34 @@ def of_kind(rng: random.Random, thing: str) -> str:
     return f"{thing} {worded(rng, 'things')}" if thing in COLOURS else f"{thing}s"
 
 
-def away_from(thing: Thing, where: str, view: View) -> tuple[float, float]:
-    """How far from a corner, or from the middle, its middle is, as shares of the width and the height."""
+def away_from(thing: Thing, where: str | Thing, view: View) -> tuple[float, float]:
+    """How far its middle is from a corner, the middle or a thing, as shares of the width and the height."""
     x, y = place(view, thing)
-    right, down = CORNERS.get(where, (0.5, 0.5))
+    right, down = CORNERS.get(where, (0.5, 0.5)) if isinstance(where, str) else place(view, where)
     return abs(x - right), abs(y - down)
 
 
-def how_near(thing: Thing, where: str, view: View) -> str:
-    """The evidence of what lies there."""
+def far(thing: Thing, where: str | Thing, view: View) -> str:
+    """The same in hundredths."""
     across, down = (round(100 * share) for share in away_from(thing, where, view))
-    return f"Nearest: {a(thing.name)}, away {across:02}% and {down:02}%."
+    return f"{across:02}% and {down:02}%"
 
 
 def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
     return max(away_from(thing, where, view)) < reach
 
 
-def nearest_to(view: View, where: str) -> Thing | None:
-    """To a corner or to the middle, by either way to measure; None if that is unclear."""
-    nearest = []
+def nearest_to(view: View, where: str | Thing, things: list[Thing], farthest: bool = False) -> Thing | None:
+    """Of these, to a corner, the middle or a thing, by either way to measure; None if that is unclear."""
+    found = []
     for measure in (max, math.hypot):
-        away = {id(t): measure(*away_from(t, where, view)) for t in view.things}
-        first, *rest = sorted(view.things, key=lambda t: away[id(t)])
-        if rest and away[id(rest[0])] < IS_CLOSER * away[id(first)]:
+        away = {id(t): measure(*away_from(t, where, view)) for t in things}
+        row = sorted(things, key=lambda t: away[id(t)], reverse=farthest)
+        near, *more = sorted(away[id(t)] for t in row[:2])
+        if more and more[0] < max(IS_CLOSER * near, near + APART / 100):
             return None
-        nearest.append(first)
-    return nearest[0] if nearest[0] is nearest[1] else None
+        found.append(row[0])
+    return found[0] if found[0] is found[1] else None
 
 
 def at_spot(view: View, where: str) -> list[Thing] | None:
@@ -234,12 +234,6 @@ def extent(view: View, thing: Thing) -> int:
     assert view.picture
     left, top, right, bottom = thing.box()
     return round(100 * max(right - left, bottom - top) / min(view.picture.size))
-
-
-def distance(view: View, one: Thing, other: Thing) -> int:
-    """Between their middles, in hundredths of the diagonal."""
-    assert view.picture
-    return round(100 * math.hypot(one.x - other.x, one.y - other.y) / math.hypot(*view.picture.size))
 
 
 def figures(what: str, of: list[tuple[str, int]]) -> str:
@@ -325,11 +319,12 @@ def of_each(rng: random.Random, view: View) -> Asked:
 
 def unlike(rng: random.Random, view: View) -> Asked:
     """How many are not of a colour or of a shape."""
-    look = rng.choice(looks(view, rng.choice(["colour", "shape"])))
-    name = look if look in COLOURS else f"{look}s"
-    rest = [t.name for t in view.things if look not in (t.colour, t.shape)]
-    question = worded(rng, "how many are not so", name)
-    return question, f"{those(f'not {name}', rest)} {times(len(rest), 'other object')}"
+    what = rng.choice(["colour", "shape"])
+    found = looks(view, what)
+    look = rng.choice(found)
+    name, rest = look if what == "colour" else f"{look}s", [one for one in found if one != look]
+    seen = f"{those(f'{what}s', found)} {those(f'not {name}', rest)}"
+    return worded(rng, "how many are not so", name), f"{seen} {times(len(rest), 'other object')}"
 
 
 AMOUNTS: dict[str, Callable[[int, int], bool]] = {  # how many there are, and how many are said to be
@@ -432,8 +427,7 @@ def more(rng: random.Random, view: View) -> Asked:
     if kind < 0.65:
         verdict = "Yes" if m == n else "No"
         return worded(rng, "are there as many", *asked), f"{counts} {verdict}."
-    verdict = "No, as many" if m == n else yes_or_no(m > n)
-    return worded(rng, "are there more", *asked), f"{counts} {verdict}."
+    return worded(rng, "are there more", *asked), f"{counts} {yes_or_no(m > n)}."
 
 
 # ---- colour and shape
@@ -447,9 +441,9 @@ def judged(found: bool, told: str, of_place: bool) -> str:
 def its_colour(rng: random.Random, asked: str, told: str, colour: str, of_place: bool = False) -> Asked:
     """Of what is called so in the question and in the answer; or whether it is of one."""
     seen, kind = f"{told} is {colour}", rng.random()
-    if kind < 0.6:
+    if kind < 0.55:
         return worded(rng, "what colour is it", asked), f"The {seen}."
-    if kind < 0.75:
+    if kind < 0.7:
         parts = either(options(rng, colour, list(COLOURS)))
         return worded(rng, "which of these colours is it", asked, parts), f"The {seen}."
     perhaps = colour if rng.random() < 0.5 else rng.choice(list(COLOURS))
@@ -463,9 +457,9 @@ def its_shape(rng: random.Random, asked: str, told: str, shape: str, name: str =
     """Of what has to be found by its place the whole name is told: "Which shape is the one at the top?" may
     want both."""
     seen, kind = f"{told} is {a(name or shape)}", rng.random()
-    if kind < 0.6:
+    if kind < 0.55:
         return worded(rng, "what shape is it", asked), f"The {seen}."
-    if kind < 0.75:
+    if kind < 0.7:
         parts = either([a(one) for one in options(rng, shape, SHAPES)])
         return worded(rng, "which of these shapes is it", asked, parts), f"The {seen}."
     perhaps = shape if rng.random() < 0.5 else rng.choice(SHAPES)
@@ -631,7 +625,11 @@ def in_order(rng: random.Random, view: View) -> Asked:
     if kind < 0.5:
         question = worded(rng, "what is the one", what)
     elif number == 1 and rng.random() < 0.2:
-        question = worded(rng, "the last but one", ORDERS[OPPOSITE[where]])
+        order, row = OPPOSITE[where], in_row(view, OPPOSITE[where])
+        if not is_clear(view, order, row):
+            return None
+        question = worded(rng, "the last but one", ORDERS[order])
+        return question, f"{row_told(order, row)} The last but one is {a(thing.name)}."
     else:
         asked = rng.choice([("what is at a number", where), ("what is at a number of a row", ORDERS[where])])
         question = worded(rng, asked[0], ordinal, asked[1])
@@ -642,37 +640,35 @@ def end_of_kind(rng: random.Random, view: View) -> Asked:
     """The first from an end of those of one shape, or of one colour."""
     what, other = rng.choice([("shape", "colour"), ("colour", "shape")])
     look, where = rng.choice(looks(view, what)), rng.choice(ENDS)
-    row = [t for t in in_row(view, where) if getattr(t, what) == look]
-    if len(row) < 2 or not is_clear(view, where, row):
-        return None
-    first = from_end(View("shapes", view.picture, things=row), where)
-    if first is not row[0]:
+    kind = [t for t in view.things if getattr(t, what) == look]
+    first = from_end(View("shapes", view.picture, things=kind), where)
+    if len(kind) < 2 or not first:
         return None
     name, found = thing_of(look), getattr(first, other)
-    seen = f"{name.capitalize()}s {ORDERS[where]}: {', '.join(getattr(t, other) for t in row)}."
     noun = f"{look} {worded(rng, 'thing')}" if look in COLOURS else look
     asked = worded(rng, "the first of a kind", where, noun)
     question = worded(rng, "what colour is it" if what == "shape" else "what shape is it", asked)
-    return question, f"{seen} The {where}most {name} is {found if other == 'colour' else a(found)}."
+    return question, f"The {where}most {name} is {found if other == 'colour' else a(found)}."
 
 
 def corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice([*CORNERS, "middle"])
     if (found := at_spot(view, where)) is None or (not found and rng.random() < 0.4):  # most have none
         return None
-    if not (near := nearest_to(view, where)):
+    if not (near := nearest_to(view, where, view.things)):
         return None
+    seen = f"Nearest: {a(near.name)}, away {far(near, where, view)}."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
-    return question, f"{how_near(near, where, view)} {sentence(a(found[0].name)) if found else 'Nothing.'}"
+    return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 
 
 def nearest_corner(rng: random.Random, view: View) -> Asked:
     """Which lies nearest to a corner, however far that is."""
     where = rng.choice(list(CORNERS))
-    if len(view.things) < 2 or not (near := nearest_to(view, where)):
+    if len(view.things) < 2 or not (near := nearest_to(view, where, view.things)):
         return None
-    question = worded(rng, "the closest to a corner", where)
-    return question, f"{how_near(near, where, view)} {sentence(a(near.name))}"
+    seen = f"Nearest: {a(near.name)}, away {far(near, where, view)}."
+    return worded(rng, "the closest to a corner", where), f"{seen} {sentence(a(near.name))}"
 
 
 def look_of_place(rng: random.Random, view: View) -> Asked:
@@ -703,19 +699,19 @@ def in_which(rng: random.Random, view: View) -> Asked:
         if abs(share - 0.5) < 0.1:
             return None
         found, question = ends[share > 0.5], worded(rng, f"in the {ends[0]} or the {ends[1]} half", name)
+        told = sentence(f"{name} is in the {found} half")
     else:
         ends = list(CORNERS)
         near = [where for where in ends if is_near(one, where, view, 0.35 if part == "corner" else 0.4)]
         if not near:
             return None
         found, question = near[0], worded(rng, f"in which {part}", name)
-    told = sentence(f"{name} is in the {found} {part}")
-    if rng.random() < 0.7:
+        told = sentence(f"{name} is at the {found}")  # not every question says which of corner and quarter
+    if rng.random() < 0.6:
         return question, told
     perhaps = found if rng.random() < 0.5 else rng.choice(ends)
-    return worded(
-        rng, "is it in this part", name, f"{perhaps} {part}"
-    ), f"{told} {yes_or_no(perhaps == found)}."
+    question = worded(rng, "is it in this part", name, f"{perhaps} {part}")
+    return question, f"{told} {yes_or_no(perhaps == found)}."
 
 
 def in_half(rng: random.Random, view: View) -> Asked:
@@ -723,11 +719,14 @@ def in_half(rng: random.Random, view: View) -> Asked:
     where = rng.choice(ENDS)
     across, _ = along(where)
     found = on_side(view, where)
-    if any(abs(place(view, t)[0 if across else 1] - 0.5) < 0.08 for t in view.things):
+    at = [place(view, t)[0 if across else 1] for t in view.things]
+    if any(abs(share - 0.5) < 0.08 for share in at):
         return None
     if len(view.things) < 2 or (not found and rng.random() < 0.5):
         return None
-    seen = f"In the {where} half: {listed([a(t.name) for t in found]) if found else 'nothing'}."
+    of = [(name, round(100 * share)) for name, share in zip(names(view.things), at, strict=True)]
+    there = listed([a(t.name) for t in found]) if found else "nothing"
+    seen = figures("From the left" if across else "From the top", of) + f" In the {where} half: {there}."
     if rng.random() < 0.65:
         return worded(rng, "what is in the half", where), seen
     return worded(rng, "how many are in the half", where), f"{seen} {times(len(found), 'object')}"
@@ -782,19 +781,19 @@ def which(rng: random.Random, view: View) -> Asked:
     one, (way, end) = rng.choice(view.things), rng.choice(list(zip(WAYS, ENDS, strict=True)))
     row, kind = in_row(view, end), rng.random()
     found = row[: row.index(one)]
-    if not alone(view, one) or not is_clear(view, end, row[: len(found) + 2]):
+    if not alone(view, one) or not is_clear(view, end, row):
         return None
     if (kind < 0.7 and len(found) > 3) or (not found and rng.random() < 0.5):  # else half would have none
         return None
     name = called(rng, view, one)
-    seen = row_told(end, [*found, one], one)
     there = listed([a(t.name) for t in found]) if found else "nothing"
+    seen = f"{row_told(end, row)} {way.capitalize()} it: {there}."
     if kind < 0.6:
         question = worded(rng, "what lies that way", worded(rng, way), name)
-        return question, f"{seen} {way.capitalize()} it: {there}."
+        return question, seen
     if kind < 0.7:
         question = worded(rng, "does anything lie that way", worded(rng, way), name)
-        return question, f"{seen} {way.capitalize()} it: {there}. {yes_or_no(bool(found))}."
+        return question, f"{seen} {yes_or_no(bool(found))}."
     question = worded(rng, "how many lie that way", worded(rng, way), name)
     return question, f"{seen} {times(len(found), 'object')[:-1]} {way} it."
 
@@ -803,20 +802,18 @@ NEXT = {"left": "right", "right": "left", "above": "bottom", "below": "top"}  # 
 
 
 def next_one(rng: random.Random, view: View) -> Asked:
-    """The neighbour on a side, which is the nearest there, too, and lies more that way than across it. All
-    from the other end to it is said first."""
+    """The neighbour on a side, which is the nearest there, too, and lies more that way than across it."""
     one, (way, end) = rng.choice(view.things), rng.choice(list(NEXT.items()))
     row, (across, _) = in_row(view, end), along(end)
-    number = row.index(one)
-    found = row[number + 1 :]
-    if not alone(view, one) or not is_clear(view, end, row[: number + 3]):
+    found = row[row.index(one) + 1 :]
+    if not alone(view, one) or not is_clear(view, end, row):
         return None
     name = called(rng, view, one)
     if rng.random() < 0.25:
         question = worded(rng, "the next in order", ORDERS[end], name)
     else:
         question = worded(rng, "the next that way" if across else "the next above or below", way, name)
-    seen = row_told(end, row[: number + 2], one)
+    seen = row_told(end, row)
     if not found:
         return (question, f"{seen} Nothing.") if rng.random() < 0.27 else None  # else most would have none
     is_nearest = found[0] is min(found, key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
@@ -829,6 +826,12 @@ def next_one(rng: random.Random, view: View) -> Asked:
 def by_distance(view: View, one: Thing) -> list[Thing]:
     """The others, the nearest first."""
     return sorted(others(view, one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+
+
+def is_nearer(one: Thing, near: Thing, other: Thing, ratio: float) -> bool:
+    """Is the other at least so many times as far from one?"""
+    there, here = (math.hypot(t.x - one.x, t.y - one.y) for t in (other, near))
+    return there >= ratio * here
 
 
 def nearest_thing(view: View, one: Thing) -> Thing | None:
@@ -846,34 +849,30 @@ def closest(rng: random.Random, view: View) -> Asked:
     one, kind = rng.choice(view.things), rng.random()
     if not alone(view, one) or len(view.things) < 3:
         return None
-    rest = by_distance(view, one)
-    away = {id(t): distance(view, one, t) for t in rest}
-    name = called(rng, view, one)
-    seen = figures("Distances", [(t.name, away[id(t)]) for t in others(view, one)])
+    rest, name = by_distance(view, one), called(rng, view, one)
+    told = [f"the {t.name}" if t is one else f"{t.name} {far(t, one, view)}" for t in view.things]
     if kind < 0.6:
-        first, second, *_ = rest
-        if nearest_thing(view, one) is not first or away[id(second)] - away[id(first)] < APART:
+        if not (first := nearest_thing(view, one)) or nearest_to(view, one, rest) is not first:
             return None
         if rng.random() < 0.2:
             what = f"the {worded(rng, 'thing')} closest to the {name}"
-            question, told = its_look(rng, what, "closest", first)
-            return question, f"{seen} {told}"
-        return worded(rng, "the closest", name), f"{seen} The closest is {a(first.name)}."
+            question, its = its_look(rng, what, "closest", first)
+            return question, f"{those('away', told)} {its}"
+        return worded(rng, "the closest", name), f"{those('away', told)} The closest is {a(first.name)}."
     if kind < 0.8:
-        *_, second, last = rest
-        if away[id(last)] < IS_CLOSER * away[id(second)] or away[id(last)] - away[id(second)] < APART:
+        last = rest[-1]
+        if not is_nearer(one, rest[-2], last, IS_CLOSER) or nearest_to(view, one, rest, True) is not last:
             return None
-        return worded(rng, "the farthest", name), f"{seen} The farthest is {a(last.name)}."
-    near, far = sorted(rng.sample(rest, 2), key=lambda t: away[id(t)])
-    if not (alone(view, near) and alone(view, far)) or away[id(far)] < IS_LARGER * away[id(near)]:
+        return worded(rng, "the farthest", name), f"{those('away', told)} The farthest is {a(last.name)}."
+    two = rng.sample(rest, 2)
+    near, other = sorted(two, key=rest.index)
+    if not (alone(view, near) and alone(view, other)) or not is_nearer(one, near, other, IS_LARGER):
         return None
-    if away[id(far)] - away[id(near)] < 2 * APART:
+    if nearest_to(view, one, two) is not near:
         return None
-    two = rng.sample([near, far], 2)
-    told = [called(rng, view, t) for t in two]
-    seen = figures("Distances", [(called_so, away[id(t)]) for called_so, t in zip(told, two, strict=True)])
-    question = worded(rng, "closer of two", name, *told)
-    return question, f"{seen} The {told[two[1] is near]} is closer."
+    asked = [called(rng, view, t) for t in two]
+    seen = those("away", [f"{it} {far(t, one, view)}" for it, t in zip(asked, two, strict=True)])
+    return worded(rng, "closer of two", name, *asked), f"{seen} The {asked[two[1] is near]} is closer."
 
 
 def lies_between(view: View, middle: Thing, one: Thing, other: Thing) -> bool:
@@ -883,26 +882,34 @@ def lies_between(view: View, middle: Thing, one: Thing, other: Thing) -> bool:
     return abs(off) / way < max(middle.radius, 0.2 * way)
 
 
-def in_between(rng: random.Random, view: View) -> Asked:
-    """The one thing between two others, along the width or the height, where they are farther apart."""
-    end = rng.choice(["left", "top"])
-    row = in_row(view, end)
-    threes = [three for three in zip(row, row[1:], row[2:], strict=False) if is_clear(view, end, [*three])]
-    for first, middle, last in rng.sample(threes, len(threes)):
-        is_across = abs(first.x - last.x) > abs(first.y - last.y)
-        if is_across != (end == "left") or not (alone(view, first) and alone(view, last)):
-            continue
-        if lies_between(view, middle, first, last):
-            asked = [called(rng, view, t) for t in rng.sample([first, last], 2)]
-            seen = row_told(end, [first, middle, last])
-            return worded(rng, "what is between", *asked), f"{seen} Between them: {a(middle.name)}."
-    return None
-
-
 def where_told(view: View, across: bool, one: Thing, other: Thing, told: list[str]) -> str:
     """The evidence of which comes first: from the figures the verdict follows."""
     here, there = (round(100 * place(view, t)[0 if across else 1]) for t in (one, other))
     return places("left" if across else "top", told[0], here, told[1], there)
+
+
+def both_told(view: View, one: Thing, other: Thing, told: list[str]) -> str:
+    """Along the width and along the height."""
+    return " ".join(where_told(view, across, one, other, told) for across in (True, False))
+
+
+def in_between(rng: random.Random, view: View) -> Asked:
+    """The one thing between two others in the row, along the width or the height, where they are farther
+    apart: the row is told behind where the two are, which says along which."""
+    end = rng.choice(["left", "top"])
+    row = in_row(view, end)
+    threes = [three for three in zip(row, row[1:], row[2:], strict=False) if is_clear(view, end, [*three])]
+    for first, middle, last in rng.sample(threes, len(threes)):
+        across, down = away_from(first, last, view)
+        is_farther = (across - down if end == "left" else down - across) > 0.1
+        if not is_farther or not (alone(view, first) and alone(view, last)):
+            continue
+        if lies_between(view, middle, first, last):
+            two = rng.sample([first, last], 2)
+            asked = [called(rng, view, t) for t in two]
+            seen = f"{both_told(view, *two, asked)} {row_told(end, [first, middle, last])}"
+            return worded(rng, "what is between", *asked), f"{seen} Between them: {a(middle.name)}."
+    return None
 
 
 FURTHER = {"further left": "left of", "further right": "right of", "higher": "above", "lower": "below"}
@@ -915,32 +922,31 @@ def between(rng: random.Random, view: View) -> Asked:
     if not (alone(view, one) and alone(view, other)) or in_doubt(view, one, across, [other]):
         return None  # also where both are one
     told = [called(rng, view, one), called(rng, view, other)]
-    where = where_told(view, across, one, other, told)
+    found = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
+    seen = f"{where_told(view, across, one, other, told)} So the {told[0]} is {found} the {told[1]}."
     if kind < 0.4:
         question = worded(rng, "does it lie that way", *told, worded(rng, way))
-        return question, f"{where} {yes_or_no(WAYS[way](one, other))}."
-    found = next(w for w in list(WAYS)[0 if across else 2 :] if WAYS[w](one, other))
+        return question, f"{seen} {yes_or_no(found == way)}."
     if kind < 0.65:
         word = rng.choice([word for word, w in FURTHER.items() if (w in ("left of", "right of")) == across])
         further = WAYS[FURTHER[word]](one, other)
         question = worded(rng, "which of two is further", worded(rng, word), *told)
-        return question, f"{where} The {told[not further]} is {word}."
-    verdict = f"So the {told[0]} is {found} the {told[1]}."
+        return question, f"{seen} The {told[not further]} is {word}."
     if kind < 0.9:
-        return worded(rng, "left or right of" if across else "above or below", *told), f"{where} {verdict}"
+        return worded(rng, "left or right of" if across else "above or below", *told), seen
     if in_doubt(view, one, not across, [other]):
         return None
     across_way = next(w for w in ("left of", "right of") if WAYS[w](one, other))
     down_way = next(w for w in ("above", "below") if WAYS[w](one, other))
-    seen = " ".join(where_told(view, is_across, one, other, told) for is_across in (True, False))
     verdict = f"So the {told[0]} is {down_way} and {across_way} the {told[1]}."
-    return worded(rng, "where is it from the other", *told), f"{seen} {verdict}"
+    question = worded(rng, "where is it from the other", *told)
+    return question, f"{both_told(view, one, other, told)} {verdict}"
 
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
     count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 9,
     size: 9, which: 4.5, between: 20, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
-    look_of_place: 2.5, in_which: 2.5, in_half: 3.5, next_one: 9, closest: 11, of_each: 3, unlike: 1,
-    that_many: 1.2, which_of_these: 1.5, what_else: 1, the_only_one: 4, corners_of: 0.5, background: 3,
-    alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 13,
+    look_of_place: 2.5, in_which: 2.5, in_half: 3.5, next_one: 9, closest: 15, of_each: 3, unlike: 1,
+    that_many: 1.2, which_of_these: 1.5, what_else: 1.5, the_only_one: 4, corners_of: 0.5, background: 3,
+    alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 20,
 }  # fmt: skip

@@ -77,9 +77,8 @@ def scene(rng: random.Random, view: View, test: bool) -> Sample:
         return ask("scene", *bare, view)
     if rng.random() < 0.02:
         question, answer = as_json(rng, view)
-    verdict = answer.rpartition("%. ")[2]  # of figures, which may be a hundredth off
-    question = introduced(rng, question)
-    return ask("scene", question, answer, view, key=None if verdict == answer else verdict)
+    key = answer.rpartition(". ")[2] if "%" in answer else None  # figures may be a hundredth off
+    return ask("scene", introduced(rng, question), answer, view, key=key)
 
 
 def as_json(rng: random.Random, view: View) -> tuple[str, str]:

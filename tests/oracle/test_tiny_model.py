@@ -234,7 +234,9 @@ def test_a_call_is_valid_with_what_may_be_left_out():
 SIDES = re.compile(
     r".*Is the ([\w ]+?) (?:to the )?(left|right|above|below)( or right| or below)?(?: of)? the ([\w ]+)\?"
 )
-PLACES = re.compile(r"From the (left|top), the ([\w ]+) is at (\d+)% and the ([\w ]+) at (\d+)%\. (.+)")
+PLACES = re.compile(
+    r"From the (left|top), the ([\w ]+) is at (\d+)% and the ([\w ]+) at (\d+)%\. (.+?\.)(?: (.+))?"
+)
 
 
 FURTHER = re.compile("The ([a-z ]+) is (?:further )?(higher|lower|left|right)[.]")
@@ -247,18 +249,19 @@ def compared(question: str, answer: str) -> list[tuple[str, int]] | None:
     if not (told := PLACES.fullmatch(answer)) or told[6].startswith("From the top"):  # in both ways
         assert not SIDES.fullmatch(question)
         return None
-    edge, one, x, other, y, verdict = told.groups()
-    if further := FURTHER.fullmatch(verdict):
-        assert further[1] == (one if (int(x) < int(y)) == (further[2] in BEFORE) else other)
+    edge, one, x, other, y, found, verdict = told.groups()
+    is_before = int(x) < int(y)
+    ways = ("left of", "right of") if edge == "left" else ("above", "below")
+    assert found == f"So the {one} is {ways[not is_before]} the {other}."
+    if further := FURTHER.fullmatch(verdict or ""):
+        assert further[1] == (one if is_before == (further[2] in BEFORE) else other)
         return [(one, int(x)), (other, int(y))]
     asked = question.rpartition("%. ")[2]  # where places were told before, behind them
     (way,) = re.findall(rf"\b{one}\b(.*)\b{other}\b", asked)  # named in this order
     words = {*re.findall(r"[a-z]+", way)} & (BEFORE | BEHIND)
-    is_before = int(x) < int(y)
     assert words and edge == ("left" if words & {"left", "right"} else "top")
     if words & BEFORE and words & BEHIND:
-        found = ("left of", "above", "right of", "below")[2 * (not is_before) + (edge == "top")]
-        assert verdict == f"So the {one} is {found} the {other}."
+        assert verdict is None
     else:
         assert verdict == ("Yes." if is_before == bool(words & BEFORE) else "No.")
     return [(one, int(x)), (other, int(y))]
@@ -374,11 +377,11 @@ def right_answer(kind: str, question: str, view) -> set[str]:
 def is_evidence(said: str, view) -> bool:
     """Is a sentence before the last one, or a list, as the things are?"""
     things, (what, _, told) = view.things, said.partition(": ")
-    parts = [] if told == "none" else re.split(", | and ", told)
+    parts = [] if told == "none" else re.split(", " if what == "Away" else ", | and ", told)
     of = {f"{s}s": [t.colour for t in things if t.shape == s] for s in SHAPES}
     of |= {f"{c} objects": [t.shape for t in things if t.colour == c] for c in COLOURS}
-    of |= {f"not {s}s": [t.name for t in things if t.shape != s] for s in SHAPES}
-    of |= {f"not {c}": [t.name for t in things if t.colour != c] for c in COLOURS}
+    of |= {f"not {s}s": [t.shape for t in things if t.shape != s] for s in SHAPES}
+    of |= {f"not {c}": [t.colour for t in things if t.colour != c] for c in COLOURS}
     if what in ("Colours", "Shapes"):
         return parts == [t.colour if what == "Colours" else t.shape for t in things]
     if what == "Counted":
@@ -391,13 +394,25 @@ def is_evidence(said: str, view) -> bool:
         sizes = {(t.name, round(100 * max(b - a for a, b in edges(t)) / side)) for t in things}
         sizes |= {(name.split()[1], size) for name, size in sizes}
         return {(one[:-4], int(one[-3:-1])) for one in parts} <= sizes
-    if what == "Distances":
-        return len(parts) > 1  # "the closest" has a test of its own below
+    if what == "Away":  # of all, or of the two of which the closer one is asked
+        row = lambda one: [f"the {t.name}" if t is one else f"{t.name} {away(t, one, view)}" for t in things]  # noqa: E731
+        of = lambda one: [f"{name} {away(t, one, view)}" for t in things for name in (t.name, t.shape)]  # noqa: E731
+        return any(parts == row(one) or (len(parts) == 2 and {*parts} <= {*of(one)}) for one in things)
+    if what in ("From the left", "From the top"):
+        across = what == "From the left"
+        at = [t.x / view.picture.width if across else t.y / view.picture.height for t in things]
+        return parts == [f"{t.name} {round(100 * share):02}%" for t, share in zip(things, at, strict=True)]
     if row := re.fullmatch("From (.+) to .+", what):
         order = [t.name for t in counted_from(dict(zip(ROWS.values(), ROWS, strict=True))[what[5:]], things)]
         named = [re.sub("^(an?|the) ", "", part) for part in parts]
         return row is not None and any(order[i : i + len(named)] == named for i in range(len(order)))
     return of.get(what[0].lower() + what[1:]) == parts
+
+
+def away(thing, other, view) -> str:
+    """Across and down, in hundredths."""
+    across, down = abs(thing.x - other.x) / view.picture.width, abs(thing.y - other.y) / view.picture.height
+    return f"{round(100 * across):02}% and {round(100 * down):02}%"
 
 
 def edges(thing):
@@ -456,7 +471,7 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
         return f"There is {one}." if form.endswith("there") else f"There is no {re.sub('^an? ', '', one)}."
     if form in ("are there more", "are there as many", "which are more", "how many more"):
         if form == "are there more":
-            return "No, as many." if n[0] == n[1] else is_so(n[0] > n[1])
+            return is_so(n[0] > n[1])
         if form == "are there as many":
             return is_so(n[0] == n[1])
         if form == "which are more":
@@ -470,12 +485,10 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
         return is_so(n[0] == len([t for t in fits(named[0]) if t in fits(named[1])]))
     if form in ("what is at a number", "what is at a number of a row", "the last but one"):
         if form == "the last but one":
-            number, end = 1, dict(zip(ROWS.values(), ROWS, strict=True))[named[0][5:]]
-            found = counted_from(end, things)[-2]
-        else:
-            number, end = ORDINALS.index(named[0]), ends_in(named[1])[0]
-            found = counted_from(end, things)[number]
-        return f"The {ORDINALS[number]} is {called(found)}."
+            end = dict(zip(ROWS.values(), ROWS, strict=True))[named[0][5:]]
+            return f"The last but one is {called(counted_from(end, things)[-2])}."
+        number, end = ORDINALS.index(named[0]), ends_in(named[1])[0]
+        return f"The {named[0]} is {called(counted_from(end, things)[number])}."
     if form in ("how many lie that way", "does anything lie that way"):
         (thing,) = fits(named[1])
         way = next(way for way in questions.WAYS if named[0] in WORDINGS[way])
@@ -505,7 +518,7 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
     if form in ("in which quarter", "in which corner"):
         (thing,) = fits(named[0])
         corner = f"{'top' if thing.y < height / 2 else 'bottom'} {'left' if thing.x < width / 2 else 'right'}"
-        return f"The {re.sub('^the ', '', named[0])} is in the {corner} {form.split()[-1]}."
+        return f"The {re.sub('^the ', '', named[0])} is at the {corner}."
     if form == "is it in this part":
         (thing,) = fits(named[0])
         ends = {"top" if thing.y < height / 2 else "bottom", "left" if thing.x < width / 2 else "right"}
@@ -546,7 +559,9 @@ def test_the_answers_to_what_strangers_ask_are_so():
                 continue
             question, answer = found
             for said in re.split(r"(?<=[a-z%])\. ", answer[:-1]):
-                if re.match("Colours|Shapes|Sizes|Distances|From .* to .*:|[A-Z][a-z ]+s: |Not ", said):
+                if re.match(
+                    "Colours|Shapes|Sizes|Away|From the .*:|From .* to .*:|[A-Z][a-z ]+s: |Not ", said
+                ):
                     before_after = ("Others", "From smallest", "From largest")
                     assert said.startswith(before_after) or is_evidence(said, view), (question, answer)
             right = {}
@@ -599,9 +614,10 @@ def shown(*circles: tuple[float, float, float]):
 
 def test_what_is_nearly_as_near_or_as_large_is_not_asked_about():
     near, far = (100, 100, 50), (300, 300, 50)
-    assert questions.nearest_to(shown(far, near), "top left").x == 100
-    assert not questions.nearest_to(shown(near, (110, 110, 50)), "top left")
-    assert not questions.nearest_to(shown((200, 200, 50), (240, 0, 50)), "top left")  # by two ways two
+    nearest = lambda view: questions.nearest_to(view, "top left", view.things)  # noqa: E731
+    assert nearest(shown(far, near)).x == 100
+    assert not nearest(shown(near, (110, 110, 50)))
+    assert not nearest(shown((200, 200, 50), (240, 0, 50)))  # by two ways two
     asked = lambda kind, view: [kind(random.Random(n), view) for n in range(40)]  # noqa: E731
     assert any(asked(questions.size, shown((100, 100, 50), (300, 300, 80))))
     assert not any(asked(questions.size, shown((100, 100, 5), (300, 300, 8))))  # both 1 %
