@@ -264,15 +264,22 @@ def enumerated(rng: random.Random, found: list[int]) -> str:
     return ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
 
 
+FIRST = {
+    "largest": ["largest", "biggest", "highest", "greatest"],
+    "smallest": ["smallest", "lowest", "least"],
+}
+BEST = {"largest": max, "smallest": min}
+
+
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
     found = several(rng)
     shown = enumerated(rng, found)
     if rng.random() < 0.5:
-        most = rng.random() < 0.5
-        word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
+        kind = rng.choice(list(FIRST))
+        word = rng.choice(FIRST[kind])
         question = worded(rng, "largest or smallest of several", word, shown)
-        return question, f"{max(found) if most else min(found)} is the {word}."
+        return question, f"{BEST[kind](found)} is the {word}."
     down = rng.random() < 0.4
     question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
     return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
@@ -454,9 +461,10 @@ def told_and_compared(rng: random.Random, test: bool) -> Sample:
         )
     if kind < 0.92:
         found = several(rng)
-        word = rng.choice(["largest", "smallest"])
-        question = worded(rng, f"{word} of several by a function", ", ".join(map(str, found)))
-        return ask("sums", question, f"{(min, max)[word == 'largest'](found)} is the {word}.")
+        kind = rng.choice(list(FIRST))
+        question = worded(rng, f"{kind} of several by a function", ", ".join(map(str, found)))
+        word = next((word for word in FIRST[kind] if word in question), kind)  # as it is asked
+        return ask("sums", question, f"{BEST[kind](found)} is the {word}.")
     return only_the_verdict(rng)
 
 

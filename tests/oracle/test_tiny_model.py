@@ -745,9 +745,9 @@ def test_numbers_are_compared_rightly():
             first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
             down = first is not None and not first[1]
             right = ", ".join(map(str, sorted(numbers, key=lambda x: -x if down else x))) + "."
-        elif found := re.search(r"(largest|biggest|highest|smallest|lowest|least)", question):
+        elif found := re.search(r"(largest|biggest|highest|greatest|smallest|lowest|least)", question):
             kinds.add("several")
-            more = found[0] in ("largest", "biggest", "highest")
+            more = found[0] in ("largest", "biggest", "highest", "greatest")
             right = f"{(max if more else min)(numbers)} is the {found[0]}."
         else:
             x, y = numbers if not said.startswith("compared with") else numbers[::-1]
