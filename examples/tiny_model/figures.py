@@ -32,25 +32,29 @@ def add_aloud(x: int, y: int) -> str:
 
 
 def subtract_aloud(x: int, y: int) -> str:
-    """Of x, which is not less: both figures of a column are said before what shows whether 1 is borrowed."""
+    """Of x, which is not less: each figure with ten more, so that the result shows whether 1 is borrowed."""
     thoughts, borrow = [], 0
     while x:
-        top, taken = x % 10, f"{y % 10}{' - 1' if borrow else ''}"
-        left = top - y % 10 - borrow
-        borrow = int(left < 0)
-        if borrow:
-            thoughts.append(f"{top} - {taken}: {top + 10} - {taken} = {left + 10}, borrow 1.")
-        else:
-            thoughts.append(f"{top} - {taken} = {left}.")
+        parts = [10 + x % 10, y % 10] + [1] * borrow
+        left = parts[0] - sum(parts[1:])
+        borrow = int(left < 10)
+        thoughts.append(
+            f"{' - '.join(map(str, parts))} = {left}: write {left % 10}{', borrow 1' if borrow else ''}."
+        )
         x, y = x // 10, y // 10
     return "\n".join(thoughts)
 
 
-def first_difference(x: int, y: int) -> str:
-    """Of two numbers with as many digits: these up to the first that differ."""
-    pairs = list(zip(str(x), str(y), strict=True))
+def which_is_more_aloud(x: int, y: int) -> str:
+    """By their numbers of figures, or by the figures up to the first that differ."""
+    pairs = list(zip(str(x), str(y), strict=False))
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
-    return f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
+    shown = f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
+    if len(str(x)) != len(str(y)):
+        shown = f"{len(str(x))} and {len(str(y))} figures."
+    if x == y:
+        return f"{shown}\nBoth are equal."
+    return f"{shown}\n{max(x, y)} is more{', so it is below 0' if x < y else ''}."
 
 
 def multiply_aloud(x: int, y: int) -> str:
@@ -78,10 +82,12 @@ def aloud(x: int, sign: str, y: int) -> str:
         return add_aloud(x, y)
     if sign == MULTIPLY:
         return multiply_aloud(x, y)
-    lines = [first_difference(x, y)] if len(str(x)) == len(str(y)) else []
+    lines = [which_is_more_aloud(x, y)]
     if x < y:
-        lines.append(f"{y} is more, so it is below 0.")
-    return "\n".join([*lines, subtract_aloud(max(x, y), min(x, y))])
+        lines.append(f"{y} - {x}:")
+    if x != y:
+        lines.append(subtract_aloud(max(x, y), min(x, y)))
+    return "\n".join(lines)
 
 
 RESULT = {ADD: int.__add__, SUBTRACT: int.__sub__, MULTIPLY: int.__mul__, DIVIDE: int.__floordiv__}
@@ -258,15 +264,22 @@ def enumerated(rng: random.Random, found: list[int]) -> str:
     return ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
 
 
+FIRST = {
+    "largest": ["largest", "biggest", "highest", "greatest"],
+    "smallest": ["smallest", "lowest", "least"],
+}
+BEST = {"largest": max, "smallest": min}
+
+
 def of_several(rng: random.Random) -> tuple[str, str]:
     """The largest, the smallest, or all in order."""
     found = several(rng)
     shown = enumerated(rng, found)
     if rng.random() < 0.5:
-        most = rng.random() < 0.5
-        word = rng.choice(["largest", "biggest", "highest"] if most else ["smallest", "lowest", "least"])
+        kind = rng.choice(list(FIRST))
+        word = rng.choice(FIRST[kind])
         question = worded(rng, "largest or smallest of several", word, shown)
-        return question, f"{max(found) if most else min(found)} is the {word}."
+        return question, f"{BEST[kind](found)} is the {word}."
     down = rng.random() < 0.4
     question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
     return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
@@ -407,7 +420,7 @@ def missing(rng: random.Random, sign: str, x: int, y: int) -> Sample:
     if sign == ADD:
         return worked(rng, question, x + y, SUBTRACT, x)
     if sign == SUBTRACT:
-        return worked(rng, question, y, ADD, x)
+        return worked(rng, question, x, ADD, y)
     return ask("sums", question, f"{x * y} / {x} = {y}.")
 
 
@@ -447,9 +460,10 @@ def told_and_compared(rng: random.Random, test: bool) -> Sample:
         )
     if kind < 0.92:
         found = several(rng)
-        word = rng.choice(["largest", "smallest"])
-        question = worded(rng, f"{word} of several by a function", ", ".join(map(str, found)))
-        return ask("sums", question, f"{(min, max)[word == 'largest'](found)} is the {word}.")
+        kind = rng.choice(list(FIRST))
+        question = worded(rng, f"{kind} of several by a function", ", ".join(map(str, found)))
+        word = next((word for word in FIRST[kind] if word in question), kind)  # as it is asked
+        return ask("sums", question, f"{BEST[kind](found)} is the {word}.")
     return only_the_verdict(rng)
 
 

@@ -138,9 +138,9 @@ def spoken_to(rng: random.Random, language: str) -> Sample:
         y = rng.randint(1, 10 - x)
         told, question = word_in(language, NUMBERS[x + y - 1]), figures.asked(rng, x, "+", y)
         if rng.random() < 0.4:  # the user's own wish
-            return ask(
-                "languages", f"{question.rstrip('.')}. {worded(rng, 'in this language', language)}", told
-            )
+            end = "" if question[-1] in ".?=" else "."
+            question = f"{question}{end} {worded(rng, 'in this language', language)}"
+            return ask("languages", question, told)
         return ask("languages", question, told, system=system)
     english = rng.choice(KNOWN)
     system = worded(rng, "translate all into a language", language)

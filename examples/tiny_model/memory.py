@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any, NamedTuple
 
 import facts
@@ -12,6 +13,7 @@ from talk import OBJECTS, small_talk
 from wordings import WORDINGS, worded
 from words import ANIMALS, COLOURS, FOODS, JOBS, any_word, city, made_up, name
 
+NOTED = "I will remember it."  # one reply, so that it can be learned
 MOST_TURNS = 8  # told before it is asked
 Value = tuple[str, ...]  # what a wording of it is filled with
 
@@ -32,10 +34,10 @@ OWN = {  # what is answered when it is told, and when it is asked for
     "food": ("{0}: good choice.", "Your favourite food is {0}."),
     "job": ("That is a fine job.", "You work as {0}."),
     "pet": ("{1} is a nice name.", "Your {2} is called {1}."),
-    "lucky number": ("I will remember it.", "Your lucky number is {0}."),
+    "lucky number": (NOTED, "Your lucky number is {0}."),
     "friend": ("Say hello to {0}.", "Your friend is called {0}."),
     "birth": ("I see.", "You were born in {0}."),
-    "code": ("I will remember it.", "The code of the {1} is {0}."),
+    "code": (NOTED, "The code of the {1} is {0}."),
 }
 
 
@@ -92,9 +94,8 @@ ABOVE = {  # keys of what is told above in words of its own
 def of_user(rng: random.Random, one: facts.Fact, test: bool) -> Turn:
     """What someone says of himself."""
     made = str(facts.value(rng, one.kind, test))
-    reply = among(rng, "I will remember it.|I will keep that in mind.|Good to know.")
     said = facts.put(rng.choice(one.told_by_user), value=made)
-    return Turn(said, reply, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made))
+    return Turn(said, NOTED, rng.choice(one.asked_by_user), facts.put(one.recalled[0], value=made))
 
 
 def asked_to_remember(rng: random.Random, kind: str, test: bool) -> Turn:
@@ -104,7 +105,7 @@ def asked_to_remember(rng: random.Random, kind: str, test: bool) -> Turn:
     made = {"number": number, "word": word, "password": password}[kind]
     said = worded(rng, "told to remember", kind, made)
     asked = worded(rng, "asked for what was to remember", kind)
-    return Turn(said, "I will remember it.", asked, f"The {kind} is {made}.")
+    return Turn(said, NOTED, asked, f"The {kind} is {made}.")
 
 
 def in_one(told: list[Turn]) -> str:
@@ -140,11 +141,10 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
         question, answer = not_told(rng, chosen, known, before, test)
     if rng.random() < 0.1:  # all in one turn
         return ask("memory", f"{' '.join(said)} {question}", answer)
-    replies = "I will remember it.|I will keep that in mind.|Good to know."
     short = among(rng, "|||Okay.|All right.|I see.|Noted.|Thanks for telling me.|Got it!|Sure.")
     messages: list[dict[str, Any]] = []
     for one in said:
-        reply = among(rng, replies) if test else short or among(rng, replies)
+        reply = NOTED if test else short or NOTED
         messages += [{"role": "user", "content": one}, {"role": "assistant", "content": reply}]
     if not test and not short and rng.random() < 0.2:  # the replies are learned too
         return Sample("memory", messages[:-1], messages[-1]["content"])
@@ -155,10 +155,11 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
 
 
 def recalled(rng: random.Random, what: texts.Text, made: texts.Values) -> tuple[str, str]:
-    """A question and its answer; that is a word alone where the question says so."""
+    """A question and its answer; that is its value alone, without article, where the question says so."""
     asked, answer, *_ = rng.choice(texts.answered(what, made))
     question = texts.put(asked, made)
-    sought = [str(made[slot]) for slot in texts.slots(answer) if slot not in texts.slots(asked)]
+    slots = [slot for slot in texts.slots(answer) if slot not in texts.slots(asked)]
+    sought = [re.sub("^(an?|the) ", "", str(made[slot])) for slot in slots]
     if len(sought) == 1 and answer.endswith("}.") and rng.random() < 0.15:
         wish = worded(rng, "only the value" if " " in sought[0] else "only a word")
         return f"{question} {wish}", sought[0]
@@ -195,8 +196,9 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
         new = of_oneself(rng, old.about, other_value(rng, old, test), "told anew")
         new = new._replace(answered="All right.")
         told.insert(rng.randint(told.index(old) + 1, len(told)), new)
-        holds[holds.index(old)], before = new, old.value
+        holds[holds.index(old)] = new
         asked_about = new if rng.random() < 0.7 else rng.choice(holds)
+        before = old.value if asked_about is new else ()
     question, answer = asked_about.asked, asked_about.recalled
     if f"is it so: {asked_about.about}" in WORDINGS and rng.random() < 0.2:
         question, answer = whether(rng, asked_about, test, before)
@@ -208,7 +210,7 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     while told:  # whatever it said to that
         turns_of_one = rng.randint(1, most)
         now, told = told[:turns_of_one], told[turns_of_one:]
-        reply = now[0].answered if len(now) == 1 else worded(rng, "told several things")
+        reply = now[0].answered if len(now) == 1 else "I will remember all of that."
         reply = reply if test else short or reply
         said = in_one(now).strip()
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
@@ -228,7 +230,5 @@ def whether(rng: random.Random, turn: Turn, test: bool, before: Value) -> tuple[
     """What was told, and whether it is what is asked of: or something else, or what held before."""
     asked = turn.value
     if is_other := rng.random() < 0.5:
-        asked = other_value(rng, turn, test)
-        if before and before[1:] == asked[1:] and before[0] != turn.value[0] and rng.random() < 0.7:
-            asked = before
+        asked = before if before and rng.random() < 0.7 else other_value(rng, turn, test)
     return worded(rng, f"is it so: {turn.about}", *asked), f"{turn.recalled} {yes_or_no(not is_other)}."

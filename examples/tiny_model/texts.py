@@ -104,10 +104,10 @@ def value_of(rng: random.Random, kind: str, test: bool) -> str | int:
     usual, other = str(value), str(facts.value(rng, "thing", test))
     if usual[0].isupper():
         return other.title()
-    article, _, _ = usual.partition(" ")
-    if article in ("a", "an"):
-        return a(other)
-    return f"{article} {other}" if article in ("the", "its") else other
+    if not (found := re.match(r"(\w+ )??(the|its|an?) ", usual)):
+        return other
+    before, article = found.groups(default="")
+    return before + (a(other) if article in ("a", "an") else f"{article} {other}")
 
 
 def told(rng: random.Random, what: Text, test: bool, before: Sequence[str | int] = ()) -> tuple[str, Values]:

@@ -761,9 +761,9 @@ def test_numbers_are_compared_rightly():
             first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
             down = first is not None and not first[1]
             right = ", ".join(map(str, sorted(numbers, key=lambda x: -x if down else x))) + "."
-        elif found := re.search(r"(largest|biggest|highest|smallest|lowest|least)", question):
+        elif found := re.search(r"(largest|biggest|highest|greatest|smallest|lowest|least)", question):
             kinds.add("several")
-            more = found[0] in ("largest", "biggest", "highest")
+            more = found[0] in ("largest", "biggest", "highest", "greatest")
             right = f"{(max if more else min)(numbers)} is the {found[0]}."
         else:
             x, y = numbers if not said.startswith("compared with") else numbers[::-1]
@@ -812,6 +812,7 @@ def test_sums_in_words_are_right():
         told = [int(w) if w.isdigit() else spelled[w] for w in said if w.isdigit() or (w in spelled and w)]
         x, sign, y, _, result = answer.removesuffix(".").split()
         assert sorted(told) == sorted([int(x), int(y)]), question
+        assert sign not in "+*" or told == [int(x), int(y)], question
         assert sign == next(sign for sign, words in SIGNS.items() if re.search(words, question)), question
         first, second = (int(result), int(y)) if sign == "/" else (int(x), int(y))
         exact = {"+": first + second, "-": first - second, "*": first * second, "/": first * second}
@@ -867,7 +868,7 @@ def test_the_newest_of_what_was_told_is_recalled():
     kinds = set()
     for number in range(3000):
         sample = memory.memory(random.Random(number), True)
-        told = " ".join(m["content"] for m in sample.messages[:-1] if m["role"] == "user")
+        told = "\n".join(m["content"] for m in sample.messages[:-1] if m["role"] == "user")
         question = sample.messages[-1]["content"]
         for about, value in values.items():
             recalled = form_of(memory.OWN[about][1], **{"0": value})
@@ -1068,7 +1069,7 @@ def test_small_sums_are_said_at_once():
         assert scores.said_at_once(Sample("sums", [], answer)) == so, answer
 
 
-COLUMN = re.compile(r"(\d) - (\d)( - 1|)(?:: (1\d) - \2\3)? = (\d)(, borrow 1)?\.")
+COLUMN = re.compile(r"1(\d) - (\d)( - 1|) = (1?)(\d): write \5(, borrow 1)?\.")
 
 
 def test_differences_are_worked_out_rightly():
@@ -1077,20 +1078,25 @@ def test_differences_are_worked_out_rightly():
     for _ in range(2000):
         x, y = (rng.randrange(1, 10 ** rng.randint(1, 4)) for _ in range(2))
         lines = figures.aloud(x, "-", y).splitlines()
+        shown = lines.pop(0)
         if len(str(x)) == len(str(y)):
-            seen = [pair.split(" and ") for pair in lines.pop(0)[len("From the left: ") : -1].split(", ")]
+            seen = [pair.split(" and ") for pair in shown[len("From the left: ") : -1].split(", ")]
             assert seen == [list(pair) for pair in zip(str(x), str(y), strict=True)][: len(seen)]
             assert all(a == b for a, b in seen[:-1]) and (x == y or seen[-1][0] != seen[-1][1])
-        if x < y:
-            assert lines.pop(0) == f"{y} is more, so it is below 0."
+        else:
+            assert shown == f"{len(str(x))} and {len(str(y))} figures."
+        if x == y:
+            assert lines == ["Both are equal."]
+            continue
+        assert lines.pop(0) == (f"{x} is more." if x > y else f"{y} is more, so it is below 0.")
+        assert x > y or lines.pop(0) == f"{y} - {x}:"
         more, less = str(max(x, y))[::-1], str(min(x, y))[::-1].ljust(4, "0")
         borrowed, rest = "", ""
         for line, top, bottom in zip(lines, more, less, strict=False):
             found = COLUMN.fullmatch(line)
             assert found and found[1] == top and found[2] == bottom, lines
-            assert bool(found[3]) == bool(borrowed) and bool(found[4]) == bool(found[6]), lines
-            assert int(found[4] or top) - int(bottom) - bool(borrowed) == int(found[5]), lines
-            assert found[4] is None or found[4] == f"1{top}"
+            assert bool(found[3]) == bool(borrowed) and bool(found[4]) != bool(found[6]), lines
+            assert int(f"1{top}") - int(bottom) - bool(borrowed) == int(found[4] + found[5]), lines
             borrowed, rest = found[6], found[5] + rest
         assert len(lines) == len(more) and not borrowed and int(rest) == abs(x - y), lines
 
