@@ -101,7 +101,7 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
 NOT_SAID = "the text does not say"
 SUBJECTS = {*WORDS, *FIRST_NAMES, *CITIES}  # of `filler`
 WORD = re.compile(r"\w+")
-FIRST_WORDS = re.compile(  # of questions: others are names
+OF_QUESTIONS = re.compile(  # how they begin: what begins otherwise may be a name, which stays as it is
     "(Wh(at|ere|en|y|o|om|ose|ich)|How|Is|Was|Are|Do|Did|Does|Has|Can|Could|Will|Would|Must|May|Tell|Check|"
     r"Yes|True|By|In|On|At|From|To|For|With|Of|Out|Until|Since|As)\b"
 )
@@ -129,7 +129,9 @@ def with_lines(rng: random.Random, what: str, *said: str) -> str:
 
 def asked_about(rng: random.Random, text: str, question: str) -> str:
     form = with_lines(rng, "a text and a question", "{0}", "{1}")
-    if re.search(r"[a-z], \{1\}", form) and FIRST_WORDS.match(question):
+    if re.search(r"[a-z], \{1\}", form):
+        if not OF_QUESTIONS.match(question):
+            return asked_about(rng, text, question)
         question = question[0].lower() + question[1:]
     return form.format(text, question)
 
@@ -391,7 +393,9 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
         rng, "json with one value changed|json with a key more|json without a key|json value of a key"
     )
     if kind == "json with a key more":
-        key = among(rng, "size|age|name|note|count|extra|total|level")
+        key = rng.choice(
+            [one for one in "size age name note count extra total level".split() if one not in said]
+        )
     question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
     if kind == "json value of a key":
         held = said[key]
