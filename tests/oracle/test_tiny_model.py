@@ -1166,8 +1166,8 @@ def test_one_key_of_a_document_is_that_of_its_value():
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
     for what in [*texts.TEXTS, *texts.PASSING]:
-        for asked, called, *more in what.whether:  # not of the town: Degrees in Rome: Rome. Yes.
-            assert texts.slots(more[0] if more else asked)[-1] not in texts.slots(called), asked
+        for question, called, *more in what.whether:  # not of the town: Degrees in Rome: Rome. Yes.
+            assert texts.slots(more[0] if more else question)[-1] not in texts.slots(called), question
     kinds = set()
     for number in range(4000):
         rng = random.Random(number)
