@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from figures import THINGS
-from sample import a, bare
+from sample import a, bare, in_json
 from words import ANIMALS, CITIES, COLOURS, FOODS, JOBS, MONTHS, WEEKDAYS, city, name
 
 Values = dict[str, str]
@@ -196,7 +196,4 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, dict[str, str | int]
     text = put(
         rng.choice([s for s in what.sentences if all(f"{{{what.keys[key]}}}" in s for key in keys)]), parts
     )
-    return text, {
-        key: int(value) if value.isdigit() else value if what.keys[key] == "secret" else bare(value)
-        for key, value in said.items()
-    }
+    return text, {key: value if what.keys[key] == "secret" else in_json(value) for key, value in said.items()}

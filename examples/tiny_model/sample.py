@@ -77,6 +77,11 @@ def bare(words: str) -> str:
     return re.sub("^((in|at|on) )?(the|an?) ", "", words)
 
 
+def in_json(said: str | int) -> str | int:
+    """A number as one, whichever kind of value it is: that 5 is a time is not to be seen."""
+    return int(said) if str(said).isdigit() else bare(str(said))
+
+
 def plural(count: int, words: str) -> str:
     return words if count == 1 else f"{words}s"
 

@@ -14,7 +14,7 @@ import happenings
 import scenes
 import texts
 from languages import KNOWN, UNKNOWN, asked_in, languages, meaning
-from sample import Sample, View, a, among, ask, bare, in_a_list, listed
+from sample import Sample, View, a, among, ask, in_a_list, in_json, listed
 from wordings import worded
 from words import (
     ANIMALS,
@@ -101,6 +101,10 @@ def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sampl
 NOT_SAID = "the text does not say"
 SUBJECTS = {*WORDS, *FIRST_NAMES, *CITIES}  # of `filler`
 WORD = re.compile(r"\w+")
+OF_QUESTIONS = re.compile(  # how they begin: what begins otherwise may be a name, which stays as it is
+    "(Wh(at|ere|en|y|o|om|ose|ich)|How|Is|Was|Are|Do|Did|Does|Has|Can|Could|Will|Would|Must|May|Tell|Check|"
+    r"Yes|True|By|In|On|At|From|To|For|With|Of|Out|Until|Since|As)\b"
+)
 
 
 def asked_of_text(rng: random.Random, test: bool) -> Sample:
@@ -109,8 +113,13 @@ def asked_of_text(rng: random.Random, test: bool) -> Sample:
 
 
 def told_of(shown: str, label: str, value: str | None, verdict: str) -> Sample:
-    answer = f"{label}: {value or NOT_SAID}.{verdict}"
+    answer = in_full(label, value, verdict)
     return ask("found", shown, answer, key=None if verdict else value or NOT_SAID)
+
+
+def in_full(label: str, value: str | None, verdict: str) -> str:
+    """What is asked for, what the text says of it, and the verdict where one is due."""
+    return f"{label}: {value or NOT_SAID}.{verdict}"
 
 
 def with_lines(rng: random.Random, what: str, *said: str) -> str:
@@ -120,7 +129,9 @@ def with_lines(rng: random.Random, what: str, *said: str) -> str:
 
 def asked_about(rng: random.Random, text: str, question: str) -> str:
     form = with_lines(rng, "a text and a question", "{0}", "{1}")
-    if not form.startswith(("{0}", "{1}")) and re.search(r"[a-z], \{1\}", form):
+    if re.search(r"[a-z], \{1\}", form):
+        if not OF_QUESTIONS.match(question):
+            return asked_about(rng, text, question)
         question = question[0].lower() + question[1:]
     return form.format(text, question)
 
@@ -137,8 +148,9 @@ def asked_in_turns(rng: random.Random, test: bool) -> Sample:
     """A text, in a system prompt or in a turn of its own or with a question, and one to three questions."""
     what = rng.choice(texts.TEXTS)
     text, said = texts.told(rng, what, test)
-    asked = [texts.question(rng, what, said, test) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
-    answers = [f"{label}: {value or NOT_SAID}.{verdict}" for _, label, value, verdict in asked]
+    some = (texts.question(rng, what, said, test) for _ in range(rng.choice([1, 1, 2, 2, 3])))
+    asked = list(dict.fromkeys(some))
+    answers = [in_full(*about) for _, *about in asked]
     questions = [question for question, *_ in asked]
     kind = among(rng, "system|turn|question")
     messages: list[dict[str, Any]] = []
@@ -242,22 +254,15 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
     job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
     pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
     said = [
-        ("name", who, f"{who} is here."), ("city", place, "{0} lives in " + place + "."),
+        ("name", who, ""), ("city", place, "{0} lives in " + place + "."),
         ("age", age, "{0} is " + str(age) + " years old."), ("job", job, "{0} works as a " + job + "."),
         ("colour", colour, "{0} likes " + colour + "."), ("food", food, "{0} eats " + food + "."),
         ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
     ]  # fmt: skip
     chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
-    text = " ".join(form.format(who if i == 1 else "The same") for i, (_, _, form) in enumerate(chosen) if i)
-    text = text.replace("The same", among(rng, f"{who}|They").replace("They", who))
-    facts = {key: value for key, value, _ in chosen}
-    keys = rng.sample(list(facts), rng.randint(1, len(facts)))
-    form = json_form(rng, {key: facts[key] for key in keys})
-    answer = json.dumps({key: facts[key] for key in keys}, ensure_ascii=False)
-    system = None
-    if rng.random() < 0.2:
-        system, form = form, ""
-    return ask("json", f"{text} {form}".strip(), answer, system=system)
+    text = " ".join(form.format(who) for _, _, form in chosen[1:])
+    held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
+    return with_form(rng, text, json_form(rng, held), held)
 
 
 CLAUSES = ["reason_for_closing", "reason_for_delay", "problem", "accident"]  # facts that are said in these
@@ -267,7 +272,7 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
     """What a few sentences say, by the keys that are asked for."""
     about = facts.told(rng, test)
     said: dict[str, Any] = {
-        rng.choice(fact.keys): made if isinstance(made, int) or fact.keys[0] in CLAUSES else bare(made)
+        rng.choice(fact.keys): made if fact.keys[0] in CLAUSES else in_json(made)
         for fact, made in about.facts
     }
     text = " ".join(about.text)
@@ -282,12 +287,8 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
             k for f, _ in about.facts for k in f.keys
         }
         chosen[rng.choice(sorted(left))] = None
-        text += f" {worded(rng, 'null if missing')}"
-    form = json_form(rng, chosen)
-    shown = rng.choice(
-        ["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n{0}", "{1}\n\n{0}", "{1} Text: {0}"]
-    )
-    return ask("json", shown.format(text, form), json.dumps(chosen, ensure_ascii=False))
+        return with_form(rng, text, f"{json_form(rng, chosen)} {worded(rng, 'null if missing')}", chosen)
+    return with_form(rng, text, json_form(rng, chosen), chosen)
 
 
 def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
@@ -354,8 +355,10 @@ def counts_as_json(rng: random.Random, test: bool) -> Sample:
 
 
 def names_as_json(rng: random.Random, test: bool) -> Sample:
-    """Who a few sentences name, in their order."""
+    """Who a few sentences name, in their order; no pets, of which one might ask whether they are people."""
     text, said = happenings.told(rng, test)
+    if any("animal" in what.keys and "other" in what.keys.values() for what, _ in said):
+        return names_as_json(rng, test)
     shown = " ".join(text)
     known = {made[part] for _, made in said for part in ("who", "other")}
     places = {one: re.search(rf"\b{one}\b", shown) for one in known}
@@ -390,7 +393,9 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
         rng, "json with one value changed|json with a key more|json without a key|json value of a key"
     )
     if kind == "json with a key more":
-        key = among(rng, "size|age|name|note|count|extra|total|level")
+        key = rng.choice(
+            [one for one in "size age name note count extra total level".split() if one not in said]
+        )
     question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
     if kind == "json value of a key":
         held = said[key]
@@ -447,7 +452,7 @@ def statement_as_json(rng: random.Random, test: bool) -> Sample:
 def contact_as_json(rng: random.Random, test: bool) -> Sample:
     """Who someone is, by the first and the last name, and where to reach him."""
     first, last = str(facts.value(rng, "full_name", test)).split()
-    kind = rng.choice(["phone", "email", "city"])
+    kind = rng.choice(["phone", "email"])
     reached = str(facts.value(rng, kind, test))
     said = {"first_name": first, "last_name": last, kind: reached}
     if rng.random() < 0.25:
@@ -489,8 +494,7 @@ def sum_as_json(rng: random.Random, test: bool) -> Sample:
 def happening_as_json(rng: random.Random, test: bool) -> Sample:
     """What someone did, by keys that are named."""
     text, said = happenings.as_object(rng, test)
-    shown = rng.choice(["{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1} {0}", "{1}\n\n{0}"])
-    return ask("json", shown.format(text, json_form(rng, said)), json.dumps(said, ensure_ascii=False))
+    return with_form(rng, text, json_form(rng, said), said)
 
 
 def flags_as_json(rng: random.Random, test: bool) -> Sample:
@@ -615,9 +619,8 @@ def if_shown(rng: random.Random, view: View, test: bool) -> Sample:
 
 def value_of(answer: str) -> str | int | None:
     """The number, the verdict, the colour or the thing that an answer ends in."""
-    number = re.search(r"\bThere (?:are|is) (\w+) [^.]*\.$", answer)
-    if number:
-        return int(number[1]) if number[1].isdigit() else 0
+    if number := re.search(r"\bThere (?:are (no)|(?:are|is) (\d+)) [^.]*\.$", answer):
+        return int(number[2] or 0)
     found = re.search(r"\b(Yes|No|True|False)(?:, [^.]*)?\.$", answer)
     if not found and len(re.findall(r"\bThe ", answer)) == 1:
         found = re.search(r"\bThe [^.]* is (?:an? )?(\w+(?: \w+)?)\.$", answer)
@@ -636,7 +639,7 @@ def told_before(rng: random.Random, test: bool) -> Sample:
     system = worded(rng, "answers from this text", " ".join(text))
     if rng.random() < 0.4:
         system = f"{worded(rng, 'be someone', name(rng, test), a(job(rng, test)[0]))} {system}"
-    return ask("roles", asked, f"{label}: {value or NOT_SAID}.{verdict}", system=system)
+    return ask("roles", asked, in_full(label, value, verdict), system=system)
 
 
 HOUSE = {  # what a house may tell its guests: the form of the answer, by the block of wordings
@@ -667,26 +670,27 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
                system=" ".join([role, *said]))  # fmt: skip
 
 
-TOPICS = {  # what they are called in a system prompt, by the block of questions about them
-    "weather": "the weather|weather|rain and sun",
-    "songs": "music|songs|singing",
-    "news": "the news|politics|what happens in the world",
-    "people": "famous people|history|kings and presidents",
-    "food": "food|cooking|recipes",
-    "code": "code|programming|computers",
-    "health": "health|illness|medicine",
-    "travel": "travel|trips|other countries",
-    "films and books": "films|books|films and books",
-    "poems and letters": "poems|poetry|letters and poems",
-    "things to know": "science|animals and planets",
-    "errands": "errands|alarms and calls|appointments",
-    "advice": "advice|decisions|what to do in life",
+TOPICS = {  # what they are called in a system prompt, by the block of questions all of which are about them
+    "weather": "the weather|weather",
+    "songs": "music|music and dance|songs and dances",
+    "news": "the news|news and politics|what happens in the world these days",
+    "people": "famous people and history|history and famous people",
+    "food": "food|food and recipes|cooking and eating",
+    "code": "computers|code and computers|programming and computers",
+    "health": "health|illness and health|medicine and health",
+    "travel": "other countries and travel|travel and geography",
+    "films and books": "films and books|books and films",
+    "poems and letters": "writing|writing texts|poems, letters and other texts",
     "sums": "sums|maths|arithmetic|adding numbers|mathematics",
     "other languages": "other languages|translation|words of other languages",
     "jokes": "jokes|anything funny|funny things",
 }
 KNOWN_TOPICS = ["sums", "other languages", "jokes"]
-OPEN_TOPICS = [topic for topic in TOPICS if topic not in KNOWN_TOPICS]
+OPEN_TOPICS = ["things to know", "errands", "advice", *(one for one in TOPICS if one not in KNOWN_TOPICS)]
+NEAR = {  # topics of which some questions are about the other, too
+    "people": ["news", "films and books", "songs", "travel"], "travel": ["weather", "news", "food"],
+    "poems and letters": ["songs", "films and books"], "food": ["health"], "news": ["films and books"],
+}  # fmt: skip
 SHOWN_TOPICS = {  # of what is asked of a picture
     "shapes": "shapes|coloured shapes|shapes and colours|circles, squares and the like",
     "pictures": "pictures|images|what is in the picture|the picture",
@@ -714,30 +718,48 @@ def within_limits(rng: random.Random, test: bool) -> Sample:
     return limited(rng, test, question, answer, topic)
 
 
-OCCASIONS = {  # by the block of what is said then
-    "hello": "greets you|says hello|says hello or hi", "thanks": "says thank you|thanks you|is thankful",
-    "bye": "says goodbye|says bye|leaves", "how": "asks how you are|wants to know how you are",
-    "who": "asks who you are|wants to know who you are|asks who or what you are",
-    "can": "asks what you can do|asks for help|wants help", "joke": "asks for a joke|wants a joke",
-    "sorry": "says sorry|apologises", "sad": "is sad|has had a bad day",
-}  # fmt: skip
+OCCASIONS = {  # by the block of what is said then; and what shows that it is so, as not all of a block does
+    "hello": ("greets you|says hello", r"\b(h(i|ello)|hey|good (morning|evening|afternoon|day)|greetings)\b"),
+    "thanks": ("says thank you|thanks you|is thankful", "than[kx]|thx|apprec|grateful"),
+    "bye": ("says goodbye|says bye|leaves", "bye|see you|farewell|leav|have to go|gotta|must go"),
+    "how": ("asks how you are|wants to know how you are", r"how|you (well|fine|okay|ok|all right)\b"),
+    "who": (
+        "asks who you are|wants to know who you are",
+        "who (are|am)|who you|what are you|your(self| name)",
+    ),
+    "can": (
+        "asks what you can do|wants to know what you can do",
+        "can (you|i) do|you can do|skills|abilit|able",
+    ),
+    "joke": ("asks for a joke|wants a joke", "joke|funny|laugh"),
+    "sorry": ("says sorry|apologises", "sorry|apolog|forgive"),
+    "sad": (
+        "is sad|is unhappy|has had a bad day",
+        r"\bsad|unhappy|not happy|\bbad (day|week)|terrible|cry|cried",
+    ),
+}
 
 
 def when_said(rng: random.Random, test: bool) -> Sample:
     """What is to be replied on one occasion, which this is, or is not."""
     kind, other = rng.sample(list(OCCASIONS), 2)
     reply = refusal(rng, test) if rng.random() < 0.3 else worded(rng, "reply to an occasion", name(rng, test))
-    system = worded(rng, "on an occasion", among(rng, OCCASIONS[kind]), reply)
-    if rng.random() < 0.4:
-        kind, reply = other, (REPLIES | REMARKS)[other]
-    return ask("roles", worded(rng, f"say: {kind}"), reply, system=introduced(rng, system))
+    called, sign = OCCASIONS[kind]
+    system = worded(rng, "on an occasion", among(rng, called), reply)
+    is_so = rng.random() < 0.6
+    said = kind if is_so else other
+    while bool(re.search(sign, (question := worded(rng, f"say: {said}")).lower())) != is_so:
+        pass
+    return ask("roles", question, reply if is_so else (REPLIES | REMARKS)[other],
+               system=introduced(rng, system))  # fmt: skip
 
 
 def limited(
     rng: random.Random, test: bool, question: str, answer: str, topic: str, view: View | None = None
 ) -> Sample:
     """This question or another, where only this topic is allowed, or all but one, or all that it knows."""
-    other = rng.choice([one for one in TOPICS if one != topic])
+    near = [topic, *NEAR.get(topic, []), *(one for one in NEAR if topic in NEAR[one])]
+    other = rng.choice([one for one in TOPICS if one not in near])
     other_question, other_answer = about(rng, test, other)
     called, other_called = (among(rng, (SHOWN_TOPICS | TOPICS)[one]) for one in (topic, other))
     kind = rng.random()
@@ -874,7 +896,8 @@ def in_a_manner(
         return worded(rng, "without marks"), re.sub(r"[.,!?;:]+(?=\s|$)", "", answer)
     if kind < 0.44:
         result = re.fullmatch(r".+ = (\d+)\.", answer)  # a number, as where the user asks for JSON
-        said = int(result[1]) if result else value or answer
+        said = result[1] if result else answer if value is None else value
+        said = int(said) if str(said).isdigit() else said
         key = among(rng, KEYS) if rng.random() < 0.5 else "answer"
         form = "in json" if key == "answer" else "in json with a key"
         return worded(rng, form, key), json.dumps({key: said}, ensure_ascii=False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import facts
-from sample import a, bare, yes_or_no
+from sample import a, in_json, yes_or_no
 
 Values = dict[str, str | int]
 SLOT = re.compile(r"{(\w+)}")
@@ -104,10 +104,9 @@ def value_of(rng: random.Random, kind: str, test: bool) -> str | int:
     usual, other = str(value), str(facts.value(rng, "thing", test))
     if usual[0].isupper():
         return other.title()
-    if not (found := re.match(r"(\w+ )??(the|its|an?) ", usual)):
-        return other
-    before, article = found.groups(default="")
-    return before + (a(other) if article in ("a", "an") else f"{article} {other}")
+    places = "under|in|inside|behind|on|at|by|to|from|with|near"
+    place, article = re.findall(f"^((?:{places}) )?(an? |the |its )?", usual)[0]
+    return place + (a(other) if article in ("a ", "an ") else article + other)
 
 
 def told(rng: random.Random, what: Text, test: bool, before: Sequence[str | int] = ()) -> tuple[str, Values]:
@@ -189,9 +188,7 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, Values]:
         what = rng.choice(TEXTS)
         shown, said = told(rng, what, test)
         made = {
-            rng.choice(what.keys[slot][1:] or what.keys[slot]): value
-            if isinstance(value, int)
-            else bare(value)
+            rng.choice(what.keys[slot][1:] or what.keys[slot]): in_json(value)
             for slot, value in said.items()
             if what.keys[slot] and slot not in CLAUSES
         }

@@ -1130,7 +1130,7 @@ def test_facts_are_in_their_text():
             if verdict:  # in the text and, if it is so, in the question too
                 assert (len(there) > 1) == (verdict in (" Yes.", " True.")), text
         sample = talk.facts_as_json(random.Random(number), False)
-        text = sample.messages[-1]["content"]
+        text = "\n".join(message["content"] for message in sample.messages)
         for key, what in json.loads(sample.answer).items():
             assert key in text and (what is None or str(what).lower() in text.lower()), text
             if schema := re.search(rf'"{key}": {{"type": "(\w+)"', text):
@@ -1187,6 +1187,9 @@ def test_one_key_of_a_document_is_that_of_its_value():
 
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
+    for what in [*texts.TEXTS, *texts.PASSING]:
+        for question, called, *more in what.whether:  # not of the town: Degrees in Rome: Rome. Yes.
+            assert texts.slots(more[0] if more else question)[-1] not in texts.slots(called), question
     kinds = set()
     for number in range(4000):
         rng = random.Random(number)
