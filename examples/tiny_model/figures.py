@@ -304,10 +304,13 @@ def which_is_more(rng: random.Random, x: int, y: int) -> tuple[str, str]:
 
 
 def whether_more(rng: random.Random, x: int, y: int, asked_by: str = "is it more") -> tuple[str, str]:
-    """Which of both is as asked, then whether it is the first: "x is more than y" was said of any two."""
+    """Both as they are asked for, and between them how they stand: of that and the word follows the verdict.
+
+    "45 is bigger than 54" was said of any two; behind "54 is bigger" half of the verdicts were wrong.
+    """
     best, word = more_and_its_word(rng, x, y)
     verdict = best == x if asked_by.startswith("true") else yes_or_no(best == x)
-    return worded(rng, asked_by, x, y, word), f"{best} is {word}. {verdict}."
+    return worded(rng, asked_by, x, y, word), f"{x} {'>' if x > y else '<'} {y}. {verdict}."
 
 
 def of_one(rng: random.Random) -> tuple[str, str]:

@@ -769,13 +769,13 @@ def test_numbers_are_compared_rightly():
             x, y = numbers if not said.startswith("compared with") else numbers[::-1]
             (word,) = re.findall("more|larger|greater|bigger|higher|less|smaller|lower", said)
             more = word in ("more", "larger", "greater", "bigger", "higher")
-            right = f"{max(x, y) if more else min(x, y)} is {word}."
-            is_so = (x > y) == more
+            is_so, right = (x > y) == more, f"{x} {'>' if x > y else '<'} {y}."
             if re.search("true or false|false or true", said):
                 kinds.add("true")
                 right += f" {is_so}."
             elif re.search("which|what|name the|find the", said):
                 kinds.add("two")
+                right = f"{max(x, y) if more else min(x, y)} is {word}."
             else:
                 kinds.add("is it")
                 right += f" {'Yes' if is_so else 'No'}."
