@@ -61,7 +61,7 @@ def ask(
 
 
 def a(words: str) -> str:
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+    return f"an {words}" if re.match("(?!one|eu|uni|use)[aeiou]", words) else f"a {words}"
 
 
 def sentence(words: str) -> str:

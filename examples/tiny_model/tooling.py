@@ -205,21 +205,22 @@ def saying(rng: random.Random, test: bool) -> str:
     one, other = any_word(rng, test), any_word(rng, test)
     return among(
         rng, "the {0} is {1}|{0} is late|I am at the {0}|see you at {2}|where is the {0}?|{0} and {1}|"
-        "come to the {0} at {2}|bring a {0}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}|"
-        "I'm late|I'll be there at {2}|don't forget the {0}|I can't find the {0}|it's {1}|we've got a {0}|"
+        "come to the {0} at {2}|bring {3}|no {0} today|the {0} comes {1}|call me at {2}|all is {0}|"
+        "I'm late|I'll be there at {2}|don't forget the {0}|I can't find the {0}|it's {1}|we've got {3}|"
         "you're {0}|let's meet at {2}|what's {0}?|I'd like {0}|they're at the {0}|I don't like {0}|"
         "I'm at the {0}, where are you?|that's my {0}|she's {0} today|it won't be {0}|thanks for the {0}|"
         "happy {0}, my friend|sorry, I forgot the {0}|we haven't {0} yet|dinner is at {2}|I love {0}",
-    ).format(one, other, rng.randint(1, 12))  # fmt: skip
+    ).format(one, other, rng.randint(1, 12), a(one))  # fmt: skip
 
 
 def errand(rng: random.Random, test: bool) -> str:
     """What one may plan, or want to be reminded of."""
+    what = any_word(rng, test)
     return among(
         rng, "{2} with {1}|breakfast with {1}|call {1}|buy {2}|visit {1} in {3}|meet {1}|pick up the {0}|"
-        "meeting on {0}|get {2}|the {0} of {1}|a {0} for {1}|{0} with {1}|write to {1}|bring {1} the {0}|"
+        "meeting on {0}|get {2}|the {0} of {1}|{4} for {1}|{0} with {1}|write to {1}|bring {1} the {0}|"
         "fetch {2}|trip to {3}|talk to {1} about {0}|the new {0}|{0} in {3}|pay the {0}",
-    ).format(any_word(rng, test), name(rng, test), rng.choice(FOODS), city(rng, test))  # fmt: skip
+    ).format(what, name(rng, test), rng.choice(FOODS), city(rng, test), a(what))  # fmt: skip
 
 
 def place(rng: random.Random, test: bool) -> str:
@@ -468,9 +469,9 @@ def about(rng: random.Random, verb: str, noun: str, parameters: list[str]) -> st
     more = ""
     if parameters and rng.random() < 0.5:
         which = rng.choice(parameters).replace("_", " ")
-        more = among(
-            rng, " of a {0}| in a {0}| for a {0}| by {0}| with {0}| of the given {0}| for the {0}"
-        ).format(which)
+        more = among(rng, " of {1}| in {1}| for {1}| by {0}| with {0}| of the given {0}| for the {0}").format(
+            which, a(which)
+        )
     if noun in SYNONYMS and rng.random() < 0.3:
         noun = rng.choice(SYNONYMS[noun].split("|"))
     one, many = (noun, noun) if noun.endswith("s") else (a(noun), f"{noun}s")
@@ -628,9 +629,9 @@ def request(
             "The {0}{1}, please.|What's the {0}{1}?|Do you know the {0}{1}?|What is the {0} like{1}?|"
             "Show me the {0}{1}.|Any {0}{1}?|I'd like to know the {0}{1}.|Give me the {0}{1}.|"
             "How many {0} are{1}?|How much {0} is{1}?|How many {0}{1}?|Who is the {0}{1}?|"
-            "Where is the {0}{1}?|When is the {0}{1}?|Which {0}{1}?|Is there a {0}{1}?|"
+            "Where is the {0}{1}?|When is the {0}{1}?|Which {0}{1}?|Is there {2}{1}?|"
             "What are the {0}{1}?|{0}{1}|{0}{1}, please",
-        ).format(before + noun, details)
+        ).format(before + noun, details, a(before + noun))
     if (
         details
         and not before
@@ -641,7 +642,8 @@ def request(
         return among(rng, "{1}{0}.|Please {2}{0}.|Can you {2}{0}?|{1}{0}").format(
             details, verb.capitalize(), verb
         )
-    words = f"{verb}{rng.choice(['', ' the', ' the', ' a', ' my'])} {before}{noun}"
+    what = before + noun
+    words = f"{verb} {rng.choice([what, f'the {what}', f'the {what}', a(what), f'my {what}'])}"
     return among(
         rng,
         "{2}{1}.|Please {0}{1}.|Can you {0}{1}?|I want to {0}{1}.|Could you {0}{1}, please?|{2}{1}.|"
