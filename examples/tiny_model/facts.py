@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sample import AN
 from words import (
     ANIMALS,
     COLOURS,
@@ -112,7 +113,7 @@ def value(rng: random.Random, kind: str, test: bool) -> str | int:
 def put(form: str, **words: str) -> str:
     """A form with its subject and value, the articles before them mended, a capital letter at its start."""
     for slot, said in words.items():
-        if said[0].lower() in "aeio" and not said.isupper():
+        if re.match(AN, said.lower()) and not said.isupper():
             form = re.sub(rf"\b([Aa]) {{{slot}}}", rf"\1n {{{slot}}}", form)
         form = form.replace(f"{{{slot}}}", said)
     return form[0].upper() + form[1:]

@@ -60,8 +60,16 @@ def ask(
     return Sample(task, [*messages, {"role": "user", "content": content}], answer, view=view, **more)
 
 
+AN = r"(?!one|eu|uni|us[eu]|ut|uk|u\b)[aeiou]"  # how words begin that have "an" before them
+
+
 def a(words: str) -> str:
-    return f"an {words}" if re.match("(?!one|eu|uni|use)[aeiou]", words) else f"a {words}"
+    return f"an {words}" if re.match(AN, words) else f"a {words}"
+
+
+def with_articles(text: str) -> str:
+    """As `a` has them: an ice, an old day."""
+    return re.sub(rf"\b([Aa]) (?={AN})", r"\1n ", text)
 
 
 def sentence(words: str) -> str:

@@ -14,7 +14,7 @@ import happenings
 import scenes
 import texts
 from languages import KNOWN, UNKNOWN, asked_in, languages, meaning
-from sample import Sample, View, a, among, ask, in_a_list, in_json, listed
+from sample import Sample, View, a, among, ask, in_a_list, in_json, listed, with_articles
 from wordings import worded
 from words import (
     ANIMALS,
@@ -62,11 +62,6 @@ def filler(rng: random.Random) -> str:
         rng.choice(WORDS), rng.choice(ADJECTIVES), rng.choice(WORDS), rng.choice(list(COLOURS)),
         rng.choice(FIRST_NAMES), rng.choice(CITIES), among(rng, WHERE), rng.choice(FOODS),
     ))  # fmt: skip
-
-
-def with_articles(text: str) -> str:
-    """As `a` has them: an ice, an old day."""
-    return re.sub(r"\ba (?=[aeiou])", "an ", text)
 
 
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:

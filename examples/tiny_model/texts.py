@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import facts
-from sample import a, in_json, yes_or_no
+from sample import a, in_json, with_articles, yes_or_no
 
 Values = dict[str, str | int]
 SLOT = re.compile(r"{(\w+)}")
@@ -76,7 +76,7 @@ def put(form: str, made: Values) -> str:
         starts = not before or before.endswith("\n") or re.search("[.!?] $", before)
         return value[0].upper() + value[1:] if starts else value
 
-    return re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", SLOT.sub(said, form))
+    return with_articles(SLOT.sub(said, form))
 
 
 def values(rng: random.Random, what: Text, test: bool, before: Sequence[str | int] = ()) -> Values:
