@@ -589,10 +589,13 @@ def test_the_answers_to_what_strangers_ask_are_so():
             question, answer = found
             for said in re.split(r"(?<=[a-z%])\. ", answer[:-1]):
                 if re.match(
-                    "Colours|Shapes|Sizes|Away|From the .*:|From .* to .*:|[A-Z][a-z ]+s: |Not ", said
+                    "Colours|Shapes|Counted|Sizes|Away|From the .*:|From .* to .*:|[A-Z][a-z ]+s: |Not ", said
                 ):
                     before_after = ("Others", "From smallest", "From largest")
                     assert said.startswith(before_after) or is_evidence(said, view), (question, answer)
+            if kind == "closest":
+                far = re.search("f[au]rthest|most distant|greatest distance|longest way", question)
+                assert ("farthest" in answer) == bool(far), question
             right = {}
             for form, named in forms_of(question, forms):
                 if re.search("[?.,:]| or ", " ".join(named)) and not form.startswith("which of these"):
