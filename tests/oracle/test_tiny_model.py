@@ -239,6 +239,17 @@ def test_an_article_fits_its_word():
             seen += len(re.findall(r"\b[Aa]n? ", " ".join(told)))
             assert not any(map(wrong.search, told)), told
     assert seen > 500
+    for number in range(300):  # whose words change now and then
+        sample = Sample("scene", [{"role": "user", "content": "Is a picture of an object here?"}], "Yes.")
+        (message,) = world.in_other_words(random.Random(number), sample).messages
+        assert not wrong.search(message["content"]), message
+
+
+def test_no_list_is_asked_for_in_a_sentence():
+    view = scenes.shapes(random.Random(0), False, (256, 320))
+    for number in range(400):
+        asked_in = talk.as_list(random.Random(number), view, False).messages[-1]["content"][-1]["text"]
+        assert not re.search("(?<!no )sentence|caption", asked_in, re.IGNORECASE), asked_in
 
 
 def test_a_call_is_valid_with_what_may_be_left_out():
