@@ -133,12 +133,19 @@ class Batches(IterableDataset):
     def asked_together(
         self, rng: random.Random, encoder: Encoder, group: Group
     ) -> tuple[View | None, list[tuple[Sample, Example]]]:
-        """One view and the questions about it, or one text; all no longer than the group."""
+        """One view and the questions about it, or one text; all no longer than the group.
+
+        One in a hundred thousand that can't be made is named and left out; what fails TRIES times is raised.
+        """
+        failed = 0
         while True:
             seed = rng.getrandbits(60)
             try:
                 view, asked = self.drawn(seed, encoder, group)
-            except Exception as error:  # of one in a hundred thousand: a training goes on
+            except Exception as error:
+                failed += 1
+                if failed == TRIES:
+                    raise
                 print(f"left out: seed {seed} of {group.length} tokens, {group.size}: {error!r}", flush=True)
                 continue
             if len(asked) == group.asked:

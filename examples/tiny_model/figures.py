@@ -47,11 +47,12 @@ def subtract_aloud(x: int, y: int) -> str:
 
 def which_is_more_aloud(x: int, y: int) -> str:
     """By their numbers of figures, or by the figures up to the first that differ."""
-    pairs = list(zip(str(x), str(y), strict=False))
-    first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
-    shown = f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
     if len(str(x)) != len(str(y)):
         shown = f"{len(str(x))} and {len(str(y))} figures."
+    else:
+        pairs = list(zip(str(x), str(y), strict=True))
+        first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+        shown = f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
     if x == y:
         return f"{shown}\nBoth are equal."
     return f"{shown}\n{max(x, y)} is more{', so it is below 0' if x < y else ''}."
@@ -264,11 +265,10 @@ def enumerated(rng: random.Random, found: list[int]) -> str:
     return ", ".join(map(str, found)) if rng.random() < 0.5 else listed([str(x) for x in found])
 
 
-FIRST = {
-    "largest": ["largest", "biggest", "highest", "greatest"],
-    "smallest": ["smallest", "lowest", "least"],
+EXTREMES = {  # which it is, and what it is called
+    "largest": (max, ["largest", "biggest", "highest", "greatest"]),
+    "smallest": (min, ["smallest", "lowest", "least"]),
 }
-BEST = {"largest": max, "smallest": min}
 
 
 def of_several(rng: random.Random) -> tuple[str, str]:
@@ -276,10 +276,10 @@ def of_several(rng: random.Random) -> tuple[str, str]:
     found = several(rng)
     shown = enumerated(rng, found)
     if rng.random() < 0.5:
-        kind = rng.choice(list(FIRST))
-        word = rng.choice(FIRST[kind])
+        extreme, words = EXTREMES[rng.choice(list(EXTREMES))]
+        word = rng.choice(words)
         question = worded(rng, "largest or smallest of several", word, shown)
-        return question, f"{BEST[kind](found)} is the {word}."
+        return question, f"{extreme(found)} is the {word}."
     down = rng.random() < 0.4
     question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
     return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
@@ -463,10 +463,11 @@ def told_and_compared(rng: random.Random, test: bool) -> Sample:
         )
     if kind < 0.92:
         found = several(rng)
-        kind = rng.choice(list(FIRST))
+        kind = rng.choice(list(EXTREMES))
+        extreme, words = EXTREMES[kind]
         question = worded(rng, f"{kind} of several by a function", ", ".join(map(str, found)))
-        word = next((word for word in FIRST[kind] if word in question), kind)  # as it is asked
-        return ask("sums", question, f"{BEST[kind](found)} is the {word}.")
+        word = next((word for word in words if word in question), kind)  # as it is asked
+        return ask("sums", question, f"{extreme(found)} is the {word}.")
     return only_the_verdict(rng)
 
 

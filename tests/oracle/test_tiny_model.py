@@ -224,6 +224,9 @@ def test_a_sample_that_cannot_be_made_is_named_and_left_out(untrained, monkeypat
     (batch,) = batches.Batches(untrained / "hf", 0, range(1), {"talk": batches.few()["talk"]})
     assert (batch["talk"]["labels"] != tokens.IGNORED).any(1).all()
     assert "left out: seed " in (said := capsys.readouterr().out) and "IndexError('no such word')" in said
+    monkeypatch.setattr(world, "text", lambda *_: {}["no such form"])
+    with pytest.raises(KeyError, match="no such form"):  # a world that is broken ends a training
+        next(iter(batches.Batches(untrained / "hf", 0, range(1), {"talk": batches.few()["talk"]})))
 
 
 def test_an_article_fits_its_word():
