@@ -44,7 +44,21 @@ secretary architect editor officer scientist mechanic librarian dentist lawyer t
 RANKS = "Senior Junior Chief Head Sales Project Marketing Software Office Graphic Data Deputy".split()
 
 
+BESIDES = ["Card", "Visa", "Subtotal", "Discount"]  # rows of receipts that no one asks for
+LABELS = "Total|Sum|Date|Tax|VAT|Cash|Change|Paid|Due|Order|Receipt|Time|Server|Amount".split(
+    "|"
+)  # and others
+
+
 def goods(rng: random.Random, test: bool) -> str:
+    """What may be sold: nothing that a row of a receipt is called."""
+    while True:
+        name = any_goods(rng, test)
+        if name.upper() not in {label.upper() for label in [*BESIDES, *LABELS]}:
+            return name
+
+
+def any_goods(rng: random.Random, test: bool) -> str:
     kind = rng.random()
     if kind < 0.25:
         return rng.choice(FOODS).capitalize()
@@ -102,9 +116,6 @@ def shop_name(rng: random.Random, test: bool, kinds: str = "Shop|Market|Store|Ca
     return rng.choice(
         [f"{word(rng, test).title()} {among(rng, kinds)}"] * 2 + [f"{rng.choice(FIRST_NAMES)}'s"]
     )
-
-
-BESIDES = ["Card", "Visa", "Subtotal", "Discount"]  # rows of receipts that no one asks for
 
 
 def receipt(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
@@ -753,8 +764,7 @@ def other_thing(rng: random.Random, test: bool, names: list[str]) -> str:
 
 def written_beside(said: dict) -> list[str]:
     """What a receipt, a menu or a list may have beside its items: it is on it, though none of them."""
-    usual = "Total|Sum|Date|Tax|VAT|Cash|Change|Paid|Due|Order|Receipt|Time|Server|Amount".split("|")
-    return [*BESIDES, *usual, *(text for text in said.values() if isinstance(text, str))]
+    return [*BESIDES, *LABELS, *(text for text in said.values() if isinstance(text, str))]
 
 
 Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: what is named in them, the answer
