@@ -1536,6 +1536,12 @@ def test_what_documents_say_is_written_on_them():
             assert all(h in called.get(k, (k.title(),)) for h, k in zip(heads, keys, strict=True)), rows
 
 
+def test_training_has_every_label_that_serves_an_end():
+    """That who wants to be rid of it presses Remove can't be told from its letters."""
+    shown = {reading.label(random.Random(number), False) for number in range(3000)}
+    assert {label for serve in reading.MEANT for label in serve.split("|")} <= shown
+
+
 def test_nothing_is_sold_that_a_receipt_has_rows_for():
     """A tax among the items would be the tax, too."""
     for number in range(3000):
