@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from sample import Sample, among, ask, listed, places, yes_or_no
 from wordings import worded
@@ -45,14 +46,36 @@ def subtract_aloud(x: int, y: int) -> str:
     return "\n".join(thoughts)
 
 
-def which_is_more_aloud(x: int, y: int) -> str:
-    """By their numbers of figures, or by the figures up to the first that differ."""
+def beside_each_other(x: int, y: int) -> str:
+    """How many figures they have, or these up to the first that differ: from that follows which is more."""
     if len(str(x)) != len(str(y)):
-        shown = f"{len(str(x))} and {len(str(y))} figures."
-    else:
-        pairs = list(zip(str(x), str(y), strict=True))
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
-        shown = f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
+        return f"{len(str(x))} and {len(str(y))} figures."
+    pairs = list(zip(str(x), str(y), strict=True))
+    first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
+
+
+def stand(x: int, y: int) -> str:
+    """How they stand to each other, behind what shows it.
+
+    Said at once, of two numbers a quarter was wrong, of several a third; in differences, where the figures
+    were looked at first, nearly none.
+    """
+    return f"{beside_each_other(x, y)} {x} {'>' if x > y else '<' if x < y else '='} {y}."
+
+
+def one_by_one(numbers: list[int], extreme: Callable[[int, int], int]) -> str:
+    """The first beside the second, the one of them that it is beside the next, and so on."""
+    best, *rest = numbers
+    told = []
+    for x in rest:
+        told.append(stand(best, x))
+        best = extreme(best, x)
+    return " ".join(told)
+
+
+def which_is_more_aloud(x: int, y: int) -> str:
+    shown = beside_each_other(x, y)
     if x == y:
         return f"{shown}\nBoth are equal."
     return f"{shown}\n{max(x, y)} is more{', so it is below 0' if x < y else ''}."
@@ -256,7 +279,7 @@ def numbers_compared(rng: random.Random, test: bool) -> Sample:
     if kind < 0.5:
         return ask("sums", *of_one(rng))
     x, y = pick(rng, numbers, test)
-    if digits > 2 or max(x, y) > 100 or rng.random() < 0.4:
+    if digits > 2 or max(x, y) > 99 or rng.random() < 0.4:
         return ask("sums", *more_or_less(rng, x, y))
     return ask("sums", *sides(rng, x, y))
 
@@ -279,10 +302,18 @@ def of_several(rng: random.Random) -> tuple[str, str]:
         extreme, words = EXTREMES[rng.choice(list(EXTREMES))]
         word = rng.choice(words)
         question = worded(rng, "largest or smallest of several", word, shown)
-        return question, f"{extreme(found)} is the {word}."
+        return question, f"{one_by_one(found, extreme)} {extreme(found)} is the {word}."
     down = rng.random() < 0.4
     question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
-    return question, f"{', '.join(map(str, sorted(found, reverse=down)))}."
+    return question, f"{by_length(found, down)} In order: {', '.join(map(str, sorted(found, reverse=down)))}."
+
+
+def by_length(found: list[int], down: bool) -> str:
+    """Those of so many figures together: the shorter ones are less."""
+    told = []
+    for n in sorted({len(str(x)) for x in found}, reverse=down):
+        told.append(f"{n} figure{'s' * (n > 1)}: {', '.join(str(x) for x in found if len(str(x)) == n)}.")
+    return " ".join(told)
 
 
 def even_or_odd(rng: random.Random, most: int) -> tuple[str, str]:
@@ -300,17 +331,14 @@ def more_and_its_word(rng: random.Random, x: int, y: int) -> tuple[int, str]:
 
 def which_is_more(rng: random.Random, x: int, y: int) -> tuple[str, str]:
     best, word = more_and_its_word(rng, x, y)
-    return worded(rng, "which is more", x, y, word), f"{best} is {word}."
+    return worded(rng, "which is more", x, y, word), f"{stand(x, y)} {best} is {word}."
 
 
 def whether_more(rng: random.Random, x: int, y: int, asked_by: str = "is it more") -> tuple[str, str]:
-    """Both as they are asked for, and between them how they stand: of that and the word follows the verdict.
-
-    "45 is bigger than 54" was said of any two; behind "54 is bigger" half of the verdicts were wrong.
-    """
+    """Behind how they stand: from that and the word follows the verdict."""
     best, word = more_and_its_word(rng, x, y)
     verdict = best == x if asked_by.startswith("true") else yes_or_no(best == x)
-    return worded(rng, asked_by, x, y, word), f"{x} {'>' if x > y else '<'} {y}. {verdict}."
+    return worded(rng, asked_by, x, y, word), f"{stand(x, y)} {verdict}."
 
 
 def of_one(rng: random.Random) -> tuple[str, str]:
@@ -458,16 +486,15 @@ def told_and_compared(rng: random.Random, test: bool) -> Sample:
     if kind < 0.86:
         less, more = rng.choice(DEARER)
         word = rng.choice([less, more])
-        return ask(
-            "sums", worded(rng, "cheaper of two", x, y, word), f"{(min, max)[word == more](x, y)} is {word}."
-        )
+        best = (min, max)[word == more](x, y)
+        return ask("sums", worded(rng, "cheaper of two", x, y, word), f"{stand(x, y)} {best} is {word}.")
     if kind < 0.92:
         found = several(rng)
         kind = rng.choice(list(EXTREMES))
         extreme, words = EXTREMES[kind]
         question = worded(rng, f"{kind} of several by a function", ", ".join(map(str, found)))
         word = next((word for word in words if word in question), kind)  # as it is asked
-        return ask("sums", question, f"{extreme(found)} is the {word}.")
+        return ask("sums", question, f"{one_by_one(found, extreme)} {extreme(found)} is the {word}.")
     return only_the_verdict(rng)
 
 
@@ -511,7 +538,7 @@ def who_has_more(rng: random.Random) -> tuple[str, str]:
     shown = [who if who in FIRST_NAMES else f"The {who}" for who in (one, other)]
     best = shown[(x > y) != (word == more)]
     verdict = f"It is {best}." if kind == "who did more" else f"{best} is {word}."
-    return question[0].upper() + question[1:], f"{shown[0]}: {x}. {shown[1]}: {y}. {verdict}"
+    return question[0].upper() + question[1:], f"{shown[0]}: {x}. {shown[1]}: {y}. {stand(x, y)} {verdict}"
 
 
 def first_of_people(rng: random.Random) -> tuple[str, str]:
@@ -520,12 +547,13 @@ def first_of_people(rng: random.Random) -> tuple[str, str]:
     word = rng.choice(["oldest", "youngest"])
     form = among(rng, "{0} is {1}|{0}: {1}|{0} ({1})|{0} is {1} years old")
     told = [form.format(who, age) for who, age in zip(people, ages, strict=True)]
-    best = (max if word == "oldest" else min)(zip(ages, people, strict=True))[1]
+    extreme = max if word == "oldest" else min
+    best = people[ages.index(extreme(ages))]
     question = worded(
         rng, "who is first of several", among(rng, "{0}|{1}").format(", ".join(told), listed(told)), word
     )
     again = " ".join(f"{who}: {age}." for who, age in zip(people, ages, strict=True))
-    return question, f"{again} {best} is the {word}."
+    return question, f"{again} {one_by_one(ages, extreme)} {best} is the {word}."
 
 
 def closest(rng: random.Random) -> tuple[str, str]:
@@ -536,7 +564,7 @@ def closest(rng: random.Random) -> tuple[str, str]:
         return closest(rng)
     again = " ".join(f"{max(x, aim)} - {min(x, aim)} = {d}." for x, d in zip(found, away, strict=True))
     question = worded(rng, "closest to a number", aim, enumerated(rng, found))
-    return question, f"{again} {found[away.index(min(away))]} is closest."
+    return question, f"{again} {one_by_one(away, min)} {found[away.index(min(away))]} is closest."
 
 
 def is_between(rng: random.Random) -> tuple[str, str]:
@@ -544,11 +572,9 @@ def is_between(rng: random.Random) -> tuple[str, str]:
     x = rng.randint(low, high) if rng.random() < 0.5 else rng.randint(0, 2 * high)
     if x in (low, high):
         return is_between(rng)
-    in_order = sorted([low, x, high])
-    verdict = yes_or_no(in_order[1] == x)
-    return worded(rng, "between two numbers", x, low, high), (
-        f"In order: {', '.join(map(str, in_order))}. {verdict}."
-    )
+    beside = [low] if x < low else [low, high]  # the second says nothing new below the first
+    told = " ".join(stand(x, y) for y in beside)
+    return worded(rng, "between two numbers", x, low, high), f"{told} {yes_or_no(low < x < high)}."
 
 
 def only_the_verdict(rng: random.Random) -> Sample:
@@ -558,6 +584,6 @@ def only_the_verdict(rng: random.Random) -> Sample:
     question, answer = rng.choice([whether_more(rng, x, y), which_is_more(rng, x, y), even_or_odd(rng, most)])
     verdict = answer.split()[-1]
     wish, said = (
-        ("only yes or no", verdict) if verdict in ("Yes.", "No.") else ("only a number", answer.split()[0])
+        ("only yes or no", verdict) if verdict in ("Yes.", "No.") else ("only a number", answer.split()[-3])
     )
     return ask("sums", wishing(rng, question, wish), said)

@@ -405,7 +405,7 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
 def comparison_as_json(rng: random.Random, test: bool) -> Sample:
     """Which of two numbers is more, by the name that its key has."""
     question, answer = figures.which_is_more(rng, *rng.sample(range(rng.choice([10, 100, 100])), 2))
-    number, word = answer.removesuffix(".").split(" is ")
+    *_, number, _, word = answer.removesuffix(".").split()
     key = rng.choice([word, "answer", "number", "result"])
     return with_form(rng, question, worded(rng, "json of a comparison", key), {key: int(number)})
 

@@ -75,8 +75,7 @@ TOOLS = {tools: 1.0}
 
 TASKS = [
     "scene", "caption", "boxes", "languages", "unknown", "read", "extract", "click", "motion", "sums",
-    "memory",
-    "story", "talk", "roles", "json", "found", "tools",
+    "compared", "memory", "story", "talk", "roles", "json", "found", "tools",
 ]  # fmt: skip
 _OF_VIEWS: dict[str, tuple[Draw, Ask]] = {
     "scene": (scenes.shapes, scenes.scene),
@@ -87,8 +86,8 @@ _OF_VIEWS: dict[str, tuple[Draw, Ask]] = {
     "click": (reading.screen, reading.click),
 }
 _OF_TEXT = {
-    "sums": sums, "memory": memory.memory, "story": talk.story, "talk": talk.talk, "roles": talk.roles,
-    "json": talk.as_json, "found": talk.found, "tools": tools,
+    "sums": sums, "compared": compared, "memory": memory.memory, "story": talk.story, "talk": talk.talk,
+    "roles": talk.roles, "json": talk.as_json, "found": talk.found, "tools": tools,
 }  # fmt: skip
 
 NO_THOUGHTS = "Nothing has to be worked out here."  # when told to think where there is nothing to think

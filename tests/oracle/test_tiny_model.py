@@ -814,6 +814,33 @@ def test_what_moves_is_told():
                     assert answer in right_of_clip(kind, question, named, view), (kind, question, answer)
 
 
+STAND = re.compile(r"(?:From the left: ([0-9 and,]+)|(\d) and (\d) figures)\. (\d+) ([<=>]) (\d+)\. ")
+
+
+def without_evidence(answer: str) -> tuple[list[tuple[int, int]], str]:
+    """Which numbers it says stand beside each other, as they do, and what it says besides."""
+    beside = []
+    for figures_of, m, n, x, sign, y in STAND.findall(answer):
+        alike = 0
+        while x != y and x[alike] == y[alike] and len(x) == len(y):
+            alike += 1
+        if len(x) == len(y):
+            alike = len(x) - 1 if x == y else alike
+            pairs = [f"{one} and {other}" for one, other in zip(x, y, strict=True)]
+            assert figures_of == ", ".join(pairs[: alike + 1]), answer
+        else:
+            assert (int(m), int(n)) == (len(x), len(y)), answer
+        x, y = int(x), int(y)
+        assert sign == ("<" if x < y else ">" if x > y else "="), answer
+        beside.append((x, y))
+    return beside, STAND.sub("", answer)
+
+
+def one_by_one(numbers: list[int], extreme) -> list[tuple[int, int]]:
+    """Each beside the best of those before."""
+    return [(extreme(numbers[: n + 1]), numbers[n + 1]) for n in range(len(numbers) - 1)]
+
+
 def test_numbers_are_compared_rightly():
     """Which is more, which of several the largest, and of two places which is before the other."""
     kinds = set()
@@ -826,7 +853,8 @@ def test_numbers_are_compared_rightly():
             kinds.add("sides")
             continue
         numbers = [int(x) for x in re.findall(r"\d+", question)]
-        said = question.lower()
+        said, seen = question.lower(), []
+        beside, answer = without_evidence(answer)
         if re.search("even (or|number or)|odd (or|number or)|even and odd", said):
             kinds.add("which of even and odd")
             (x,) = numbers
@@ -849,26 +877,30 @@ def test_numbers_are_compared_rightly():
             kinds.add("sorted")
             first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
             down = first is not None and not first[1]
-            right = ", ".join(map(str, sorted(numbers, key=lambda x: -x if down else x))) + "."
+            lengths = sorted({len(str(x)) for x in numbers}, reverse=down)
+            alike = [", ".join(str(x) for x in numbers if len(str(x)) == n) for n in lengths]
+            right = " ".join(f"{n} figure{'s' * (n > 1)}: {x}." for n, x in zip(lengths, alike, strict=True))
+            right += f" In order: {', '.join(map(str, sorted(numbers, reverse=down)))}."
         elif found := re.search(r"(largest|biggest|highest|greatest|smallest|lowest|least)", question):
             kinds.add("several")
             more = found[0] in ("largest", "biggest", "highest", "greatest")
             right = f"{(max if more else min)(numbers)} is the {found[0]}."
+            seen = one_by_one(numbers, max if more else min)
         else:
             x, y = numbers if not said.startswith("compared with") else numbers[::-1]
             (word,) = re.findall("more|larger|greater|bigger|higher|less|smaller|lower", said)
             more = word in ("more", "larger", "greater", "bigger", "higher")
-            is_so, right = (x > y) == more, f"{x} {'>' if x > y else '<'} {y}."
+            is_so, seen = (x > y) == more, [(x, y)]
             if re.search("true or false|false or true", said):
                 kinds.add("true")
-                right += f" {is_so}."
+                right = f"{is_so}."
             elif re.search("which|what|name the|find the", said):
                 kinds.add("two")
                 right = f"{max(x, y) if more else min(x, y)} is {word}."
             else:
                 kinds.add("is it")
-                right += f" {'Yes' if is_so else 'No'}."
-        assert answer == right, question
+                right = f"{'Yes' if is_so else 'No'}."
+        assert (answer, beside) == (right, seen), question
     assert kinds == {
         *(
             "sides",
@@ -883,6 +915,39 @@ def test_numbers_are_compared_rightly():
             "true",
         )
     }
+
+
+def test_what_is_told_is_compared_rightly():
+    """Who or what has more, which is nearest to a number, and what lies between two."""
+    kinds = set()
+    for number in range(1200):
+        sample = figures.told_and_compared(random.Random(number), False)
+        question = sample.messages[-1]["content"]
+        beside, answer = without_evidence(sample.answer)
+        *told, verdict = answer.removesuffix(".").split(". ")
+        numbers = [int(x) for x in re.findall(r"\d+", question)]
+        if not beside:  # nothing but the verdict is asked for
+            assert len(answer) < 8, (question, answer)
+        elif verdict in ("Yes", "No"):
+            low, high = (one[1] for one in [*beside, (0, max(numbers))][:2])
+            (x,) = {one[0] for one in beside}
+            assert {x, low, high} == {*numbers} and len(beside) == 1 + (x > low), (question, answer)
+            assert verdict == ("Yes" if low < x < high else "No"), (question, answer)
+        elif " - " in answer:
+            sums = [{*map(int, re.findall(r"\d+", difference)[:2])} for difference in told]
+            (aim,) = set.intersection(*sums)
+            away = [abs(int(x) - int(y)) for x, y in re.findall(r"(\d+) - (\d+)", answer)]
+            assert away == [int(t.split("= ")[1]) for t in told] and beside == one_by_one(away, min)
+            assert abs(int(verdict.split()[0]) - aim) == min(away), (question, answer)
+        else:
+            best = re.sub("^It is | is .*", "", verdict)
+            asked = question if verdict.startswith("It is") else verdict
+            extreme = min if re.search("young|short|low|light|small|cheap|few|less|least", asked) else max
+            named = {t.split(": ")[0]: int(t.split(": ")[1]) for t in told} or {str(x): x for x in numbers}
+            assert beside == one_by_one(list(named.values()), extreme), (question, answer)
+            assert named[best] == extreme(named.values()), (question, answer)
+        kinds.add(bool(told))
+    assert kinds == {True, False}
 
 
 def test_sums_in_words_are_right():
