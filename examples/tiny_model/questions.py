@@ -273,6 +273,17 @@ def numbered(found: list[str], counts: Callable[[int], bool] = lambda i: True) -
     return [f"{one} {sum(map(counts, range(i + 1)))}" if counts(i) else one for i, one in enumerate(found)]
 
 
+def kinds(view: View, what: str) -> list[str]:
+    """Each colour or shape once."""
+    return list(dict.fromkeys(looks(view, what)))
+
+
+def kinds_told(view: View, what: str) -> str:
+    """The colours or shapes of all, with a number behind each that is new."""
+    found = looks(view, what)
+    return those(f"{what}s", numbered(found, lambda i: found[i] not in found[:i]))
+
+
 def tally(view: View, what: str) -> tuple[str, dict[str, int]]:
     """The colours or shapes of all, behind each how many of it there are up to it, and how many at last."""
     found = looks(view, what)
@@ -322,10 +333,11 @@ def variety(rng: random.Random, view: View) -> Asked:
     """How many colours, or how many shapes, of which each counts once."""
     what = rng.choice(["colour", "shape"])
     question = worded(rng, "how many colours" if what == "colour" else "how many different shapes")
-    found = looks(view, what)
-    n = len({*found})
-    seen = those(f"{what}s", numbered(found, lambda i: found[i] not in found[:i]))
-    return question, f"{seen} {times(n, 'different shape' if what == 'shape' and n > 1 else what)}"
+    n = len(kinds(view, what))
+    return (
+        question,
+        f"{kinds_told(view, what)} {times(n, 'different shape' if what == 'shape' and n > 1 else what)}",
+    )
 
 
 def of_each(rng: random.Random, view: View) -> Asked:
@@ -595,8 +607,9 @@ def alike(rng: random.Random, view: View) -> Asked:
 
 
 def colours(rng: random.Random, view: View) -> Asked:
-    found = list(dict.fromkeys(t.colour for t in view.things))
-    return worded(rng, "which colours"), sentence(listed(found))
+    return worded(
+        rng, "which colours"
+    ), f"{kinds_told(view, 'colour')} {sentence(listed(kinds(view, 'colour')))}"
 
 
 def same(rng: random.Random, view: View) -> Asked:

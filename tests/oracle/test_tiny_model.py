@@ -439,7 +439,7 @@ def is_evidence(kind: str, question: str, answer: str, said: str, view) -> bool:
     colours, shapes = said_of(question)
     if what in ("Colours", "Shapes"):
         looks = [t.colour if what == "Colours" else t.shape for t in things]
-        if kind == "variety":  # those that are new
+        if kind in ("variety", "colours"):  # those that are new
             return parts == [
                 f"{x} {len({*looks[:i], x})}" if x not in looks[:i] else x for i, x in enumerate(looks)
             ]
@@ -521,6 +521,8 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
     n = [len(fits(text)) for text in named]
     if form in ("how many colours", "how many different shapes"):
         return there(len(counts), "different " * (what == "shape" and len(counts) > 1) + what)
+    if form == "which colours":
+        return " and ".join(", ".join(counts).rsplit(", ", 1)).capitalize() + "."
     if form.startswith("the most common"):
         (best,) = [one for one in counts if counts[one] == max(counts.values())]
         return f"The most common {what} is {'the ' if what == 'shape' else ''}{best}."
@@ -623,22 +625,22 @@ def test_the_answers_to_what_strangers_ask_are_so():
     """By the form of the question and what it names; what is said before the verdict is so, too."""
     sizes = [(256, 320), (448, 160), (160, 448)]
     views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(150)]
-    forms = """how many colours|how many different shapes|the most common colour|the most common shape|
-        which colour comes once|which shape comes once|all of one colour|all of one shape|
-        each of its own colour|each of its own shape|any two of one colour|any two of one shape|
-        all of this colour|all of this shape|
-        how many are not so|so many|exactly so many|at least so many|more than so many|fewer than so many|
-        exactly so many: one|at least so many: one|more than so many: one|which of these is there|
+    forms = """which colours|how many colours|how many different shapes|the most common colour|
+        the most common shape|which colour comes once|which shape comes once|all of one colour|
+        all of one shape|each of its own colour|each of its own shape|any two of one colour|
+        any two of one shape|all of this colour|all of this shape|how many are not so|so many|
+        exactly so many|at least so many|more than so many|fewer than so many|exactly so many: one|
+        at least so many: one|more than so many: one|which of these is there|
         which of these is missing|are there more|are there as many|which are more|how many more|
-        is there anything else|two of one colour|are all of them so|what is at a number|the last but one|
-        what is at a number of a row|how many lie that way|does anything lie that way|what is in the half|
-        how many are in the half|is it larger|from smallest to largest|from largest to smallest|the closest|
-        the farthest|closer of two|in which quarter|in which corner|is it in this part|what is between"""
+        is there anything else|two of one colour|are all of them so|what is at a number|
+        the last but one|what is at a number of a row|how many lie that way|
+        does anything lie that way|what is in the half|how many are in the half|is it larger|
+        from smallest to largest|from largest to smallest|the closest|the farthest|closer of two|
+        in which quarter|in which corner|is it in this part|what is between"""
     forms, seen = [form.strip() for form in forms.split("|")], set()
-    kinds = (
-        "variety of_each same unlike that_many which_of_these what_else more two_colours alike in_order which"
-    )
-    for kind in [*kinds.split(), "next_one", "in_half", "size", "closest", "in_which", "in_between"]:
+    kinds = """variety colours of_each same unlike that_many which_of_these what_else more two_colours alike
+        in_order which next_one in_half size closest in_which in_between"""
+    for kind in kinds.split():
         for number in range(900):
             view = views[number % 150]
             if not (found := getattr(questions, kind)(random.Random(number), view)):
