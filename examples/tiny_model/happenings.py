@@ -160,8 +160,7 @@ def told(rng: random.Random, test: bool) -> tuple[list[str], list[tuple[Happenin
 
 
 def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
-    """What is asked for, as an answer names it before the value: of whom or what it tells, a noun; or else
-    all that is known of who it was, as two may have done the same."""
+    """What an answer names before the value: whose it is and a noun, or all that is asked of who it was."""
     if asked in what.labels:
         return put(what.labels[asked], parts)
     asked_of = re.findall(r"{(\w+)}", asked)

@@ -1106,6 +1106,35 @@ def test_facts_are_told_and_asked_of_one():
         assert any(question == facts.put(q, who=told.who) for one in named for q in one.questions), question
 
 
+def test_what_is_told_in_passing_has_one_answer(monkeypatch):
+    """A value alone is as it was told, and nothing else that is told might answer the question too."""
+    tell, told = texts.told, []
+    noted = lambda rng, what, *more: told.append(what.name) or tell(rng, what, *more)  # noqa: E731
+    monkeypatch.setattr(texts, "told", noted)
+    alone = not_told = 0
+    for number in range(3000):
+        rng = random.Random(number)
+        what = rng.choice(texts.PASSING)
+        _, made = tell(rng, what, True)
+        _, answer = memory.recalled(rng, what, made)
+        alone += answer[-1] != "."
+        assert answer[-1] == "." or answer in [str(value) for value in made.values()], answer
+        told.clear()
+        sample = memory.in_passing(random.Random(number), True)
+        assert not any(pair <= {*told} for pair in memory.ALIKE), told
+        if sample.answer == "You have not told me.":
+            not_told += 1
+            question = sample.messages[-1]["content"]
+            of = [
+                one.name
+                for one in texts.PASSING
+                for form, *_ in one.questions
+                if re.search(re.sub(r"\\{\w+\\}", ".+", re.escape(form)), question)
+            ]
+            assert any(all({name, one} not in memory.ALIKE for one in told) for name in of), question
+    assert alone > 100 and not_told > 100
+
+
 def test_what_a_user_says_is_recalled():
     for number, one in enumerate(facts.FACTS["person"]):
         said, _, asked_, recalled, *_ = memory.of_user(random.Random(number), one, False)
