@@ -1177,9 +1177,21 @@ def test_verdicts_and_values_alone_are_what_follows_from_more_words():
         assert not re.search("true or false", sample.messages[-1]["content"], re.IGNORECASE)
         sample = talk.roles(random.Random(number), False)
         if sample.answer.startswith("{"):
-            assert not re.search(r"'s [\w ]+: ", sample.answer), sample.answer
+            assert not re.search(r"'s [\w ]+: |: \"(Yes|No|True|False)\"", sample.answer), sample.answer
             values += bool(re.fullmatch(r'{"\w+": "[\w -]+"}', sample.answer))
     assert len(verdicts) == 4 and values > 3
+    manners = {  # is it said in JSON?
+        answer: any(
+            talk.in_a_manner(random.Random(number), False, answer, "scene", value)[1].startswith('{"')
+            for number in range(100)
+        )
+        for answer, value in [
+            ("The heart is pink. The star is red. No.", "No"), ("No, there is no heart.", "No"),
+            ("29 + 22 = 51.", None), ("Ida's code: 4.20.", "4.20"),
+            ("From left to right: a red star, a blue heart. The last is a blue heart.", "blue heart"),
+        ]
+    }  # fmt: skip
+    assert [*manners.values()] == [False, True, True, True, False]
 
 
 def test_small_sums_are_said_at_once():
