@@ -160,15 +160,18 @@ def told(rng: random.Random, test: bool) -> tuple[list[str], list[tuple[Happenin
 
 
 def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
-    """What is asked for, as an answer names it before the value: of whom or what it tells, a noun."""
+    """What an answer names before the value: whose it is and a noun, or all that is asked of who it was."""
     if asked in what.labels:
         return put(what.labels[asked], parts)
-    named = [part for part in re.findall(r"{(\w+)}", asked) if part in OWNERS]
+    asked_of = re.findall(r"{(\w+)}", asked)
+    named = [part for part in asked_of if part in OWNERS]
     of = min(named, key=lambda part: part not in GOODS, default=None)
+    if not of:  # Who sells eggs
+        alike = [q for q, said in what.questions if said == answer and re.findall(r"{(\w+)}", q) == asked_of]
+        told = next(form for form in [asked, *alike] if re.match("Wh(o|at was) ", form))
+        return put(told.removesuffix("?"), parts)
     (*_, part) = re.findall(r"{(\w+)}", answer)
     noun = what.nouns.get(part, NOUNS.get(part, part))
-    if not of:
-        return noun.capitalize()
     owner = parts[of] if of in ("who", "other") else f"the {bare(parts[of])}"
     return put("{owner}'s {noun}", {"owner": owner, "noun": noun})
 

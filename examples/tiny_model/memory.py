@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from typing import Any, NamedTuple
 
 import facts
@@ -119,7 +118,9 @@ def longer_memory(rng: random.Random, test: bool) -> Sample:
 
 def in_passing(rng: random.Random, test: bool) -> Sample:
     """Of what someone tells of his day, perhaps corrects, and asks for again, perhaps after other talk."""
-    chosen = rng.sample(texts.PASSING, rng.choice([1, 1, 1, 2, 2, 3, 4]))
+    many, chosen = rng.choice([1, 1, 1, 2, 2, 3, 4]), []
+    while not chosen or any(alike(one, other) for one in chosen for other in chosen):
+        chosen = rng.sample(texts.PASSING, many)
     asked_of, known = rng.choice(chosen), {}
     before: list[str | int] = []
     said: list[str] = []
@@ -154,12 +155,22 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
     return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
 
 
+ALIKE = [  # what one tells may answer what is asked of the other: "Next week I visit my aunt in Rome"
+    {"travel", "relatives' homes"}, {"meeting place", "plan"}, {"purchase", "present for someone"},
+    {"breakage", "reason"}, {"new pet", "two pets"}, {"work people", "call me"}, {"allergy", "dislike"},
+]  # fmt: skip
+
+
+def alike(one: texts.Text, other: texts.Text) -> bool:
+    return {one.name, other.name} in ALIKE
+
+
 def recalled(rng: random.Random, what: texts.Text, made: texts.Values) -> tuple[str, str]:
-    """A question and its answer; that is its value alone, without article, where the question says so."""
+    """A question and its answer; that is its value alone, as it was told, where the question says so."""
     asked, answer, *_ = rng.choice(texts.answered(what, made))
     question = texts.put(asked, made)
     slots = [slot for slot in texts.slots(answer) if slot not in texts.slots(asked)]
-    sought = [re.sub("^(an?|the) ", "", str(made[slot])) for slot in slots]
+    sought = [str(made[slot]) for slot in slots]
     if len(sought) == 1 and answer.endswith("}.") and rng.random() < 0.15:
         wish = worded(rng, "only the value" if " " in sought[0] else "only a word")
         return f"{question} {wish}", sought[0]
@@ -176,7 +187,8 @@ def not_told(
     """A question about what was left out, or about something else."""
     left = [asked for what in chosen for asked, _ in texts.unanswered(what, known[what.name])]
     if not left or rng.random() < 0.5:
-        what = rng.choice([what for what in texts.PASSING if what not in chosen])
+        others = [what for what in texts.PASSING if what not in chosen]
+        what = rng.choice([what for what in others if not any(alike(what, one) for one in chosen)])
         made = texts.values(rng, what, test, before)
         left = [texts.put(asked, made) for asked, *_ in what.questions]
     return rng.choice(left), "You have not told me."

@@ -875,6 +875,12 @@ AROUND = {
 KEYS = "answer|reply|result|response|output|text|message|value|content|said|data|a|final_answer|say|out"
 
 
+def at_once(answer: str, value: str | int | None) -> bool:
+    """Can JSON hold it, where nothing is said before a value that it might follow from?"""
+    whole = value is None or isinstance(value, int)
+    return whole or answer.count(".") == 1 or answer.endswith(f": {value}.")
+
+
 def in_a_manner(
     rng: random.Random, test: bool, answer: str, task: str = "", value: str | int | None = None
 ) -> tuple[str, str]:
@@ -883,6 +889,8 @@ def in_a_manner(
     Of other languages' letters the capitals are too rare, and their marks are others.
     """
     kind = rng.uniform(0.26 if task == "languages" else 0, 1)
+    while 0.26 <= kind < 0.44 and not at_once(answer, value):
+        kind = rng.uniform(0.44, 1)
     if kind < 0.16:
         return worded(rng, "in capitals"), answer.upper()
     if kind < 0.24:
