@@ -739,6 +739,7 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
     ways = {thing.name: way for thing, way in view.truth}
     moves, still = list(ways), [t.name for t in view.things if t.name not in ways]
     goes = [f"The {name} moves {way}." for name, way in ways.items()]
+    each_way = " Then t".join(goes).replace("Then tT", "Then t")
     turns = f"First {', then '.join(f'the {name}' for name in moves)}."
     last = re.search("last|end|ultimate|closing|saw the start", question) and "saw the end" not in question
     stands = re.search("still|stays?|not? mov|n't move|never|place|rest|remain|motionless|keep", question)
@@ -746,7 +747,7 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
         stands = None
     all_of = lambda names: " and ".join(", ".join(f"the {n}" for n in names).rsplit(", ", 1))  # noqa: E731
     if kind == "all":
-        return {" Then t".join(goes).replace("Then tT", "Then t")}
+        return {each_way}
     if kind == "order":
         return {f"The {moves[-1 if re.search('last|end|after', question) else 0]}."}
     if kind == "at a number":
@@ -776,24 +777,23 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
         return {scenes.sentence(all_of(found)) if found else "Nothing."}
     if kind == "does":
         does = "moves" if named[0] in ways else "stands still"
-        return {f"{'Yes' if (does == 'moves') != bool(stands) else 'No'}, the {named[0]} {does}."}
+        return {f"The {named[0]} {does}. {'Yes' if (does == 'moves') != bool(stands) else 'No'}."}
     asked = re.findall("to the left|to the right|up|down", question)
     if kind == "that way":
         found = [name for name, way in ways.items() if way == asked[0]]
-        told = all_of(found) if found else "nothing"
-        said = f"{told} move{'s' * (len(found) < 2)} {asked[0]}."
-        return {scenes.sentence(told), f"{'Yes' if found else 'No'}, {said}"}
+        told = scenes.sentence(all_of(found) if found else "nothing")
+        return {f"{each_way} {told}", f"{each_way} {'Yes' if found else 'No'}."}
     if kind == "its way":
         (name,) = named
         if len(asked) > 1:
             return {goes[moves.index(name)]}
-        return {f"{'Yes' if ways[name] == asked[0] else 'No'}, t{goes[moves.index(name)][1:]}"}
+        return {f"{goes[moves.index(name)]} {'Yes' if ways[name] == asked[0] else 'No'}."}
     return {
         f"The {what} is {told}."
         for what, found in (("moving object", moves), ("object that stands still", still))
         if len(found) == 1 and (what == "moving object") != bool(stands)
         for told in (found[0].split()[0], scenes.a(found[0].split()[1]))
-    } or {" Then t".join(goes).replace("Then tT", "Then t")}
+    } or {each_way}
 
 
 def test_what_moves_is_told():
