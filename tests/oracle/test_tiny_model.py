@@ -1275,6 +1275,47 @@ def test_one_key_of_a_document_is_that_of_its_value():
     assert asked_for == {'["shop"]'}
 
 
+def test_no_key_of_a_document_is_left_to_chance():
+    """Asked for JSON by keys, the keys of its entries are named, or are the document's own."""
+    said = {
+        "shop": "Nino Shop",
+        "items": [{"name": "Tea", "price": "2.40"}, {"name": "Jam", "price": "3.00"}],
+    }
+    named = unnamed = 0
+    for number in range(1500):
+        question, chosen = documents.by_keys(random.Random(number), "receipt", "receipt", dict(said), said)
+        (entries,) = [part for part in chosen.values() if isinstance(part, list)]
+        if all(key in question for key in entries[0]):
+            named += entries != said["items"]
+        else:
+            assert entries == said["items"], question
+            unnamed += 1
+    assert named > 200 and unnamed > 50
+
+
+def test_only_titles_are_larger(monkeypatch):
+    """In larger letters is no entry of a list without a title, and no label above its value."""
+    larger, any_font, seen = [], documents.draw.random_font, set()
+
+    def in_font(rng, points, text=""):
+        larger.append(text)
+        return any_font(rng, points, text)
+
+    monkeypatch.setattr(documents.draw, "random_font", in_font)
+    for number in range(400):
+        larger.clear()
+        view = documents.document(random.Random(number), False, (480, 640))
+        kind, said = view.truth
+        first, second = ["".join(one for one, _, _ in line) for line in view.letters][:2]
+        untitled = kind == "list" and "title" not in said
+        if untitled or (kind == "form" and second in said.values()):
+            assert first not in larger, (kind, first)
+            seen.add(kind)
+        elif first in larger:
+            seen.add("titled")
+    assert seen == {"list", "form", "titled"}
+
+
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
     for what in [*texts.TEXTS, *texts.PASSING]:
@@ -1360,8 +1401,12 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
     if asked in ("most expensive", "cheapest"):
         costs = [float(one["price"].lstrip("$€£")) for one in entries]
         told = ", ".join(f"{one['name']} {one['price']}" for one in entries)
-        name = entries[costs.index((min if asked == "cheapest" else max)(costs))]["name"]
-        return f"{told}. The {asked} is {name}."
+        best = min if asked == "cheapest" else max
+        for n, cost in enumerate(costs[1:], 1):  # the first of the best so far, and this one
+            first = costs.index(best(costs[:n]))
+            sign = "=" if costs[first] == cost else "<>"[costs[first] > cost]
+            told += f". {entries[first]['price']} {sign} {entries[n]['price']}"
+        return f"{told}. The {asked} is {entries[costs.index(best(costs))]['name']}."
     if kind in ("receipt", "menu") and asked in ("all", "one"):
         entries = [one["name"] for one in entries]
     if asked == "row by cell":
