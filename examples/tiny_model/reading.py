@@ -130,7 +130,7 @@ def site(rng: random.Random, test: bool) -> str:
 
 def code(rng: random.Random, test: bool) -> str:
     """Letters, figures and marks in one run: passwords, numbers of orders, names of files and networks."""
-    number = rng.randrange(10 ** rng.randint(1, 5))
+    number = rng.randrange(2, 10 ** rng.randint(1, 5))  # beside letters 0 and 1 look as O and l do
     letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
     form = among(
         rng,
@@ -202,8 +202,8 @@ def notice(rng: random.Random, test: bool) -> str:
         if kind < 0.85:
             return str(rng.randrange(10 ** rng.randint(1, 4)))
         if kind < 0.92:
-            # not I and O, which many fonts draw as they draw l and 0
-            return rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") + str(rng.randrange(10 ** rng.randint(0, 3)))
+            # not I and O, which many fonts draw as they draw l and 0, and no N0, which looks as NO does
+            return rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") + str(rng.randrange(2, 10 ** rng.randint(1, 3)))
         return price(rng)
 
     parts = [word(rng, test), *(part() for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])))]
@@ -546,6 +546,8 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     fills += [tuple([rng.randint(190, 230)] * 3), draw.light(rng)][: rng.randint(0, 2)]
     edge, thick = rng.choice([None, ink, (0, 0, 0), draw.any_colour(rng)]), rng.choice([1, 1, 2, 3])
     roundness = rng.choice([0, rng.randint(1, 6), rng.randint(2, 14)])
+    if edge is None or draw.distance(edge, ground) < 60:  # else a button looks as a link does
+        fills = [fill for fill in fills if draw.distance(fill, ground) > 40] or [ink]
     letters: list[draw.Letters] = []
     parts: list[Part] = []
     taken: list[tuple[float, ...]] = []

@@ -1005,7 +1005,8 @@ def twice(
         return None
     before, more = found[1] or "", found[2] + again + found[2]
     parts = more, f"{before} {more}".strip()
-    if kinds.count(made["parameters"][key]["kind"]) == 1 and rng.random() < 0.35:
+    types = [made["parameters"][n]["schema"]["type"] for n in wants]
+    if types.count(made["parameters"][key]["schema"]["type"]) == 1 and rng.random() < 0.35:
         asked = worded(rng, "one tool twice, at the end", as_sentence(question), *parts)
     else:
         asked = question.replace(found[0], worded(rng, "one tool twice", found[0], *parts), 1)

@@ -1753,6 +1753,28 @@ def test_what_is_located_is_there():
     assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
 
 
+def test_figures_beside_letters_look_like_no_letters():
+    """No 0 or 1 stands alone beside letters: in many fonts N0 is NO, and 1nos is lnos."""
+    for number in range(6000):
+        rng = random.Random(number)
+        for text in (reading.code(rng, False), reading.notice(rng, False)):
+            assert not re.search(r"(?<![\w.])([01][A-Za-z]|[A-Za-z]+[01](?![\w.]))", text), text
+
+
+def test_buttons_look_like_buttons():
+    """Each has an edge or a colour of its own, by which it is no link."""
+    for number in range(400):
+        view = reading.screen(random.Random(number), False, (480, 480))
+        pixels = np.asarray(view.picture, int)
+        ground = pixels[-2, -2]
+        for kind, text, (left, top, right, bottom) in view.truth:
+            if kind == "button":  # down its middle, where an edge would be, too
+                x, margin = round((left + right) / 2), 3
+                column = pixels[round(top) - margin : round(bottom) + margin, round(left) + 16 : x]
+                far = np.abs(column - ground).sum(-1).max(-1)
+                assert (far[: margin + 4] > 25).any() and (far[-margin - 4 :] > 25).any(), (number, text)
+
+
 def test_a_wish_is_served_by_one_button():
     """Clicked is the one label that serves it, where others do not."""
     rng = random.Random(0)
@@ -1922,6 +1944,23 @@ def test_calls_have_what_is_asked_for():
             if kind in ("count", "duration") and str(what) not in question and what <= 10:
                 told = [NUMBERS[what - 1]]
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
+
+
+def test_what_is_named_once_more_has_one_place():
+    """Behind a request a value is named alone only where just one argument is of its type."""
+    seen = 0
+    for number in range(6000):
+        rng = random.Random(number)
+        made = tooling.tool(rng, False)
+        question, wants = tooling.ask_for(rng, made, [made], False, plain=True)
+        if more := tooling.twice(rng, question, made, wants, False):
+            asked, again = more
+            (key,) = [key for key, what in wants.items() if again[key] != what]
+            if asked.startswith(f"{tooling.as_sentence(question)} "):
+                types = [made["parameters"][one]["schema"]["type"] for one in wants]
+                assert types.count(made["parameters"][key]["schema"]["type"]) == 1, asked
+                seen += 1
+    assert seen > 50
 
 
 def test_tools_as_clients_write_them():
