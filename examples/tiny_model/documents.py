@@ -215,8 +215,21 @@ RIVALS = {  # of a form with one of these it would be in doubt which is asked fo
 }  # fmt: skip
 
 
+LABELS_OF_FORMS = {label.lower() for labels, _ in FORM.values() for label in labels.split("|")}
+HEADS = "Name Price Count City Code Age".split()  # of tables
+RARER_HEADS = "Item Person Qty Colour Points Year Time".split()
+
+
+def own_label(rng: random.Random, test: bool) -> str:
+    """A word that no form or table has as a label already: two values of one name have no right answer."""
+    taken = {*FORM, *LABELS_OF_FORMS, *map(str.lower, [*HEADS, *RARER_HEADS])}
+    while (own := word(rng, test)).lower() in taken:
+        pass
+    return own
+
+
 def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    own = word(rng, test)
+    own = own_label(rng, test)
     among_these = [*FORM, own] if rng.random() < 0.6 else [*USUAL, own]
     keys = rng.sample(among_these, rng.randint(2, max(2, min(7, room - 1))))
     keys = [key for key in keys if not {*RIVALS.get(key, "").split()} & {*keys}]
@@ -242,9 +255,8 @@ def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 
 def table(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    usual = "Name Price Count City Code Age".split()
-    rarer = "Item Person Qty Colour Points Year Time".split() if rng.random() < 0.5 else []
-    heads = rng.sample([*usual, *rarer, word(rng, test).title()], rng.choice([2, 2, 3, 3, 4]))
+    rarer = RARER_HEADS if rng.random() < 0.5 else []
+    heads = rng.sample([*HEADS, *rarer, own_label(rng, test).title()], rng.choice([2, 2, 3, 3, 4]))
     value = {
         "Name": lambda: goods(rng, test),
         "Item": lambda: goods(rng, test),

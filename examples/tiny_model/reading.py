@@ -80,7 +80,9 @@ def word(rng: random.Random, test: bool) -> str:
         first = rng.choice(string.ascii_lowercase.replace("l", ""))  # many fonts draw it as they draw I
         return first + "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(1, 6)))
 
-    return pick(rng, make, test)
+    while len(found := pick(rng, make, test)) == 1:  # a lone o looks as 0 does
+        pass
+    return found
 
 
 SIGNED = ["${}", "${}", "{} EUR", "€{}", "{}", "£{}"]

@@ -1293,6 +1293,17 @@ def test_no_key_of_a_document_is_left_to_chance():
     assert named > 200 and unnamed > 50
 
 
+def test_no_label_stands_twice_in_a_document():
+    """Each label of a form and each head of a table is there once, and has its value."""
+    for number in range(6000):
+        rng = random.Random(number)
+        rows, said = documents.form(rng, False, 8)
+        labels = [row[0].rstrip(":").lower() for row in rows if len(row) == 2]
+        assert len({*labels}) == len(labels) == len(said), rows
+        rows, said = documents.table(rng, False, 8)
+        assert all(len(row) == len(rows[0]) for row in said["rows"]), rows
+
+
 def test_only_titles_are_larger(monkeypatch):
     """In larger letters is no entry of a list without a title, and no label above its value."""
     larger, any_font, seen = [], documents.draw.random_font, set()
@@ -1754,9 +1765,10 @@ def test_what_is_located_is_there():
 
 
 def test_figures_beside_letters_look_like_no_letters():
-    """No 0 or 1 stands alone beside letters: in many fonts N0 is NO, and 1nos is lnos."""
+    """No 0 or 1 stands alone beside letters: in many fonts N0 is NO, 1nos is lnos, and a lone o is 0."""
     for number in range(6000):
         rng = random.Random(number)
+        assert len(reading.word(rng, number % 2 == 0)) > 1
         for text in (reading.code(rng, False), reading.notice(rng, False)):
             assert not re.search(r"(?<![\w.])([01][A-Za-z]|[A-Za-z]+[01](?![\w.]))", text), text
 
