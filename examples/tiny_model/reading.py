@@ -309,10 +309,14 @@ A_DATE = re.compile(
 Found = list[tuple[str, tuple[str, ...], str]]  # by which wordings, what is named in them, the answer
 
 
+def in_numbers(parts: list[str]) -> str:
+    """Each behind its number."""
+    return ", ".join(f"{number} {one}" for number, one in enumerate(parts, 1))
+
+
 def counted(parts: list[str], what: str) -> str:
     """Each with its number, then how many there are."""
-    told = ", ".join(f"{number} {one}" for number, one in enumerate(parts, 1))
-    return f"{told}. {times(len(parts), what)}"
+    return f"{in_numbers(parts)}. {times(len(parts), what)}"
 
 
 def of_words(rng: random.Random, lines: list[str]) -> Found:
@@ -349,7 +353,10 @@ def of_places(lines: list[str]) -> Found:
             found.append(("line between", (lines[number - 1], below), above))
     if len(lines) > 1:
         found += [("top line", (), lines[0]), ("bottom line", (), lines[-1])]
-        found += [("number of a line", (text,), f"Line {n + 1}.") for n, text in enumerate(lines) if alone[n]]
+        for number, text in enumerate(lines, 1):  # counted as they are told, down to this one
+            told = in_numbers(lines[:number])
+            if alone[number - 1]:
+                found.append(("number of a line", (text,), f"{told}. Line {number}."))
     if len(lines) > 2:
         found.append(("line before the last", (), lines[-2]))
         if len(lines) % 2:
@@ -426,7 +433,7 @@ def in_context(rng: random.Random, question: str, answer: str) -> str:
     return in_turn(before, question, behind if rng.random() < 0.12 else "")
 
 
-COUNTED = re.compile(r"There (is|are) \d+ \w+\.$")
+COUNTED = re.compile(r"(There (is|are) \d+ \w+|(?<=\. )Line \d+)\.$")
 
 
 def asked_to_read(rng: random.Random, view: View, question: str, answer: str) -> Sample:

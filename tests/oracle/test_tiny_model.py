@@ -1669,7 +1669,10 @@ def said_of_lines(lines: list[str], asked: str, named: list[str]) -> str | None:
         found = [line for line in lines if named[0].lower() in line.lower()]
         return found[0] if len(found) == 1 else None
     if asked == "number of a line":
-        return f"Line {lines.index(named[0]) + 1}." if named[0] in lines else None
+        if named[0] not in lines:
+            return None
+        number = lines.index(named[0]) + 1
+        return ", ".join(f"{n + 1} {lines[n]}" for n in range(number)) + f". Line {number}."
     if asked == "line between":
         found = [b for a, b, c in zip(lines, lines[1:], lines[2:], strict=False) if [a, c] == named]
         return found[0] if len(found) == 1 else None
