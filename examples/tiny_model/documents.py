@@ -1012,7 +1012,8 @@ def by_keys(rng: random.Random, kind: str, called: str, chosen: dict, said: dict
         known = list(chosen.items())
         chosen = dict([*known[:at], (rng.choice(lacking), None), *known[at:]])
     own, chosen = chosen, renamed(rng, kind, chosen)
-    null = worded(rng, "null for what is missing") if None in chosen.values() and rng.random() < 0.5 else ""
+    wished = rng.random() < (0.5 if None in chosen.values() else 0.1)  # also where nothing is missing
+    null = worded(rng, "null for what is missing") if wished else ""
     if share < 0.5:
         empty = json.dumps(template(rng, chosen, rng.choice(["", "", "...", "string", "?"])))
         if rng.random() < 0.2:

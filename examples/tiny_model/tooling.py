@@ -808,6 +808,9 @@ CALCULATOR = {
 }
 
 
+COUNTING = {"numbers", "math", "calculate", "compute"}  # words of tools whose work a calculator could do
+
+
 def calculation(rng: random.Random) -> tuple[str, str]:
     x, y = (rng.randrange(10 ** rng.randint(1, 5)) for _ in range(2))
     sign = rng.choice("+-*/")
@@ -1062,7 +1065,7 @@ def use_of_tools(rng: random.Random, test: bool) -> Sample:
     question, arguments = ask_for(rng, here, made, test, two and rng.random() < 0.7)
     wants, calls = arguments, [call(here["name"], arguments)]
     rng.shuffle(offered)
-    counting = any({"numbers", "math"} & t["like"].words for t in made if "like" in t)
+    counting = any(COUNTING & t["like"].words for t in made if "like" in t)
     if kind < 0.07 and not counting:  # none fits
         near = {here["name"], *(t["name"] for t in like)}
         offered = [t for t in offered if t["function"]["name"] not in near] or [CALCULATOR]

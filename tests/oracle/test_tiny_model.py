@@ -1293,6 +1293,17 @@ def test_no_key_of_a_document_is_left_to_chance():
     assert named > 200 and unnamed > 50
 
 
+def test_null_is_wished_for_where_nothing_is_missing_too():
+    """Of the wish for null it does not follow that something is missing, nor of none that nothing is."""
+    said = {"shop": "Nino Shop", "items": [{"name": "Tea", "price": "2.40"}], "total": "2.40"}
+    seen = {}
+    for number in range(2000):
+        question, chosen = documents.by_keys(random.Random(number), "receipt", "receipt", dict(said), said)
+        wished = any(form in question for form in WORDINGS["null for what is missing"])
+        seen.setdefault((wished, None in chosen.values()), []).append(question)
+    assert len(seen) == 4 and min(map(len, seen.values())) > 50
+
+
 def test_no_label_stands_twice_in_a_document():
     """Each label of a form and each head of a table is there once, and has its value."""
     for number in range(6000):
@@ -1959,6 +1970,21 @@ def test_calls_have_what_is_asked_for():
             if kind in ("count", "duration") and str(what) not in question and what <= 10:
                 told = [NUMBERS[what - 1]]
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
+
+
+def test_what_a_calculator_could_do_is_not_refused(monkeypatch):
+    """Where one is offered, no discount or tax is asked for that there were no tool for."""
+    percents = [one for one in tooling.EVERYDAY if {"discount", "tax"} & {*one.nouns}]
+    monkeypatch.setattr(tooling, "EVERYDAY", percents)
+    tooling.beside_which.cache_clear()
+    asked = 0
+    for number in range(1500):
+        sample = tooling.use_of_tools(random.Random(number), False)
+        if sample.answer == tooling.NO_TOOL and tooling.CALCULATOR in sample.tools:
+            assert not re.search("discount|percent|VAT", sample.messages[-1]["content"])
+        asked += any(word in sample.answer for word in ("discount", "tax"))
+    tooling.beside_which.cache_clear()
+    assert len(percents) == 2 and asked > 200
 
 
 def test_what_is_named_once_more_has_one_place():
