@@ -215,8 +215,21 @@ RIVALS = {  # of a form with one of these it would be in doubt which is asked fo
 }  # fmt: skip
 
 
+LABELS_OF_FORMS = {label.lower() for labels, _ in FORM.values() for label in labels.split("|")}
+HEADS = "Name Price Count City Code Age".split()  # of tables
+RARER_HEADS = "Item Person Qty Colour Points Year Time".split()
+
+
+def own_label(rng: random.Random, test: bool) -> str:
+    """A word that no form or table has as a label already: two values of one name have no right answer."""
+    taken = {*FORM, *LABELS_OF_FORMS, *map(str.lower, [*HEADS, *RARER_HEADS])}
+    while (own := word(rng, test)).lower() in taken:
+        pass
+    return own
+
+
 def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    own = word(rng, test)
+    own = own_label(rng, test)
     among_these = [*FORM, own] if rng.random() < 0.6 else [*USUAL, own]
     keys = rng.sample(among_these, rng.randint(2, max(2, min(7, room - 1))))
     keys = [key for key in keys if not {*RIVALS.get(key, "").split()} & {*keys}]
@@ -242,9 +255,8 @@ def form(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
 
 
 def table(rng: random.Random, test: bool, room: int) -> tuple[Rows, dict]:
-    usual = "Name Price Count City Code Age".split()
-    rarer = "Item Person Qty Colour Points Year Time".split() if rng.random() < 0.5 else []
-    heads = rng.sample([*usual, *rarer, word(rng, test).title()], rng.choice([2, 2, 3, 3, 4]))
+    rarer = RARER_HEADS if rng.random() < 0.5 else []
+    heads = rng.sample([*HEADS, *rarer, own_label(rng, test).title()], rng.choice([2, 2, 3, 3, 4]))
     value = {
         "Name": lambda: goods(rng, test),
         "Item": lambda: goods(rng, test),
@@ -532,6 +544,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     width, height = size
     (kind,) = rng.choices(list(DOCUMENTS), HOW_OFTEN)
     rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
+    has_title = len(rows[0]) == 1 and not (kind == "list" and "title" not in said)
     if rng.random() < 0.55:  # a label and its value in one run
         rows = [(" ".join(row),) if len(row) == 2 and row[0].endswith(":") else row for row in rows]
     elif kind in ("form", "ticket", "show", "invoice") and rng.random() < 0.25:  # the value below its label
@@ -572,7 +585,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     boxed = len(columns) > 1 and len(set(map(len, rows))) == 1 and rng.random() < 0.4
     if boxed:
         y = max(y, pitch / 2 - 0.6 * points + 2)  # within the picture
-    titled = rng.random() < 0.45 and rows[1:] and len(rows[0]) == 1 and ":" not in rows[0][0]
+    titled = rng.random() < 0.45 and rows[1:] and has_title
     more = int(min(rng.choice([4, 4, 8, 14]), y))  # of its height, which reaches up, not into the next line
     head = draw.random_font(rng, points + more, rows[0][0]) if titled else face
     margin = max(1, min(spread / 2, lefts[0], width - lefts[-1] - columns[-1]) - 1)
@@ -812,11 +825,24 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
     found[f"{kind} one"].append((("last",), names[-1]))
     told = ", ".join(f"{one['name']} {one['price']}" for one in goods)
+    prices = [one["price"] for one in goods]
     costs = sorted((float(plain(one["price"])), one["name"]) for one in goods)
     if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 0.5:
-        found[f"{kind} most expensive"].append(((), f"{told}. The most expensive is {costs[-1][1]}."))
+        highest = f"{told}.{in_turn_compared(prices, 1)} The most expensive is {costs[-1][1]}."
+        found[f"{kind} most expensive"].append(((), highest))
     if len(costs) > 1 and 1.1 * costs[0][0] + 0.5 < costs[1][0]:
-        found[f"{kind} cheapest"].append(((), f"{told}. The cheapest is {costs[0][1]}."))
+        lowest = f"{told}.{in_turn_compared(prices, -1)} The cheapest is {costs[0][1]}."
+        found[f"{kind} cheapest"].append(((), lowest))
+
+
+def in_turn_compared(prices: list[str], sign: int) -> str:
+    """The best of them so far beside each next one: the evidence of which is the highest, or (-1) lowest."""
+    told, best = "", prices[0]
+    for other in prices[1:]:
+        here, there = float(plain(best)), float(plain(other))
+        told += f" {best} {'<' if here < there else '>' if here > there else '='} {other}."
+        best = other if sign * there > sign * here else best
+    return told
 
 
 def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
@@ -898,7 +924,8 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
 
 
 EVIDENCE = re.compile(
-    r"(?P<read>.+)\. (?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+)\."
+    r"(?P<read>.+?)\. (?:\S+ [<=>] \S+\. )*"
+    r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+)\."
 )
 
 
@@ -984,19 +1011,22 @@ def by_keys(rng: random.Random, kind: str, called: str, chosen: dict, said: dict
         at = rng.randint(0, len(chosen))
         known = list(chosen.items())
         chosen = dict([*known[:at], (rng.choice(lacking), None), *known[at:]])
-    chosen = renamed(rng, kind, chosen)
-    null = worded(rng, "null for what is missing") if None in chosen.values() and rng.random() < 0.5 else ""
+    own, chosen = chosen, renamed(rng, kind, chosen)
+    wished = rng.random() < (0.5 if None in chosen.values() else 0.1)  # also where nothing is missing
+    null = worded(rng, "null for what is missing") if wished else ""
     if share < 0.5:
         empty = json.dumps(template(rng, chosen, rng.choice(["", "", "...", "string", "?"])))
         if rng.random() < 0.2:
             empty = empty.replace('"?"', "...").replace('""', "null")
         return in_turn(worded(rng, "JSON by a form", called, empty), null), chosen
-    parts = [
-        f"{key} ({', '.join(value[0])} each)"
-        if isinstance(value, list) and isinstance(value[0], dict) and rng.random() < 0.8
-        else key
-        for key, value in chosen.items()
-    ]
+    parts = []
+    for (key, value), before in zip(chosen.items(), own.values(), strict=True):
+        if isinstance(value, list) and isinstance(value[0], dict):
+            if rng.random() < 0.8:
+                key = f"{key} ({', '.join(value[0])} each)"
+            else:  # what no one names is called as in the document
+                chosen[key] = before
+        parts.append(key)
     if rng.random() < 0.2:
         parts = [listed([f"the {part}" for part in parts] if rng.random() < 0.5 else parts)]
     return in_turn(worded(rng, "JSON by keys", called, ", ".join(parts)), null), chosen

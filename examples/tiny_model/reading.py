@@ -80,7 +80,9 @@ def word(rng: random.Random, test: bool) -> str:
         first = rng.choice(string.ascii_lowercase.replace("l", ""))  # many fonts draw it as they draw I
         return first + "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(1, 6)))
 
-    return pick(rng, make, test)
+    while len(found := pick(rng, make, test)) == 1:  # a lone o looks as 0 does
+        pass
+    return found
 
 
 SIGNED = ["${}", "${}", "{} EUR", "€{}", "{}", "£{}"]
@@ -130,7 +132,7 @@ def site(rng: random.Random, test: bool) -> str:
 
 def code(rng: random.Random, test: bool) -> str:
     """Letters, figures and marks in one run: passwords, numbers of orders, names of files and networks."""
-    number = rng.randrange(10 ** rng.randint(1, 5))
+    number = rng.randrange(2, 10 ** rng.randint(1, 5))  # beside letters 0 and 1 look as O and l do
     letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
     form = among(
         rng,
@@ -202,8 +204,8 @@ def notice(rng: random.Random, test: bool) -> str:
         if kind < 0.85:
             return str(rng.randrange(10 ** rng.randint(1, 4)))
         if kind < 0.92:
-            # not I and O, which many fonts draw as they draw l and 0
-            return rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") + str(rng.randrange(10 ** rng.randint(0, 3)))
+            # not I and O, which many fonts draw as they draw l and 0, and no N0, which looks as NO does
+            return rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") + str(rng.randrange(2, 10 ** rng.randint(1, 3)))
         return price(rng)
 
     parts = [word(rng, test), *(part() for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])))]
@@ -307,10 +309,14 @@ A_DATE = re.compile(
 Found = list[tuple[str, tuple[str, ...], str]]  # by which wordings, what is named in them, the answer
 
 
+def in_numbers(parts: list[str]) -> str:
+    """Each behind its number."""
+    return ", ".join(f"{number} {one}" for number, one in enumerate(parts, 1))
+
+
 def counted(parts: list[str], what: str) -> str:
     """Each with its number, then how many there are."""
-    told = ", ".join(f"{number} {one}" for number, one in enumerate(parts, 1))
-    return f"{told}. {times(len(parts), what)}"
+    return f"{in_numbers(parts)}. {times(len(parts), what)}"
 
 
 def of_words(rng: random.Random, lines: list[str]) -> Found:
@@ -347,7 +353,10 @@ def of_places(lines: list[str]) -> Found:
             found.append(("line between", (lines[number - 1], below), above))
     if len(lines) > 1:
         found += [("top line", (), lines[0]), ("bottom line", (), lines[-1])]
-        found += [("number of a line", (text,), f"Line {n + 1}.") for n, text in enumerate(lines) if alone[n]]
+        for number, text in enumerate(lines, 1):  # counted as they are told, down to this one
+            told = in_numbers(lines[:number])
+            if alone[number - 1]:
+                found.append(("number of a line", (text,), f"{told}. Line {number}."))
     if len(lines) > 2:
         found.append(("line before the last", (), lines[-2]))
         if len(lines) % 2:
@@ -424,7 +433,7 @@ def in_context(rng: random.Random, question: str, answer: str) -> str:
     return in_turn(before, question, behind if rng.random() < 0.12 else "")
 
 
-COUNTED = re.compile(r"There (is|are) \d+ \w+\.$")
+COUNTED = re.compile(r"(There (is|are) \d+ \w+|(?<=\. )Line \d+)\.$")
 
 
 def asked_to_read(rng: random.Random, view: View, question: str, answer: str) -> Sample:
@@ -546,6 +555,8 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     fills += [tuple([rng.randint(190, 230)] * 3), draw.light(rng)][: rng.randint(0, 2)]
     edge, thick = rng.choice([None, ink, (0, 0, 0), draw.any_colour(rng)]), rng.choice([1, 1, 2, 3])
     roundness = rng.choice([0, rng.randint(1, 6), rng.randint(2, 14)])
+    if edge is None or draw.distance(edge, ground) < 60:  # else a button looks as a link does
+        fills = [fill for fill in fills if draw.distance(fill, ground) > 40] or [ink]
     letters: list[draw.Letters] = []
     parts: list[Part] = []
     taken: list[tuple[float, ...]] = []

@@ -255,6 +255,12 @@ def in_turn(moves: list[tuple[Thing, str]]) -> str:
     return "First " + ", then ".join(f"the {thing.name}" for thing, _ in moves) + "."
 
 
+def each_way(moves: list[tuple[Thing, str]]) -> str:
+    """What moves where, in its order: the evidence of what moves that way."""
+    told = " Then ".join(f"the {thing.name} moves {way}." for thing, way in moves)
+    return told[0].upper() + told[1:]
+
+
 def told_of_motion(rng: random.Random, view: View, kind: str) -> tuple[str, str]:
     """A question of this kind, and its answer."""
     moves, when = view.truth, rng.choice(["first", "last"])
@@ -264,8 +270,7 @@ def told_of_motion(rng: random.Random, view: View, kind: str) -> tuple[str, str]
     name = f"the {called(rng, view, thing)}"
     goes = f"the {thing.name} moves {its_way}."
     if kind == "all":
-        told = " Then ".join(f"the {t.name} moves {way}." for t, way in moves)
-        return worded(rng, "what happens"), told[0].upper() + told[1:]
+        return worded(rng, "what happens"), each_way(moves)
     if kind == "order":
         return worded(rng, f"what moves {when}"), f"The {thing.name}."
     if kind == "at a number":
@@ -308,17 +313,15 @@ def told_of_motion(rng: random.Random, view: View, kind: str) -> tuple[str, str]
         asked = rng.choice(["does it move", "does it move", "does it stand still"])
         is_so = (does == "moves") == (asked == "does it move")
         question = worded(rng, asked, f"the {called(rng, view, thing)}")
-        return question, f"{yes_or_no(is_so)}, the {thing.name} {does}."
+        return question, f"The {thing.name} {does}. {yes_or_no(is_so)}."
     if kind == "that way":
         way = its_way if rng.random() < 0.7 else rng.choice(list(draw.STEPS))
         found = [t for t, its_own in moves if its_own == way]
-        told = listed([f"the {t.name}" for t in found]) if found else "nothing"
         if rng.random() < 0.5:
-            return worded(rng, "what moves that way", way), sentence(told)
-        verb = "move" if len(found) > 1 else "moves"
-        return worded(
-            rng, "does anything move that way", way
-        ), f"{yes_or_no(bool(found))}, {told} {verb} {way}."
+            told = listed([f"the {t.name}" for t in found]) if found else "nothing"
+            return worded(rng, "what moves that way", way), f"{each_way(moves)} {sentence(told)}"
+        verdict = yes_or_no(bool(found))
+        return worded(rng, "does anything move that way", way), f"{each_way(moves)} {verdict}."
     if kind == "its way":
         other = rng.choice([way for way in draw.STEPS if way != its_way])
         if rng.random() < 0.5:
@@ -326,7 +329,8 @@ def told_of_motion(rng: random.Random, view: View, kind: str) -> tuple[str, str]
                 rng, "which of these ways", name, " or ".join(rng.sample([its_way, other], 2))
             ), sentence(goes[:-1])
         way = rng.choice([its_way, other])
-        return worded(rng, "does it move that way", name, way), f"{yes_or_no(way == its_way)}, {goes}"
+        verdict = yes_or_no(way == its_way)
+        return worded(rng, "does it move that way", name, way), f"{sentence(goes[:-1])} {verdict}."
     if kind == "when":
         return worded(rng, f"what happens {when}"), sentence(goes[:-1])
     alone = [

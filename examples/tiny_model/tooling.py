@@ -808,6 +808,9 @@ CALCULATOR = {
 }
 
 
+COUNTING = {"numbers", "math", "calculate", "compute"}  # words of tools whose work a calculator could do
+
+
 def calculation(rng: random.Random) -> tuple[str, str]:
     x, y = (rng.randrange(10 ** rng.randint(1, 5)) for _ in range(2))
     sign = rng.choice("+-*/")
@@ -1005,7 +1008,8 @@ def twice(
         return None
     before, more = found[1] or "", found[2] + again + found[2]
     parts = more, f"{before} {more}".strip()
-    if kinds.count(made["parameters"][key]["kind"]) == 1 and rng.random() < 0.35:
+    types = [made["parameters"][n]["schema"]["type"] for n in wants]
+    if types.count(made["parameters"][key]["schema"]["type"]) == 1 and rng.random() < 0.35:
         asked = worded(rng, "one tool twice, at the end", as_sentence(question), *parts)
     else:
         asked = question.replace(found[0], worded(rng, "one tool twice", found[0], *parts), 1)
@@ -1061,7 +1065,7 @@ def use_of_tools(rng: random.Random, test: bool) -> Sample:
     question, arguments = ask_for(rng, here, made, test, two and rng.random() < 0.7)
     wants, calls = arguments, [call(here["name"], arguments)]
     rng.shuffle(offered)
-    counting = any({"numbers", "math"} & t["like"].words for t in made if "like" in t)
+    counting = any(COUNTING & t["like"].words for t in made if "like" in t)
     if kind < 0.07 and not counting:  # none fits
         near = {here["name"], *(t["name"] for t in like)}
         offered = [t for t in offered if t["function"]["name"] not in near] or [CALCULATOR]

@@ -741,6 +741,7 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
     ways = {thing.name: way for thing, way in view.truth}
     moves, still = list(ways), [t.name for t in view.things if t.name not in ways]
     goes = [f"The {name} moves {way}." for name, way in ways.items()]
+    each_way = " Then t".join(goes).replace("Then tT", "Then t")
     turns = f"First {', then '.join(f'the {name}' for name in moves)}."
     last = re.search("last|end|ultimate|closing|saw the start", question) and "saw the end" not in question
     stands = re.search("still|stays?|not? mov|n't move|never|place|rest|remain|motionless|keep", question)
@@ -748,7 +749,7 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
         stands = None
     all_of = lambda names: " and ".join(", ".join(f"the {n}" for n in names).rsplit(", ", 1))  # noqa: E731
     if kind == "all":
-        return {" Then t".join(goes).replace("Then tT", "Then t")}
+        return {each_way}
     if kind == "order":
         return {f"The {moves[-1 if re.search('last|end|after', question) else 0]}."}
     if kind == "at a number":
@@ -778,24 +779,23 @@ def right_of_clip(kind: str, question: str, named: list[str], view) -> set[str]:
         return {scenes.sentence(all_of(found)) if found else "Nothing."}
     if kind == "does":
         does = "moves" if named[0] in ways else "stands still"
-        return {f"{'Yes' if (does == 'moves') != bool(stands) else 'No'}, the {named[0]} {does}."}
+        return {f"The {named[0]} {does}. {'Yes' if (does == 'moves') != bool(stands) else 'No'}."}
     asked = re.findall("to the left|to the right|up|down", question)
     if kind == "that way":
         found = [name for name, way in ways.items() if way == asked[0]]
-        told = all_of(found) if found else "nothing"
-        said = f"{told} move{'s' * (len(found) < 2)} {asked[0]}."
-        return {scenes.sentence(told), f"{'Yes' if found else 'No'}, {said}"}
+        told = scenes.sentence(all_of(found) if found else "nothing")
+        return {f"{each_way} {told}", f"{each_way} {'Yes' if found else 'No'}."}
     if kind == "its way":
         (name,) = named
         if len(asked) > 1:
             return {goes[moves.index(name)]}
-        return {f"{'Yes' if ways[name] == asked[0] else 'No'}, t{goes[moves.index(name)][1:]}"}
+        return {f"{goes[moves.index(name)]} {'Yes' if ways[name] == asked[0] else 'No'}."}
     return {
         f"The {what} is {told}."
         for what, found in (("moving object", moves), ("object that stands still", still))
         if len(found) == 1 and (what == "moving object") != bool(stands)
         for told in (found[0].split()[0], scenes.a(found[0].split()[1]))
-    } or {" Then t".join(goes).replace("Then tT", "Then t")}
+    } or {each_way}
 
 
 def test_what_moves_is_told():
@@ -1404,6 +1404,69 @@ def test_one_key_of_a_document_is_that_of_its_value():
     assert asked_for == {'["shop"]'}
 
 
+def test_no_key_of_a_document_is_left_to_chance():
+    """Asked for JSON by keys, the keys of its entries are named, or are the document's own."""
+    said = {
+        "shop": "Nino Shop",
+        "items": [{"name": "Tea", "price": "2.40"}, {"name": "Jam", "price": "3.00"}],
+    }
+    named = unnamed = 0
+    for number in range(1500):
+        question, chosen = documents.by_keys(random.Random(number), "receipt", "receipt", dict(said), said)
+        (entries,) = [part for part in chosen.values() if isinstance(part, list)]
+        if all(key in question for key in entries[0]):
+            named += entries != said["items"]
+        else:
+            assert entries == said["items"], question
+            unnamed += 1
+    assert named > 200 and unnamed > 50
+
+
+def test_null_is_wished_for_where_nothing_is_missing_too():
+    """Of the wish for null it does not follow that something is missing, nor of none that nothing is."""
+    said = {"shop": "Nino Shop", "items": [{"name": "Tea", "price": "2.40"}], "total": "2.40"}
+    seen = {}
+    for number in range(2000):
+        question, chosen = documents.by_keys(random.Random(number), "receipt", "receipt", dict(said), said)
+        wished = any(form in question for form in WORDINGS["null for what is missing"])
+        seen.setdefault((wished, None in chosen.values()), []).append(question)
+    assert len(seen) == 4 and min(map(len, seen.values())) > 50
+
+
+def test_no_label_stands_twice_in_a_document():
+    """Each label of a form and each head of a table is there once, and has its value."""
+    for number in range(6000):
+        rng = random.Random(number)
+        rows, said = documents.form(rng, False, 8)
+        labels = [row[0].rstrip(":").lower() for row in rows if len(row) == 2]
+        assert len({*labels}) == len(labels) == len(said), rows
+        rows, said = documents.table(rng, False, 8)
+        assert all(len(row) == len(rows[0]) for row in said["rows"]), rows
+
+
+def test_only_titles_are_larger(monkeypatch):
+    """In larger letters is no entry of a list without a title, and no label above its value."""
+    larger, any_font, seen = [], documents.draw.random_font, set()
+
+    def in_font(rng, points, text=""):
+        larger.append(text)
+        return any_font(rng, points, text)
+
+    monkeypatch.setattr(documents.draw, "random_font", in_font)
+    for number in range(400):
+        larger.clear()
+        view = documents.document(random.Random(number), False, (480, 640))
+        kind, said = view.truth
+        first, second = ["".join(one for one, _, _ in line) for line in view.letters][:2]
+        untitled = kind == "list" and "title" not in said
+        if untitled or (kind == "form" and second in said.values()):
+            assert first not in larger, (kind, first)
+            seen.add(kind)
+        elif first in larger:
+            seen.add("titled")
+    assert seen == {"list", "form", "titled"}
+
+
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
     for what in [*texts.TEXTS, *texts.PASSING]:
@@ -1494,8 +1557,12 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
     if asked in ("most expensive", "cheapest"):
         costs = [float(one["price"].lstrip("$€£")) for one in entries]
         told = ", ".join(f"{one['name']} {one['price']}" for one in entries)
-        name = entries[costs.index((min if asked == "cheapest" else max)(costs))]["name"]
-        return f"{told}. The {asked} is {name}."
+        best = min if asked == "cheapest" else max
+        for n, cost in enumerate(costs[1:], 1):  # the first of the best so far, and this one
+            first = costs.index(best(costs[:n]))
+            sign = "=" if costs[first] == cost else "<>"[costs[first] > cost]
+            told += f". {entries[first]['price']} {sign} {entries[n]['price']}"
+        return f"{told}. The {asked} is {entries[costs.index(best(costs))]['name']}."
     if kind in ("receipt", "menu") and asked in ("all", "one"):
         entries = [one["name"] for one in entries]
     if asked == "row by cell":
@@ -1747,7 +1814,10 @@ def said_of_lines(lines: list[str], asked: str, named: list[str]) -> str | None:
         found = [line for line in lines if named[0].lower() in line.lower()]
         return found[0] if len(found) == 1 else None
     if asked == "number of a line":
-        return f"Line {lines.index(named[0]) + 1}." if named[0] in lines else None
+        if named[0] not in lines:
+            return None
+        number = lines.index(named[0]) + 1
+        return ", ".join(f"{n + 1} {lines[n]}" for n in range(number)) + f". Line {number}."
     if asked == "line between":
         found = [b for a, b, c in zip(lines, lines[1:], lines[2:], strict=False) if [a, c] == named]
         return found[0] if len(found) == 1 else None
@@ -1840,6 +1910,29 @@ def test_what_is_located_is_there():
         kinds.add((how_many, bool(marks)))
     assert {("the", True), ("the", False), ("every", True), ("alls", True), ("end", True)} <= kinds
     assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
+
+
+def test_figures_beside_letters_look_like_no_letters():
+    """No 0 or 1 stands alone beside letters: in many fonts N0 is NO, 1nos is lnos, and a lone o is 0."""
+    for number in range(6000):
+        rng = random.Random(number)
+        assert len(reading.word(rng, number % 2 == 0)) > 1
+        for text in (reading.code(rng, False), reading.notice(rng, False)):
+            assert not re.search(r"(?<![\w.])([01][A-Za-z]|[A-Za-z]+[01](?![\w.]))", text), text
+
+
+def test_buttons_look_like_buttons():
+    """Each has an edge or a colour of its own, by which it is no link."""
+    for number in range(400):
+        view = reading.screen(random.Random(number), False, (480, 480))
+        pixels = np.asarray(view.picture, int)
+        ground = pixels[-2, -2]
+        for kind, text, (left, top, right, bottom) in view.truth:
+            if kind == "button":  # down its middle, where an edge would be, too
+                x, margin = round((left + right) / 2), 3
+                column = pixels[round(top) - margin : round(bottom) + margin, round(left) + 16 : x]
+                far = np.abs(column - ground).sum(-1).max(-1)
+                assert (far[: margin + 4] > 25).any() and (far[-margin - 4 :] > 25).any(), (number, text)
 
 
 def test_a_wish_is_served_by_one_button():
@@ -2011,6 +2104,38 @@ def test_calls_have_what_is_asked_for():
             if kind in ("count", "duration") and str(what) not in question and what <= 10:
                 told = [NUMBERS[what - 1]]
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
+
+
+def test_what_a_calculator_could_do_is_not_refused(monkeypatch):
+    """Where one is offered, no discount or tax is asked for that there were no tool for."""
+    percents = [one for one in tooling.EVERYDAY if {"discount", "tax"} & {*one.nouns}]
+    monkeypatch.setattr(tooling, "EVERYDAY", percents)
+    tooling.beside_which.cache_clear()
+    asked = 0
+    for number in range(1500):
+        sample = tooling.use_of_tools(random.Random(number), False)
+        if sample.answer == tooling.NO_TOOL and tooling.CALCULATOR in sample.tools:
+            assert not re.search("discount|percent|VAT", sample.messages[-1]["content"])
+        asked += any(word in sample.answer for word in ("discount", "tax"))
+    tooling.beside_which.cache_clear()
+    assert len(percents) == 2 and asked > 200
+
+
+def test_what_is_named_once_more_has_one_place():
+    """Behind a request a value is named alone only where just one argument is of its type."""
+    seen = 0
+    for number in range(6000):
+        rng = random.Random(number)
+        made = tooling.tool(rng, False)
+        question, wants = tooling.ask_for(rng, made, [made], False, plain=True)
+        if more := tooling.twice(rng, question, made, wants, False):
+            asked, again = more
+            (key,) = [key for key, what in wants.items() if again[key] != what]
+            if asked.startswith(f"{tooling.as_sentence(question)} "):
+                types = [made["parameters"][one]["schema"]["type"] for one in wants]
+                assert types.count(made["parameters"][key]["schema"]["type"]) == 1, asked
+                seen += 1
+    assert seen > 50
 
 
 def test_tools_as_clients_write_them():
