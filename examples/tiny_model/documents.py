@@ -11,6 +11,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import draw
+from figures import one_by_one
 from PIL import Image, ImageDraw
 from reading import PLACES, clock, code, counted, date, email, in_context, in_turn, phone, price, site, word
 from sample import Sample, View, among, ask, listed, yes_or_no
@@ -825,24 +826,15 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
     found[f"{kind} one"].append((("last",), names[-1]))
     told = ", ".join(f"{one['name']} {one['price']}" for one in goods)
-    prices = [one["price"] for one in goods]
-    costs = sorted((float(plain(one["price"])), one["name"]) for one in goods)
-    if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 0.5:
-        highest = f"{told}.{in_turn_compared(prices, 1)} The most expensive is {costs[-1][1]}."
+    cents = [round(100 * float(plain(one["price"]))) for one in goods]
+    as_told = {cost: one["price"] for cost, one in zip(cents, goods, strict=True)}.__getitem__
+    costs = sorted(zip(cents, names, strict=True))
+    if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 50:
+        highest = f"{told}. {one_by_one(cents, max, as_told)} The most expensive is {costs[-1][1]}."
         found[f"{kind} most expensive"].append(((), highest))
-    if len(costs) > 1 and 1.1 * costs[0][0] + 0.5 < costs[1][0]:
-        lowest = f"{told}.{in_turn_compared(prices, -1)} The cheapest is {costs[0][1]}."
+    if len(costs) > 1 and 1.1 * costs[0][0] + 50 < costs[1][0]:
+        lowest = f"{told}. {one_by_one(cents, min, as_told)} The cheapest is {costs[0][1]}."
         found[f"{kind} cheapest"].append(((), lowest))
-
-
-def in_turn_compared(prices: list[str], sign: int) -> str:
-    """The best of them so far beside each next one: the evidence of which is the highest, or (-1) lowest."""
-    told, best = "", prices[0]
-    for other in prices[1:]:
-        here, there = float(plain(best)), float(plain(other))
-        told += f" {best} {'<' if here < there else '>' if here > there else '='} {other}."
-        best = other if sign * there > sign * here else best
-    return told
 
 
 def answers_of_rows(kind: str, rows: list[dict], found: Answers) -> None:
@@ -924,7 +916,7 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
 
 
 EVIDENCE = re.compile(
-    r"(?P<read>.+?)\. (?:\S+ [<=>] \S+\. )*"
+    r"(?P<read>.+?)\. (?:(?:From the left: [0-9 and,]+|\d and \d figures)\. \S+ [<=>] \S+\. )*"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+)\."
 )
 

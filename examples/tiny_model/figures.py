@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from sample import Sample, among, ask, listed, places, yes_or_no
@@ -46,36 +47,40 @@ def subtract_aloud(x: int, y: int) -> str:
     return "\n".join(thoughts)
 
 
-def beside_each_other(x: int, y: int) -> str:
+def beside_each_other(one: str, other: str) -> str:
     """How many figures they have, or these up to the first that differ: from that follows which is more."""
-    if len(str(x)) != len(str(y)):
-        return f"{len(str(x))} and {len(str(y))} figures."
-    pairs = list(zip(str(x), str(y), strict=True))
+    if len(one) != len(other):
+        return f"{len(one)} and {len(other)} figures."
+    pairs = list(zip(one, other, strict=True))
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
     return f"From the left: {', '.join(f'{a} and {b}' for a, b in pairs[: first + 1])}."
 
 
-def stand(x: int, y: int) -> str:
-    """How they stand to each other, behind what shows it.
+def stand(x: int, y: int, as_told: Callable[[int], str] = str) -> str:
+    """How they stand to each other, as they were told, behind what shows it.
 
     Said at once, of two numbers a quarter was wrong, of several a third; in differences, where the figures
     were looked at first, nearly none.
     """
-    return f"{beside_each_other(x, y)} {x} {'>' if x > y else '<' if x < y else '='} {y}."
+    one, other = as_told(x), as_told(y)
+    shown = beside_each_other(re.sub(r"\D", "", one), re.sub(r"\D", "", other))
+    return f"{shown} {one} {'>' if x > y else '<' if x < y else '='} {other}."
 
 
-def one_by_one(numbers: list[int], extreme: Callable[[int, int], int]) -> str:
+def one_by_one(
+    numbers: list[int], extreme: Callable[[int, int], int], as_told: Callable[[int], str] = str
+) -> str:
     """The first beside the second, the one of them that it is beside the next, and so on."""
     best, *rest = numbers
     told = []
     for x in rest:
-        told.append(stand(best, x))
+        told.append(stand(best, x, as_told))
         best = extreme(best, x)
     return " ".join(told)
 
 
 def which_is_more_aloud(x: int, y: int) -> str:
-    shown = beside_each_other(x, y)
+    shown = beside_each_other(str(x), str(y))
     if x == y:
         return f"{shown}\nBoth are equal."
     return f"{shown}\n{max(x, y)} is more{', so it is below 0' if x < y else ''}."

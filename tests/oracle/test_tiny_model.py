@@ -816,26 +816,28 @@ def test_what_moves_is_told():
                     assert answer in right_of_clip(kind, question, named, view), (kind, question, answer)
 
 
-STAND = re.compile(r"(?:From the left: ([0-9 and,]+)|(\d) and (\d) figures)\. (\d+) ([<=>]) (\d+)\. ")
+STAND = re.compile(r"(From the left: [0-9 and,]+\.|\d and \d figures\.) (\d+) ([<=>]) (\d+)\. ")
+
+
+def beside(x: str, y: str) -> str:
+    """What shows which of two whole numbers is more."""
+    if len(x) != len(y):
+        return f"{len(x)} and {len(y)} figures."
+    alike = 0
+    while alike < len(x) - 1 and x[alike] == y[alike]:
+        alike += 1
+    return f"From the left: {', '.join(f'{x[n]} and {y[n]}' for n in range(alike + 1))}."
 
 
 def without_evidence(answer: str) -> tuple[list[tuple[int, int]], str]:
     """Which numbers it says stand beside each other, as they do, and what it says besides."""
-    beside = []
-    for figures_of, m, n, x, sign, y in STAND.findall(answer):
-        alike = 0
-        while x != y and x[alike] == y[alike] and len(x) == len(y):
-            alike += 1
-        if len(x) == len(y):
-            alike = len(x) - 1 if x == y else alike
-            pairs = [f"{one} and {other}" for one, other in zip(x, y, strict=True)]
-            assert figures_of == ", ".join(pairs[: alike + 1]), answer
-        else:
-            assert (int(m), int(n)) == (len(x), len(y)), answer
+    pairs = []
+    for shown, x, sign, y in STAND.findall(answer):
+        assert shown == beside(x, y), answer
         x, y = int(x), int(y)
         assert sign == ("<" if x < y else ">" if x > y else "="), answer
-        beside.append((x, y))
-    return beside, STAND.sub("", answer)
+        pairs.append((x, y))
+    return pairs, STAND.sub("", answer)
 
 
 def one_by_one(numbers: list[int], extreme) -> list[tuple[int, int]]:
@@ -856,7 +858,7 @@ def test_numbers_are_compared_rightly():
             continue
         numbers = [int(x) for x in re.findall(r"\d+", question)]
         said, seen = question.lower(), []
-        beside, answer = without_evidence(answer)
+        pairs, answer = without_evidence(answer)
         if re.search("even (or|number or)|odd (or|number or)|even and odd", said):
             kinds.add("which of even and odd")
             (x,) = numbers
@@ -902,7 +904,7 @@ def test_numbers_are_compared_rightly():
             else:
                 kinds.add("is it")
                 right = f"{'Yes' if is_so else 'No'}."
-        assert (answer, beside) == (right, seen), question
+        assert (answer, pairs) == (right, seen), question
     assert kinds == {
         *(
             "sides",
@@ -945,28 +947,28 @@ def test_what_is_told_is_compared_rightly():
     for number in range(1200):
         sample = figures.told_and_compared(random.Random(number), False)
         question = sample.messages[-1]["content"]
-        beside, answer = without_evidence(sample.answer)
+        pairs, answer = without_evidence(sample.answer)
         *told, verdict = answer.removesuffix(".").split(". ")
         numbers = [int(x) for x in re.findall(r"\d+", question)]
-        if not beside:  # nothing but the verdict is asked for
+        if not pairs:  # nothing but the verdict is asked for
             assert answer == verdict_alone(question, numbers), (question, answer)
         elif verdict in ("Yes", "No"):
-            low, high = (one[1] for one in [*beside, (0, max(numbers))][:2])
-            (x,) = {one[0] for one in beside}
-            assert {x, low, high} == {*numbers} and len(beside) == 1 + (x > low), (question, answer)
+            low, high = (one[1] for one in [*pairs, (0, max(numbers))][:2])
+            (x,) = {one[0] for one in pairs}
+            assert {x, low, high} == {*numbers} and len(pairs) == 1 + (x > low), (question, answer)
             assert verdict == ("Yes" if low < x < high else "No"), (question, answer)
         elif " - " in answer:
             sums = [{*map(int, re.findall(r"\d+", difference)[:2])} for difference in told]
             (aim,) = set.intersection(*sums)
             away = [abs(int(x) - int(y)) for x, y in re.findall(r"(\d+) - (\d+)", answer)]
-            assert away == [int(t.split("= ")[1]) for t in told] and beside == one_by_one(away, min)
+            assert away == [int(t.split("= ")[1]) for t in told] and pairs == one_by_one(away, min)
             assert abs(int(verdict.split()[0]) - aim) == min(away), (question, answer)
         else:
             best = re.sub("^It is | is .*", "", verdict)
             asked = question if verdict.startswith("It is") else verdict
             extreme = min if re.search("young|short|low|light|small|cheap|few|less|least", asked) else max
             named = {t.split(": ")[0]: int(t.split(": ")[1]) for t in told} or {str(x): x for x in numbers}
-            assert beside == one_by_one(list(named.values()), extreme), (question, answer)
+            assert pairs == one_by_one(list(named.values()), extreme), (question, answer)
             assert named[best] == extreme(named.values()), (question, answer)
         kinds.add(bool(told))
     assert kinds == {True, False}
@@ -1561,7 +1563,9 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         for n, cost in enumerate(costs[1:], 1):  # the first of the best so far, and this one
             first = costs.index(best(costs[:n]))
             sign = "=" if costs[first] == cost else "<>"[costs[first] > cost]
-            told += f". {entries[first]['price']} {sign} {entries[n]['price']}"
+            here, there = entries[first]["price"], entries[n]["price"]
+            shown = beside(*(re.sub(r"\D", "", price) for price in (here, there)))
+            told += f". {shown} {here} {sign} {there}"
         return f"{told}. The {asked} is {entries[costs.index(best(costs))]['name']}."
     if kind in ("receipt", "menu") and asked in ("all", "one"):
         entries = [one["name"] for one in entries]
