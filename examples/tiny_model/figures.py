@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable
 
-from sample import Sample, among, ask, listed, places, yes_or_no
+from sample import Sample, among, ask, listed, places, sign_between, yes_or_no
 from wordings import worded
 from words import ALL_WORDS, COLOURS, FIRST_NAMES, SHAPES, pick
 
@@ -64,7 +64,7 @@ def stand(x: int, y: int, as_told: Callable[[int], str] = str) -> str:
     """
     one, other = as_told(x), as_told(y)
     shown = beside_each_other(re.sub(r"\D", "", one), re.sub(r"\D", "", other))
-    return f"{shown} {one} {'>' if x > y else '<' if x < y else '='} {other}."
+    return f"{shown} {one} {sign_between(x, y)} {other}."
 
 
 def one_by_one(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from draw import Thing
-from sample import View, a, listed, places, plural, sentence, times, yes_or_no
+from sample import View, a, listed, places, plural, sentence, sign_between, times, yes_or_no
 from wordings import worded
 from words import COLOURS, NUMBERS, SHAPES
 
@@ -174,13 +174,13 @@ def away_from(thing: Thing, where: str | Thing, view: View) -> tuple[float, floa
     return abs(x - right), abs(y - down)
 
 
-def both_ways(across: float, down: float) -> str:
-    """Shares of the width and the height in hundredths."""
-    return f"{round(100 * across):02}% and {round(100 * down):02}%"
+def hundredths(shares: tuple[float, float]) -> tuple[int, int]:
+    across, down = shares
+    return round(100 * across), round(100 * down)
 
 
-def far(thing: Thing, where: str, view: View) -> str:
-    return both_ways(*away_from(thing, where, view))
+def both_ways(across: int, down: int) -> str:
+    return f"{across:02}% and {down:02}%"
 
 
 def away_told(view: View, one: Thing, called_one: str, rest: list[tuple[str, Thing]]) -> str:
@@ -188,12 +188,12 @@ def away_told(view: View, one: Thing, called_one: str, rest: list[tuple[str, Thi
 
     Without the places a quarter was wrong, most at 15%, 25% or 35%, the most usual ones.
     """
-    x, y = (round(100 * share) for share in place(view, one))
+    x, y = hundredths(place(view, one))
     found = []
     for name, thing in rest:
-        across, down = (round(100 * share) for share in place(view, thing))
-        found.append(f"{name} at {across:02}% and {down:02}%: {abs(across - x):02}% and {abs(down - y):02}%")
-    return f"From the left and the top, the {called_one} is at {x:02}% and {y:02}%. {those('away', found)}"
+        across, down = hundredths(place(view, thing))
+        found.append(f"{name} at {both_ways(across, down)}: {both_ways(abs(across - x), abs(down - y))}")
+    return f"From the left and the top, the {called_one} is at {both_ways(x, y)}. {those('away', found)}"
 
 
 def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
@@ -292,9 +292,8 @@ def tally(view: View, what: str) -> tuple[str, dict[str, int]]:
 
 
 def counted(what: str, counts: dict[str, int]) -> str:
-    return those(
-        "counted", [f"{n} {one if what == 'colour' else plural(n, one)}" for one, n in counts.items()]
-    )
+    told = [f"{n} {one if what == 'colour' else plural(n, one)}" for one, n in counts.items()]
+    return those("counted", told)
 
 
 # ---- how many, and whether there are any
@@ -334,10 +333,8 @@ def variety(rng: random.Random, view: View) -> Asked:
     what = rng.choice(["colour", "shape"])
     question = worded(rng, "how many colours" if what == "colour" else "how many different shapes")
     n = len(kinds(view, what))
-    return (
-        question,
-        f"{kinds_told(view, what)} {times(n, 'different shape' if what == 'shape' and n > 1 else what)}",
-    )
+    number = times(n, "different shape" if what == "shape" and n > 1 else what)
+    return question, f"{kinds_told(view, what)} {number}"
 
 
 def of_each(rng: random.Random, view: View) -> Asked:
@@ -457,20 +454,18 @@ def more(rng: random.Random, view: View) -> Asked:
     told, asked = [thing_of(look) for look in both], [of_kind(rng, look) for look in both]
     found = [[getattr(t, other) for t in view.things if getattr(t, what) == look] for look in both]
     m, n = map(len, found)
-    seen = " ".join(
-        those(f"{name}s", numbered(those_found)) for name, those_found in zip(told, found, strict=True)
-    )
-    counts, kind = f"{seen} {m} {plural(m, told[0])} and {n} {plural(n, told[1])}", rng.random()
+    seen = [those(f"{name}s", numbered(of_it)) for name, of_it in zip(told, found, strict=True)]
+    counts, kind = f"{' '.join(seen)} {m} {plural(m, told[0])} and {n} {plural(n, told[1])}", rng.random()
     if kind < 0.25:
         return worded(rng, "how many of each", *asked), f"{counts}."
     if kind < 0.5 and m > n and rng.random() < 0.4:
         return worded(rng, "how many more", *asked), f"{counts}. {times(m - n, f'more {told[0]}')}"
-    seen = f"{counts}: {m} {'>' if m > n else '<' if m < n else '='} {n}."
+    counts = f"{counts}: {m} {sign_between(m, n)} {n}."
     if kind < 0.5 and m != n:
-        return worded(rng, "which are more", *asked), f"{seen} There are more {told[m < n]}s."
+        return worded(rng, "which are more", *asked), f"{counts} There are more {told[m < n]}s."
     if kind < 0.7:
-        return worded(rng, "are there as many", *asked), f"{seen} {yes_or_no(m == n)}."
-    return worded(rng, "are there more", *asked), f"{seen} {yes_or_no(m > n)}."
+        return worded(rng, "are there as many", *asked), f"{counts} {yes_or_no(m == n)}."
+    return worded(rng, "are there more", *asked), f"{counts} {yes_or_no(m > n)}."
 
 
 # ---- colour and shape
@@ -607,9 +602,8 @@ def alike(rng: random.Random, view: View) -> Asked:
 
 
 def colours(rng: random.Random, view: View) -> Asked:
-    return worded(
-        rng, "which colours"
-    ), f"{kinds_told(view, 'colour')} {sentence(listed(kinds(view, 'colour')))}"
+    told = sentence(listed(kinds(view, "colour")))
+    return worded(rng, "which colours"), f"{kinds_told(view, 'colour')} {told}"
 
 
 def same(rng: random.Random, view: View) -> Asked:
@@ -703,7 +697,7 @@ def corner(rng: random.Random, view: View) -> Asked:
         return None
     if not (near := nearest_to(view, where, view.things)):
         return None
-    seen = f"Nearest: {a(near.name)}, away {far(near, where, view)}."
+    seen = f"Nearest: {a(near.name)}, away {both_ways(*hundredths(away_from(near, where, view)))}."
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 
@@ -713,7 +707,7 @@ def nearest_corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice(list(CORNERS))
     if len(view.things) < 2 or not (near := nearest_to(view, where, view.things)):
         return None
-    seen = f"Nearest: {a(near.name)}, away {far(near, where, view)}."
+    seen = f"Nearest: {a(near.name)}, away {both_ways(*hundredths(away_from(near, where, view)))}."
     return worded(rng, "the closest to a corner", where), f"{seen} {sentence(a(near.name))}"
 
 

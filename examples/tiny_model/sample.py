@@ -102,6 +102,10 @@ def yes_or_no(is_so: bool) -> str:
     return "Yes" if is_so else "No"
 
 
+def sign_between(x: int, y: int) -> str:
+    return ">" if x > y else "<" if x < y else "="
+
+
 def places(edge: str, one: str, here: int, other: str, there: int) -> str:
     """Where two things are, in hundredths of two digits: said before what follows from it.
 
