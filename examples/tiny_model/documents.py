@@ -46,16 +46,15 @@ RANKS = "Senior Junior Chief Head Sales Project Marketing Software Office Graphi
 
 
 BESIDES = ["Card", "Visa", "Subtotal", "Discount"]  # rows of receipts that no one asks for
-LABELS = "Total|Sum|Date|Tax|VAT|Cash|Change|Paid|Due|Order|Receipt|Time|Server|Amount".split(
-    "|"
-)  # and others
+LABELS = "Total Sum Date Tax VAT Cash Change Paid Due Order Receipt Time Server Amount".split()  # and others
+NO_GOODS = {label.upper() for label in [*BESIDES, *LABELS]}
 
 
 def goods(rng: random.Random, test: bool) -> str:
     """What may be sold: nothing that a row of a receipt is called."""
     while True:
         name = any_goods(rng, test)
-        if name.upper() not in {label.upper() for label in [*BESIDES, *LABELS]}:
+        if name.upper() not in NO_GOODS:
             return name
 
 

@@ -1200,6 +1200,7 @@ def test_what_is_told_in_passing_has_one_answer(monkeypatch):
     tell, told = texts.told, []
     noted = lambda rng, what, *more: told.append(what.name) or tell(rng, what, *more)  # noqa: E731
     monkeypatch.setattr(texts, "told", noted)
+    assert set().union(*memory.ALIKE) <= {one.name for one in texts.PASSING}
     alone = not_told = 0
     for number in range(3000):
         rng = random.Random(number)
