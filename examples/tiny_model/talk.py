@@ -237,8 +237,8 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence says, by the keys that are named."""
     kinds = {
         sum_as_json: 12, list_as_json: 8, happening_as_json: 12, flags_as_json: 4, facts_as_json: 28,
-        some_as_json: 10, note_as_json: 24, inside_an_object: 5, counts_as_json: 6, names_as_json: 4,
-        lines_as_json: 5, json_changed: 8, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+        some_as_json: 10, note_as_json: 24, inside_an_object: 5, counts_as_json: 6, names_as_json: 9,
+        lines_as_json: 9, json_changed: 14, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
     }  # fmt: skip
     return rng.choices(list(kinds), list(kinds.values()))[0](rng, test)
 
