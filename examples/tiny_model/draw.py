@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,29 @@ def random_things(
             low *= 0.9
 
 
+def arranged_things(
+    rng: random.Random, count: int, size: Size, low: float, shapes: Sequence[str], paints: Sequence[str]
+) -> list[Thing] | None:
+    """In a row, a column or a grid, evenly and mostly of one size, as people draw them; None if too small.
+
+    Before the eighteenth training there were none: of 192 of three to six shapes in a row it told 12 rightly.
+    """
+    width, height = size
+    across = rng.choice([n for n in range(1, count + 1) if count % n == 0])
+    down, spread = count // across, rng.uniform(0.7, 1)
+    step_x, step_y = spread * width / across, spread * height / down
+    left, top = rng.uniform(0, width * (1 - spread)), rng.uniform(0, height * (1 - spread))
+    most, least = min(min(step_x, step_y) / 2.4 - 1, 0.24 * min(size)), low * min(size)
+    if most < least:
+        return None
+    radius, alike, things = rng.uniform(least, most), rng.random() < 0.7, []
+    for i, j in product(range(across), range(down)):
+        shape = rng.choice(shapes)
+        x, y = left + (i + 0.5) * step_x, top + (j + 0.5) * step_y
+        things.append(Thing(rng.choice(paints), shape, x, y, radius if alike else rng.uniform(least, most)))
+    return things
+
+
 def shade(rng: random.Random, colour: str, by: int = 12) -> Colour:
     return tuple(min(255, max(0, c + rng.randint(-by, by))) for c in rng.choice(COLOURS[colour]))
 
@@ -274,7 +298,8 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
     shapes, paints, close = SHAPES, list(COLOURS), rng.random() < 0.15
     if rng.random() < 0.33:
         shapes, paints = rng.sample(shapes, rng.choice([1, 2, 2, 3])), rng.sample(paints, rng.randint(1, 4))
-    things = random_things(rng, count, drawn, (low, 0.24), close, shapes, paints)
+    arranged = rng.random() < 0.3 and arranged_things(rng, count, drawn, low, shapes, paints)
+    things = arranged or random_things(rng, count, drawn, (low, 0.24), close, shapes, paints)
     picture, colour = background(rng, drawn)
     ground = colour_name(colour) if picture.getcolors(1) else None
     manner = rng.choices(["plain", "edged", "hollow", "gradient"], [60, 16, 10, 14])[0]

@@ -82,19 +82,22 @@ Placed = tuple[str, float, float, tuple[float, float, float, float]]  # name, mi
 
 
 def shapes(rng: random.Random) -> tuple[View, list[Placed]]:
-    """On a grid with jitter, all of different names, from left to right."""
+    """All of different names, from left to right: on a grid with jitter, or (a third) in a row."""
     size = rng.choice(SIZES)
     count = rng.randint(1, 5)
     ground = rng.choice(["white", "white", "whitesmoke", "lightcyan", "beige", "lightgray"])
     figure, axis = canvas(size, ground)
     columns, rows = rng.sample(range(5), count), rng.sample(range(5), count)
     names = rng.sample([f"{c} {s}" for c in COLOURS for s in SHAPES], count)
-    placed = []
+    placed, of_one_size = [], min(size) * rng.uniform(0.05, 0.08)
+    in_a_row = rng.random() < 1 / 3
+    if in_a_row:
+        columns, rows = list(range(count)), rows[:1] * count
     for column, row, name in zip(columns, rows, names, strict=True):
         colour, shape = name.split()
-        x = size[0] * (column + 0.5 + rng.uniform(-0.12, 0.12)) / 5
-        y = size[1] * (row + 0.5 + rng.uniform(-0.12, 0.12)) / 5
-        r = min(size) * rng.uniform(0.05, 0.08)
+        x = size[0] * (column + 0.5 + (0 if in_a_row else rng.uniform(-0.12, 0.12))) / 5
+        y = size[1] * (row + 0.5 + (0 if in_a_row else rng.uniform(-0.12, 0.12))) / 5
+        r = of_one_size if in_a_row else min(size) * rng.uniform(0.05, 0.08)
         edge = rng.choice(["black", "none"])
         made = patch(shape, x, y, r, rng.choice(COLOURS[colour].split()), edge)
         axis.add_patch(made)
@@ -126,7 +129,8 @@ def article(name: str) -> str:
 def scene(rng: random.Random) -> Sample:
     view, placed = shapes(rng)
     names = [name for name, *_ in placed]
-    kind = rng.choice(["count", "colour", "left", "top", "side", "is"])
+    in_a_row = len({y for _, _, y, _ in placed}) < len(placed)
+    kind = rng.choice(["count", "colour", "left", "side", *([] if in_a_row else ["top", "is"])])
     if kind in ("side", "is") and len(placed) > 1:
         one, other = rng.sample(placed, 2)
         if kind == "side":

@@ -100,11 +100,12 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         only = rng.choice(["shapes", "colours"])
         parts = [t.shape if only == "shapes" else t.colour for t in things]
         return ask("caption", worded(rng, f"only the {only}"), sentence(listed(parts)), view)
-    kind, end = rng.random(), "left"
-    if kind < 0.6:
-        ends = {end: 4 if end == "top" else 2 for end in ENDS if is_clear(view, end, in_row(view, end))}
-        end = rng.choices(list(ends), list(ends.values()))[0] if ends else "left"
-        things = in_row(view, end)
+    kind = rng.random()
+    ends = {end: 4 if end == "top" else 2 for end in ENDS if is_clear(view, end, in_row(view, end))}
+    end = "top" if "top" in ends and "left" not in ends else "left"  # of a column and of all others
+    if kind < 0.6 and ends:
+        end = rng.choices(list(ends), list(ends.values()))[0]
+    things = in_row(view, end)
     order = worded(rng, f"in order from the {end}")
     seen = listed([a(t.name) for t in things])
     answer = sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}")

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -673,7 +674,7 @@ def test_what_is_asked_of_pictures_is_so():
     """Numbers, colours, ends, corners, places in a row, neighbours: by the question's words, from where the
     things are; of two that may come first neither is asked for."""
     sizes = [(256, 320), (448, 160), (160, 448)]  # in long ones things may lie too near for an order
-    views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(150)]
+    views = [scenes.shapes(random.Random(number), False, sizes[number % 3]) for number in range(240)]
     for kind in ("count", "total", "exists", "end", "both_ends", "corner", "look_of_place"):
         asked = 0
         for number, view in enumerate(views):
@@ -695,6 +696,31 @@ def test_what_is_asked_of_pictures_is_so():
                 gaps = [abs(getattr(s, axis) - getattr(t, axis)) for s, t in pairwise(row)]
                 assert min(gaps, default=length) >= 0.03 * length, answer
         assert asked > 25, kind
+
+
+def test_things_stand_in_rows_and_columns_too():
+    """Within the picture and apart, told along the row; what has one place across is told from the top."""
+    found = Counter()
+    for number in range(500):
+        size = [(256, 320), (448, 160), (160, 448), (640, 480)][number % 4]
+        view = scenes.shapes(random.Random(number), False, size)
+        lines = {len({t.x for t in view.things}), len({t.y for t in view.things})}
+        if len(view.things) < 2 or lines != {1, len(view.things)}:
+            found["grid"] += len(lines | {1}) == 3 and max(lines) < len(view.things)
+            continue
+        is_row = len({t.y for t in view.things}) == 1
+        boxes = [t.box() for t in view.things]
+        edges = [box[0 if is_row else 1 :: 2] for box in boxes]
+        assert all(one[1] < other[0] for one, other in pairwise(edges)), boxes
+        assert all(box[0] >= 0 and box[2] <= size[0] and box[1] >= 0 and box[3] <= size[1] for box in boxes)
+        caption = scenes.caption(random.Random(number), view, False)
+        if caption.messages[-1]["content"][-1]["text"] in WORDINGS["what is in the picture"]:
+            order = "From left to right" if is_row else "From top to bottom"
+            names = [t.name for t in view.things]
+            assert caption.answer.startswith(order), caption.answer
+            assert re.findall("|".join(names), caption.answer) == names
+            found["row" if is_row else "column"] += 1
+    assert min(found.values()) > 4 and len(found) == 3, found
 
 
 def shown(*circles: tuple[float, float, float]):
