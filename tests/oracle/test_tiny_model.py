@@ -699,11 +699,12 @@ def test_what_is_asked_of_pictures_is_so():
 
 
 def test_things_stand_in_rows_and_columns_too():
-    """Within the picture and apart, told along the row; what has one place across is told from the top."""
+    """Within the picture and apart, told along the row; of those in one column the upper one comes first."""
     found = Counter()
     for number in range(500):
         size = [(256, 320), (448, 160), (160, 448), (640, 480)][number % 4]
         view = scenes.shapes(random.Random(number), False, size)
+        assert [(t.x, t.y) for t in view.things] == sorted((t.x, t.y) for t in view.things)
         lines = {len({t.x for t in view.things}), len({t.y for t in view.things})}
         if len(view.things) < 2 or lines != {1, len(view.things)}:
             found["grid"] += len(lines | {1}) == 3 and max(lines) < len(view.things)
