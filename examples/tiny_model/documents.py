@@ -215,15 +215,15 @@ RIVALS = {  # of a form with one of these it would be in doubt which is asked fo
 }  # fmt: skip
 
 
-LABELS_OF_FORMS = {label.lower() for labels, _ in FORM.values() for label in labels.split("|")}
 HEADS = "Name Price Count City Code Age".split()  # of tables
 RARER_HEADS = "Item Person Qty Colour Points Year Time".split()
+TAKEN = {label.lower() for labels, _ in FORM.values() for label in labels.split("|")}
+TAKEN |= {*FORM, *map(str.lower, HEADS), *map(str.lower, RARER_HEADS)}
 
 
 def own_label(rng: random.Random, test: bool) -> str:
     """A word that no form or table has as a label already: two values of one name have no right answer."""
-    taken = {*FORM, *LABELS_OF_FORMS, *map(str.lower, [*HEADS, *RARER_HEADS])}
-    while (own := word(rng, test)).lower() in taken:
+    while (own := word(rng, test)).lower() in TAKEN:
         pass
     return own
 

@@ -151,7 +151,7 @@ def arranged_things(
 ) -> list[Thing] | None:
     """In a row, a column or a grid, evenly and mostly of one size, as people draw them; None if too small.
 
-    Before the eighteenth training there were none: of 192 of three to six shapes in a row it told 12 rightly.
+    Without any in its training a model told 12 of 192 rows of three to six shapes rightly.
     """
     width, height = size
     across = rng.choice([n for n in range(1, count + 1) if count % n == 0])

@@ -93,10 +93,11 @@ def shapes(rng: random.Random) -> tuple[View, list[Placed]]:
     in_a_row = rng.random() < 1 / 3
     if in_a_row:
         columns, rows = list(range(count)), rows[:1] * count
+    off = lambda: 0 if in_a_row else rng.uniform(-0.12, 0.12)  # noqa: E731
     for column, row, name in zip(columns, rows, names, strict=True):
         colour, shape = name.split()
-        x = size[0] * (column + 0.5 + (0 if in_a_row else rng.uniform(-0.12, 0.12))) / 5
-        y = size[1] * (row + 0.5 + (0 if in_a_row else rng.uniform(-0.12, 0.12))) / 5
+        x = size[0] * (column + 0.5 + off()) / 5
+        y = size[1] * (row + 0.5 + off()) / 5
         r = of_one_size if in_a_row else min(size) * rng.uniform(0.05, 0.08)
         edge = rng.choice(["black", "none"])
         made = patch(shape, x, y, r, rng.choice(COLOURS[colour].split()), edge)

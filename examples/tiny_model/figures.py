@@ -80,6 +80,7 @@ def one_by_one(
 
 
 def which_is_more_aloud(x: int, y: int) -> str:
+    """Before a difference: which is more, and whether it comes to less than nothing."""
     shown = beside_each_other(str(x), str(y))
     if x == y:
         return f"{shown}\nBoth are equal."
@@ -588,7 +589,7 @@ def only_the_verdict(rng: random.Random) -> Sample:
     x, y = rng.sample(range(most), 2)
     question, answer = rng.choice([whether_more(rng, x, y), which_is_more(rng, x, y), even_or_odd(rng, most)])
     verdict = answer.split()[-1]
-    wish, said = (
-        ("only yes or no", verdict) if verdict in ("Yes.", "No.") else ("only a number", answer.split()[-3])
-    )
-    return ask("sums", wishing(rng, question, wish), said)
+    if verdict in ("Yes.", "No."):
+        return ask("sums", wishing(rng, question, "only yes or no"), verdict)
+    *_, best, _, _ = answer.split()  # "… 61 is larger."
+    return ask("sums", wishing(rng, question, "only a number"), best)

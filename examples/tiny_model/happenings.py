@@ -16,6 +16,7 @@ from pathlib import Path
 
 from figures import THINGS
 from sample import a, bare, in_json
+from texts import slots
 from words import ANIMALS, CITIES, COLOURS, FOODS, JOBS, MONTHS, WEEKDAYS, city, name
 
 Values = dict[str, str]
@@ -163,14 +164,14 @@ def label(what: Happening, asked: str, answer: str, parts: Values) -> str:
     """What an answer names before the value: whose it is and a noun, or all that is asked of who it was."""
     if asked in what.labels:
         return put(what.labels[asked], parts)
-    asked_of = re.findall(r"{(\w+)}", asked)
+    asked_of = slots(asked)
     named = [part for part in asked_of if part in OWNERS]
     of = min(named, key=lambda part: part not in GOODS, default=None)
     if not of:  # Who sells eggs
-        alike = [q for q, said in what.questions if said == answer and re.findall(r"{(\w+)}", q) == asked_of]
+        alike = [q for q, said in what.questions if said == answer and slots(q) == asked_of]
         told = next(form for form in [asked, *alike] if re.match("Wh(o|at was) ", form))
         return put(told.removesuffix("?"), parts)
-    (*_, part) = re.findall(r"{(\w+)}", answer)
+    (*_, part) = slots(answer)
     noun = what.nouns.get(part, NOUNS.get(part, part))
     owner = parts[of] if of in ("who", "other") else f"the {bare(parts[of])}"
     return put("{owner}'s {noun}", {"owner": owner, "noun": noun})

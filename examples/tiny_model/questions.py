@@ -196,6 +196,10 @@ def away_told(view: View, one: Thing, called_one: str, rest: list[tuple[str, Thi
     return f"From the left and the top, the {called_one} is at {both_ways(x, y)}. {those('away', found)}"
 
 
+def nearest_told(near: Thing, where: str, view: View) -> str:
+    return f"Nearest: {a(near.name)}, away {both_ways(*hundredths(away_from(near, where, view)))}."
+
+
 def is_near(thing: Thing, where: str, view: View, reach: float) -> bool:
     return max(away_from(thing, where, view)) < reach
 
@@ -595,10 +599,8 @@ def alike(rng: random.Random, view: View) -> Asked:
         return None
     perhaps = rng.choice(found)
     question = worded(rng, "are all of them so", name, perhaps if other == "colour" else f"{perhaps}s")
-    first_other = next((i for i, one in enumerate(found) if one != perhaps), None)
-    if first_other is None:
-        return question, f"{seen} Yes."
-    return question, f"{those(f'{thing_of(look)}s', found[: first_other + 1])} No."
+    told = next((n for n, one in enumerate(found, 1) if one != perhaps), None)  # to the first that is not so
+    return question, f"{those(f'{thing_of(look)}s', found[:told])} {yes_or_no(told is None)}."
 
 
 def colours(rng: random.Random, view: View) -> Asked:
@@ -697,7 +699,7 @@ def corner(rng: random.Random, view: View) -> Asked:
         return None
     if not (near := nearest_to(view, where, view.things)):
         return None
-    seen = f"Nearest: {a(near.name)}, away {both_ways(*hundredths(away_from(near, where, view)))}."
+    seen = nearest_told(near, where, view)
     question = worded(rng, "what is there", worded(rng, f"at the {where}"))
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
 
@@ -707,7 +709,7 @@ def nearest_corner(rng: random.Random, view: View) -> Asked:
     where = rng.choice(list(CORNERS))
     if len(view.things) < 2 or not (near := nearest_to(view, where, view.things)):
         return None
-    seen = f"Nearest: {a(near.name)}, away {both_ways(*hundredths(away_from(near, where, view)))}."
+    seen = nearest_told(near, where, view)
     return worded(rng, "the closest to a corner", where), f"{seen} {sentence(a(near.name))}"
 
 
@@ -751,9 +753,9 @@ def in_which(rng: random.Random, view: View) -> Asked:
         return question, sentence(told)
     perhaps = found if rng.random() < 0.5 else rng.choice(ends)
     question = worded(rng, "is it in this part", name, f"{perhaps} {part}")
-    if perhaps == found:
-        return question, f"{sentence(told)} Yes."
-    return question, f"{sentence(f'{told}, not {at.format(perhaps)}')} No."
+    if perhaps != found:
+        told = f"{told}, not {at.format(perhaps)}"
+    return question, f"{sentence(told)} {yes_or_no(perhaps == found)}."
 
 
 def in_half(rng: random.Random, view: View) -> Asked:

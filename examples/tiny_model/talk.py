@@ -404,10 +404,11 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
 
 def comparison_as_json(rng: random.Random, test: bool) -> Sample:
     """Which of two numbers is more, by the name that its key has."""
-    question, answer = figures.which_is_more(rng, *rng.sample(range(rng.choice([10, 100, 100])), 2))
-    *_, number, _, word = answer.removesuffix(".").split()
+    x, y = rng.sample(range(rng.choice([10, 100, 100])), 2)
+    best, word = figures.more_and_its_word(rng, x, y)
+    question = worded(rng, "which is more", x, y, word)
     key = rng.choice([word, "answer", "number", "result"])
-    return with_form(rng, question, worded(rng, "json of a comparison", key), {key: int(number)})
+    return with_form(rng, question, worded(rng, "json of a comparison", key), {key: best})
 
 
 STATEMENTS = {  # a key, and what is said where it is true and where it is false
