@@ -829,10 +829,10 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     as_told = {cost: one["price"] for cost, one in zip(cents, goods, strict=True)}.__getitem__
     costs = sorted(zip(cents, names, strict=True))
     if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 50:
-        highest = f"{told}. {one_by_one(cents, max, as_told)} The most expensive is {costs[-1][1]}."
+        highest = f"{told}. {' '.join(one_by_one(cents, max, as_told))} The most expensive is {costs[-1][1]}."
         found[f"{kind} most expensive"].append(((), highest))
     if len(costs) > 1 and 1.1 * costs[0][0] + 50 < costs[1][0]:
-        lowest = f"{told}. {one_by_one(cents, min, as_told)} The cheapest is {costs[0][1]}."
+        lowest = f"{told}. {' '.join(one_by_one(cents, min, as_told))} The cheapest is {costs[0][1]}."
         found[f"{kind} cheapest"].append(((), lowest))
 
 

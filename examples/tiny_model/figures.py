@@ -69,14 +69,14 @@ def stand(x: int, y: int, as_told: Callable[[int], str] = str) -> str:
 
 def one_by_one(
     numbers: list[int], extreme: Callable[[int, int], int], as_told: Callable[[int], str] = str
-) -> str:
+) -> list[str]:
     """The first beside the second, the one of them that it is beside the next, and so on."""
     best, *rest = numbers
     told = []
     for x in rest:
         told.append(stand(best, x, as_told))
         best = extreme(best, x)
-    return " ".join(told)
+    return told
 
 
 def which_is_more_aloud(x: int, y: int) -> str:
@@ -280,9 +280,9 @@ def numbers_compared(rng: random.Random, test: bool) -> Sample:
         return (x, y) if y >= 0 and x != y else numbers()
 
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.4:
         return ask("sums", *of_several(rng))
-    if kind < 0.5:
+    if kind < 0.55:
         return ask("sums", *of_one(rng))
     x, y = pick(rng, numbers, test)
     if digits > 2 or max(x, y) > 99 or rng.random() < 0.4:
@@ -308,18 +308,42 @@ def of_several(rng: random.Random) -> tuple[str, str]:
         extreme, words = EXTREMES[rng.choice(list(EXTREMES))]
         word = rng.choice(words)
         question = worded(rng, "largest or smallest of several", word, shown)
-        return question, f"{one_by_one(found, extreme)} {extreme(found)} is the {word}."
+        return question, f"{seek(found, extreme)} {extreme(found)} is the {word}."
     down = rng.random() < 0.4
     question = worded(rng, f"in order, {'down' if down else 'up'}wards", shown)
-    return question, f"{by_length(found, down)} In order: {', '.join(map(str, sorted(found, reverse=down)))}."
+    groups = " ".join(told for told, _ in by_length(found, down))
+    in_order = ", ".join(map(str, sorted(found, reverse=down)))
+    return question, f"{lengths(found)} {groups} In order: {in_order}."
 
 
-def by_length(found: list[int], down: bool) -> str:
-    """Those of so many figures together: the shorter ones are less."""
-    told = []
+def figures(count: int) -> str:
+    return f"{count} figure{'s' * (count > 1)}"
+
+
+def lengths(found: list[int]) -> str:
+    """How many figures each has.
+
+    Not said, one of three was put among those of two, or looked at by its first figure: of 250 comparisons 48
+    were wrong, 37 of them among the 60 of several numbers.
+    """
+    first, *rest = found
+    told = [f"{first} has {figures(len(str(first)))}", *(f"{x} has {len(str(x))}" for x in rest)]
+    return f"{', '.join(told)}."
+
+
+def by_length(found: list[int], down: bool) -> list[tuple[str, list[int]]]:
+    """Those of so many figures together, as they are told: the shorter ones are less."""
+    groups = []
     for n in sorted({len(str(x)) for x in found}, reverse=down):
-        told.append(f"{n} figure{'s' * (n > 1)}: {', '.join(str(x) for x in found if len(str(x)) == n)}.")
-    return " ".join(told)
+        alike = [x for x in found if len(str(x)) == n]
+        groups.append((f"{figures(n)}: {', '.join(map(str, alike))}.", alike))
+    return groups
+
+
+def seek(found: list[int], extreme: Callable[..., int]) -> str:
+    """The largest or smallest: among those that have the most or the fewest figures."""
+    told, alike = by_length(found, extreme is max)[0]
+    return " ".join([lengths(found), told, *one_by_one(alike, extreme)])
 
 
 def even_or_odd(rng: random.Random, most: int) -> tuple[str, str]:
@@ -500,7 +524,7 @@ def told_and_compared(rng: random.Random, test: bool) -> Sample:
         extreme, words = EXTREMES[kind]
         question = worded(rng, f"{kind} of several by a function", ", ".join(map(str, found)))
         word = next((word for word in words if word in question), kind)  # as it is asked
-        return ask("sums", question, f"{one_by_one(found, extreme)} {extreme(found)} is the {word}.")
+        return ask("sums", question, f"{seek(found, extreme)} {extreme(found)} is the {word}.")
     return only_the_verdict(rng)
 
 
@@ -559,7 +583,7 @@ def first_of_people(rng: random.Random) -> tuple[str, str]:
         rng, "who is first of several", among(rng, "{0}|{1}").format(", ".join(told), listed(told)), word
     )
     again = " ".join(f"{who}: {age}." for who, age in zip(people, ages, strict=True))
-    return question, f"{again} {one_by_one(ages, extreme)} {best} is the {word}."
+    return question, f"{again} {seek(ages, extreme)} {best} is the {word}."
 
 
 def closest(rng: random.Random) -> tuple[str, str]:
@@ -570,7 +594,7 @@ def closest(rng: random.Random) -> tuple[str, str]:
         return closest(rng)
     again = " ".join(f"{max(x, aim)} - {min(x, aim)} = {d}." for x, d in zip(found, away, strict=True))
     question = worded(rng, "closest to a number", aim, enumerated(rng, found))
-    return question, f"{again} {one_by_one(away, min)} {found[away.index(min(away))]} is closest."
+    return question, f"{again} {' '.join(one_by_one(away, min))} {found[away.index(min(away))]} is closest."
 
 
 def is_between(rng: random.Random) -> tuple[str, str]:

@@ -872,6 +872,18 @@ def one_by_one(numbers: list[int], extreme) -> list[tuple[int, int]]:
     return [(extreme(numbers[: n + 1]), numbers[n + 1]) for n in range(len(numbers) - 1)]
 
 
+def grouped(numbers: list[int], down: bool) -> tuple[str, dict[int, list[int]]]:
+    """How many figures each has, and those of so many together, the first group first."""
+    count = {x: len(str(x)) for x in numbers}
+    first, *rest = (f"{x} has {n}" for x, n in count.items())
+    alike = {n: [x for x in numbers if count[x] == n] for n in sorted({*count.values()}, reverse=down)}
+    return ", ".join([f"{first} figure{'s' * (numbers[0] > 9)}", *rest]) + ".", alike
+
+
+def group(figures: int, numbers: list[int]) -> str:
+    return f"{figures} figure{'s' * (figures > 1)}: {', '.join(map(str, numbers))}."
+
+
 def test_numbers_are_compared_rightly():
     """Which is more, which of several the largest, and of two places which is before the other."""
     kinds = set()
@@ -908,15 +920,17 @@ def test_numbers_are_compared_rightly():
             kinds.add("sorted")
             first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
             down = first is not None and not first[1]
-            lengths = sorted({len(str(x)) for x in numbers}, reverse=down)
-            alike = [", ".join(str(x) for x in numbers if len(str(x)) == n) for n in lengths]
-            right = " ".join(f"{n} figure{'s' * (n > 1)}: {x}." for n, x in zip(lengths, alike, strict=True))
+            lengths, alike = grouped(numbers, down)
+            right = " ".join([lengths, *(group(n, found) for n, found in alike.items())])
             right += f" In order: {', '.join(map(str, sorted(numbers, reverse=down)))}."
         elif found := re.search(r"(largest|biggest|highest|greatest|smallest|lowest|least)", question):
             kinds.add("several")
             more = found[0] in ("largest", "biggest", "highest", "greatest")
-            right = f"{(max if more else min)(numbers)} is the {found[0]}."
-            seen = one_by_one(numbers, max if more else min)
+            lengths, alike = grouped(numbers, more)
+            figures_of_it, longest_or_shortest = next(iter(alike.items()))
+            right = f"{lengths} {group(figures_of_it, longest_or_shortest)} "
+            right += f"{(max if more else min)(numbers)} is the {found[0]}."
+            seen = one_by_one(longest_or_shortest, max if more else min)
         else:
             x, y = numbers if not said.startswith("compared with") else numbers[::-1]
             (word,) = re.findall("more|larger|greater|bigger|higher|less|smaller|lower", said)
@@ -977,7 +991,7 @@ def test_what_is_told_is_compared_rightly():
         pairs, answer = without_evidence(sample.answer)
         *told, verdict = answer.removesuffix(".").split(". ")
         numbers = [int(x) for x in re.findall(r"\d+", question)]
-        if not pairs:  # nothing but the verdict is asked for
+        if not pairs and not told:  # nothing but the verdict is asked for
             assert answer == verdict_alone(question, numbers), (question, answer)
         elif verdict in ("Yes", "No"):
             low, high = (one[1] for one in [*pairs, (0, max(numbers))][:2])
@@ -994,8 +1008,14 @@ def test_what_is_told_is_compared_rightly():
             best = re.sub("^It is | is .*", "", verdict)
             asked = question if verdict.startswith("It is") else verdict
             extreme = min if re.search("young|short|low|light|small|cheap|few|less|least", asked) else max
-            named = {t.split(": ")[0]: int(t.split(": ")[1]) for t in told} or {str(x): x for x in numbers}
-            assert pairs == one_by_one(list(named.values()), extreme), (question, answer)
+            named = {t.split(": ")[0]: int(t.split(": ")[1]) for t in told if t[0].isalpha()}
+            named = named or {str(x): x for x in numbers}
+            seen = list(named.values())
+            if len(seen) > 2:
+                lengths, alike = grouped(seen, extreme is max)
+                n, seen = next(iter(alike.items()))
+                assert f"{lengths} {group(n, seen)} " in answer, (question, answer)
+            assert pairs == one_by_one(seen, extreme), (question, answer)
             assert named[best] == extreme(named.values()), (question, answer)
         kinds.add(bool(told))
     assert kinds == {True, False}

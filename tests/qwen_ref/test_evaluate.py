@@ -39,7 +39,7 @@ def written(folder: Path, *lines: dict | str, name: str = "task.jsonl") -> Path:
     [
         ("newcomer", 206, [
             ("shapes-3", "There are three shapes.", "There are 2 objects."),
-            ("shapes-4", "Stars: yellow 1, yellow 2, yellow 3. There are 3 stars.", "Stars: yellow 1, yellow 2. There are 2 stars."),
+            ("shapes-4", "Stars: red 1, red 2, red 3. There are 3 stars.", "Stars: red 1. There is 1 star."),
             ("compare-2", "350 is larger.", "305 is larger than 350."),
             ("compare-8", "14 < 92. 92 > 38. 92 is the largest.", "14 < 92. 38 is the largest."),
             ("documents-1", '{"Bread": "2.50", "Milk": "1.20", "total": "3.70"}', '{"Bread": 2.5}'),
