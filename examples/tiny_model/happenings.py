@@ -197,7 +197,18 @@ def as_object(rng: random.Random, test: bool) -> tuple[str, dict[str, str | int]
     if rng.random() < 0.7:
         keys = [key for key in what.keys if key in keys]
     said = {key: parts[what.keys[key]] for key in keys}
+    called = {key: key_of(rng, what, key) for key in keys}
     text = put(
         rng.choice([s for s in what.sentences if all(f"{{{what.keys[key]}}}" in s for key in keys)]), parts
     )
-    return text, {key: value if what.keys[key] == "secret" else in_json(value) for key, value in said.items()}
+    return text, {
+        called[key]: value if what.keys[key] == "secret" else in_json(value) for key, value in said.items()
+    }
+
+
+def key_of(rng: random.Random, what: Happening, key: str) -> str:
+    """Itself, or the noun that answers call this part by: who "from" is, another calls "sender"."""
+    nouns = [what.nouns[part].replace(" ", "_") for part in what.keys.values()]
+    noun = what.nouns[what.keys[key]].replace(" ", "_")
+    clear = noun not in what.keys and nouns.count(noun) == 1 and noun.count("_") < 3
+    return noun if clear and rng.random() < 0.4 else key

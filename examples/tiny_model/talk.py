@@ -255,9 +255,23 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
         ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
     ]  # fmt: skip
     chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
-    text = " ".join(form.format(who) for _, _, form in chosen[1:])
+    if rng.random() < 0.5:  # "45 and married": true and false only stood alone, and married was 45
+        key, is_so = rng.choice(OF_PEOPLE), rng.random() < 0.5
+        chosen.insert(rng.randint(1, len(chosen)), (key, is_so, among(rng, STATEMENTS[key][not is_so])))
+    forms = [form for _, _, form in chosen[1:]]
+    if rng.random() < 0.4 and len(forms) > 1:
+        forms[:2] = [in_one_sentence(*forms[:2])]
+    text = " ".join(form.format(who) for form in forms)
     held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
     return with_form(rng, text, json_form(rng, held), held)
+
+
+def in_one_sentence(one: str, other: str) -> str:
+    """Two that say something of the same one: "{0} is 45 years old and married."."""
+    more = other.removeprefix("{0} ")
+    if one.startswith("{0} is "):
+        more = more.removeprefix("is ")
+    return f"{one.removesuffix('.')} and {more}"
 
 
 CLAUSES = ["reason_for_closing", "reason_for_delay", "problem", "accident"]  # facts that are said in these
@@ -296,8 +310,10 @@ def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
     shown = among(
         rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{0}\n\n{1}|{1} {0}|{1}\n{0}|{1}\n\n{0}|{1} Text: {0}|{0} - {1}|"
         "{1}\n\nText: {0}|Text: {0}\n{1}|\"{0}\"\n\n{1}|{1}\n\n\"{0}\"|{1}\n---\n{0}|"
-        "Here is the text: {0}\n\n{1}",
+        "Here is the text: {0}\n\n{1}|{1}: {0}|{1}:\n{0}",
     )  # fmt: skip
+    if "{1}:" in shown:
+        form = form.rstrip(".:")
     return ask("json", shown.format(text, form), answer)
 
 
@@ -413,6 +429,9 @@ def comparison_as_json(rng: random.Random, test: bool) -> Sample:
 
 STATEMENTS = {  # a key, and what is said where it is true and where it is false
     "vegetarian": ("{0} eats no meat.|{0} is a vegetarian.", "{0} eats meat every day.|{0} loves steak."),
+    "student": ("{0} is a student.|{0} studies law.", "{0} is not a student.|{0} left school long ago."),
+    "member": ("{0} is a member.|{0} joined the club.", "{0} is not a member.|{0} has left the club."),
+    "has_car": ("{0} has a car.|{0} drives a car.", "{0} has no car.|{0} does not own a car."),
     "married": ("{0} is married.|{0} has a husband.|{0} has a wife.", "{0} is not married.|{0} is single."),
     "has_children": ("{0} has two children.|{0} has a daughter.", "{0} has no children."),
     "smoker": ("{0} smokes.|{0} smokes ten cigarettes a day.", "{0} does not smoke.|{0} never smokes."),
@@ -430,6 +449,7 @@ STATEMENTS = {  # a key, and what is said where it is true and where it is false
     "sunny": ("The sun is shining.|It is a sunny day.", "It is raining.|It is not sunny."),
     "available": ("The room is free.|The room is available.", "The room is taken.|It is not available."),
 }  # fmt: skip
+OF_PEOPLE = "vegetarian student member has_car married has_children smoker can_swim coming".split()
 
 
 def statement_as_json(rng: random.Random, test: bool) -> Sample:
@@ -461,15 +481,17 @@ def contact_as_json(rng: random.Random, test: bool) -> Sample:
 def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
     """Asks for these keys, in words or by a schema."""
     if rng.random() < 0.35:
-        return by_schema(
-            rng, {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
-        )
+        types = {bool: "boolean", int: "integer"}
+        return by_schema(rng, {key: types.get(type(what), "string") for key, what in chosen.items()})
     if rng.random() < 0.3:
         bare = rng.random() < 0.5
         dots = {key: "..." if bare or isinstance(what, int) else '"..."' for key, what in chosen.items()}
+        dots |= {key: "true/false" for key, what in chosen.items() if isinstance(what, bool) and not bare}
         shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
         return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
+    flag = among(rng, "| (true or false)| (true or false)| (true/false)| (boolean)")
+    named = [name + flag * isinstance(chosen[key], bool) for name, key in zip(named, chosen, strict=True)]
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
 

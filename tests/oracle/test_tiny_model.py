@@ -1108,7 +1108,7 @@ def test_what_happened_is_read_out_of_its_sentences():
     """Each sentence is read again; one whose parts are in the question answers it."""
     names = {"who": r"\w+", "other": r"\w+"}
     known_parts = names | {"where": happenings.POSSIBLE["where"]}
-    missing = 0
+    missing = by_noun = 0
     for what in happenings.HAPPENINGS:
         for question, own in what.labels.items():
             assert set() < {*re.findall(r"{(\w+)}", own)} <= {*re.findall(r"{(\w+)}", question)}, question
@@ -1152,11 +1152,13 @@ def test_what_happened_is_read_out_of_its_sentences():
         sentence, made = happenings.as_object(rng, False)
         known = read(sentence, happenings.HAPPENINGS)
         asked_for = [
-            [without_article(parts.get(part := what.keys.get(key), ""), part) for key in made]
+            [without_article(parts.get(part := called.get(key), ""), part) for key in made]
             for what, parts in known
+            for called in [{noun.replace(" ", "_"): part for part, noun in what.nouns.items()} | what.keys]
         ]
+        by_noun += any(key not in what.keys for what, _ in known for key in made)
         assert [str(value).lower() for value in made.values()] in asked_for, (sentence, made)
-    assert 50 < missing < 200
+    assert 50 < missing < 200 and by_noun > 200
 
 
 def test_what_is_open_is_nowhere_answered():
@@ -1414,6 +1416,21 @@ def test_brief_answers_are_what_is_asked():
     assert said == {True, False}
 
 
+def test_all_that_is_seen_is_told_in_the_language_it_is_asked_in():
+    """Of several things, too: "¿Qué ves en la imagen?" got the one at an end."""
+    ways = {q: one for one in LANGUAGES for q in WORDINGS[f"what is in the picture in {one}"]}
+    several = 0
+    for number in range(400):
+        rng = random.Random(number)
+        view = scenes.shapes(rng, False, (256, 256))
+        sample = scenes.picture_in_language(rng, view, False)
+        if language := ways.get(sample.messages[-1]["content"][-1]["text"]):
+            told = [translate(language, thing.colour, thing.shape) for thing in view.things]
+            assert sample.answer == ", ".join(told)
+            several += len(told) > 1
+    assert several > 20
+
+
 def test_names_in_json_are_in_the_order_of_the_text():
     """Words are compared, not letters: in 5486 Rosa comes behind Rosaina."""
     for number in [5486, *range(300)]:
@@ -1450,6 +1467,24 @@ def test_no_key_of_a_document_is_left_to_chance():
             assert entries == said["items"], question
             unnamed += 1
     assert named > 200 and unnamed > 50
+
+
+def test_what_is_so_of_someone_is_true_or_false_in_json():
+    """Beside his name and numbers; each value follows from a sentence that is taken apart again."""
+    seen = set()
+    for number in range(1500):
+        sample = talk.some_as_json(random.Random(number), False)
+        text, made = "\n".join(message["content"] for message in sample.messages), json.loads(sample.answer)
+        for key, value in made.items():
+            if not isinstance(value, bool):
+                continue
+            ways = talk.STATEMENTS[key][not value].split("|")
+            ends = [way.removeprefix("{0} ").removesuffix(".") for way in ways]
+            assert any(end in text or f"and {end.removeprefix('is ')}" in text for end in ends), (text, key)
+            in_schema = f'"{key}": {{"type": "boolean"}}' in text
+            seen.add((key, value, in_schema, " (true or false)" in text, len(made) > 1))
+        assert len(re.findall('"boolean"', text)) <= sum(isinstance(v, bool) for v in made.values())
+    assert {key for key, *_ in seen} == {*talk.OF_PEOPLE} and len(seen) > 60
 
 
 def test_null_is_wished_for_where_nothing_is_missing_too():
