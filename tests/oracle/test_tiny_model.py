@@ -1308,9 +1308,36 @@ def test_verdicts_and_values_alone_are_what_follows_from_more_words():
             ("The heart is pink. The star is red. No.", "No"), ("No, there is no heart.", "No"),
             ("29 + 22 = 51.", None), ("Ida's code: 4.20.", "4.20"),
             ("From left to right: a red star, a blue heart. The last is a blue heart.", "blue heart"),
+            ("Stars: red 1, blue 2. There are 2 stars.", 2),
+            ("Shapes: star 1, heart 1. There are 2 shapes.", 2),
+            ("From left to right: a red star 1, the blue heart. There is 1 object left of it.", 1),
         ]
     }  # fmt: skip
-    assert [*manners.values()] == [False, True, True, True, False]
+    assert [*manners.values()] == [False, True, True, True, False, True, False, False]
+
+
+def test_an_answer_ends_or_begins_with_the_word_that_is_wished_for():
+    """Of "with the word over" training had no form: behind a sum came another one."""
+    ends = {"with this last word": "3 + 4 = 7. {}", "with this first word": "{} 3 + 4 = 7."}
+    ways = [(form_of(form, **{"0": r"\w+"}), end) for what, end in ends.items() for form in WORDINGS[what]]
+    seen = set()
+    for number in range(3000):
+        wish, said = talk.in_a_manner(random.Random(number), number % 2 == 0, "3 + 4 = 7.")
+        for word, end in [(m["p0"], end) for form, end in ways if (m := form.fullmatch(wish))]:
+            assert said.lower() == end.format(word).lower(), wish
+            seen.add((word, end))
+    assert len(seen) > 60
+
+
+def test_pictures_in_a_manner_are_told_in_words():
+    """No JSON in capitals, and no number alone that is counted from what is not said."""
+    for number in range(1500):
+        rng = random.Random(number)
+        sample = talk.role_of_picture(rng, scenes.shapes(rng, False, (256, 256)), False)
+        asked_ = sample.messages[-1]["content"][-1]["text"]
+        assert "JSON" not in asked_ or ("{" in sample.answer and not sample.answer.isupper()), asked_
+        if sample.answer.isdigit():
+            assert not re.search("left of|right of|above|below|half|different|colou?rs", asked_), asked_
 
 
 def test_small_sums_are_said_at_once():
