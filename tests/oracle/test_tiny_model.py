@@ -1254,6 +1254,39 @@ def test_what_is_told_in_passing_has_one_answer(monkeypatch):
     assert alone > 100 and not_told > 100
 
 
+def test_what_was_said_before_is_repeated_and_sums_are_carried_on():
+    """Word for word; and the result of the last sum is what the next one begins with."""
+    seen = set()
+    for number in range(600):
+        sample = memory.said_before(random.Random(number), False)
+        (*before, asked_), answer = [m["content"] for m in sample.messages], sample.answer
+        (what,) = [w for w in ("said just now", "answered just now", "said first") if asked_ in WORDINGS[w]]
+        said = {"said just now": before[-2], "answered just now": before[-1], "said first": before[0]}[what]
+        begin = "" if what == "answered just now" else "You asked: " if said[-1] == "?" else "You said: "
+        assert answer == (f'{begin}"{said}"' if begin else said), answer
+        seen.add((what, begin))
+        sample = memory.carried_on(random.Random(number), False)
+        told = [m["content"] for m in sample.messages if m["role"] == "assistant"] + [sample.answer]
+        sums = [tuple(map(int, re.findall(r"\d+", one))) for one in told]
+        asked_ = sample.messages[-1]["content"]
+        for one, (x, y, result) in zip(told, sums, strict=True):
+            sign = one.split()[1]
+            assert (
+                result == {"+": x + y, "-": x - y, "*": x * y}[sign] and one == f"{x} {sign} {y} = {result}."
+            )
+        if asked_ in WORDINGS["the result of before"]:
+            assert told[-1] == told[-2]
+            seen.add("result")
+        elif re.search(r"\d \+ \d", asked_):
+            assert f"{sums[-1][0]} + {sums[-1][1]}" in asked_
+            seen.add("another")
+        else:
+            assert sums[-1][0] == sums[-2][2], told
+            assert str(sums[-1][1]) in asked_ or re.search("double|twice", asked_, re.IGNORECASE), asked_
+            seen.add(told[-1].split()[1])
+    assert len(seen) == 5 + 5
+
+
 def test_what_a_user_says_is_recalled():
     for number, one in enumerate(facts.FACTS["person"]):
         said, _, asked_, recalled, *_ = memory.of_user(random.Random(number), one, False)
