@@ -559,7 +559,7 @@ def roles(rng: random.Random, test: bool) -> Sample:
         return told_before(rng, test)
     sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
-    if sample.messages[0]["role"] == "system":
+    if len(sample.messages) > 1:
         return roles(rng, test)
     if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))

@@ -1199,6 +1199,49 @@ def test_words_are_of_one_language():
     assert answers == {"Yes", "No"}
 
 
+def test_another_word_is_in_the_language_of_the_one_before():
+    """Or the same in another; out of a language each word has its own meaning."""
+    known, kinds = {*COLOURS, *SHAPES, *NUMBERS, *languages.WEEKDAYS}, set()
+    for number in range(600):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        sample = languages.and_another(random.Random(number), language)
+        _, told, last = [m["content"] for m in sample.messages]
+        words = {languages.said_in(language, word): word for word in known}
+        if other := next((one for one in LANGUAGES if one in last), None):
+            assert sample.answer == languages.said_in(other, words[told]) and other != language, last
+            kinds.add("language")
+        else:
+            forms = [form_of(form, **{"0": r"\w[\w -]*"}) for form in WORDINGS["and another word"]]
+            named = {m["p0"] for form in forms if (m := form.fullmatch(last))}
+            into = {languages.said_in(language, word) for word in named & known} if told in words else set()
+            out_of = {words[word] for word in named & {*words}} if told in known else set()
+            assert sample.answer in into | out_of, (told, last, sample.answer)
+            kinds.add(told in words)
+    assert kinds == {"language", True, False}
+
+
+def test_a_word_is_asked_for_with_and_without_marks():
+    """ "Wie heißt rot auf Englisch?" was answered by "Good night!", with marks around it by "red"."""
+    seen = set()
+    for number in range(2000):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        question, answer = languages.meaning(random.Random(number), language)
+        for form in WORDINGS[f"word from {language}"]:
+            for marked in (True, False):
+                pattern = form_of(form if marked else form.replace("'", ""), **{"0": r"[\w -]+"})
+                if m := pattern.fullmatch(question):
+                    means = [
+                        w
+                        for w in languages.KNOWN
+                        if languages.said_in(language, w).lower() == m["p0"].lower()
+                    ]
+                    assert not means or answer in means, question
+                    seen.add((language, marked, bool(means)))
+    assert {one for one in seen if one[2]} == {
+        (one, marked, True) for one in LANGUAGES for marked in (True, False)
+    }
+
+
 def asked_in(question: str, forms: list[re.Pattern]) -> list[str]:
     """What the word is asked to mean, by each form that fits."""
     return [m["p1"] for form in forms if (m := form.fullmatch(question))]
