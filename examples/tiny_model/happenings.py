@@ -54,9 +54,9 @@ OWNERS = "thing vehicle building house room who other animal".split()  # the red
 GOODS = OWNERS[:5]  # which come first: the red hat's giver, not Ida's
 FILE = Path(__file__).parent / "happenings.txt"
 HAPPENINGS = [happening(block) for block in FILE.read_text().strip().split("\n\n")]
-# Those with any verb or thing are nearly half of what is told: "When does Anna work?" had no noun of its
+# Those with any verb or thing are half of what is told: "When does Anna work?" had no noun of its
 # own to answer with, and of two cats that Laura has it was said "2 * 2 = 4.".
-GENERAL = {"verb", "act", "few", "number"}
+GENERAL = {"verb", "act", "do", "few", "number", "item", "more"}
 OFTEN = [1 if GENERAL.isdisjoint(slots(" ".join(what.sentences))) else 7 for what in HAPPENINGS]
 OBJECTS = "key|lamp|boat|book|bell|kite|ring|map|drum|hat|box|ball|coat|cup|chair|clock|umbrella|bag".split(
     "|"
@@ -106,6 +106,8 @@ POSSIBLE = {
     "garden|talk|laugh|shout|perform|row|sail|sweat|shiver|hammer|daydream|limp|yawn",
     "act": "collect|sort|mend|count|clean|load|unpack|pack|check|film|print|record|order|deliver|inspect|"
     "burn|boil|peel|roast|water|pick|weigh|test|colour|borrow|return|mark|lift|open",
+    "do": "love|hate|need|want|know|bring|use|make|take|keep|wear|grow|cut|bake|see|hear|hide|throw|choose",
+    "more": "taller|older|younger|faster|stronger|richer|smaller|heavier|louder|kinder|shorter|slower",
     "object": "letters|carpets|old clocks|tomatoes|empty bottles|roses|maps|wet towels|chairs|wooden spoons|"
     "potatoes|posters|umbrellas|small parcels|candles|mushrooms|suitcases|chestnuts|lamps|blankets",
     "when": "at night|in the evening|every Sunday|on Fridays|after lunch|before breakfast|in summer|at noon|"
@@ -139,6 +141,7 @@ def values(rng: random.Random, test: bool, but: frozenset[str] = frozenset()) ->
         "day": lambda: rng.choice(WEEKDAYS),
         "count": lambda: str(rng.randint(2, 99)),
         "number": lambda: str(rng.randint(2, 99)),
+        "item": lambda: f"{rng.choice(list(COLOURS))} {rng.choice(OBJECTS)}",
         "few": lambda: rng.choice([str, spelled])(rng.randint(2, 12)),
         "year": lambda: str(rng.randint(1700, 2031)),
         "height_m": lambda: str(rng.randint(100, 1699)),

@@ -143,7 +143,8 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.12:
         question, answer = not_told(rng, chosen, known, before, test)
     if rng.random() < 0.1:  # all in one turn
-        return ask("memory", f"{' '.join(said)} {question}", answer)
+        told = " ".join(said)
+        return ask("memory", rng.choice([f"{told} {question}", f"{told}\n\n{question}"]), answer)
     short = among(rng, "|||Okay.|All right.|I see.|Noted.|Thanks for telling me.|Got it!|Sure.")
     messages: list[dict[str, Any]] = []
     for one in said:

@@ -24,6 +24,7 @@ from words import (
     FOODS,
     JOBS,
     LANGUAGES,
+    MONTHS,
     SHAPES,
     WEEKDAYS,
     WORDS,
@@ -123,7 +124,13 @@ def with_lines(rng: random.Random, what: str, *said: str) -> str:
 
 
 def asked_about(rng: random.Random, text: str, question: str) -> str:
-    form = with_lines(rng, "a text and a question", "{0}", "{1}")
+    """Four in ten with no other words, as people write.
+
+    One of 69 forms was a line of both: that it took for what users tell of themselves ("Your museum is
+    closed on Monday."), of eight such lines four, where in other forms all were right.
+    """
+    bare = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{0}\n\n{1}|{1}\n\n{0}")
+    form = bare if rng.random() < 0.4 else with_lines(rng, "a text and a question", "{0}", "{1}")
     if re.search(r"[a-z], \{1\}", form):
         if not OF_QUESTIONS.match(question):
             return asked_about(rng, text, question)
@@ -666,7 +673,7 @@ HOUSE = {  # what a house may tell its guests: the form of the answer, by the bl
     "opening": "We open at {0}.", "closing": "We close at {0}.", "closed day": "We are closed on {0}.",
     "password": "The wifi password is {0}.", "phone": "Our phone number is {0}.", "boss": "Our boss is {0}.",
     "place": "We are in {0}.", "price": "{1} costs {0} dollars.", "lunch": "Lunch is at {0}.",
-    "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
+    "today": "Today is {0}.", "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
 }  # fmt: skip
 
 
@@ -679,6 +686,7 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
         "password": f"{any_word(rng, test).lower()}{rng.randrange(1000)}",
         "phone": "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8))),
         "boss": name(rng, test), "place": city(rng, test), "price": rng.randint(2, 99),
+        "today": rng.choice([rng.choice(WEEKDAYS), f"{rng.randint(1, 28)} {rng.choice(MONTHS)}"]),
         "offer": rng.choice([food for food in FOODS if food != good]), "room": rng.randint(1, 400),
     }  # fmt: skip
     told = rng.sample(list(HOUSE), rng.randint(1, 4))
@@ -687,7 +695,7 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
     kind = rng.choice(told)
     question = worded(rng, f"asked of the house: {kind}", good)
     return ask("roles", question, HOUSE[kind].format(values[kind], good.capitalize()),
-               system=" ".join([role, *said]))  # fmt: skip
+               system=" ".join([role, *said] if rng.random() < 0.7 else said))  # fmt: skip
 
 
 TOPICS = {  # what they are called in a system prompt, by the block of questions all of which are about them

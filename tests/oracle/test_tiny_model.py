@@ -1108,7 +1108,9 @@ def test_what_happened_is_read_out_of_its_sentences():
     """Each sentence is read again; one whose parts are in the question answers it."""
     names = {"who": r"\w+", "other": r"\w+"}
     known_parts = names | {"where": happenings.POSSIBLE["where"], "things": "|".join(figures.THINGS)}
-    known_parts |= {part: happenings.POSSIBLE[part] for part in "verb act object when past spot".split()}
+    known_parts |= {
+        part: happenings.POSSIBLE[part] for part in "verb act do more object when past spot".split()
+    }
     known_parts |= {"few": r"\w+", "number": r"\d+", "count": r"\d+"}
     missing = by_noun = general = 0
     for what in happenings.HAPPENINGS:
@@ -1498,6 +1500,12 @@ def test_facts_are_in_their_text():
         assert ", ".join(json.loads(sample.answer)) in text.replace(" and ", ", "), text
     assert 50 < missing < 140 and numbers > 10
     assert verdicts == {None, " Yes.", " No.", " True.", " False."}
+
+
+def test_texts_are_asked_about_as_people_do():
+    """Behind the text, in its line or below it, with no word more."""
+    ways = Counter(talk.asked_about(random.Random(number), "A b.", "Who is it?") for number in range(600))
+    assert ways["A b. Who is it?"] > 60 and ways["A b.\n\nWho is it?"] > 30 and len(ways) > 60
 
 
 def test_brief_answers_are_what_is_asked():
