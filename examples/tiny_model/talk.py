@@ -46,6 +46,11 @@ WHERE = (
 def repeat(rng: random.Random, test: bool) -> Sample:
     """Whatever it is told to say."""
     text = anything(rng, test)
+    if (
+        rng.random() < 0.08 and " " not in text and text.isalnum()
+    ):  # "Write hello three times." was 3 * 3 = 9.
+        times, so_often = rng.choice([(2, "twice"), (2, "two times"), (3, "three times"), (3, "3 times")])
+        return ask("memory", worded(rng, "repeated so often", text, so_often), " ".join([text] * times))
     question = worded(rng, "repeated", text)
     return ask("memory", question, text)
 
@@ -269,6 +274,9 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.4 and len(forms) > 1:
         forms[:2] = [in_one_sentence(*forms[:2])]
     text = " ".join(form.format(who) for form in forms)
+    if rng.random() < 0.15:  # values in a row
+        row = {key: value for key, value, _ in chosen if not isinstance(value, bool)}
+        return with_form(rng, ", ".join(str(value) for value in row.values()), json_form(rng, row), row)
     held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
     return with_form(rng, text, json_form(rng, held), held)
 
@@ -692,9 +700,10 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
     told = rng.sample(list(HOUSE), rng.randint(1, 4))
     role = worded(rng, "be someone", name(rng, test), f"{a(among(rng, POSTS))} of {company(rng, test)}")
     said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
-    kind = rng.choice(told)
+    kind = rng.choice(told if rng.random() < 0.88 else [one for one in HOUSE if one not in told])
     question = worded(rng, f"asked of the house: {kind}", good)
-    return ask("roles", question, HOUSE[kind].format(values[kind], good.capitalize()),
+    known = HOUSE[kind].format(values[kind], good.capitalize())
+    return ask("roles", question, known if kind in told else UNKNOWN,
                system=" ".join([role, *said] if rng.random() < 0.7 else said))  # fmt: skip
 
 

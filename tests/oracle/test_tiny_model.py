@@ -1502,6 +1502,41 @@ def test_facts_are_in_their_text():
     assert verdicts == {None, " Yes.", " No.", " True.", " False."}
 
 
+def test_a_house_knows_what_it_was_told():
+    """What is asked of it stands in its system prompt; what does not is unknown. Words are said so often."""
+    seen = Counter()
+    for number in range(800):
+        sample = talk.of_the_house(random.Random(number), False)
+        system, question = (message["content"] for message in sample.messages)
+        asked_for = {
+            kind
+            for kind in talk.HOUSE
+            for form in WORDINGS[f"asked of the house: {kind}"]
+            if form_of(form).fullmatch(question)
+        }
+        told = {
+            kind
+            for kind in talk.HOUSE
+            for form in WORDINGS[f"house: {kind}"]
+            if form_of(form, **{"0": r"[\w:]+( \w+)?"}).search(system)
+        }
+        if sample.answer == languages.UNKNOWN:
+            assert not asked_for & told, (system, question)
+        else:
+            _, value = re.fullmatch(
+                r"(.*) (?:is |at |on |in |offer |costs |room )?(\S+?)(?: dollars)?\.", sample.answer
+            ).groups()
+            assert value.lower() in system.lower(), (system, sample.answer)
+        seen[sample.answer == languages.UNKNOWN] += 1
+        sample = talk.repeat(random.Random(number), False)
+        if often := re.search(r" (twice|(?:two|three|3) times)\W?$", sample.messages[0]["content"]):
+            first, *rest = sample.answer.split()
+            if {*rest} == {first}:
+                assert len(rest) == (1 if often[1] in ("twice", "two times") else 2), sample.answer
+                seen["often"] += 1
+    assert seen[True] > 50 and seen[False] > 500 and seen["often"] > 5
+
+
 def test_texts_are_asked_about_as_people_do():
     """Behind the text, in its line or below it, with no word more."""
     ways = Counter(talk.asked_about(random.Random(number), "A b.", "Who is it?") for number in range(600))
