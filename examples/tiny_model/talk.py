@@ -46,9 +46,7 @@ WHERE = (
 def repeat(rng: random.Random, test: bool) -> Sample:
     """Whatever it is told to say."""
     text = anything(rng, test)
-    if (
-        rng.random() < 0.08 and " " not in text and text.isalnum()
-    ):  # "Write hello three times." was 3 * 3 = 9.
+    if text.isalnum() and rng.random() < 0.2:  # "Write hello three times." was 3 * 3 = 9.
         times, so_often = rng.choice([(2, "twice"), (2, "two times"), (3, "three times"), (3, "3 times")])
         return ask("memory", worded(rng, "repeated so often", text, so_often), " ".join([text] * times))
     question = worded(rng, "repeated", text)
