@@ -96,11 +96,38 @@ def languages(rng: random.Random, test: bool) -> Sample:
         days = ", ".join(said_in(language, day) for day in WEEKDAYS)
         return ask("languages", worded(rng, "days in a language", language), days)
     if kind < 0.65:
-        said = rng.choice(OF_ONE_LANGUAGE[language])
+        said = as_typed(rng, rng.choice(OF_ONE_LANGUAGE[language]))
         return ask("languages", worded(rng, "which language", said), f"{language}.")
     if kind < 0.72:
         return ask("languages", *rng.choice([is_it_the_word, is_it_of])(rng, language))
+    if kind < 0.78:
+        return and_another(rng, language)
     return ask("languages", *asked_in(rng, language))
+
+
+def and_another(rng: random.Random, language: str) -> Sample:
+    """Behind a word in a language the same one in another, or another word, into it or out of it."""
+    english, other = rng.sample(rng.choice([list(COLOURS), SHAPES, NUMBERS, WEEKDAYS]), 2)
+    second = rng.choice([one for one in LANGUAGES if one != language])
+    said, told = english, said_in(language, english)
+    kind = rng.choice(["another language", "another word", "back"])
+    if kind == "another language":
+        last, answer = worded(rng, "and in another language", second), said_in(second, english)
+    elif kind == "another word":
+        last, answer = worded(rng, "and another word", other), said_in(language, other)
+    else:
+        said, told = told, said
+        last, answer = worded(rng, "and another word", said_in(language, other)), other
+    first = worded(rng, f"word {'from' if kind == 'back' else 'into'} a language", said, language)
+    messages = [{"role": "user", "content": first}, {"role": "assistant", "content": told}]
+    return Sample("languages", [*messages, {"role": "user", "content": last}], answer)
+
+
+def in_it(rng: random.Random, what: str, word: str) -> str:
+    """Asked in the language itself, where nobody writes the marks of quotation that a book has."""
+    question = worded(rng, what, word)
+    unmarked = word.replace(" ", "").replace("-", "").isalnum()
+    return question.replace(f"'{word}'", word) if unmarked and rng.random() < 0.5 else question
 
 
 def reply_in(language: str, kind: str) -> str:
@@ -114,7 +141,9 @@ def talk_in(rng: random.Random, language: str, told: bool = False) -> tuple[str,
     kind = rng.choice(["hello", "bye", "sum", *SAID])
     if kind == "sum":
         x, y = rng.randint(1, 20), rng.randint(1, 20)
-        return worded(rng, f"sum in {language}", x, y), f"{x} + {y} = {x + y}."
+        numbers = [word_in(language, NUMBERS[n - 1]) if n <= 10 else str(n) for n in (x, y)]
+        said = numbers if rng.random() < 0.2 else [x, y]
+        return worded(rng, f"sum in {language}", *said), f"{x} + {y} = {x + y}."
     said = worded(rng, f"{kind} in {language}")
     return said, UNKNOWN if kind == "open" and not told else reply_in(language, kind)
 
@@ -163,8 +192,8 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
         told = said_in(language, words)
         is_number = words in NUMBERS and rng.random() < 0.3
         words = str(NUMBERS.index(words) + 1) if is_number else as_typed(rng, words)
-        if rng.random() < 0.15:
-            return worded(rng, f"word into {language}", words), told
+        if rng.random() < 0.2:
+            return in_it(rng, f"word into {language}", words), told
     question = worded(rng, "word into a language", words, language)
     return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
 
@@ -178,8 +207,8 @@ def meaning(rng: random.Random, language: str) -> tuple[str, str]:
     said = said_in(language, rng.choice(KNOWN))
     english = next(word for word in KNOWN if said_in(language, word) == said)  # bonjour is hello
     typed = as_typed(rng, said) if english in PHRASES else said
-    if rng.random() < 0.15:
-        return worded(rng, f"word from {language}", typed), english
+    if rng.random() < 0.25:
+        return in_it(rng, f"word from {language}", typed), english
     question = worded(rng, "word from a language", typed, language)
     while said in ENGLISH_TOO and language not in question:
         question = worded(rng, "word from a language", typed, language)

@@ -6,9 +6,11 @@ import random
 from typing import Any, NamedTuple
 
 import facts
+import figures
 import texts
+from languages import UNKNOWN
 from sample import Sample, a, among, ask, yes_or_no
-from talk import OBJECTS, small_talk
+from talk import OBJECTS, open_question, small_sum, small_talk
 from wordings import WORDINGS, worded
 from words import ANIMALS, COLOURS, FOODS, JOBS, any_word, city, made_up, name
 
@@ -141,7 +143,8 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
     if rng.random() < 0.12:
         question, answer = not_told(rng, chosen, known, before, test)
     if rng.random() < 0.1:  # all in one turn
-        return ask("memory", f"{' '.join(said)} {question}", answer)
+        told = " ".join(said)
+        return ask("memory", rng.choice([f"{told} {question}", f"{told}\n\n{question}"]), answer)
     short = among(rng, "|||Okay.|All right.|I see.|Noted.|Thanks for telling me.|Got it!|Sure.")
     messages: list[dict[str, Any]] = []
     for one in said:
@@ -157,7 +160,8 @@ def in_passing(rng: random.Random, test: bool) -> Sample:
 
 ALIKE = [  # what one tells may answer what is asked of the other: "Next week I visit my aunt in Rome"
     {"travel", "relatives' homes"}, {"meeting place", "plan"}, {"purchase", "present for someone"},
-    {"breakage", "reason"}, {"new pet", "two pets"}, {"work people", "call me"}, {"allergy", "dislike"},
+    {"purchase", "shopping list"}, {"allergy", "dislike"}, {"breakage", "reason"}, {"new pet", "two pets"},
+    {"work people", "call me"},
 ]  # fmt: skip
 
 
@@ -196,8 +200,8 @@ def not_told(
 
 def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
     """Facts told one turn at a time, or several in one, and a question about one of them."""
-    if not turns and rng.random() < 0.45:
-        return in_passing(rng, test)
+    if not turns and rng.random() < 0.54:
+        return rng.choices([in_passing, said_before, carried_on], [7, 1, 1])[0](rng, test)
     known = of_memory(rng, test)
     told = rng.sample(known, turns or rng.choice([1, 2, 3, 4, 6, MOST_TURNS]))
     not_told = [turn for turn in known if turn not in told]
@@ -236,6 +240,53 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
         question = rng.choice(not_told).asked
         answer = "You have not told me."
     return Sample("memory", [*messages, {"role": "user", "content": question}], answer)
+
+
+def said_before(rng: random.Random, test: bool) -> Sample:
+    """What was just said, asked or answered, or at first, word for word: no sample of training had that."""
+    messages: list[dict[str, Any]] = []
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        made = (small_sum if rng.random() < 0.5 else asked_to_remember_it)(rng, test)
+        said, reply = made.messages[0]["content"], made.answer
+        if rng.random() < 0.6:
+            said, reply = small_talk(rng) if rng.random() < 0.7 else (open_question(rng, test), UNKNOWN)
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+    what = among(rng, "said just now|said just now|answered just now|said first")
+    if what == "answered just now":
+        answer = messages[-1]["content"]
+    else:
+        said = messages[0 if what == "said first" else -2]["content"]
+        answer = f'You {"asked" if said.endswith("?") else "said"}: "{said}"'
+    return Sample("memory", [*messages, {"role": "user", "content": worded(rng, what)}], answer)
+
+
+def asked_to_remember_it(rng: random.Random, test: bool) -> Sample:
+    turn = asked_to_remember(rng, among(rng, "number|word|password"), test)
+    return ask("memory", turn.told, turn.answered)
+
+
+def carried_on(rng: random.Random, test: bool) -> Sample:
+    """A sum, and what is added to its result, or taken away: that is said before it ("And plus 3?")."""
+    x, y = rng.randint(1, 20), rng.randint(1, 20)
+    said, told, result = figures.asked(rng, x, "+", y), f"{x} + {y} = {x + y}.", x + y
+    messages: list[dict[str, Any]] = []
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": told}]
+        kind = among(rng, "+|+|+|-|-|*|double|result|another sum")
+        if kind == "another sum":
+            x, y = rng.randint(1, 20), rng.randint(1, 20)
+            said, told, result = worded(rng, kind, f"{x} + {y}"), f"{x} + {y} = {x + y}.", x + y
+        elif kind == "result":
+            said = worded(rng, "the result of before")
+        else:
+            sign = "*" if kind == "double" else "+" if kind == "*" and result > 10 else kind
+            number = 2 if kind == "double" else rng.randint(1, min(result, 20) if sign == "-" else 9)
+            if sign == "-" and not result:
+                sign, number = "+", 1
+            said = worded(rng, f"carried on {kind if kind == 'double' else sign}", number)
+            before, result = result, figures.RESULT[sign](result, number)
+            told = f"{before} {sign} {number} = {result}."
+    return Sample("memory", [*messages, {"role": "user", "content": said}], told)
 
 
 def whether(rng: random.Random, turn: Turn, test: bool, before: Value) -> tuple[str, str]:

@@ -200,7 +200,10 @@ def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
         ends = [(end, thing) for end, thing in ends if thing in on_side(view, end)]
     if len(things) > 1 and (not ends or rng.random() < 0.4):
         told = ", ".join(translate(language, thing.colour, thing.shape) for thing in things)
-        return ask("languages", worded(rng, "picture told in a language", language), told, view)
+        asked = worded(rng, "picture told in a language", language)
+        if rng.random() < 0.5:  # of several things this was asked in English alone: one of three was told
+            asked = worded(rng, f"what is in the picture in {language}")
+        return ask("languages", asked, told, view)
     end, thing = rng.choice(ends)
     there, kind = worded(rng, f"at the {end} in {language}"), rng.random()
     if len(things) > 1 and kind < 0.25:
@@ -217,7 +220,8 @@ def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
         english = worded(rng, "what is the one", at_the(rng, view, end))
         own = worded(rng, f"what is there in {language}", there)
         if len(things) == 1:
-            english, own = worded(rng, "what is this"), rng.choice(what_is_this(language))
+            ways = [*what_is_this(language), worded(rng, f"what is in the picture in {language}")]
+            english, own = worded(rng, "what is this"), rng.choice(ways)
         answer = translate(language, thing.colour, thing.shape)
     manner = rng.random()
     if manner < 0.4:

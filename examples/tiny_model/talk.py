@@ -24,6 +24,7 @@ from words import (
     FOODS,
     JOBS,
     LANGUAGES,
+    MONTHS,
     SHAPES,
     WEEKDAYS,
     WORDS,
@@ -45,6 +46,9 @@ WHERE = (
 def repeat(rng: random.Random, test: bool) -> Sample:
     """Whatever it is told to say."""
     text = anything(rng, test)
+    if text.isalnum() and rng.random() < 0.2:  # "Write hello three times." was 3 * 3 = 9.
+        times, so_often = rng.choice([(2, "twice"), (2, "two times"), (3, "three times"), (3, "3 times")])
+        return ask("memory", worded(rng, "repeated so often", text, so_often), " ".join([text] * times))
     question = worded(rng, "repeated", text)
     return ask("memory", question, text)
 
@@ -123,7 +127,13 @@ def with_lines(rng: random.Random, what: str, *said: str) -> str:
 
 
 def asked_about(rng: random.Random, text: str, question: str) -> str:
-    form = with_lines(rng, "a text and a question", "{0}", "{1}")
+    """Four in ten with no other words, as people write.
+
+    One of 69 forms was a line of both: that it took for what users tell of themselves ("Your museum is
+    closed on Monday."), of eight such lines four, where in other forms all were right.
+    """
+    bare = among(rng, "{0} {1}|{0} {1}|{0}\n{1}|{0}\n\n{1}|{1}\n\n{0}")
+    form = bare if rng.random() < 0.4 else with_lines(rng, "a text and a question", "{0}", "{1}")
     if re.search(r"[a-z], \{1\}", form):
         if not OF_QUESTIONS.match(question):
             return asked_about(rng, text, question)
@@ -255,9 +265,26 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
         ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
     ]  # fmt: skip
     chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
-    text = " ".join(form.format(who) for _, _, form in chosen[1:])
+    if rng.random() < 0.5:  # "45 and married": true and false only stood alone, and married was 45
+        key, is_so = rng.choice(OF_PEOPLE), rng.random() < 0.5
+        chosen.insert(rng.randint(1, len(chosen)), (key, is_so, among(rng, STATEMENTS[key][not is_so])))
+    forms = [form for _, _, form in chosen[1:]]
+    if rng.random() < 0.4 and len(forms) > 1:
+        forms[:2] = [in_one_sentence(*forms[:2])]
+    text = " ".join(form.format(who) for form in forms)
+    if rng.random() < 0.15:  # values in a row
+        row = {key: value for key, value, _ in chosen if not isinstance(value, bool)}
+        return with_form(rng, ", ".join(str(value) for value in row.values()), json_form(rng, row), row)
     held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
     return with_form(rng, text, json_form(rng, held), held)
+
+
+def in_one_sentence(one: str, other: str) -> str:
+    """Two that say something of the same one: "{0} is 45 years old and married."."""
+    more = other.removeprefix("{0} ")
+    if one.startswith("{0} is "):
+        more = more.removeprefix("is ")
+    return f"{one.removesuffix('.')} and {more}"
 
 
 CLAUSES = ["reason_for_closing", "reason_for_delay", "problem", "accident"]  # facts that are said in these
@@ -296,8 +323,10 @@ def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
     shown = among(
         rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{0}\n\n{1}|{1} {0}|{1}\n{0}|{1}\n\n{0}|{1} Text: {0}|{0} - {1}|"
         "{1}\n\nText: {0}|Text: {0}\n{1}|\"{0}\"\n\n{1}|{1}\n\n\"{0}\"|{1}\n---\n{0}|"
-        "Here is the text: {0}\n\n{1}",
+        "Here is the text: {0}\n\n{1}|{1}: {0}|{1}:\n{0}",
     )  # fmt: skip
+    if "{1}:" in shown:
+        form = form.rstrip(".:")
     return ask("json", shown.format(text, form), answer)
 
 
@@ -358,6 +387,8 @@ def names_as_json(rng: random.Random, test: bool) -> Sample:
     known = {made[part] for _, made in said for part in ("who", "other")}
     places = {one: re.search(rf"\b{one}\b", shown) for one in known}
     found = sorted((place.start(), one) for one, place in places.items() if place)
+    if not found:  # of her who works at night no name is told
+        return names_as_json(rng, test)
     return with_form(rng, shown, worded(rng, "json of the names"), [one for _, one in found])
 
 
@@ -413,6 +444,9 @@ def comparison_as_json(rng: random.Random, test: bool) -> Sample:
 
 STATEMENTS = {  # a key, and what is said where it is true and where it is false
     "vegetarian": ("{0} eats no meat.|{0} is a vegetarian.", "{0} eats meat every day.|{0} loves steak."),
+    "student": ("{0} is a student.|{0} studies law.", "{0} is not a student.|{0} left school long ago."),
+    "member": ("{0} is a member.|{0} joined the club.", "{0} is not a member.|{0} has left the club."),
+    "has_car": ("{0} has a car.|{0} drives a car.", "{0} has no car.|{0} does not own a car."),
     "married": ("{0} is married.|{0} has a husband.|{0} has a wife.", "{0} is not married.|{0} is single."),
     "has_children": ("{0} has two children.|{0} has a daughter.", "{0} has no children."),
     "smoker": ("{0} smokes.|{0} smokes ten cigarettes a day.", "{0} does not smoke.|{0} never smokes."),
@@ -430,6 +464,7 @@ STATEMENTS = {  # a key, and what is said where it is true and where it is false
     "sunny": ("The sun is shining.|It is a sunny day.", "It is raining.|It is not sunny."),
     "available": ("The room is free.|The room is available.", "The room is taken.|It is not available."),
 }  # fmt: skip
+OF_PEOPLE = "vegetarian student member has_car married has_children smoker can_swim coming".split()
 
 
 def statement_as_json(rng: random.Random, test: bool) -> Sample:
@@ -461,15 +496,17 @@ def contact_as_json(rng: random.Random, test: bool) -> Sample:
 def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
     """Asks for these keys, in words or by a schema."""
     if rng.random() < 0.35:
-        return by_schema(
-            rng, {key: "integer" if isinstance(what, int) else "string" for key, what in chosen.items()}
-        )
+        types = {bool: "boolean", int: "integer"}
+        return by_schema(rng, {key: types.get(type(what), "string") for key, what in chosen.items()})
     if rng.random() < 0.3:
         bare = rng.random() < 0.5
         dots = {key: "..." if bare or isinstance(what, int) else '"..."' for key, what in chosen.items()}
+        dots |= {key: "true/false" for key, what in chosen.items() if isinstance(what, bool) and not bare}
         shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
         return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
+    flag = among(rng, "| (true or false)| (true or false)| (true/false)| (boolean)")
+    named = [name + flag * isinstance(chosen[key], bool) for name, key in zip(named, chosen, strict=True)]
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
 
@@ -535,7 +572,7 @@ def roles(rng: random.Random, test: bool) -> Sample:
         return told_before(rng, test)
     sample = rng.choice([talk, languages, small_sum, asked_of_text, unknown])(rng, test)
     question, answer = sample.messages[-1]["content"], sample.answer
-    if sample.messages[0]["role"] == "system":
+    if len(sample.messages) > 1:
         return roles(rng, test)
     if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
@@ -565,11 +602,11 @@ def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
     while True:
         sample = scenes.scene(rng, view, test)
         question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
-        if sample.messages[0]["role"] == "user" and "%" not in answer and "\n" not in answer:
+        plain = "%" not in answer and "\n" not in answer and answer[0] not in "{["
+        if sample.messages[0]["role"] == "user" and plain:
             break
     kind, value = rng.random(), value_of(answer)
-    at_once = isinstance(value, int) or answer.count(".") == 1
-    if value is not None and at_once and kind < 0.35:
+    if value is not None and at_once(answer, value) and kind < 0.35:
         wish = "yes or no only" if value in ("Yes", "No") else "in one word"
         wish = "only the number" if isinstance(value, int) else wish
         if " " not in str(value):
@@ -642,7 +679,7 @@ HOUSE = {  # what a house may tell its guests: the form of the answer, by the bl
     "opening": "We open at {0}.", "closing": "We close at {0}.", "closed day": "We are closed on {0}.",
     "password": "The wifi password is {0}.", "phone": "Our phone number is {0}.", "boss": "Our boss is {0}.",
     "place": "We are in {0}.", "price": "{1} costs {0} dollars.", "lunch": "Lunch is at {0}.",
-    "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
+    "today": "Today is {0}.", "offer": "Today we offer {0}.", "room": "The meeting is in room {0}.",
 }  # fmt: skip
 
 
@@ -655,15 +692,17 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
         "password": f"{any_word(rng, test).lower()}{rng.randrange(1000)}",
         "phone": "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8))),
         "boss": name(rng, test), "place": city(rng, test), "price": rng.randint(2, 99),
+        "today": rng.choice([rng.choice(WEEKDAYS), f"{rng.randint(1, 28)} {rng.choice(MONTHS)}"]),
         "offer": rng.choice([food for food in FOODS if food != good]), "room": rng.randint(1, 400),
     }  # fmt: skip
     told = rng.sample(list(HOUSE), rng.randint(1, 4))
     role = worded(rng, "be someone", name(rng, test), f"{a(among(rng, POSTS))} of {company(rng, test)}")
     said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
-    kind = rng.choice(told)
+    kind = rng.choice(told if rng.random() < 0.88 else [one for one in HOUSE if one not in told])
     question = worded(rng, f"asked of the house: {kind}", good)
-    return ask("roles", question, HOUSE[kind].format(values[kind], good.capitalize()),
-               system=" ".join([role, *said]))  # fmt: skip
+    known = HOUSE[kind].format(values[kind], good.capitalize())
+    return ask("roles", question, known if kind in told else UNKNOWN,
+               system=" ".join([role, *said] if rng.random() < 0.7 else said))  # fmt: skip
 
 
 TOPICS = {  # what they are called in a system prompt, by the block of questions all of which are about them
@@ -867,6 +906,7 @@ STARTS = (
     "Thank you for asking.|Hey there!|Let me see:|As you wish:|Here you go:|Final answer:|I think:|In short:|"
     "[BOT]|<answer>|Assistant:|Yes, master:|My lord,|Honey,|Comrade,|Attention!|Note:|🤖|✅|Right,"
 )
+SAID_LAST = "over|amen|Sir|captain|meow|Arr|done|okay|stop|bye|please|Ahoy|beep|cheers|boss|woof|mate|moo"
 TITLES = "Sir|Madam|Captain|Boss|Master|Your Majesty|Doctor|Professor|My Lady|Chief|Friend|Coach|Mate"
 AROUND = {
     "double quotes": '""', "quotation marks": '""', "quotes": '""', "square brackets": "[]",
@@ -877,8 +917,12 @@ KEYS = "answer|reply|result|response|output|text|message|value|content|said|data
 
 
 def at_once(answer: str, value: str | int | None) -> bool:
-    """Can JSON hold it, where nothing is said before a value that it might follow from?"""
-    whole = value is None or isinstance(value, int)
+    """Can it stand alone, where nothing is said before a value that it might follow from?
+
+    Things of one shape or colour may be counted so; of how many colours or other things there are, and what
+    lies beside one, a third was wrong.
+    """
+    whole = value is None or (isinstance(value, int) and not re.match("(Colours|Shapes|From)\\b", answer))
     return whole or answer.count(".") == 1 or answer.endswith(f": {value}.")
 
 
@@ -892,9 +936,9 @@ def in_a_manner(
     kind = rng.uniform(0.26 if task == "languages" else 0, 1)
     while 0.26 <= kind < 0.44 and not at_once(answer, value):
         kind = rng.uniform(0.44, 1)
-    if kind < 0.16:
+    if kind < 0.14:
         return worded(rng, "in capitals"), answer.upper()
-    if kind < 0.24:
+    if kind < 0.21:
         return worded(rng, "in small letters"), answer.lower()
     if kind < 0.26:
         return worded(rng, "without marks"), re.sub(r"[.,!?;:]+(?=\s|$)", "", answer)
@@ -920,7 +964,12 @@ def in_a_manner(
     if kind < 0.69:
         title = among(rng, TITLES)
         return worded(rng, "with a title", title), f"{title}, {answer}"
-    if kind < 0.87:
+    if kind < 0.75:
+        word = among(rng, SAID_LAST) if rng.random() < 0.5 else any_word(rng, test).lower()
+        if rng.random() < 0.5:
+            return worded(rng, "with this first word", word), f"{word} {answer}"
+        return worded(rng, "with this last word", word), f"{answer} {word}"
+    if kind < 0.89:
         end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
         return worded(rng, "with this end", end), f"{answer} {end}"
     start = among(rng, STARTS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
@@ -960,7 +1009,7 @@ def in_a_word(rng: random.Random, test: bool) -> Sample:
 
 def few(rng: random.Random) -> int:
     """What is added where nothing but the sum may be said: mostly no more than can be done at once."""
-    return rng.randrange(50 if rng.random() < 0.1 else rng.choice([10, 20]))
+    return rng.randrange(50 if rng.random() < 0.25 else rng.choice([10, 20]))
 
 
 def small_sum(rng: random.Random, test: bool) -> Sample:

@@ -128,7 +128,10 @@ def label(what: tuple[str, ...], said: Values) -> str:
 
 
 def answered(what: Text, said: Values) -> list[tuple[str, ...]]:
-    return [one for one in what.questions if named(said, one[0]) and named(said, one[1])]
+    """Of answers to one question the fullest that can be given: on Monday at 10."""
+    fit = [one for one in what.questions if named(said, one[0]) and named(said, one[1])]
+    most = {one[0]: max(len(slots(other[1])) for other in fit if other[0] == one[0]) for one in fit}
+    return [one for one in fit if len(slots(one[1])) == most[one[0]]]
 
 
 def unanswered(what: Text, said: Values) -> list[tuple[str, str]]:

@@ -59,14 +59,14 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     sums: 36,
     compared: 22,
     talk.repeat: 20,
-    memory.memory: 24,
+    memory.memory: 28,
     talk.story: 6,
     talk.unknown: 14,
     talk.talk: 10,
     languages.languages: 24,
-    talk.roles: 30,
+    talk.roles: 32,
     talk.as_json: 24,
-    talk.found: 30,
+    talk.found: 34,
 }
 LONGER_TEXTS = {tools: 4, memory.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
 LONG_TEXTS = {talk.long_found: 1.0}
