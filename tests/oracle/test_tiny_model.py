@@ -46,7 +46,7 @@ import wordings
 import world
 from draw import Thing
 from PIL import Image
-from sample import Sample, View
+from sample import Sample, View, ask
 from wordings import WORDINGS
 from words import COLOURS, FOODS, LANGUAGES, NUMBERS, SHAPES, WORDS, translate
 
@@ -211,6 +211,24 @@ def test_lessons_whose_heads_know_nothing_leave_the_tower_alone(untrained, monke
         torch.testing.assert_close(cold[name], without[name], rtol=1e-4, atol=1e-7)
     assert sum(warm[name] for name in tower) > 1.5 * sum(cold[name] for name in tower)
     assert all(g > 0 for name, g in cold.items() if "sight" in name and name.endswith("weight"))
+
+
+@pytest.mark.parametrize("name", [name for name, group in batches.GROUPS.items() if group.frames == 1])
+def test_what_is_long_to_tell_fits_its_group(untrained, name):
+    """Four boxes, and what lies closest among five things, are learned on pictures of all sizes."""
+    encoder, group = tokens.Encoder(untrained / "hf"), batches.GROUPS[name]
+    fits, told = Counter(), Counter()
+    for number in range(150):
+        rng = random.Random(number)
+        view = scenes.shapes(rng, False, group.size)
+        asked = questions.closest(rng, view) if len(view.things) <= 5 else None
+        samples = {"boxes": scenes.boxes(rng, view, False)} if number < 60 else {}
+        samples |= {"closest": ask("scene", *asked, view)} if asked else {}
+        for kind, sample in samples.items():
+            if len(sample.boxes) <= 4:
+                told[kind] += 1
+                fits[kind] += len(encoder.encode(sample).token_ids) <= group.length
+    assert fits == told and min(told.values()) > 20 and len(told) == 2
 
 
 def test_a_sample_that_cannot_be_made_is_named_and_left_out(untrained, monkeypatch, capsys):
