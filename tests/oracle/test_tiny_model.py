@@ -447,7 +447,7 @@ def so_far(told: list[str], that_count: list[str]) -> list[str]:
 
 EVIDENCE = (  # what is told of all, of some, or of some in order; not what only orders them
     "Colours|Shapes|Counted|Sizes|Away|From the (?!left, |top, )|From (?!the |smallest|largest).* to |"
-    "(?!Others|From|In)[A-Z][a-z ]+s: "
+    "(?!Others|From|In|There)[A-Z][a-z ]+s: "
 )
 
 
@@ -464,6 +464,12 @@ def is_evidence(kind: str, question: str, answer: str, said: str, view) -> bool:
             ]
         if kind == "unlike":
             return parts == so_far(looks, [one for one in looks if one not in colours | shapes])
+        if kind == "same":  # to the first that comes again, or that is another
+            forms = [f"{asked} {what[:-1].lower()}" for asked in ("any two of one", "each of its own")]
+            first = [*(colours or shapes), looks[0]][0]
+            again = forms_of(question, forms)
+            decides = [one in looks[:i] if again else one != first for i, one in enumerate(looks)]
+            looks = looks[: [*decides, True].index(True) + 1]
         return parts == [f"{one} {looks[: i + 1].count(one)}" for i, one in enumerate(looks)]
     if what == "Counted":
         one = parts[0].split()[1]
@@ -564,7 +570,7 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
         )
         n = len(fits(text))
         right = {"at": n >= said, "more": n > said, "fewer": n < said}.get(form.split()[0], n == said)
-        return is_so(right)
+        return f": {n} {'<' if n < said else '>' if n > said else '='} {said}. {is_so(right)}"
     if form in ("which of these is there", "which of these is missing"):
         parts = re.split(", | or ", named[0])
         (one,) = [part for part in parts if bool(fits(part)) == form.endswith("there")]
