@@ -228,7 +228,7 @@ def test_what_is_long_to_tell_fits_its_group(untrained, name):
             if len(sample.boxes) <= 4:
                 told[kind] += 1
                 fits[kind] += len(encoder.encode(sample).token_ids) <= group.length
-    assert fits == told and min(told.values()) > 20 and len(told) == 2
+    assert all(fits[kind] > 0.9 * told[kind] > 18 for kind in ("boxes", "closest")), (fits, told)
 
 
 def test_a_sample_that_cannot_be_made_is_named_and_left_out(untrained, monkeypatch, capsys):
@@ -723,12 +723,15 @@ def test_what_is_asked_of_pictures_is_so():
 
 
 def test_things_stand_in_rows_and_columns_too():
-    """Within the picture and apart, told along the row; of those in one column the upper one comes first."""
+    """Within the picture and apart, told along the row; of those in one column the upper one comes first.
+    Some others stand nearly in one column."""
     found = Counter()
     for number in range(500):
         size = [(256, 320), (448, 160), (160, 448), (640, 480)][number % 4]
         view = scenes.shapes(random.Random(number), False, size)
         assert [(t.x, t.y) for t in view.things] == sorted((t.x, t.y) for t in view.things)
+        gaps = [other.x - one.x for one, other in pairwise(view.things)]
+        found["nearly"] += len(gaps) < 4 and 0.1 < min(gaps, default=0) < 0.025 * min(size)
         lines = {len({t.x for t in view.things}), len({t.y for t in view.things})}
         if len(view.things) < 2 or lines != {1, len(view.things)}:
             found["grid"] += len(lines | {1}) == 3 and max(lines) < len(view.things)
@@ -745,7 +748,7 @@ def test_things_stand_in_rows_and_columns_too():
             assert caption.answer.startswith(order), caption.answer
             assert re.findall("|".join(names), caption.answer) == names
             found["row" if is_row else "column"] += 1
-    assert min(found.values()) > 4 and len(found) == 3, found
+    assert min(found.values()) > 4 and len(found) == 4, found
 
 
 def shown(*circles: tuple[float, float, float]):
@@ -1932,7 +1935,7 @@ def test_prices_times_and_dates_are_told_from_other_figures():
 
 
 LOOK_FOR = re.compile(
-    rf"\b(the|every|each|all the|all three|all four|all five|all|both) (?:({'|'.join(COLOURS)}) )?"
+    rf"\b(the|every|each|all the|all {'|all '.join(NUMBERS[2:8])}|all|both) (?:({'|'.join(COLOURS)}) )?"
     rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)\b"
 )
 
@@ -1940,7 +1943,7 @@ LOOK_FOR = re.compile(
 def test_what_is_located_is_there():
     """A mark on each thing of that name, shape or colour, or on that at an end; `the` is said of one, or of
     none, and a plural of several."""
-    kinds = set()
+    kinds, marked = set(), Counter()
     for number in range(400):
         sample = world.sample("boxes", number, test=True)
         question, things = sample.messages[-1]["content"][-1]["text"], sample.view.things
@@ -1951,12 +1954,13 @@ def test_what_is_located_is_there():
             words = {colour} - {None} | {noun} & {*SHAPES}
             found = [t for t in things if words <= {t.colour, t.shape}]
             if words and several:
-                exactly = {"both": [2], "all three": [3], "all four": [4], "all five": [5]}
-                assert len(found) in exactly.get(how_many, range(2, 6)), question
+                exactly = {"both": [2]} | {f"all {number}": [n] for n, number in enumerate(NUMBERS, 1)}
+                assert len(found) in exactly.get(how_many, range(2, 9)), question
             if how_many == "the" and not several:
                 assert len(found) < 2, number
             how_many += several
         marks = [] if sample.answer.startswith("There is no ") else json.loads(sample.answer.strip("`json\n"))
+        marked[len(marks) // 3 * 3] += 1
         assert [mark["label"] for mark in marks] == [t.name for t in found], number
         width, height = sample.picture.size
         for mark, thing in zip(marks, found, strict=True):
@@ -1966,6 +1970,7 @@ def test_what_is_located_is_there():
         kinds.add((how_many, bool(marks)))
     assert {("the", True), ("the", False), ("every", True), ("alls", True), ("end", True)} <= kinds
     assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
+    assert marked[3] + marked[6] > 0.2 * sum(marked.values()) and marked[6] > 8, marked
 
 
 def test_figures_beside_letters_look_like_no_letters():
