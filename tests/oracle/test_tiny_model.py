@@ -666,7 +666,7 @@ def test_the_answers_to_what_strangers_ask_are_so():
     kinds = """variety colours of_each same unlike that_many which_of_these what_else more two_colours alike
         in_order which next_one in_half size closest in_which in_between"""
     for kind in kinds.split():
-        for number in range(900):
+        for number in range(1200):
             view = views[number % 150]
             if not (found := getattr(questions, kind)(random.Random(number), view)):
                 continue
@@ -1428,7 +1428,8 @@ def test_brief_answers_are_what_is_asked():
         if sample.messages[0]["role"] != "system":
             continue
         question, things = sample.messages[-1]["content"][-1]["text"], view.things
-        colours, shapes = said_of(question)
+        # where there are two, it is asked which of them it is
+        colours, shapes = (looks if len(looks) == 1 else set() for looks in said_of(question))
         named = [t for t in things if colours <= {t.colour} and shapes <= {t.shape}]
         if sample.answer.isdigit():
             right = str(len(named))
