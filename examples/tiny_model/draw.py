@@ -114,15 +114,17 @@ def random_things(
     close: bool = False,
     shapes: Sequence[str] = SHAPES,
     paints: Sequence[str] = tuple(COLOURS),
+    apart: float = 0.035,
 ) -> list[Thing]:
     """Things of which no two are in the same column or row: left, right, above are clear.
 
-    `radii` are shares of the shorter side. If `close`, they may overlap a little.
+    `radii` are shares of the shorter side, and so is how far `apart` they are both ways. If `close`, they may
+    overlap a little.
     """
     width, height = size
     side = min(size)
     gap, away = (0.85, 0.0) if close else (1.15, 0.015 * side)
-    apart_by = 1 + 0.035 * side
+    apart_by = 1 + apart * side
     low, high = radii
     while True:
         things: list[Thing] = []
@@ -288,6 +290,8 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
     """A picture of `count` things, they from left to right, and the colour behind them, where that is clear.
 
     In a third there are few shapes and colours, so that many are alike.
+    In half two may stand nearly in one column or row, as where people scatter shapes: of ten pictures with
+    two things to be located less than 3 % of the width apart eight were told wrongly, of 191 others 20.
     A third is drawn smaller and enlarged, as the engine does with small pictures; large ones mostly are.
     """
     width, height = size
@@ -299,7 +303,8 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
     if rng.random() < 0.33:
         shapes, paints = rng.sample(shapes, rng.choice([1, 2, 2, 3])), rng.sample(paints, rng.randint(1, 4))
     arranged = rng.random() < 0.3 and arranged_things(rng, count, drawn, low, shapes, paints)
-    things = arranged or random_things(rng, count, drawn, (low, 0.24), close, shapes, paints)
+    apart = rng.choice([0.035, 0.004])
+    things = arranged or random_things(rng, count, drawn, (low, 0.24), close, shapes, paints, apart)
     picture, colour = background(rng, drawn)
     ground = colour_name(colour) if picture.getcolors(1) else None
     manner = rng.choices(["plain", "edged", "hollow", "gradient"], [60, 16, 10, 14])[0]

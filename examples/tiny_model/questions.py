@@ -288,11 +288,17 @@ def kinds_told(view: View, what: str) -> str:
     return those(f"{what}s", numbered(found, lambda i: found[i] not in found[:i]))
 
 
-def tally(view: View, what: str) -> tuple[str, dict[str, int]]:
-    """The colours or shapes of all, behind each how many of it there are up to it, and how many at last."""
-    found = looks(view, what)
+def tally(view: View, what: str, to: int | None = None) -> tuple[str, dict[str, int]]:
+    """Colours or shapes of all, or of the first so many, behind each how many of it there are up to it; and
+    how many of each."""
+    found = looks(view, what)[:to]
     seen = [f"{one} {found[: i + 1].count(one)}" for i, one in enumerate(found)]
     return those(f"{what}s", seen), {one: found.count(one) for one in found}
+
+
+def up_to(are_so: list[bool]) -> int | None:
+    """How many there are up to the first that is so, if any is: the last that is told decides."""
+    return are_so.index(True) + 1 if True in are_so else None
 
 
 def counted(what: str, counts: dict[str, int]) -> str:
@@ -380,7 +386,10 @@ NOT_OF_ONE = ("so many", "fewer than so many")
 
 
 def that_many(rng: random.Random, view: View) -> Asked:
-    """Whether there are so many of a shape, of a colour or at all."""
+    """Whether there are so many of a shape, of a colour or at all.
+
+    Without the two numbers beside one another it said "There are 7 objects. Yes." where six was asked.
+    """
     look = rng.choice([*looks(view, "colour"), *looks(view, "shape")])
     name, found = thing_of(look), [t for t in view.things if look in (t.colour, t.shape)]
     seen = those(f"{name}s", numbered([t.shape if look in COLOURS else t.colour for t in found])) + " "
@@ -392,7 +401,8 @@ def that_many(rng: random.Random, view: View) -> Asked:
         return None
     number = NUMBERS[said - 1] if rng.random() < 0.6 else str(said)
     asked = [f"{amount}: one", name] if said == 1 else [amount, number, f"{name}s"]
-    return worded(rng, *asked), f"{seen}{times(n, name)} {yes_or_no(AMOUNTS[amount](n, said))}."
+    compared = f"{times(n, name)[:-1]}: {n} {sign_between(n, said)} {said}."
+    return worded(rng, *asked), f"{seen}{compared} {yes_or_no(AMOUNTS[amount](n, said))}."
 
 
 def exists(rng: random.Random, view: View) -> Asked:
@@ -599,8 +609,8 @@ def alike(rng: random.Random, view: View) -> Asked:
         return None
     perhaps = rng.choice(found)
     question = worded(rng, "are all of them so", name, perhaps if other == "colour" else f"{perhaps}s")
-    told = next((n for n, one in enumerate(found, 1) if one != perhaps), None)  # to the first that is not so
-    return question, f"{those(f'{thing_of(look)}s', found[:told])} {yes_or_no(told is None)}."
+    to = up_to([one != perhaps for one in found])
+    return question, f"{those(f'{thing_of(look)}s', found[:to])} {yes_or_no(not to)}."
 
 
 def colours(rng: random.Random, view: View) -> Asked:
@@ -609,24 +619,22 @@ def colours(rng: random.Random, view: View) -> Asked:
 
 
 def same(rng: random.Random, view: View) -> Asked:
-    """Whether all are of one colour, or of one shape, or each of its own."""
+    """Whether all are of one colour, or of one shape, or each of its own: told to the first that decides."""
     what = rng.choice(["colour", "shape"])
-    seen, counts = tally(view, what)
-    if len(view.things) == 1 or (len(counts) > 1 and rng.random() < 0.6):  # mostly they are not
+    found = looks(view, what)
+    if len(found) == 1 or (len({*found}) > 1 and rng.random() < 0.6):  # mostly they are not
         return None
     kind = rng.random()
-    if kind < 0.15:
-        verdict = yes_or_no(len(counts) < len(view.things))
-        return worded(rng, f"any two of one {what}"), f"{seen} {verdict}."
     if kind < 0.3:
-        verdict = yes_or_no(len(counts) == len(view.things))
-        return worded(rng, f"each of its own {what}"), f"{seen} {verdict}."
-    verdict = yes_or_no(len(counts) == 1)
-    if kind < 0.7:
-        return worded(rng, f"all of one {what}"), f"{seen} {verdict}."
-    perhaps = rng.choice(looks(view, what))
-    question = worded(rng, f"all of this {what}", perhaps if what == "colour" else f"{perhaps}s")
-    return question, f"{seen} {verdict}."
+        again = up_to([one in found[:i] for i, one in enumerate(found)])
+        seen, asked = tally(view, what, again)[0], "any two of one" if kind < 0.15 else "each of its own"
+        return worded(rng, f"{asked} {what}"), f"{seen} {yes_or_no((kind < 0.15) == bool(again))}."
+    perhaps = found[0] if kind < 0.7 else rng.choice(found)
+    other = up_to([one != perhaps for one in found])
+    question = worded(rng, f"all of one {what}")
+    if kind > 0.7:
+        question = worded(rng, f"all of this {what}", perhaps if what == "colour" else f"{perhaps}s")
+    return question, f"{tally(view, what, other)[0]} {yes_or_no(not other)}."
 
 
 # ---- where they are

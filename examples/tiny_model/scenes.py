@@ -28,7 +28,8 @@ from words import COLOURS, LANGUAGES, NUMBERS, SHAPES, translate, what_is_this, 
 
 
 def shapes(rng: random.Random, test: bool, size: draw.Size) -> View:
-    count = rng.choices(range(1, MOST_THINGS + 1), [14, 16, 16, 15, 13, 10, 8, 8])[0]
+    # Of captions of up to four things 1 of 191 was wrong, of six to eight 19 of 69.
+    count = rng.choices(range(1, MOST_THINGS + 1), [11, 13, 14, 15, 14, 12, 11, 10])[0]
     picture, things, ground = draw.scene(rng, count, size)
     return View("shapes", picture, things=things, truth=ground)
 
@@ -120,13 +121,12 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
 
 LISTS = {"separated by commas": "commas", "as a numbered list": "numbers", "one on each line": "lines"}
 
-MOST_BOXES = 5
-
 
 def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]] | None:
     """What to look for, whether its name is a plural, how to say that there is none, and where it is.
 
-    None if the name would not fit.
+    None if the name would not fit. Several are asked for more often than they are there: of single things 1 %
+    were located wrongly, of three 40 %.
     """
     one, kind = rng.choice(view.things), rng.random()
     if kind < 0.12:
@@ -138,17 +138,15 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
         name = rng.choice([f"{rng.choice(list(COLOURS))} {shape}", shape])
     else:
         name = rng.choice([one.name, one.shape, one.colour])
-        if rng.random() < 0.3:  # of many there are none or one
+        if rng.random() < 0.5:  # of many there are none or one
             shapes, colours = looks(view, "shape"), looks(view, "colour")
             several = [look for look in shapes + colours if (shapes + colours).count(look) > 1]
             name = rng.choice(several or [name])
-    found = view.things if kind > 0.93 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
-    if len(found) > MOST_BOXES:
-        return None
+    found = view.things if kind > 0.86 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
     if len(found) == 1 and name != one.name and rng.random() < 0.3:  # several are missed more often
         return None
     none = f"{name} object" if name in COLOURS else name
-    if kind > 0.93:
+    if kind > 0.86:
         return worded(rng, "all there is"), True, none, found
     if len(found) > 1 and rng.random() < 0.6:
         before = rng.choice(
