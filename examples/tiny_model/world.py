@@ -68,7 +68,7 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     talk.as_json: 24,
     talk.found: 34,
 }
-LONGER_TEXTS = {tools: 4, memory.longer_memory: 3, talk.longer_found: 3, talk.found: 3, talk.as_json: 2}
+LONGER_TEXTS = TEXTS | {tools: 25, memory.longer_memory: 12, talk.longer_found: 12}  # of TEXTS a tenth
 LONG_TEXTS = {talk.long_found: 1.0}
 LONGEST_TEXTS = {talk.longest_found: 1.0}
 TOOLS = {tools: 1.0}

@@ -1,5 +1,6 @@
 """The parts of examples/tiny_model that stand in for transformers' own while it trains."""
 
+import dataclasses
 import functools
 import json
 import random
@@ -229,6 +230,24 @@ def test_what_is_long_to_tell_fits_its_group(untrained, name):
                 told[kind] += 1
                 fits[kind] += len(encoder.encode(sample).token_ids) <= group.length
     assert all(fits[kind] > 0.9 * told[kind] > 18 for kind in ("boxes", "closest")), (fits, told)
+
+
+@pytest.mark.parametrize("text", world.TEXTS)
+def test_what_is_long_to_say_has_a_group(untrained, text):
+    encoder = tokens.Encoder(untrained / "hf")
+    groups = [group for group in batches.GROUPS.values() if group.texts and text in group.texts]
+    fits = 0
+    for number in range(150):
+        length = len(encoder.encode(text(random.Random(number), False)).token_ids)
+        fits += any(group.over < length <= group.length for group in groups)
+    assert fits >= 145
+
+
+def test_groups_leave_what_is_short_to_others(untrained):
+    group = dataclasses.replace(batches.GROUPS["longer talk"], count=20)
+    (batch,) = batches.Batches(untrained / "hf", 0, range(1), {"longer talk": group})
+    told = (batch["longer talk"]["labels"] != tokens.IGNORED).numpy()
+    assert all(np.flatnonzero(one).max() > 185 for one in told)
 
 
 def test_a_sample_that_cannot_be_made_is_named_and_left_out(untrained, monkeypatch, capsys):
