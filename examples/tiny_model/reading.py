@@ -289,13 +289,14 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
 ONLY_WORDS = re.compile(r"[A-Za-z]+( [A-Za-z]+)*")
 MORE_NUMBERS = "zero eleven twelve twenty hundred thousand million".split()
 PLACES = ["first", "second", "third", "fourth", "fifth"]
+IN_FIGURES = ["1st", "2nd", "3rd", "4th", "5th"]
 
 
 def place_in(rng: random.Random, number: int, count: int) -> str | None:
-    """The second, the last; None of those that people count to no more."""
+    """The second, the 2nd, the last; None of those that people count to no more."""
     if number == count - 1 and (number >= len(PLACES) or rng.random() < 0.5):
         return "last"
-    return PLACES[number] if number < len(PLACES) else None
+    return rng.choice([*[PLACES] * 4, IN_FIGURES])[number] if number < len(PLACES) else None
 
 
 A_NUMBERED = re.compile(rf"({'|'.join(NUMBERED)}) ([A-H]?\d+)", re.IGNORECASE)
@@ -368,6 +369,27 @@ def of_places(lines: list[str]) -> Found:
     return found
 
 
+def of_several(lines: list[str]) -> Found:
+    """More than one line, and one by its number. "Read both lines." was answered with the first one, "Read
+    all four lines." with the last, as each question with "line" in it had asked for one."""
+    count = len(lines)
+    word, everything = NUMBERS[count - 1], "\n".join(lines)
+    every = ["both", "the two"] if count == 2 else [f"all {word}", f"all {count}", f"the {word}"]
+    found: Found = [("so many lines", (one,), everything) for one in every]
+    for some in range(2, min(count, 4)):
+        for said in NUMBERS[some - 1], str(some):
+            found.append(("lines at an end", (f"first {said}",), "\n".join(lines[:some])))
+            found.append(("lines at an end", (f"last {said}",), "\n".join(lines[-some:])))
+    for at in range(count):
+        found += [("line by its number", (said,), lines[at]) for said in (NUMBERS[at], str(at + 1))]
+    for at, (above, below) in enumerate(pairwise(lines), 1):
+        found.append(("two lines by number", (str(at), str(at + 1)), f"{above}\n{below}"))
+    if count > 2:
+        found.append(("all lines but one", ("first",), "\n".join(lines[1:])))
+        found.append(("all lines but one", ("last",), "\n".join(lines[:-1])))
+    return found
+
+
 def of_values(lines: list[str]) -> Found:
     """The one number, price, time or date, and what has a label."""
     found: Found = []
@@ -394,7 +416,8 @@ def of_truth(rng: random.Random, lines: list[str], test: bool) -> Found:
     other = line(rng, test)
     if words and rng.random() < 0.6:  # not much else than what stands there
         one, near = rng.choice(words), word(rng, test)
-        if near.lower() not in text:
+        here = {*re.findall(rf"\b{one}\b", "\n".join(lines), re.IGNORECASE)}  # not Flower and flower
+        if near.lower() not in text and len(here) == 1:
             found.append(("which of two words", tuple(rng.sample([one.lower(), near.lower()], 2)), one))
             other = rng.choice(lines).replace(one, near.title() if one.istitle() else near)
     if other.lower() not in text:
@@ -450,8 +473,10 @@ def read(rng: random.Random, view: View, test: bool) -> Sample:
     place = place_in(rng, number, len(lines))
     if share < 0.42:
         question, answer = asked_of_lines(rng, lines, test)
-    elif len(lines) > 1 and place and share < 0.58:
+    elif len(lines) > 1 and place and share < 0.55:
         question, answer = worded(rng, "one line", place), lines[number]
+    elif len(lines) > 1 and share < 0.65:
+        question, answer = one_of(rng, of_several(lines))
     else:
         surface = among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket|screen")
         question, answer = worded(rng, "all lines", surface), "\n".join(lines)

@@ -1797,6 +1797,7 @@ def test_frames_of_tables_are_around_their_cells(monkeypatch):
 
 
 LINE_PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
+LINE_PLACES |= {"1st": 0, "2nd": 1, "3rd": 2, "4th": 3, "5th": 4}
 
 
 def told_in_turn(parts: list[str], what: str) -> str:
@@ -1889,6 +1890,44 @@ def test_what_is_asked_of_lines_is_so():
         assert right == {answer}, (question, answer, right, lines)
         seen |= {(name, answer in ("No.", "1")) for name, _ in matches}
     assert {name for name, _ in seen} == {*names} and ("does it say", True) in seen
+
+
+SEVERAL = ["so many lines", "lines at an end", "all lines but one"]
+SEVERAL += ["line by its number", "two lines by number", "one line"]
+
+
+def several_of_lines(lines: list[str], asked: str, named: list[str]) -> list[str] | None:
+    """The lines that are meant; None if nobody would ask so of these."""
+    numbers = {word: n for n, word in enumerate(NUMBERS, 1)} | {str(n): n for n in range(1, 11)}
+    *before, last = named[0].split()
+    if asked == "so many lines":
+        all_of_them = before in (["all"], ["the"]) and numbers.get(last) == len(lines)
+        return lines if all_of_them or (named == ["both"] and len(lines) == 2) else None
+    if asked == "lines at an end":
+        ends = {"first": lines[: numbers.get(last)], "last": lines[-numbers.get(last, 1) :]}
+        return ends.get(" ".join(before))
+    if asked == "all lines but one":
+        return {"first": lines[1:], "last": lines[:-1]}.get(last)
+    if asked == "one line":
+        return [lines[LINE_PLACES[last]]] if named == [last] and last in LINE_PLACES else None
+    return [lines[numbers[one] - 1] for one in named] if {*named} <= {*numbers} else None
+
+
+def test_lines_are_read_by_number_and_several_at_once():
+    """All of them, those at an end, all but one and those of two numbers, whichever wording is meant."""
+    seen, answered_so = Counter(), 0
+    for number in range(3000):
+        rng = random.Random(number)
+        lines = [reading.line(rng, False) for _ in range(rng.randint(2, 6))]
+        question, answer = reading.one_of(rng, reading.of_several(lines))
+        right = [
+            (asked, several_of_lines(lines, asked, named)) for asked, named in forms_of(question, SEVERAL)
+        ]
+        assert {"\n".join(found) for _, found in right if found} == {answer}, (question, answer, right)
+        seen.update(asked for asked, found in right if found)
+        view = View("page", Image.new("RGB", (8, 8)), truth=lines)
+        answered_so += reading.read(rng, view, False).answer.count("\n") not in (0, len(lines) - 1)
+    assert all(seen[asked] > 100 for asked in SEVERAL[:-1]) and answered_so > 100, (seen, answered_so)
 
 
 def test_prices_times_and_dates_are_told_from_other_figures():
