@@ -1775,6 +1775,23 @@ def test_training_has_every_label_that_serves_an_end():
     assert {label for serve in reading.MEANT for label in serve.split("|")} <= shown
 
 
+def test_what_was_bought_is_no_shop():
+    """Receipts without a shop begin with what they are, with a date or, mostly, with what was bought."""
+    begin = Counter()
+    for number in range(600):
+        rows, said = documents.receipt(random.Random(number), False, 10)
+        items = [(item["name"], item["price"]) for item in said["items"]]
+        begin["shop" if "shop" in said else "item" if rows[0] in items else rows[0][0].lower()] += 1
+        asked = documents.unanswered(random.Random(number), "receipt", said, False)
+        assert ("receipt shop" in asked) == ("shop" not in said)
+    assert min(begin["item"], begin["receipt"]) > 30 and begin["shop"] > 300, begin
+
+
+def test_cards_begin_with_a_name_or_a_company():
+    first = Counter(next(iter(documents.card(random.Random(n), False, 10)[1])) for n in range(400))
+    assert {*first} == {"name", "company"} and first["company"] > 60, first
+
+
 def test_nothing_is_sold_that_a_receipt_has_rows_for():
     """A tax among the items would be the tax, too."""
     for number in range(3000):
