@@ -2194,6 +2194,30 @@ def test_calls_have_what_is_asked_for():
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
 
 
+def test_parameters_of_usual_tools_come_in_any_order():
+    """Which value is whose follows from their names, not from their order, be it the question's or not."""
+    turned = Counter()
+    for number in range(3000):
+        rng = random.Random(number)
+        made = tooling.everyday(rng)
+        question, arguments = tooling.ask_for(rng, made, [made], False, plain=True)
+        usual, names = made["like"], made["asked"]
+        for name, p in zip(names, usual.parameters, strict=True):
+            assert name in [one.replace("{noun}", made["noun"]) for one in p.names], (name, p)
+        assert [*arguments] == [name for name in made["parameters"] if name in arguments]
+        kinds = {made["parameters"][name]["kind"] for name in arguments}
+        if kinds & {"flag", "count", "duration"} or not {*arguments} <= {*names}:  # said in other words
+            continue
+        said = {str(n): tooling.said(arguments[name]) for n, name in enumerate(names) if name in arguments}
+        said["noun"] = made["noun"].replace("_", " ")
+        forms = [everyday.without_implied(form)[0] for form in usual.questions]
+        asked_so = {re.sub(r"{(\w+)}", lambda m, said=said: said.get(m[1], "?"), f).lower() for f in forms}
+        assert question.lower() in asked_so, (question, arguments)
+        numbers = [names.index(name) for name in arguments]
+        turned[numbers == sorted(numbers)] += len(numbers) > 1
+    assert turned[False] > 150 and turned[True] > turned[False], turned
+
+
 def test_what_a_calculator_could_do_is_not_refused(monkeypatch):
     """Where one is offered, no discount or tax is asked for that there were no tool for."""
     percents = [one for one in tooling.EVERYDAY if {"discount", "tax"} & {*one.nouns}]
