@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import random
 import re
 import sys
@@ -2040,6 +2041,98 @@ def test_a_wish_is_served_by_one_button():
                 assert sample.target == edges, question
                 count += 1
     assert count > 20
+
+
+def test_windows_have_buttons_for_what_they_ask():
+    """A double click on Delete went to the question "Delete this file?": few such had had a button for it."""
+    asked = answered = 0
+    for number in range(1500):
+        parts = reading.screen(random.Random(number), False, (480, 480)).truth
+        verbs = [said.split()[0] for kind, said, _ in parts if kind == "text" and said[-1] == "?"]
+        if {*verbs} & {"Delete", "Save", "Close", "Open"}:
+            asked += 1
+            answered += ("button", verbs[0]) in [part[:2] for part in parts]
+    assert asked > 40 and answered > 0.7 * asked, (asked, answered)
+
+
+def test_fields_are_beside_or_below_their_labels():
+    """Near to it or not, and always within the picture: what is clicked is the field."""
+    gaps = []
+    for number in range(1500):
+        view = reading.screen(random.Random(number), False, (480, 480))
+        lines = {"".join(one for one, _, _ in line): line for line in view.letters}
+        for kind, text, (left, top, right, bottom) in view.truth:
+            if kind == "field":
+                assert 0 < left < right - 40 and right < 480 and bottom < 480
+                (_, x, y) = lines[text][-1]
+                gaps += [left - x] if x < left and top < y < bottom else []
+    assert min(gaps) < 16 and max(gaps) > 50, (min(gaps), max(gaps))
+
+
+def button_there(said: str, buttons: list[tuple[str, tuple]], painted: dict[str, str]) -> str | None:
+    """The label of the one that is meant; None if it is in doubt."""
+    if said in LINE_PLACES:
+        rows = sorted(buttons, key=lambda one: (round(one[1][1]), one[1][0]))
+        return rows[LINE_PLACES[said]][0]
+    if said in COLOURS:
+        (found,) = [label for label, _ in buttons if painted[label] == said]
+        return found
+    left, top, right, bottom = range(4)
+    inner, outer, way = {
+        "l": (right, left, -1), "r": (left, right, 1), "t": (bottom, top, -1), "u": (bottom, top, -1),
+        "b": (top, bottom, 1), "lo": (top, bottom, 1),
+    }["lo" if said.startswith("lo") else said[0]]  # fmt: skip
+    clear = [
+        label
+        for label, box in buttons
+        if all(way * box[inner] > way * other[outer] for name, other in buttons if name != label)
+    ]
+    return clear[0] if clear else None
+
+
+def test_buttons_are_clicked_by_number_place_and_colour():
+    """No other lies as far there, has this number or that colour, by its pixels; and none is called so."""
+    seen = Counter()
+    for number in range(1500):
+        rng = random.Random(number)
+        view = reading.screen(rng, False, (480, 480))
+        found = reading.told_apart(rng, view)
+        if not found:
+            continue
+        ((_, (said,)),) = forms_of(found[0], ["click a button there"])
+        buttons = [(label, box) for kind, label, box in view.truth if kind == "button"]
+        label = button_there(said, buttons, view.colours)
+        assert len(buttons) > 1 and dict(buttons)[label] == found[1], (said, label, buttons)
+        assert said not in [text.lower() for _, text, _ in view.truth]
+        if said in COLOURS:
+            x, y = round(found[1][0] + 7), round((found[1][1] + found[1][3]) / 2)
+            pixel = view.picture.getpixel((x, y))
+            near = {name: min(math.dist(pixel, at) for at in COLOURS[name]) for name in COLOURS}
+            assert sorted(near, key=near.get).index(said) < 2, (said, near)
+        seen["colour" if said in COLOURS else "number" if said in LINE_PLACES else said[0]] += 1
+    assert {"colour", "number", "l", "r", "t", "b", "u"} <= {*seen} and min(seen.values()) > 5, seen
+
+
+def test_a_field_that_is_not_selected_is_clicked_first():
+    """What is to be typed is typed only where the field is said to have been selected."""
+    seen = Counter()
+    views = [reading.screen(random.Random(number), False, (480, 480)) for number in range(200)]
+    for number in range(3000):
+        sample = reading.click(random.Random(number), views[number % 200], False)
+        question = sample.messages[-1]["content"][-1]["text"]
+        for name in ("type into a field", "a text for a field"):
+            if '"action"' in sample.answer and forms_of(question, [name]):
+                seen[name, json.loads(sample.answer)["action"]] += 1
+    typed, clicked = seen["type into a field", "type"], seen["a text for a field", "left_click"]
+    assert len(seen) == 2 and min(typed, clicked) > 10, seen
+
+
+def test_what_is_not_on_the_screen_is_not_told_apart_otherwise():
+    """Of a button that is "second" it is not said that there is none of that label."""
+    for number in range(1500):
+        sample = world.sample("click", number)
+        if sample.answer.startswith("There is no "):
+            assert sample.answer.removeprefix("There is no ").rstrip(".").lower() not in reading.TOLD_APART
 
 
 def test_documents_lie_within_their_picture():
