@@ -1585,17 +1585,27 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         firsts = [[one] if isinstance(one, str) else [*one.values()] for one in entries]
         firsts = [[*filter(lambda told: told[0].isalpha(), one), *one][0] for one in firsts]
         return told_in_turn(firsts, "item" if key == "dishes" else key[:-1])
-    if asked in ("most expensive", "cheapest"):
-        costs = [float(one["price"].lstrip("$€£")) for one in entries]
-        told = ", ".join(f"{one['name']} {one['price']}" for one in entries)
-        best = min if asked == "cheapest" else max
+    if asked == "heads":
+        return ", ".join(key[0].upper() + key[1:] for key in entries[0])
+    if asked == "column":
+        return ", ".join(row[named[0]] for row in entries if named[0] in row) or NOT_THERE
+    if asked in ("most expensive", "cheapest", "highest", "lowest"):
+        of, who = [*named, *entries[0]][:2] if kind == "table" else ("price", "name")
+        if not all(row.get(of, "").lstrip("$€£").replace(".", "").isdigit() for row in entries):
+            return NOT_THERE
+        costs = [float(one[of].lstrip("$€£")) for one in entries]
+        told = ", ".join(f"{one[who]} {one[of]}" for one in entries)
+        best = min if asked in ("cheapest", "lowest") else max
         for n, cost in enumerate(costs[1:], 1):  # the first of the best so far, and this one
             first = costs.index(best(costs[:n]))
             sign = "=" if costs[first] == cost else "<>"[costs[first] > cost]
-            here, there = entries[first]["price"], entries[n]["price"]
+            here, there = entries[first][of], entries[n][of]
             shown = beside(*(re.sub(r"\D", "", price) for price in (here, there)))
             told += f". {shown} {here} {sign} {there}"
-        return f"{told}. The {asked} is {entries[costs.index(best(costs))]['name']}."
+        found = entries[costs.index(best(costs))][who]
+        return (
+            f"{told}. The {asked} {of}: {found}." if kind == "table" else f"{told}. The {asked} is {found}."
+        )
     if kind in ("receipt", "menu") and asked in ("all", "one"):
         entries = [one["name"] for one in entries]
     if asked == "row by cell":
@@ -1606,6 +1616,8 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         return found[0] if found else NOT_THERE
     if asked == "has":
         bought = [(one if kind == "list" else one["name"]).lower() for one in entries]
+        if kind != "list":
+            bought += [one.split()[-1] for one in bought]
         assert named[0].lower() in bought or not any(named[0].lower() in other for other in bought)
         names = [one if kind == "list" else one["name"] for one in entries]
         return f"On it: {', '.join(names)}. {'Yes' if named[0].lower() in bought else 'No'}."
@@ -1786,6 +1798,40 @@ def test_what_was_bought_is_no_shop():
         asked = documents.unanswered(random.Random(number), "receipt", said, False)
         assert ("receipt shop" in asked) == ("shop" not in said)
     assert min(begin["item"], begin["receipt"]) > 30 and begin["shop"] > 300, begin
+
+
+def test_tables_are_written_as_csv_and_markdown():
+    """Both have the heads and all cells, in their order."""
+    seen = Counter()
+    for number in range(1500):
+        rng = random.Random(number)
+        _, said = documents.table(rng, False, 6)
+        view = View("document", Image.new("RGB", (8, 8)), truth=("table", said))
+        sample = documents.listed_entries(rng, view, "table", said["rows"])
+        question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+        for kind, _ in forms_of(question, ["rows as CSV", "rows as markdown"]):
+            lines = [
+                [cell.strip() for cell in re.split("[|,]", line.strip("|"))] for line in answer.split("\n")
+            ]
+            heads, *cells = [line for line in lines if line[0] != "---"]
+            assert [*map(str.lower, heads)] == [*said["rows"][0]]
+            assert cells == [[*row.values()] for row in said["rows"]]
+            seen[kind, answer.count("|") > 0, answer.count(",") > 0] += 1
+    assert {*seen} == {("rows as CSV", False, True), ("rows as markdown", True, False)}, seen
+
+
+def test_soup_is_there_where_tomato_soup_is():
+    """What is on a receipt or a menu is asked for by its last word, too."""
+    shortened = 0
+    for number in range(600):
+        rng = random.Random(number)
+        _, said = documents.menu(rng, False, 10)
+        names = [dish["name"] for dish in said["dishes"]]
+        for (one,), answer in documents.answers(rng, "menu", said, False)["menu has"]:
+            there = any(one.lower() in (name.lower(), name.lower().split()[-1]) for name in names)
+            assert answer == f"On it: {', '.join(names)}. {'Yes' if there else 'No'}.", (one, names)
+            shortened += there and one not in names
+    assert shortened > 40
 
 
 def test_cards_begin_with_a_name_or_a_company():
