@@ -839,12 +839,30 @@ def asked_of_screen(rng: random.Random, view: View, test: bool) -> tuple[str, st
     return one_of(rng, found) if found else None
 
 
+KEYS = {"enter": "enter|return", "esc": "escape|Esc", "tab": "tab", "backspace": "backspace", "f5": "F5"}
+SCROLLED = {"down": -500, "up": 500}  # pixels
+
+
+def without_a_place(rng: random.Random, form: str) -> tuple[str, dict[str, object]]:
+    """A key, or to scroll: while each action had a place, "Scroll down." got a click on a button."""
+    if rng.random() < 0.5:
+        key = rng.choice(list(KEYS))
+        asked, action = worded(rng, "press a key", among(rng, KEYS[key])), {"action": "key", "keys": [key]}
+    else:
+        way = rng.choice(list(SCROLLED))
+        asked, action = worded(rng, f"scroll {way}"), {"action": "scroll", "pixels": SCROLLED[way]}
+    return in_turn(asked, form), action
+
+
 def click(rng: random.Random, view: View, test: bool) -> Sample:
     """The next action for what is asked, in JSON; that there is no such thing; or what is on the screen."""
     assert view.picture
     if rng.random() < 0.15 and (asked := asked_of_screen(rng, view, test)):
         return asked_to_read(rng, view, *asked)
     form = worded(rng, "as JSON") if rng.random() < 0.5 else ""
+    if rng.random() < 0.04:
+        question, action = without_a_place(rng, form)
+        return ask("click", question, json.dumps(action), view)
     found = wished(rng, view.truth) if rng.random() < 0.4 else None
     if not found and rng.random() < 0.2:
         found = told_apart(rng, view)

@@ -2173,6 +2173,28 @@ def test_a_field_that_is_not_selected_is_clicked_first():
     assert len(seen) == 2 and min(typed, clicked) > 10, seen
 
 
+def test_keys_and_scrolling_have_no_place():
+    """The key that is named, and down or up as it is said; which is never asked of a button."""
+    seen = Counter()
+    for number in range(2000):
+        question, action = reading.without_a_place(random.Random(number), "")
+        names = ["press a key", "scroll down", "scroll up"]
+        ((name, named),) = forms_of(question, names)
+        if name == "press a key":
+            usual = {"return": "enter", "escape": "esc"}.get(named[0], named[0].lower())
+            assert action == {"action": "key", "keys": [usual]}, question
+        else:
+            assert action["action"] == "scroll" and (action["pixels"] < 0) == (name == "scroll down"), (
+                question
+            )
+        seen[name] += 1
+    assert len(seen) == 3 and min(seen.values()) > 300, seen
+    answers = [world.sample("click", number).answer for number in range(600)]
+    assert {"key", "scroll"} <= {
+        json.loads(one).get("action") for one in answers if one.startswith('{"action')
+    }
+
+
 def test_what_is_not_on_the_screen_is_not_told_apart_otherwise():
     """Of a button that is "second" it is not said that there is none of that label."""
     for number in range(1500):
