@@ -230,7 +230,7 @@ def place(rng: random.Random, test: bool) -> str:
     one = rng.choice([any_word(rng, test), name(rng, test)]).capitalize()
     return among(
         rng, "{0} Park|{0} Square|{0} Street|{0} Station|New {0}|San {0}|{0} City|Port {0}|{0} Airport|"
-        "Hotel {0}|Terminal {1}|Gate {1}|{0} Street {1}|{1} {0} Road|{0} {1}|Platform {1}|the {0}",
+        "Hotel {0}|Terminal {1}|Gate {1}|{0} Street {1}|{1} {0} Road|{0} {1}|Platform {1}",
     ).format(one, rng.randrange(1, 10 ** rng.randint(1, 3)))  # fmt: skip
 
 
