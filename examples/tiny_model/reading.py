@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from sample import Sample, View, among, ask, marks, thousandths, times
 from wordings import WORDINGS, worded
 from words import (
+    COLOURS,
     LITTLE_WORDS,
     MONTHS,
     MORE_WORDS,
@@ -289,13 +290,14 @@ def page(rng: random.Random, test: bool, size: draw.Size) -> View:
 ONLY_WORDS = re.compile(r"[A-Za-z]+( [A-Za-z]+)*")
 MORE_NUMBERS = "zero eleven twelve twenty hundred thousand million".split()
 PLACES = ["first", "second", "third", "fourth", "fifth"]
+IN_FIGURES = ["1st", "2nd", "3rd", "4th", "5th"]
 
 
 def place_in(rng: random.Random, number: int, count: int) -> str | None:
-    """The second, the last; None of those that people count to no more."""
+    """The second, the 2nd, the last; None of those that people count to no more."""
     if number == count - 1 and (number >= len(PLACES) or rng.random() < 0.5):
         return "last"
-    return PLACES[number] if number < len(PLACES) else None
+    return rng.choice([*[PLACES] * 4, IN_FIGURES])[number] if number < len(PLACES) else None
 
 
 A_NUMBERED = re.compile(rf"({'|'.join(NUMBERED)}) ([A-H]?\d+)", re.IGNORECASE)
@@ -368,6 +370,27 @@ def of_places(lines: list[str]) -> Found:
     return found
 
 
+def of_several(lines: list[str]) -> Found:
+    """More than one line, and one by its number. "Read both lines." was answered with the first one, "Read
+    all four lines." with the last, as each question with "line" in it had asked for one."""
+    count = len(lines)
+    word, everything = NUMBERS[count - 1], "\n".join(lines)
+    every = ["both", "the two"] if count == 2 else [f"all {word}", f"all {count}", f"the {word}"]
+    found: Found = [("so many lines", (one,), everything) for one in every]
+    for some in range(2, min(count, 4)):
+        for said in NUMBERS[some - 1], str(some):
+            found.append(("lines at an end", (f"first {said}",), "\n".join(lines[:some])))
+            found.append(("lines at an end", (f"last {said}",), "\n".join(lines[-some:])))
+    for at in range(count):
+        found += [("line by its number", (said,), lines[at]) for said in (NUMBERS[at], str(at + 1))]
+    for at, (above, below) in enumerate(pairwise(lines), 1):
+        found.append(("two lines by number", (str(at), str(at + 1)), f"{above}\n{below}"))
+    if count > 2:
+        found.append(("all lines but one", ("first",), "\n".join(lines[1:])))
+        found.append(("all lines but one", ("last",), "\n".join(lines[:-1])))
+    return found
+
+
 def of_values(lines: list[str]) -> Found:
     """The one number, price, time or date, and what has a label."""
     found: Found = []
@@ -394,7 +417,8 @@ def of_truth(rng: random.Random, lines: list[str], test: bool) -> Found:
     other = line(rng, test)
     if words and rng.random() < 0.6:  # not much else than what stands there
         one, near = rng.choice(words), word(rng, test)
-        if near.lower() not in text:
+        here = {*re.findall(rf"\b{one}\b", "\n".join(lines), re.IGNORECASE)}  # not Flower and flower
+        if near.lower() not in text and len(here) == 1:
             found.append(("which of two words", tuple(rng.sample([one.lower(), near.lower()], 2)), one))
             other = rng.choice(lines).replace(one, near.title() if one.istitle() else near)
     if other.lower() not in text:
@@ -450,8 +474,10 @@ def read(rng: random.Random, view: View, test: bool) -> Sample:
     place = place_in(rng, number, len(lines))
     if share < 0.42:
         question, answer = asked_of_lines(rng, lines, test)
-    elif len(lines) > 1 and place and share < 0.58:
+    elif len(lines) > 1 and place and share < 0.55:
         question, answer = worded(rng, "one line", place), lines[number]
+    elif len(lines) > 1 and share < 0.65:
+        question, answer = one_of(rng, of_several(lines))
     else:
         surface = among(rng, "sign|label|note|card|board|page|poster|picture|image|plate|door|ticket|screen")
         question, answer = worded(rng, "all lines", surface), "\n".join(lines)
@@ -551,7 +577,9 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
     points = rng.randint(14, 24)
     face = draw.random_font(rng, points)
     ink = draw.ink_on(rng, ground)
-    fills = [draw.any_colour(rng) for _ in range(rng.choice([1, 1, 2, 4]))]
+    paints = [draw.any_colour(rng) for _ in range(2)]
+    paints += [draw.shade(rng, one) for one in rng.sample(list(COLOURS), 4)]
+    fills = rng.sample(paints, rng.choice([1, 1, 2, 4]))
     fills += [tuple([rng.randint(190, 230)] * 3), draw.light(rng)][: rng.randint(0, 2)]
     edge, thick = rng.choice([None, ink, (0, 0, 0), draw.any_colour(rng)]), rng.choice([1, 1, 2, 3])
     roundness = rng.choice([0, rng.randint(1, 6), rng.randint(2, 14)])
@@ -559,8 +587,10 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         fills = [fill for fill in fills if draw.distance(fill, ground) > 40] or [ink]
     letters: list[draw.Letters] = []
     parts: list[Part] = []
+    colours: dict[str, str] = {}
     taken: list[tuple[float, ...]] = []
     top = 6.0
+    does: list[str] = []
     if rng.random() < 0.4:
         bar = draw.any_colour(rng)
         pen.rectangle((0, 0, width, points + 12), bar)
@@ -575,19 +605,22 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
             letters.append(draw.write(pen, (x, top + 4), said, ink, large))
             left, above, right, below = large.getbbox(said)
             parts.append(("text", said, (x + left, top + 4 + above, x + right, top + 4 + below)))
+            does = [verb for verb in said.split()[:1] if verb in BUTTONS]  # and a button that does so
             top += 2.2 * points
     kinds = rng.choice([["button"], ["button"] * 3 + ["field", "tick", "link"], ["button", "link", "tick"],
                         ["button", "field", "field", "link"]])  # fmt: skip
     label_at = rng.choice(["beside", "beside", "above", "inside"])  # of a field
+    gap = rng.choice([8.0, rng.uniform(8, 60)])  # between a field and the label beside it
     padding = rng.uniform(16, 60), rng.uniform(1.5, 2.4)
     most = rng.randint(2, 10)
     for x, y, fill in places(rng, size, top, points):
         if len(parts) >= most:
             break
         kind = rng.choice(kinds)
-        text = label(rng, test)
+        text = does.pop() if does and kind == "button" else label(rng, test)
         long = face.getlength(text)
-        spare = {"button": padding[0], "field": rng.uniform(70, 160), "tick": points + 10.0, "link": 0.0}
+        spare = {"button": padding[0], "field": gap + rng.uniform(60, 150)}
+        spare |= {"tick": points + 10.0, "link": 0.0}
         w = max(long + spare[kind], fill if kind in ("button", "field") else 0)
         h = points * (padding[1] if kind in ("button", "field") else 1.3)
         over = 1.5 * points if kind == "field" and label_at == "above" else 0
@@ -604,11 +637,13 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         middle = y + h / 2 - 0.6 * points
         if kind == "button":
             colour = rng.choice(fills)
+            if name := draw.colour_name(colour):
+                colours[text] = name
             pen.rounded_rectangle(box, min(roundness, h / 2), colour, edge, thick)
             at = (x + (w - long) / 2, middle)
             letters.append(draw.write(pen, at, text, draw.ink_on(rng, colour), face))
         elif kind == "field":
-            beside = long + 8 if label_at == "beside" else 0
+            beside = long + gap if label_at == "beside" else 0
             box = (x + beside, y + over, x + w, y + h)
             pen.rectangle(box, (255, 255, 255), (120, 120, 120))
             inner, grey = (x + 8, middle), (rng.randrange(160),) * 3
@@ -627,9 +662,8 @@ def screen(rng: random.Random, test: bool, size: draw.Size) -> View:
         parts.append((kind, text, box))
     if all(kind == "text" for kind, _, _ in parts):
         return screen(rng, test, size)
-    return View(
-        "screen", draw.worn(rng, picture), letters=letters, parts=[box for _, _, box in parts], truth=parts
-    )
+    boxes = [box for _, _, box in parts]
+    return View("screen", draw.worn(rng, picture), letters=letters, parts=boxes, truth=parts, colours=colours)
 
 
 # Labels that serve one end, and what is said by those who have it.
@@ -699,6 +733,47 @@ def wished(rng: random.Random, parts: list[Part]) -> tuple[str, tuple[float, ...
     return None
 
 
+ENDS_OF_ALL = {  # by how people say it, along which axis, and whether towards the greater
+    "left|leftmost": (0, False), "right|rightmost": (0, True),
+    "top|topmost|upper": (1, False), "bottom|lowest|lower": (1, True),
+}  # fmt: skip
+TOLD_APART = {*PLACES, *IN_FIGURES, "last", *"|".join(ENDS_OF_ALL).split("|"), *COLOURS}
+
+
+def told_apart(rng: random.Random, view: View) -> tuple[str, tuple[float, ...]] | None:
+    """Asks for a button by its number, its place or its colour; with its box.
+
+    While each had been called by its label, "Click the second button." was answered "There is no second."
+    """
+    buttons = [part for part in view.truth if part[0] == "button"]
+    if len(buttons) < 2:
+        return None
+    boxes = {text: box for _, text, box in buttons}
+    order = in_reading_order(buttons) or []
+    by_number = {
+        said: text for words in (PLACES, IN_FIGURES) for said, text in zip(words, order, strict=False)
+    } | dict(zip(["last"], order[::-1], strict=False))
+    by_place: dict[str, str] = {}
+    for ways, (axis, greater) in ENDS_OF_ALL.items():
+        (first, box), *others = sorted(boxes.items(), key=lambda one: one[1][axis], reverse=greater)
+        edges = [edge for _, other in others for edge in (other[axis], other[axis + 2])]
+        if box[axis] > max(edges) if greater else box[axis + 2] < min(edges):
+            by_place |= dict.fromkeys(ways.split("|"), first)
+    by_colour: dict[str, str] = {}
+    if {*boxes} == {*view.colours}:
+        paints = [*view.colours.values()]
+        by_colour = {paint: text for text, paint in view.colours.items() if paints.count(paint) == 1}
+    labels = [text.lower() for _, text, _ in view.truth]
+    ways_to_say = [
+        [(said, text) for said, text in way.items() if said not in labels]
+        for way in (by_number, by_place, by_colour)
+    ]
+    if not any(ways_to_say):
+        return None
+    said, text = rng.choice(rng.choice([*filter(None, ways_to_say)]))
+    return worded(rng, "click a button there", said), boxes[text]
+
+
 CALLED = {"button": "button", "field": "field", "tick": "checkbox", "link": "link", "text": "text"}
 
 
@@ -764,22 +839,45 @@ def asked_of_screen(rng: random.Random, view: View, test: bool) -> tuple[str, st
     return one_of(rng, found) if found else None
 
 
+KEYS = {"enter": "enter|return", "esc": "escape|Esc", "tab": "tab", "backspace": "backspace", "f5": "F5"}
+SCROLLED = {"down": -500, "up": 500}  # pixels
+
+
+def without_a_place(rng: random.Random, form: str) -> tuple[str, dict[str, object]]:
+    """A key, or to scroll: while each action had a place, "Scroll down." got a click on a button."""
+    if rng.random() < 0.5:
+        key = rng.choice(list(KEYS))
+        asked, action = worded(rng, "press a key", among(rng, KEYS[key])), {"action": "key", "keys": [key]}
+    else:
+        way = rng.choice(list(SCROLLED))
+        asked, action = worded(rng, f"scroll {way}"), {"action": "scroll", "pixels": SCROLLED[way]}
+    return in_turn(asked, form), action
+
+
 def click(rng: random.Random, view: View, test: bool) -> Sample:
     """The next action for what is asked, in JSON; that there is no such thing; or what is on the screen."""
     assert view.picture
     if rng.random() < 0.15 and (asked := asked_of_screen(rng, view, test)):
         return asked_to_read(rng, view, *asked)
     form = worded(rng, "as JSON") if rng.random() < 0.5 else ""
-    if rng.random() < 0.4 and (found := wished(rng, view.truth)):
+    if rng.random() < 0.04:
+        question, action = without_a_place(rng, form)
+        return ask("click", question, json.dumps(action), view)
+    found = wished(rng, view.truth) if rng.random() < 0.4 else None
+    if not found and rng.random() < 0.2:
+        found = told_apart(rng, view)
+    if found:
         wanted, box = found
         edges = thousandths(box, view.picture.size)
         answer = json.dumps({"action": "left_click", "coordinate": middle(edges)})
         return ask("click", in_turn(wanted, form), answer, view, target=edges)
     kind, text, box = rng.choice([part for part in view.truth if part[0] != "text"])
     edges = thousandths(box, view.picture.size)
-    called = text.lower() if rng.random() < 0.25 else text
+    called = text.lower() if rng.random() < 0.35 else text
     if rng.random() < 0.12:
         text = label(rng, test)
+        if text.lower() in TOLD_APART:
+            return click(rng, view, test)
         if text.lower() not in [t.lower() for _, t, _ in view.truth]:
             question = in_turn(worded(rng, "click a button", text), form)
             return ask("click", question, f"There is no {text}.", view)
@@ -793,6 +891,10 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         question = worded(rng, "type into a field", text, typed)
         return ask("click", question, json.dumps({"action": "type", "text": typed}, ensure_ascii=False), view)
     share = rng.random()
+    if kind == "field" and share < 0.15:
+        question = in_turn(worded(rng, "a text for a field", called, line(rng, test)), form)
+        answer = json.dumps({"action": "left_click", "coordinate": middle(edges)})
+        return ask("click", question, answer, view, target=edges)
     if share < 0.06:
         question = worded(rng, "point at a part", CALLED[kind], called)
         return ask("click", question, marks([{"point_2d": middle(edges), "label": text}]), view, target=edges)

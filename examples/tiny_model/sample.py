@@ -26,6 +26,7 @@ class View:
         default_factory=list
     )  # boxes of other things than shapes, in pixels
     truth: Any = None  # what else the questions of this kind need
+    colours: dict[str, str] = field(default_factory=dict)  # of buttons by their labels, where that is clear
 
 
 @dataclass

@@ -304,9 +304,13 @@ ALL_WORDS = WORDS + MORE_WORDS
 
 
 def any_word(rng: random.Random, test: bool) -> str:
-    """One, or sometimes several of a thing."""
+    """One, sometimes several of a thing, or another form: while none had one, "changed" was told "change"."""
     word = pick(rng, lambda: rng.choice(ALL_WORDS), test)
-    return f"{word}s" if rng.random() < 0.15 and word[-1] not in "sxy" else word
+    share = rng.random()
+    if share < 0.12 and word[-1] not in "sxy":
+        return f"{word}s"
+    ends = {"e": ["d", "r", "ly"], "y": ["ing"]}.get(word[-1], ["ed", "ing", "er", "ly"])
+    return word + rng.choice(ends) if share > 0.9 else word
 
 
 def invented(rng: random.Random, syllables: int) -> str:

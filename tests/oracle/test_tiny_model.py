@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import random
 import re
 import sys
@@ -918,12 +919,12 @@ def one_by_one(numbers: list[int], extreme) -> list[tuple[int, int]]:
     return [(extreme(numbers[: n + 1]), numbers[n + 1]) for n in range(len(numbers) - 1)]
 
 
-def grouped(numbers: list[int], down: bool) -> tuple[str, dict[int, list[int]]]:
+def grouped(numbers: list, down: bool) -> tuple[str, dict[int, list]]:
     """How many figures each has, and those of so many together, the first group first."""
-    count = {x: len(str(x)) for x in numbers}
-    first, *rest = (f"{x} has {n}" for x, n in count.items())
+    count = {x: sum(map(str.isdigit, str(x))) for x in numbers}
+    first, *rest = (f"{x} has {count[x]}" for x in numbers)
     alike = {n: [x for x in numbers if count[x] == n] for n in sorted({*count.values()}, reverse=down)}
-    return ", ".join([f"{first} figure{'s' * (numbers[0] > 9)}", *rest]) + ".", alike
+    return ", ".join([f"{first} figure{'s' * (count[numbers[0]] > 1)}", *rest]) + ".", alike
 
 
 def group(figures: int, numbers: list[int]) -> str:
@@ -1773,7 +1774,9 @@ def test_short_texts_have_what_is_asked():
             assert str(value).lower() in shown.lower(), (shown, value)
             near = rf"(?<![\w.]){re.escape(str(value))}(?!\w|\.\d)"
             so = [
-                value in one[3].split("/") if len(one) > 2 else bool(re.search(near, question, re.IGNORECASE))
+                value in one[3].split("/")
+                if len(one) > 2
+                else bool(re.search(near, question[1:], re.IGNORECASE))  # Will Kim …? names no Will
                 for one in asked_by["y"] or [()]
             ]
             assert (verdict == " Yes.") in so, (shown, question)
@@ -1835,17 +1838,31 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         firsts = [[one] if isinstance(one, str) else [*one.values()] for one in entries]
         firsts = [[*filter(lambda told: told[0].isalpha(), one), *one][0] for one in firsts]
         return told_in_turn(firsts, "item" if key == "dishes" else key[:-1])
-    if asked in ("most expensive", "cheapest"):
-        costs = [float(one["price"].lstrip("$€£")) for one in entries]
-        told = ", ".join(f"{one['name']} {one['price']}" for one in entries)
-        best = min if asked == "cheapest" else max
-        for n, cost in enumerate(costs[1:], 1):  # the first of the best so far, and this one
-            first = costs.index(best(costs[:n]))
-            sign = "=" if costs[first] == cost else "<>"[costs[first] > cost]
-            here, there = entries[first]["price"], entries[n]["price"]
+    if asked == "heads":
+        return ", ".join(key[0].upper() + key[1:] for key in entries[0])
+    if asked == "column":
+        return ", ".join(row[named[0]] for row in entries if named[0] in row) or NOT_THERE
+    if asked in ("most expensive", "cheapest", "highest", "lowest"):
+        of, who = [*named, *entries[0]][:2] if kind == "table" else ("price", "name")
+        if not all(row.get(of, "").lstrip("$€£").replace(".", "").isdigit() for row in entries):
+            return NOT_THERE
+        costs = [float(one[of].lstrip("$€£")) for one in entries]
+        told = ", ".join(f"{one[who]} {one[of]}" for one in entries)
+        best = min if asked in ("cheapest", "lowest") else max
+        lengths, alike = grouped([one[of] for one in entries], best is max)
+        figures_of_it, longest_or_shortest = next(iter(alike.items()))
+        told += f". {lengths} {group(figures_of_it, longest_or_shortest).removesuffix('.')}"
+        of_it = [float(one.lstrip("$€£")) for one in longest_or_shortest]
+        for n, cost in enumerate(of_it[1:], 1):  # the first of the best so far, and this one
+            first = of_it.index(best(of_it[:n]))
+            sign = "=" if of_it[first] == cost else "<>"[of_it[first] > cost]
+            here, there = longest_or_shortest[first], longest_or_shortest[n]
             shown = beside(*(re.sub(r"\D", "", price) for price in (here, there)))
             told += f". {shown} {here} {sign} {there}"
-        return f"{told}. The {asked} is {entries[costs.index(best(costs))]['name']}."
+        found = entries[costs.index(best(costs))][who]
+        return (
+            f"{told}. The {asked} {of}: {found}." if kind == "table" else f"{told}. The {asked} is {found}."
+        )
     if kind in ("receipt", "menu") and asked in ("all", "one"):
         entries = [one["name"] for one in entries]
     if asked == "row by cell":
@@ -1856,6 +1873,8 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         return found[0] if found else NOT_THERE
     if asked == "has":
         bought = [(one if kind == "list" else one["name"]).lower() for one in entries]
+        if kind != "list":
+            bought += [one.split()[-1] for one in bought]
         assert named[0].lower() in bought or not any(named[0].lower() in other for other in bought)
         names = [one if kind == "list" else one["name"] for one in entries]
         return f"On it: {', '.join(names)}. {'Yes' if named[0].lower() in bought else 'No'}."
@@ -2026,6 +2045,57 @@ def test_training_has_every_label_that_serves_an_end():
     assert {label for serve in reading.MEANT for label in serve.split("|")} <= shown
 
 
+def test_what_was_bought_is_no_shop():
+    """Receipts without a shop begin with what they are, with a date or, mostly, with what was bought."""
+    begin = Counter()
+    for number in range(600):
+        rows, said = documents.receipt(random.Random(number), False, 10)
+        items = [(item["name"], item["price"]) for item in said["items"]]
+        begin["shop" if "shop" in said else "item" if rows[0] in items else rows[0][0].lower()] += 1
+        asked = documents.unanswered(random.Random(number), "receipt", said, False)
+        assert ("receipt shop" in asked) == ("shop" not in said)
+    assert min(begin["item"], begin["receipt"]) > 30 and begin["shop"] > 300, begin
+
+
+def test_tables_are_written_as_csv_and_markdown():
+    """Both have the heads and all cells, in their order."""
+    seen = Counter()
+    for number in range(1500):
+        rng = random.Random(number)
+        _, said = documents.table(rng, False, 6)
+        view = View("document", Image.new("RGB", (8, 8)), truth=("table", said))
+        sample = documents.listed_entries(rng, view, "table", said["rows"])
+        question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
+        for kind, _ in forms_of(question, ["rows as CSV", "rows as markdown"]):
+            lines = [
+                [cell.strip() for cell in re.split("[|,]", line.strip("|"))] for line in answer.split("\n")
+            ]
+            heads, *cells = [line for line in lines if line[0] != "---"]
+            assert [*map(str.lower, heads)] == [*said["rows"][0]]
+            assert cells == [[*row.values()] for row in said["rows"]]
+            seen[kind, answer.count("|") > 0, answer.count(",") > 0] += 1
+    assert {*seen} == {("rows as CSV", False, True), ("rows as markdown", True, False)}, seen
+
+
+def test_soup_is_there_where_tomato_soup_is():
+    """What is on a receipt or a menu is asked for by its last word, too."""
+    shortened = 0
+    for number in range(600):
+        rng = random.Random(number)
+        _, said = documents.menu(rng, False, 10)
+        names = [dish["name"] for dish in said["dishes"]]
+        for (one,), answer in documents.answers(rng, "menu", said, False)["menu has"]:
+            there = any(one.lower() in (name.lower(), name.lower().split()[-1]) for name in names)
+            assert answer == f"On it: {', '.join(names)}. {'Yes' if there else 'No'}.", (one, names)
+            shortened += there and one not in names
+    assert shortened > 40
+
+
+def test_cards_begin_with_a_name_or_a_company():
+    first = Counter(next(iter(documents.card(random.Random(n), False, 10)[1])) for n in range(400))
+    assert {*first} == {"name", "company"} and first["company"] > 60, first
+
+
 def test_nothing_is_sold_that_a_receipt_has_rows_for():
     """A tax among the items would be the tax, too."""
     for number in range(3000):
@@ -2048,6 +2118,7 @@ def test_frames_of_tables_are_around_their_cells(monkeypatch):
 
 
 LINE_PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
+LINE_PLACES |= {"1st": 0, "2nd": 1, "3rd": 2, "4th": 3, "5th": 4}
 
 
 def told_in_turn(parts: list[str], what: str) -> str:
@@ -2140,6 +2211,44 @@ def test_what_is_asked_of_lines_is_so():
         assert right == {answer}, (question, answer, right, lines)
         seen |= {(name, answer in ("No.", "1")) for name, _ in matches}
     assert {name for name, _ in seen} == {*names} and ("does it say", True) in seen
+
+
+SEVERAL = ["so many lines", "lines at an end", "all lines but one"]
+SEVERAL += ["line by its number", "two lines by number", "one line"]
+
+
+def several_of_lines(lines: list[str], asked: str, named: list[str]) -> list[str] | None:
+    """The lines that are meant; None if nobody would ask so of these."""
+    numbers = {word: n for n, word in enumerate(NUMBERS, 1)} | {str(n): n for n in range(1, 11)}
+    *before, last = named[0].split()
+    if asked == "so many lines":
+        all_of_them = before in (["all"], ["the"]) and numbers.get(last) == len(lines)
+        return lines if all_of_them or (named == ["both"] and len(lines) == 2) else None
+    if asked == "lines at an end":
+        ends = {"first": lines[: numbers.get(last)], "last": lines[-numbers.get(last, 1) :]}
+        return ends.get(" ".join(before))
+    if asked == "all lines but one":
+        return {"first": lines[1:], "last": lines[:-1]}.get(last)
+    if asked == "one line":
+        return [lines[LINE_PLACES[last]]] if named == [last] and last in LINE_PLACES else None
+    return [lines[numbers[one] - 1] for one in named] if {*named} <= {*numbers} else None
+
+
+def test_lines_are_read_by_number_and_several_at_once():
+    """All of them, those at an end, all but one and those of two numbers, whichever wording is meant."""
+    seen, answered_so = Counter(), 0
+    for number in range(3000):
+        rng = random.Random(number)
+        lines = [reading.line(rng, False) for _ in range(rng.randint(2, 6))]
+        question, answer = reading.one_of(rng, reading.of_several(lines))
+        right = [
+            (asked, several_of_lines(lines, asked, named)) for asked, named in forms_of(question, SEVERAL)
+        ]
+        assert {"\n".join(found) for _, found in right if found} == {answer}, (question, answer, right)
+        seen.update(asked for asked, found in right if found)
+        view = View("page", Image.new("RGB", (8, 8)), truth=lines)
+        answered_so += reading.read(rng, view, False).answer.count("\n") not in (0, len(lines) - 1)
+    assert all(seen[asked] > 100 for asked in SEVERAL[:-1]) and answered_so > 100, (seen, answered_so)
 
 
 def test_prices_times_and_dates_are_told_from_other_figures():
@@ -2237,6 +2346,120 @@ def test_a_wish_is_served_by_one_button():
                 assert sample.target == edges, question
                 count += 1
     assert count > 20
+
+
+def test_windows_have_buttons_for_what_they_ask():
+    """A double click on Delete went to the question "Delete this file?": few such had had a button for it."""
+    asked = answered = 0
+    for number in range(1500):
+        parts = reading.screen(random.Random(number), False, (480, 480)).truth
+        verbs = [said.split()[0] for kind, said, _ in parts if kind == "text" and said[-1] == "?"]
+        if {*verbs} & {"Delete", "Save", "Close", "Open"}:
+            asked += 1
+            answered += ("button", verbs[0]) in [part[:2] for part in parts]
+    assert asked > 40 and answered > 0.7 * asked, (asked, answered)
+
+
+def test_fields_are_beside_or_below_their_labels():
+    """Near to it or not, and always within the picture: what is clicked is the field."""
+    gaps = []
+    for number in range(1500):
+        view = reading.screen(random.Random(number), False, (480, 480))
+        lines = {"".join(one for one, _, _ in line): line for line in view.letters}
+        for kind, text, (left, top, right, bottom) in view.truth:
+            if kind == "field":
+                assert 0 < left < right - 40 and right < 480 and bottom < 480
+                (_, x, y) = lines[text][-1]
+                gaps += [left - x] if x < left and top < y < bottom else []
+    assert min(gaps) < 16 and max(gaps) > 50, (min(gaps), max(gaps))
+
+
+def button_there(said: str, buttons: list[tuple[str, tuple]], painted: dict[str, str]) -> str | None:
+    """The label of the one that is meant; None if it is in doubt."""
+    if said in LINE_PLACES:
+        rows = sorted(buttons, key=lambda one: (round(one[1][1]), one[1][0]))
+        return rows[LINE_PLACES[said]][0]
+    if said in COLOURS:
+        (found,) = [label for label, _ in buttons if painted[label] == said]
+        return found
+    left, top, right, bottom = range(4)
+    inner, outer, way = {
+        "l": (right, left, -1), "r": (left, right, 1), "t": (bottom, top, -1), "u": (bottom, top, -1),
+        "b": (top, bottom, 1), "lo": (top, bottom, 1),
+    }["lo" if said.startswith("lo") else said[0]]  # fmt: skip
+    clear = [
+        label
+        for label, box in buttons
+        if all(way * box[inner] > way * other[outer] for name, other in buttons if name != label)
+    ]
+    return clear[0] if clear else None
+
+
+def test_buttons_are_clicked_by_number_place_and_colour():
+    """No other lies as far there, has this number or that colour, by its pixels; and none is called so."""
+    seen = Counter()
+    for number in range(1500):
+        rng = random.Random(number)
+        view = reading.screen(rng, False, (480, 480))
+        found = reading.told_apart(rng, view)
+        if not found:
+            continue
+        ((_, (said,)),) = forms_of(found[0], ["click a button there"])
+        buttons = [(label, box) for kind, label, box in view.truth if kind == "button"]
+        label = button_there(said, buttons, view.colours)
+        assert len(buttons) > 1 and dict(buttons)[label] == found[1], (said, label, buttons)
+        assert said not in [text.lower() for _, text, _ in view.truth]
+        if said in COLOURS:
+            x, y = round(found[1][0] + 7), round((found[1][1] + found[1][3]) / 2)
+            pixel = view.picture.getpixel((x, y))
+            near = {name: min(math.dist(pixel, at) for at in COLOURS[name]) for name in COLOURS}
+            assert sorted(near, key=near.get).index(said) < 2, (said, near)
+        seen["colour" if said in COLOURS else "number" if said in LINE_PLACES else said[0]] += 1
+    assert {"colour", "number", "l", "r", "t", "b", "u"} <= {*seen} and min(seen.values()) > 5, seen
+
+
+def test_a_field_that_is_not_selected_is_clicked_first():
+    """What is to be typed is typed only where the field is said to have been selected."""
+    seen = Counter()
+    views = [reading.screen(random.Random(number), False, (480, 480)) for number in range(200)]
+    for number in range(3000):
+        sample = reading.click(random.Random(number), views[number % 200], False)
+        question = sample.messages[-1]["content"][-1]["text"]
+        for name in ("type into a field", "a text for a field"):
+            if '"action"' in sample.answer and forms_of(question, [name]):
+                seen[name, json.loads(sample.answer)["action"]] += 1
+    typed, clicked = seen["type into a field", "type"], seen["a text for a field", "left_click"]
+    assert len(seen) == 2 and min(typed, clicked) > 10, seen
+
+
+def test_keys_and_scrolling_have_no_place():
+    """The key that is named, and down or up as it is said; which is never asked of a button."""
+    seen = Counter()
+    for number in range(2000):
+        question, action = reading.without_a_place(random.Random(number), "")
+        names = ["press a key", "scroll down", "scroll up"]
+        ((name, named),) = forms_of(question, names)
+        if name == "press a key":
+            usual = {"return": "enter", "escape": "esc"}.get(named[0], named[0].lower())
+            assert action == {"action": "key", "keys": [usual]}, question
+        else:
+            assert action["action"] == "scroll" and (action["pixels"] < 0) == (name == "scroll down"), (
+                question
+            )
+        seen[name] += 1
+    assert len(seen) == 3 and min(seen.values()) > 300, seen
+    answers = [world.sample("click", number).answer for number in range(600)]
+    assert {"key", "scroll"} <= {
+        json.loads(one).get("action") for one in answers if one.startswith('{"action')
+    }
+
+
+def test_what_is_not_on_the_screen_is_not_told_apart_otherwise():
+    """Of a button that is "second" it is not said that there is none of that label."""
+    for number in range(1500):
+        sample = world.sample("click", number)
+        if sample.answer.startswith("There is no "):
+            assert sample.answer.removeprefix("There is no ").rstrip(".").lower() not in reading.TOLD_APART
 
 
 def test_documents_lie_within_their_picture():
@@ -2389,6 +2612,30 @@ def test_calls_have_what_is_asked_for():
             if kind in ("count", "duration") and str(what) not in question and what <= 10:
                 told = [NUMBERS[what - 1]]
             assert all(str(part).lower() in question.lower() for part in told), (question, name, what)
+
+
+def test_parameters_of_usual_tools_come_in_any_order():
+    """Which value is whose follows from their names, not from their order, be it the question's or not."""
+    turned = Counter()
+    for number in range(3000):
+        rng = random.Random(number)
+        made = tooling.everyday(rng)
+        question, arguments = tooling.ask_for(rng, made, [made], False, plain=True)
+        usual, names = made["like"], made["asked"]
+        for name, p in zip(names, usual.parameters, strict=True):
+            assert name in [one.replace("{noun}", made["noun"]) for one in p.names], (name, p)
+        assert [*arguments] == [name for name in made["parameters"] if name in arguments]
+        kinds = {made["parameters"][name]["kind"] for name in arguments}
+        if kinds & {"flag", "count", "duration"} or not {*arguments} <= {*names}:  # said in other words
+            continue
+        said = {str(n): tooling.said(arguments[name]) for n, name in enumerate(names) if name in arguments}
+        said["noun"] = made["noun"].replace("_", " ")
+        forms = [everyday.without_implied(form)[0] for form in usual.questions]
+        asked_so = {re.sub(r"{(\w+)}", lambda m, said=said: said.get(m[1], "?"), f).lower() for f in forms}
+        assert question.lower() in asked_so, (question, arguments)
+        numbers = [names.index(name) for name in arguments]
+        turned[numbers == sorted(numbers)] += len(numbers) > 1
+    assert turned[False] > 150 and turned[True] > turned[False], turned
 
 
 def test_what_a_calculator_could_do_is_not_refused(monkeypatch):
