@@ -966,7 +966,8 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
 
 
 EVIDENCE = re.compile(
-    r"(?P<read>.+?)\. (?:(?:From the left: [0-9 and,]+|\d and \d figures)\. \S+ [<=>] \S+\. )*"
+    r"(?P<read>.+?)\. (?:\S+ has \d figures?(?:, \S+ has \d)*\. \d figures?: [^:]+?\. )?"
+    r"(?:(?:From the left: [0-9 and,]+|\d and \d figures)\. \S+ [<=>] \S+\. )*"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+|"
     r"The (?:highest|lowest) \w+: .+)\."
 )

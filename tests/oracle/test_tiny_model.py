@@ -1822,6 +1822,25 @@ def forms_of(question: str, names: list[str]) -> list[tuple[str, list[str]]]:
     return [(name, [text for _, text in sorted(m.groupdict().items())]) for name, m in matches if m]
 
 
+def test_what_a_document_says_is_read_before_the_verdict():
+    """It is marked as spelled, and the verdict is the key, whatever shows between them how figures stand."""
+    seen = Counter()
+    for number in range(1200):
+        rng = random.Random(number)
+        kind = ("receipt", "menu", "table", "list")[number % 4]
+        view = View(
+            "document", Image.new("RGB", (32, 32)), truth=(kind, documents.DOCUMENTS[kind](rng, False, 10)[1])
+        )
+        sample = documents.value_asked(rng, view, False)
+        told = sample.answer.removeprefix("On it: ")
+        if sample.key and sample.answer.endswith(f"{sample.key}.") and sample.answer != f"{sample.key}.":
+            assert told.startswith(", ".join(sample.spelled) + ". "), (sample.answer, sample.spelled)
+            between = told.removeprefix(", ".join(sample.spelled) + ". ").removesuffix(f"{sample.key}.")
+            assert not between or re.match(r"\S+ has \d figure", between), (sample.answer, sample.spelled)
+            seen[bool(between)] += 1
+    assert min(seen[True], seen[False]) > 40, seen
+
+
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 ORDER = "first second third fourth fifth sixth seventh".split()
 NOT_THERE = "It does not say."
