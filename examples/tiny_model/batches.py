@@ -42,7 +42,7 @@ def pictures(length: int, asked: int, **counts: int) -> dict[str, Group]:
 
 SMALL, LARGE = world.CLIP_SIZES
 # Few lengths: kernels are small, and more of them would cost more than padding. What fits no group, no
-# training sees: of 192 and 256 tokens up to 480 x 320 no four boxes did, few of three, little of what is
+# training sees: of 192 and 256 tokens up to 480 x 320 no four boxes did, few of three, half of what lies
 # closest; of talk of 192 a fifth of memory and a sixth of sums did not.
 GROUPS = {
     "talk": Group(192, 48, world.TEXTS),

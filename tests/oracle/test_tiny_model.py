@@ -1749,6 +1749,17 @@ def test_only_titles_are_larger(monkeypatch):
     assert seen == {"list", "form", "titled"}
 
 
+def test_of_a_day_and_a_time_both_are_told_where_both_were_said():
+    (what,) = [
+        one for one in texts.PASSING if any("on {day} at {time}" in form for _, form, *_ in one.questions)
+    ]
+    said = {"what": "class", "day": "Monday", "time": "10:15"}
+    for left_out, told in ("", "on Monday at 10:15"), ("day", "at 10:15"), ("time", "on Monday"):
+        known = {slot: value for slot, value in said.items() if slot != left_out}
+        when = [form for asked, form, *_ in texts.answered(what, known) if asked.startswith("When is my")]
+        assert [form.format(**known) for form in when] == [f"Your class is {told}."]
+
+
 def test_short_texts_have_what_is_asked():
     """An answer stands in its text, what is not said does not, and yes is said of what the text has."""
     for what in [*texts.TEXTS, *texts.PASSING]:
