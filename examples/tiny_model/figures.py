@@ -316,7 +316,7 @@ def of_several(rng: random.Random) -> tuple[str, str]:
     return question, f"{lengths(found)} {groups} In order: {in_order}."
 
 
-def figures(count: int) -> str:
+def so_many_figures(count: int) -> str:
     return f"{count} figure{'s' * (count > 1)}"
 
 
@@ -330,8 +330,8 @@ def lengths(found: list[int], as_told: Callable[[int], str] = str) -> str:
     Not said, one of three was put among those of two, or looked at by its first figure: of 250 comparisons 48
     were wrong, 37 of them among the 60 of several numbers.
     """
-    first, *rest = map(as_told, found)
-    told = [f"{first} has {figures(len(digits(first)))}", *(f"{x} has {len(digits(x))}" for x in rest)]
+    first, *rest = [(one, len(digits(one))) for one in map(as_told, found)]
+    told = [f"{first[0]} has {so_many_figures(first[1])}", *(f"{one} has {n}" for one, n in rest)]
     return f"{', '.join(told)}."
 
 
@@ -343,7 +343,7 @@ def by_length(
     count = {x: len(digits(as_told(x))) for x in found}
     for n in sorted({*count.values()}, reverse=down):
         alike = [x for x in found if count[x] == n]
-        groups.append((f"{figures(n)}: {', '.join(map(as_told, alike))}.", alike))
+        groups.append((f"{so_many_figures(n)}: {', '.join(map(as_told, alike))}.", alike))
     return groups
 
 
