@@ -879,8 +879,8 @@ def answers_of_columns(rows: list[dict], found: Answers) -> None:
         told = [row[head] for row in rows]
         if head in ("code", "year") or not all(re.fullmatch(r"\d+(\.\d\d)?", one) for one in told):
             continue
+        numbers = [*map(figures_of, told)]
         for called, extreme in ("highest", max), ("lowest", min):
-            numbers = [*map(figures_of, told)]
             if numbers.count(extreme(numbers)) == 1:
                 name = names[numbers.index(extreme(numbers))]
                 answer = f"{one_beside_another(names, told, extreme)} The {called} {head}: {name}."
@@ -965,9 +965,8 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
     return worded(rng, asked_by, *named), answer
 
 
-EVIDENCE = re.compile(
-    r"(?P<read>.+?)\. (?:\S+ has \d figures?(?:, \S+ has \d)*\. \d figures?: [^:]+?\. )?"
-    r"(?:(?:From the left: [0-9 and,]+|\d and \d figures)\. \S+ [<=>] \S+\. )*"
+EVIDENCE = re.compile(  # between what is read and what follows from it there may stand how figures compare
+    r"(?P<read>.+?)\. (?:\S+ has \d figure.+\. )?"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+|"
     r"The (?:highest|lowest) \w+: .+)\."
 )

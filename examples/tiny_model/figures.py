@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable
 
-from sample import Sample, among, ask, listed, places, sign_between, yes_or_no
+from sample import Sample, among, ask, listed, places, plural, sign_between, yes_or_no
 from wordings import worded
 from words import ALL_WORDS, COLOURS, FIRST_NAMES, SHAPES, pick
 
@@ -316,10 +316,6 @@ def of_several(rng: random.Random) -> tuple[str, str]:
     return question, f"{lengths(found)} {groups} In order: {in_order}."
 
 
-def so_many_figures(count: int) -> str:
-    return f"{count} figure{'s' * (count > 1)}"
-
-
 def digits(told: str) -> str:
     return re.sub(r"\D", "", told)
 
@@ -331,7 +327,7 @@ def lengths(found: list[int], as_told: Callable[[int], str] = str) -> str:
     were wrong, 37 of them among the 60 of several numbers.
     """
     first, *rest = [(one, len(digits(one))) for one in map(as_told, found)]
-    told = [f"{first[0]} has {so_many_figures(first[1])}", *(f"{one} has {n}" for one, n in rest)]
+    told = [f"{first[0]} has {first[1]} {plural(first[1], 'figure')}", *(f"{one} has {n}" for one, n in rest)]
     return f"{', '.join(told)}."
 
 
@@ -343,7 +339,7 @@ def by_length(
     count = {x: len(digits(as_told(x))) for x in found}
     for n in sorted({*count.values()}, reverse=down):
         alike = [x for x in found if count[x] == n]
-        groups.append((f"{so_many_figures(n)}: {', '.join(map(as_told, alike))}.", alike))
+        groups.append((f"{n} {plural(n, 'figure')}: {', '.join(map(as_told, alike))}.", alike))
     return groups
 
 

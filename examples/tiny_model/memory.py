@@ -280,9 +280,8 @@ def carried_on(rng: random.Random, test: bool) -> Sample:
             said = worded(rng, "the result of before")
         else:
             sign = "*" if kind == "double" else "+" if kind == "*" and result > 10 else kind
+            sign = "+" if sign == "-" and not result else sign  # of nothing nothing is taken
             number = 2 if kind == "double" else rng.randint(1, min(result, 20) if sign == "-" else 9)
-            if sign == "-" and not result:
-                sign, number = "+", 1
             said = worded(rng, f"carried on {kind if kind == 'double' else sign}", number)
             before, result = result, figures.RESULT[sign](result, number)
             told = f"{before} {sign} {number} = {result}."

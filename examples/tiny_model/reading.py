@@ -765,12 +765,13 @@ def told_apart(rng: random.Random, view: View) -> tuple[str, tuple[float, ...]] 
         by_colour = {paint: text for text, paint in view.colours.items() if paints.count(paint) == 1}
     labels = [text.lower() for _, text, _ in view.truth]
     ways_to_say = [
-        [(said, text) for said, text in way.items() if said not in labels]
+        clear
         for way in (by_number, by_place, by_colour)
+        if (clear := [(said, text) for said, text in way.items() if said not in labels])
     ]
-    if not any(ways_to_say):
+    if not ways_to_say:
         return None
-    said, text = rng.choice(rng.choice([*filter(None, ways_to_say)]))
+    said, text = rng.choice(rng.choice(ways_to_say))
     return worded(rng, "click a button there", said), boxes[text]
 
 
@@ -854,6 +855,14 @@ def without_a_place(rng: random.Random, form: str) -> tuple[str, dict[str, objec
     return in_turn(asked, form), action
 
 
+def acted(view: View, question: str, box: tuple[float, ...], action: str = "left_click") -> Sample:
+    """In the middle of this box."""
+    assert view.picture
+    edges = thousandths(box, view.picture.size)
+    answer = json.dumps({"action": action, "coordinate": middle(edges)})
+    return ask("click", question, answer, view, target=edges)
+
+
 def click(rng: random.Random, view: View, test: bool) -> Sample:
     """The next action for what is asked, in JSON; that there is no such thing; or what is on the screen."""
     assert view.picture
@@ -868,11 +877,8 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         found = told_apart(rng, view)
     if found:
         wanted, box = found
-        edges = thousandths(box, view.picture.size)
-        answer = json.dumps({"action": "left_click", "coordinate": middle(edges)})
-        return ask("click", in_turn(wanted, form), answer, view, target=edges)
+        return acted(view, in_turn(wanted, form), box)
     kind, text, box = rng.choice([part for part in view.truth if part[0] != "text"])
-    edges = thousandths(box, view.picture.size)
     called = text.lower() if rng.random() < 0.35 else text
     if rng.random() < 0.12:
         text = label(rng, test)
@@ -885,16 +891,14 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         kind, text, box = next(part for part in view.truth if part[1].lower() == text.lower())
         if kind == "text":
             return click(rng, view, test)
-        edges = thousandths(box, view.picture.size)
     if kind == "field" and rng.random() < 0.25:  # it was clicked; now comes the text
         typed = line(rng, test)
         question = worded(rng, "type into a field", text, typed)
         return ask("click", question, json.dumps({"action": "type", "text": typed}, ensure_ascii=False), view)
     share = rng.random()
     if kind == "field" and share < 0.15:
-        question = in_turn(worded(rng, "a text for a field", called, line(rng, test)), form)
-        answer = json.dumps({"action": "left_click", "coordinate": middle(edges)})
-        return ask("click", question, answer, view, target=edges)
+        return acted(view, in_turn(worded(rng, "a text for a field", called, line(rng, test)), form), box)
+    edges = thousandths(box, view.picture.size)
     if share < 0.06:
         question = worded(rng, "point at a part", CALLED[kind], called)
         return ask("click", question, marks([{"point_2d": middle(edges), "label": text}]), view, target=edges)
@@ -904,5 +908,4 @@ def click(rng: random.Random, view: View, test: bool) -> Sample:
         return ask("click", question, answer, view, target=edges)
     action = rng.choice(["right_click", "double_click", "mouse_move"]) if share > 0.9 else "left_click"
     asked_by = f"click a {kind}" if action == "left_click" else action.replace("_", " ")
-    answer = json.dumps({"action": action, "coordinate": middle(edges)})
-    return ask("click", in_turn(worded(rng, asked_by, called), form), answer, view, target=edges)
+    return acted(view, in_turn(worded(rng, asked_by, called), form), box, action)

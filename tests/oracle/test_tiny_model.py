@@ -1402,6 +1402,15 @@ def test_what_was_said_before_is_repeated_and_sums_are_carried_on():
     assert len(seen) == 5 + 5
 
 
+def test_a_sum_is_carried_on_from_nothing():
+    """At these seeds 1 to 0 was to be taken from a result of 0."""
+    for number in 2257, 4250, 4715:
+        sample = memory.carried_on(random.Random(number), False)
+        told = [m["content"] for m in sample.messages if m["role"] == "assistant"] + [sample.answer]
+        behind = told[1 + next(n for n, one in enumerate(told) if one.endswith(" = 0.")) :]
+        assert behind and re.fullmatch(r"0 \+ (\d+) = \1\.", behind[0]), told
+
+
 def test_what_a_user_says_is_recalled():
     for number, one in enumerate(facts.FACTS["person"]):
         said, _, asked_, recalled, *_ = memory.of_user(random.Random(number), one, False)
