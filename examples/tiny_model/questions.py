@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 
-from draw import Thing
+from draw import IS_FARTHER, Thing
 from sample import View, a, listed, places, plural, sentence, sign_between, times, yes_or_no
 from wordings import worded
 from words import COLOURS, NUMBERS, SHAPES
@@ -40,7 +40,6 @@ ORDINALS = ["second", "third", "fourth", "fifth"]
 IS_LARGER = 1.35  # times the radius, or the distance: less is not asked about
 IS_CLOSER = 1.15  # times as near to a corner
 APART = 3  # hundredths, of sizes and distances: of those that differ by less neither is said to be more
-IS_FARTHER = 0.03  # of the width or height: of two things that lie nearer it is not asked which comes first
 
 Asked = tuple[str, str] | None  # the question and its answer
 

@@ -93,7 +93,7 @@ def as_json(rng: random.Random, view: View) -> tuple[str, str]:
 
 
 def caption(rng: random.Random, view: View, test: bool) -> Sample:
-    things = view.things  # from left to right
+    things = view.things  # column by column
     if rng.random() < 0.17:
         found = [{"colour": t.colour, "shape": t.shape} for t in things]
         return ask("caption", worded(rng, "all things as JSON"), json.dumps(found), view)
@@ -103,10 +103,11 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         return ask("caption", worded(rng, f"only the {only}"), sentence(listed(parts)), view)
     kind = rng.random()
     ends = {end: 4 if end == "top" else 2 for end in ENDS if is_clear(view, end, in_row(view, end))}
-    end = "top" if "top" in ends and "left" not in ends else "left"  # of a column and of all others
+    assert view.picture
+    end = "top" if len(draw.columns(things, view.picture.width)) == 1 else "left"
     if kind < 0.6 and ends:
         end = rng.choices(list(ends), list(ends.values()))[0]
-    things = in_row(view, end)
+        things = in_row(view, end)
     order = worded(rng, f"in order from the {end}")
     seen = listed([a(t.name) for t in things])
     answer = sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}")
@@ -164,6 +165,13 @@ def then(question: str, wish: str) -> str:
     return f"{question}{'' if question[-1] in '.?' else '.'} {wish}"
 
 
+def inner_half(thing: Thing, size: draw.Size) -> tuple[float, ...]:
+    """Around its middle, half as wide and as high as it: where a point is meant for it."""
+    left, top, right, bottom = thing.box()
+    across, down = (right - left) / 4, (bottom - top) / 4
+    return thousandths((left + across, top + down, right - across, bottom - down), size)
+
+
 def boxes(rng: random.Random, view: View, test: bool) -> Sample:
     while not (looked_for := wanted(rng, view)):
         pass
@@ -186,8 +194,8 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
     places = [t.box() if name == "bbox_2d" else (t.x, t.y) for t in found]
     edges = [thousandths(p, view.picture.size) for p in places]
     shown = marks([{name: list(e), "label": t.name} for e, t in zip(edges, found, strict=True)])
-    near = edges if name == "bbox_2d" else [(x - 25, y - 25, x + 25, y + 25) for x, y in edges]
-    return ask("boxes", question, shown, view, boxes=near)
+    on_it = edges if name == "bbox_2d" else [inner_half(t, view.picture.size) for t in found]
+    return ask("boxes", question, shown, view, boxes=on_it)
 
 
 def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:
