@@ -558,6 +558,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     width, height = size
     (kind,) = rng.choices(list(DOCUMENTS), HOW_OFTEN)
     rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
+    labels = written_labels(rows, said)
     first_key = {"list": "title", "receipt": "shop"}.get(kind)
     has_title = len(rows[0]) == 1 and (first_key is None or first_key in said)
     if rng.random() < 0.55:  # a label and its value in one run
@@ -622,7 +623,17 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
             below = y + 1.2 * points
             pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
         y += pitch
-    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said))
+    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said), labels=labels)
+
+
+def written_labels(rows: Rows, said: dict) -> dict[str, str]:
+    """By the key of a value what stands before it, as a key of JSON: expiry_date."""
+    found: dict[str, str] = {}
+    for label, value in (row for row in rows if len(row) == 2):
+        key = next((key for key, one in said.items() if one == value and key not in found), None)
+        if key and label.rstrip(":") != "Only":  # a price, which nobody calls so
+            found[key] = re.sub(r"\W+", "_", label.lower()).strip("_")
+    return found
 
 
 def draw_cells(
@@ -983,8 +994,8 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
     if entries and share < (0.42 if kind == "table" else 0.58):
         return listed_entries(rng, view, called, entries)
     said = plain(said)
-    if share > 0.88:  # by no keys: by those that it has
-        chosen = said
+    if share > 0.88:  # by no keys: by its labels, or by those that such documents have
+        chosen = said if entries else {view.labels.get(key, key): value for key, value in said.items()}
         question = worded(rng, "all as JSON", called)
     else:
         keys = [key for key in said if rng.random() < 0.7] or list(said)

@@ -1728,6 +1728,23 @@ def test_no_key_of_a_document_is_left_to_chance():
     assert named > 200 and unnamed > 50
 
 
+def test_keys_that_nobody_names_are_those_that_are_written():
+    """Asked for all of a form as JSON: its labels, not what other forms call the same."""
+    said = {"valid": "3 May", "teacher": "Ann Lee", "product": "Tea", "price": "$2.00"}
+    rows = [("Tea",), ("Expiry date:", "3 May"), ("TUTOR", "Ann Lee"), ("Only", "$2.00")]
+    labels = documents.written_labels(rows, said)
+    assert labels == {"valid": "expiry_date", "teacher": "tutor"}
+    view = View("document", Image.new("RGB", (32, 32)), truth=("form", said), labels=labels)
+    made = [documents.extract(random.Random(number), view, False) for number in range(300)]
+    named = [json.loads(sample.answer) for sample in made if sample.answer.startswith("{")]
+    assert {"expiry_date": "3 May", "tutor": "Ann Lee", "product": "Tea", "price": "2.00"} in named
+    for number in range(600):  # and no two of a document are one
+        view = documents.document(random.Random(number), False, (480, 640))
+        if not any(isinstance(part, list) for part in view.truth[1].values()):
+            keys = [view.labels.get(key, key) for key in view.truth[1]]
+            assert len({*keys}) == len(keys), keys
+
+
 def test_what_is_so_of_someone_is_true_or_false_in_json():
     """Beside his name and numbers; each value follows from a sentence that is taken apart again."""
     seen = set()
