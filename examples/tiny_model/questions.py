@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -617,6 +618,25 @@ def colours(rng: random.Random, view: View) -> Asked:
     return worded(rng, "which colours"), f"{kinds_told(view, 'colour')} {told}"
 
 
+def odd_one(view: View) -> tuple[str, Thing] | None:
+    """What it differs in, and the one thing that differs from all others, which are alike in that."""
+    found = []
+    for what in ("colour", "shape"):
+        counts = Counter(looks(view, what))
+        if len(counts) == 2 and len(view.things) > 2 and min(counts.values()) == 1:
+            found += [(what, t) for t in view.things if counts[getattr(t, what)] == 1]
+        elif len(counts) > 1:
+            return None
+    return found[0] if found and found[0][1] is found[-1][1] else None
+
+
+def odd_one_out(rng: random.Random, view: View) -> Asked:
+    if not (found := odd_one(view)):
+        return None
+    what, one = found
+    return worded(rng, "the odd one out"), f"{tally(view, what)[0]} The odd one out is {a(one.name)}."
+
+
 def same(rng: random.Random, view: View) -> Asked:
     """Whether all are of one colour, or of one shape, or each of its own: told to the first that decides."""
     what = rng.choice(["colour", "shape"])
@@ -706,9 +726,24 @@ def corner(rng: random.Random, view: View) -> Asked:
         return None
     if not (near := nearest_to(view, where, view.things)):
         return None
-    seen = nearest_told(near, where, view)
-    question = worded(rng, "what is there", worded(rng, f"at the {where}"))
+    seen, there = nearest_told(near, where, view), worded(rng, f"at the {where}")
+    if rng.random() < 0.25:
+        return worded(rng, "is anything there", there), f"{seen} {yes_or_no(bool(found))}."
+    question = worded(rng, "what is there", there)
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
+
+
+def each_corner(rng: random.Random, view: View) -> Asked:
+    """What lies in each of the four, and which of them are empty."""
+    found = {where: at_spot(view, where) for where in CORNERS}
+    if None in found.values() or (not any(found.values()) and rng.random() < 0.7):  # else most are empty
+        return None
+    things = {where: a(there[0].name) if there else "nothing" for where, there in found.items()}
+    told = [sentence(f"{where}: {thing}") for where, thing in things.items()]
+    if rng.random() < 0.5:
+        return worded(rng, "what is in each corner"), " ".join(told)
+    empty = [where for where, thing in things.items() if thing == "nothing"]
+    return worded(rng, "which corners are empty"), f"{' '.join(told)} {those('empty', empty)}"
 
 
 def nearest_corner(rng: random.Random, view: View) -> Asked:
@@ -1000,9 +1035,10 @@ def between(rng: random.Random, view: View) -> Asked:
 
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
-    count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 9,
+    count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 11,
     size: 9, which: 4.5, between: 20, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
     look_of_place: 2.5, in_which: 4, in_half: 5, next_one: 9, closest: 15, of_each: 3, unlike: 1.5,
     that_many: 1.2, which_of_these: 1.5, what_else: 1.5, the_only_one: 4, corners_of: 0.5, background: 3,
     alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 20,
+    each_corner: 8, odd_one_out: 20,
 }  # fmt: skip
