@@ -11,7 +11,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import draw
-from figures import digits, seek
+from figures import add_aloud, digits, seek
 from PIL import Image, ImageDraw
 from reading import PLACES, clock, code, counted, date, email, in_context, in_turn, phone, price, site, word
 from sample import Sample, View, among, ask, listed, yes_or_no
@@ -550,6 +550,7 @@ MAY_LACK = {  # keys for which one asks in vain where they are missing
     "label": "weight price best_before origin", "show": "date seat price", "poster": "date price phone",
 }  # fmt: skip
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
+         "receipt together", "menu together", "list after",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
 CALLED = {"card": "business card", "hours": "sign", "show": "ticket"}  # others as their kind
 
@@ -812,6 +813,16 @@ Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: wha
 def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
     """All that has one answer in this document."""
     found: Answers = defaultdict(list)
+    texts = {called_in_words(key): value for key, value in said.items() if isinstance(value, str)}
+    if kind != "receipt" and len(texts) == len(said):
+        found["any two values"] = [
+            ((one, other), "\n".join(f"{key[0].upper()}{key[1:]}: {texts[key]}" for key in (one, other)))
+            for one, other in permutations(texts, 2)
+        ]
+    if kind in ("ticket", "show", "poster") and {"date", "time"} <= {*said}:
+        found["any day and time"] = [((), f"{said['date']}, {said['time']}")]
+    if {"from", "to"} <= {*said}:
+        found["ticket way"] = [((), f"From {said['from']} to {said['to']}.")]
     for key, value in said.items():
         if isinstance(value, str):
             ways = [name for name in (f"{kind} {key}", f"any {key}") if name in WORDINGS]
@@ -822,6 +833,10 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
         found[f"{kind} how many"].append(((), counted(firsts, "item" if key == "dishes" else key[:-1])))
         if kind in ("receipt", "menu"):
             answers_of_prices(kind, value, found)
+        if kind in ("timetable", "calendar"):
+            asked = ("time", "to") if kind == "timetable" else ("what",)
+            for key in asked:
+                found[f"{kind} {key} at an end"] = [(("first",), value[0][key]), (("last",), value[-1][key])]
         if f"{kind} has" in WORDINGS:
             names = [one if kind == "list" else one["name"] for one in value]
             other = other_thing(rng, test, [*names, *written_beside(said)])
@@ -834,6 +849,9 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
             found["list all"].append(((), ", ".join(value)))
             found["list one"] = [((place,), one) for place, one in zip(ORDER, value, strict=False)]
             found["list one"].append((("last",), value[-1]))
+            found["list after"] = [
+                ((one,), after) for one, after in pairwise(value) if one_of_them(one, value)
+            ]
         elif kind == "hours":
             answers_of_hours(value, found)
         else:
@@ -841,6 +859,19 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
             if kind == "table":
                 answers_of_columns(value, found)
     return found
+
+
+IN_WORDS = {  # what people call a key, where that is not how it is written
+    "birth": "date of birth", "valid": "expiry date", "due": "due date", "check_in": "check-in date",
+    "check_out": "check-out date", "from": "place of departure", "to": "destination", "id": "ID",
+    "best_before": "best before date", "order": "order number", "booking": "booking number",
+    "serial": "serial number", "phone": "phone number", "flight": "flight number",
+    "guests": "number of guests", "boarding": "boarding time",
+}  # fmt: skip
+
+
+def called_in_words(key: str) -> str:
+    return IN_WORDS.get(key, key.replace("_", " "))
 
 
 def by_words(entry: Any) -> str:
@@ -856,6 +887,11 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
     found[f"{kind} one"].append((("last",), names[-1]))
     prices = [one["price"] for one in goods]
+    for one, other in permutations(range(len(goods)), 2):
+        if one_of_them(names[one], names) and one_of_them(names[other], names):
+            found[f"{kind} together"] += together(
+                [names[i] for i in (one, other)], [prices[i] for i in (one, other)]
+            )
     costs = sorted(zip(map(figures_of, prices), names, strict=True))
     if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 50:
         highest = f"{one_beside_another(names, prices, max)} The most expensive is {costs[-1][1]}."
@@ -863,6 +899,17 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     if len(costs) > 1 and 1.1 * costs[0][0] + 50 < costs[1][0]:
         lowest = f"{one_beside_another(names, prices, min)} The cheapest is {costs[0][1]}."
         found[f"{kind} cheapest"].append(((), lowest))
+
+
+def together(names: list[str], prices: list[str]) -> list[tuple[tuple[str, ...], str]]:
+    """What two cost, worked out column by column, as all sums of so many figures."""
+    x, y = map(figures_of, prices)
+    if max(x, y) >= 10**4:
+        return []
+    sign, total = re.sub(r"[\d.]", "", prices[0]), f"{(x + y) // 100}.{(x + y) % 100:02}"
+    read = ", ".join(f"{name} {price}" for name, price in zip(names, prices, strict=True))
+    worked_out = f"{add_aloud(x, y)}\n{prices[0]} + {prices[1]} = {sign}{total}."
+    return [((names[0], names[1]), f"{read}.\n{worked_out}")]
 
 
 def figures_of(told: str) -> int:
@@ -935,6 +982,12 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
     closed = [one["day"] for one in days if one["hours"] == "closed"]
     if len(closed) == 1:
         found["hours closed day"].append(((), closed[0]))
+    elif closed:
+        found["hours closed days"].append(((), ", ".join(closed)))
+    if len(days) - len(closed) > 1:
+        found["hours open days"].append(
+            ((), ", ".join(one["day"] for one in days if one["day"] not in closed))
+        )
 
 
 def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[str, tuple[str, ...]]:
@@ -972,14 +1025,14 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
     asked_by = rng.choice([name for name, known in found.items() if known])
     named, answer = rng.choice(found[asked_by])
     if asked_by in SMALL and rng.random() < 0.6:  # nobody writes the soup with a capital letter
-        named = (named[0][0].lower() + named[0][1:], *named[1:])
+        named = tuple(name[0].lower() + name[1:] for name in named)
     return worded(rng, asked_by, *named), answer
 
 
-EVIDENCE = re.compile(  # between what is read and what follows from it there may stand how figures compare
-    r"(?P<read>.+?)\. (?:\S+ has \d figure.+\. )?"
+EVIDENCE = re.compile(  # between what is read and what follows there may be how figures compare, or a sum
+    r"(?P<read>.+?)\.(?: (?:\S+ has \d figure.+\. )?|(?s:\n.+\n))"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+|"
-    r"The (?:highest|lowest) \w+: .+)\."
+    r"The (?:highest|lowest) \w+: .+|\S+ \+ \S+ = \S+)\."
 )
 
 
@@ -1015,6 +1068,8 @@ def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
     if answer == NOT_THERE or told:
         key = told["last"] if told else None
         read = tuple(told["read"].removeprefix("On it: ").split(", ")) if told else ()
+        if told and (name := re.match(r"The [^:]+?(?: is |: )(.+)", told["last"])):
+            read = (*read, name[1])
         return ask("extract", in_context(rng, question, answer), answer, view, spelled=read, key=key)
     is_alone = values(said).count(answer) == 1  # else another key may be the one that was asked for
     key = next((key for key, value in said.items() if is_alone and value == answer), None)
@@ -1027,7 +1082,10 @@ def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
         return ask(
             "extract", in_turn(question, worded(rng, "just the number")), answer, view, spelled=(answer,)
         )
-    return ask("extract", in_context(rng, question, answer), answer, view, spelled=(answer,))
+    read = (answer,)
+    if "\n" in answer or answer.startswith("From "):  # of several values, between other words
+        read = tuple(text for text in values(said) if text in answer)
+    return ask("extract", in_context(rng, question, answer), answer, view, spelled=read)
 
 
 def listed_entries(rng: random.Random, view: View, called: str, entries: list) -> Sample:
