@@ -2423,7 +2423,7 @@ def test_prices_times_and_dates_are_told_from_other_figures():
 
 
 LOOK_FOR = re.compile(
-    rf"(the|every|each|all the|all {'|all '.join(NUMBERS[2:8])}|all|both) (?:({'|'.join(COLOURS)}) )?"
+    rf"(the|every|each|all of the|all the|all {'|all '.join(NUMBERS[2:8])}|all|both) (?:({'|'.join(COLOURS)}) )?"
     rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)"
 )
 
