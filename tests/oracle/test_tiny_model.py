@@ -445,7 +445,7 @@ def right_answer(kind: str, question: str, view) -> set[str]:
                 return {seen + there}
             assert away < 0.45, question
             place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
-            what = f"object {place}"
+            what = f"object {place if ends else 'in the middle'}"
         else:
             found, what = counted_from(ends[0], things)[0], f"{ends[0]}most object"
         if re.search("(?<!rue)(?<!yes) or (?!not)", question):  # which of several it is
@@ -470,7 +470,7 @@ def so_far(told: list[str], that_count: list[str]) -> list[str]:
 
 EVIDENCE = (  # what is told of all, of some, or of some in order; not what only orders them
     "Colours|Shapes|Counted|Sizes|Away|From the (?!left, |top, )|From (?!the |smallest|largest).* to |"
-    "(?!Others|From|In|There)[A-Z][a-z ]+s: "
+    "(?!Others|From|In|There|Not)[A-Z][a-z ]+s: "
 )
 
 
@@ -487,7 +487,7 @@ def is_evidence(kind: str, question: str, answer: str, said: str, view) -> bool:
             ]
         if kind == "unlike":
             return parts == so_far(looks, [one for one in looks if one not in colours | shapes])
-        if kind == "same":  # to the first that comes again, or that is another
+        if kind in ("same", "in_common"):  # to the first that comes again, or that is another
             forms = [f"{asked} {what[:-1].lower()}" for asked in ("any two of one", "each of its own")]
             first = [*(colours or shapes), looks[0]][0]
             again = forms_of(question, forms)
@@ -659,6 +659,16 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
             return is_so(True)
         at = f"in the {named[1]}" if named[1].endswith("half") else f"at the {named[1].rpartition(' ')[0]}"
         return f", not {at}. No."
+    if form == "which are not so":
+        rest = [t.name for t in things if t not in fits(named[0])]
+        return f"Not {named[0]}: {', '.join(rest) or 'none'}."
+    if form == "what all have in common":
+        shared = [
+            next(iter(kinds))
+            for kinds in ({t.colour for t in things}, {t.shape for t in things})
+            if len(kinds) == 1
+        ]
+        return f" In common: {', '.join(shared) or 'none'}."
     if form == "the odd one out":
         looks_of = lambda what: Counter(getattr(t, what) for t in things)  # noqa: E731
         alone = [t for t in things if 1 in (looks_of("colour")[t.colour], looks_of("shape")[t.shape])]
@@ -696,10 +706,10 @@ def test_the_answers_to_what_strangers_ask_are_so():
         does anything lie that way|what is in the half|how many are in the half|is it larger|
         from smallest to largest|from largest to smallest|the closest|the farthest|closer of two|
         in which quarter|in which corner|is it in this part|what is between|the odd one out|
-        what is in each corner|which corners are empty"""
+        what is in each corner|which corners are empty|which are not so|what all have in common"""
     forms, seen = [form.strip() for form in forms.split("|")], set()
     kinds = """variety colours of_each same unlike that_many which_of_these what_else more two_colours alike
-        in_order which next_one in_half size closest in_which in_between odd_one_out each_corner"""
+        in_order which next_one in_half size closest in_which in_between odd_one_out each_corner in_common"""
     for kind in kinds.split():
         for number in range(1200):
             view = views[number % 150]
@@ -2423,8 +2433,8 @@ def test_prices_times_and_dates_are_told_from_other_figures():
 
 
 LOOK_FOR = re.compile(
-    rf"(the|every|each|all of the|all the|all {'|all '.join(NUMBERS[2:8])}|all|both) (?:({'|'.join(COLOURS)}) )?"
-    rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)"
+    rf"(the|every|each|all(?: of)? the|all {'|all '.join(NUMBERS[2:8])}|all|both) "
+    rf"(?:({'|'.join(COLOURS)}) )?({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)"
 )
 
 
