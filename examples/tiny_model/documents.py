@@ -549,6 +549,11 @@ MAY_LACK = {  # keys for which one asks in vain where they are missing
     "invoice": "due customer total", "ticket": "seat date name", "card": "phone email job",
     "label": "weight price best_before origin", "show": "date seat price", "poster": "date price phone",
 }  # fmt: skip
+IN_DOUBT = {
+    "phone": "number",
+    "age": "birth",
+    "city": "country hotel check_in",
+}  # of forms with one of these
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
          "receipt together", "menu together", "list after",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
@@ -990,17 +995,15 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
         )
 
 
+def lacking_keys(kind: str, said: dict) -> list[str]:
+    """What such documents say, and this one does not: nothing that another value of it might be."""
+    lacking = [key for key in MAY_LACK.get(kind, "").split() if key not in said]
+    return [key for key in lacking if kind != "form" or not {*IN_DOUBT.get(key, "").split()} & {*said}]
+
+
 def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[str, tuple[str, ...]]:
     """What is asked of such documents that this one does not say: a key it lacks, of what is not on it."""
-    found: dict[str, tuple[str, ...]] = {
-        f"{kind} {key}": () for key in MAY_LACK.get(kind, "").split() if key not in said
-    }
-    if kind == "form" and "number" in said:  # it may be that of a phone
-        found.pop("form phone", None)
-    if kind == "form" and "birth" in said:
-        found.pop("form age", None)
-    if kind == "form" and {"country", "hotel", "check_in"} & {*said}:
-        found.pop("form city", None)
+    found: dict[str, tuple[str, ...]] = {f"{kind} {key}": () for key in lacking_keys(kind, said)}
     if kind in ("receipt", "menu"):
         names = [one["name"] for one in said["items" if kind == "receipt" else "dishes"]]
         found[f"{kind} price by name"] = (other_thing(rng, test, [*names, *written_beside(said)]),)
@@ -1122,7 +1125,7 @@ def by_keys(rng: random.Random, kind: str, called: str, chosen: dict, said: dict
         numbers = rng.random() < 0.4
         chosen = renamed(rng, kind, in_numbers(chosen) if numbers else chosen)
         return worded(rng, "JSON by a schema", called, json.dumps(schema(rng, chosen, kind))), chosen
-    lacking = [key for key in MAY_LACK.get(kind, "").split() if key not in said]
+    lacking = lacking_keys(kind, said)
     if lacking and rng.random() < 0.2:
         at = rng.randint(0, len(chosen))
         known = list(chosen.items())

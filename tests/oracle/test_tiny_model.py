@@ -1769,6 +1769,17 @@ def test_keys_that_nobody_names_are_those_that_are_written():
             assert len({*keys}) == len(keys), keys
 
 
+def test_no_key_is_null_that_another_value_may_be_meant_by():
+    """The number on a form may be that of a phone: who asks for a phone is not told that there is none."""
+    said = {"number": "548150", "birth": "3 May 1999", "hotel": "Hotel Sun"}
+    assert documents.lacking_keys("form", said) == ["email"]
+    asked = [documents.by_keys(random.Random(n), "form", "form", dict(said), said)[1] for n in range(600)]
+    nulls = {key.lower() for chosen in asked for key, value in chosen.items() if value is None}
+    assert nulls and all("mail" in key for key in nulls), nulls
+    unanswered = documents.unanswered(random.Random(0), "form", said, False)
+    assert {*unanswered} == {"form email"}
+
+
 def test_what_is_so_of_someone_is_true_or_false_in_json():
     """Beside his name and numbers; each value follows from a sentence that is taken apart again."""
     seen = set()
