@@ -11,7 +11,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import draw
-from figures import add_aloud, digits, seek
+from figures import add_aloud, digits, seek, subtract_aloud
 from PIL import Image, ImageDraw
 from reading import PLACES, clock, code, counted, date, email, in_context, in_turn, phone, price, site, word
 from sample import Sample, View, among, ask, listed, yes_or_no
@@ -555,7 +555,7 @@ IN_DOUBT = {
     "city": "country hotel check_in",
 }  # of forms with one of these
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
-         "receipt together", "menu together", "list after",
+         "receipt together", "menu together", "receipt dearer", "menu dearer", "list after",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
 CALLED = {"card": "business card", "hours": "sign", "show": "ticket"}  # others as their kind
 
@@ -892,11 +892,14 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
     found[f"{kind} one"].append((("last",), names[-1]))
     prices = [one["price"] for one in goods]
-    for one, other in permutations(range(len(goods)), 2):
-        if one_of_them(names[one], names) and one_of_them(names[other], names):
-            found[f"{kind} together"] += together(
-                [names[i] for i in (one, other)], [prices[i] for i in (one, other)]
-            )
+    told_apart = [(one["name"], one["price"]) for one in goods if one_of_them(one["name"], names)]
+    for two in permutations(told_apart, 2):
+        x, y = (figures_of(price) for _, price in two)
+        if max(x, y) < 10**4:  # sums of more figures are not worked out
+            asked = tuple(name for name, _ in two)
+            found[f"{kind} together"].append((asked, worked_out(two, "+", add_aloud(x, y), x + y)))
+            if x > y:
+                found[f"{kind} dearer"].append((asked, worked_out(two, "-", subtract_aloud(x, y), x - y)))
     costs = sorted(zip(map(figures_of, prices), names, strict=True))
     if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 50:
         highest = f"{one_beside_another(names, prices, max)} The most expensive is {costs[-1][1]}."
@@ -906,15 +909,12 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
         found[f"{kind} cheapest"].append(((), lowest))
 
 
-def together(names: list[str], prices: list[str]) -> list[tuple[tuple[str, ...], str]]:
-    """What two cost, worked out column by column, as all sums of so many figures."""
-    x, y = map(figures_of, prices)
-    if max(x, y) >= 10**4:
-        return []
-    sign, total = re.sub(r"[\d.]", "", prices[0]), f"{(x + y) // 100}.{(x + y) % 100:02}"
-    read = ", ".join(f"{name} {price}" for name, price in zip(names, prices, strict=True))
-    worked_out = f"{add_aloud(x, y)}\n{prices[0]} + {prices[1]} = {sign}{total}."
-    return [((names[0], names[1]), f"{read}.\n{worked_out}")]
+def worked_out(two: tuple[tuple[str, str], ...], sign: str, steps: str, cents: int) -> str:
+    """What two things cost, then column by column, as all sums of so many figures, what that comes to."""
+    (_, price), (_, other) = two
+    currency = re.sub(r"[\d.]", "", price)
+    read = ", ".join(f"{name} {cost}" for name, cost in two)
+    return f"{read}.\n{steps}\n{price} {sign} {other} = {currency}{cents // 100}.{cents % 100:02}."
 
 
 def figures_of(told: str) -> int:
@@ -1035,7 +1035,7 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
 EVIDENCE = re.compile(  # between what is read and what follows there may be how figures compare, or a sum
     r"(?P<read>.+?)\.(?: (?:\S+ has \d figure.+\. )?|(?s:\n.+\n))"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+|"
-    r"The (?:highest|lowest) \w+: .+|\S+ \+ \S+ = \S+)\."
+    r"The (?:highest|lowest) \w+: .+|\S+ [-+] \S+ = \S+)\."
 )
 
 

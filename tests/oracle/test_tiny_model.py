@@ -1993,16 +1993,19 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
         small = [one.lower() for one in entries]
         at = small.index(named[0].lower()) + 1 if named[0].lower() in small else len(small)
         return entries[at] if at < len(entries) else NOT_THERE
-    if asked == "together":
+    if asked in ("together", "dearer"):
         prices = {one["name"].lower(): one["price"] for one in entries}
         if not {name.lower() for name in named} <= {*prices}:
             return NOT_THERE
         called = [one["name"] for name in named for one in entries if one["name"].lower() == name.lower()]
         one, other = (prices[name.lower()] for name in named)
         x, y = (round(100 * float(price.lstrip("$€£"))) for price in (one, other))
-        sign = one[0] if one[0] in "$€£" else ""
-        result = f"{one} + {other} = {sign}{(x + y) / 100:.2f}."
-        return f"{called[0]} {one}, {called[1]} {other}.\n{figures.add_aloud(x, y)}\n{result}"
+        if asked == "dearer" and x <= y:
+            return NOT_THERE
+        steps = (figures.add_aloud if asked == "together" else figures.subtract_aloud)(x, y)
+        total = (x + y if asked == "together" else x - y) / 100
+        result = f"{one} {'+' if asked == 'together' else '-'} {other} = {one[: one[0] in '$€£']}{total:.2f}."
+        return f"{called[0]} {one}, {called[1]} {other}.\n{steps}\n{result}"
     if asked in ("open days", "closed days"):
         days = [one["day"] for one in entries if (one["hours"] == "closed") == (asked == "closed days")]
         return ", ".join(days) if len(days) > 1 else NOT_THERE
