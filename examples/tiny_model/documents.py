@@ -11,7 +11,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import draw
-from figures import digits, seek
+from figures import add_aloud, digits, seek, subtract_aloud
 from PIL import Image, ImageDraw
 from reading import PLACES, clock, code, counted, date, email, in_context, in_turn, phone, price, site, word
 from sample import Sample, View, among, ask, listed, yes_or_no
@@ -549,7 +549,13 @@ MAY_LACK = {  # keys for which one asks in vain where they are missing
     "invoice": "due customer total", "ticket": "seat date name", "card": "phone email job",
     "label": "weight price best_before origin", "show": "date seat price", "poster": "date price phone",
 }  # fmt: skip
+IN_DOUBT = {
+    "phone": "number",
+    "age": "birth",
+    "city": "country hotel check_in",
+}  # of forms with one of these
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
+         "receipt together", "menu together", "receipt dearer", "menu dearer", "list after",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
 CALLED = {"card": "business card", "hours": "sign", "show": "ticket"}  # others as their kind
 
@@ -558,6 +564,7 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
     width, height = size
     (kind,) = rng.choices(list(DOCUMENTS), HOW_OFTEN)
     rows, said = DOCUMENTS[kind](rng, test, max(3, height // 44))
+    labels = written_labels(rows, said)
     first_key = {"list": "title", "receipt": "shop"}.get(kind)
     has_title = len(rows[0]) == 1 and (first_key is None or first_key in said)
     if rng.random() < 0.55:  # a label and its value in one run
@@ -622,7 +629,17 @@ def document(rng: random.Random, test: bool, size: draw.Size) -> View:
             below = y + 1.2 * points
             pen.line([(lefts[0], below), (width - 8, below)], (170, 170, 170))
         y += pitch
-    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said))
+    return View("document", draw.worn(rng, picture), letters=letters, truth=(kind, said), labels=labels)
+
+
+def written_labels(rows: Rows, said: dict) -> dict[str, str]:
+    """By the key of a value what stands before it, as a key of JSON: expiry_date."""
+    found: dict[str, str] = {}
+    for label, value in (row for row in rows if len(row) == 2):
+        key = next((key for key, one in said.items() if one == value and key not in found), None)
+        if key and label.rstrip(":") != "Only":  # a price, which nobody calls so
+            found[key] = re.sub(r"\W+", "_", label.lower()).strip("_")
+    return found
 
 
 def draw_cells(
@@ -801,6 +818,16 @@ Answers = dict[str, list[tuple[tuple[str, ...], str]]]  # by which wordings: wha
 def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
     """All that has one answer in this document."""
     found: Answers = defaultdict(list)
+    texts = {called_in_words(key): value for key, value in said.items() if isinstance(value, str)}
+    if kind != "receipt" and len(texts) == len(said):
+        found["any two values"] = [
+            ((one, other), "\n".join(f"{key[0].upper()}{key[1:]}: {texts[key]}" for key in (one, other)))
+            for one, other in permutations(texts, 2)
+        ]
+    if kind in ("ticket", "show", "poster") and {"date", "time"} <= {*said}:
+        found["any day and time"] = [((), f"{said['date']}, {said['time']}")]
+    if {"from", "to"} <= {*said}:
+        found["ticket way"] = [((), f"From {said['from']} to {said['to']}.")]
     for key, value in said.items():
         if isinstance(value, str):
             ways = [name for name in (f"{kind} {key}", f"any {key}") if name in WORDINGS]
@@ -811,6 +838,10 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
         found[f"{kind} how many"].append(((), counted(firsts, "item" if key == "dishes" else key[:-1])))
         if kind in ("receipt", "menu"):
             answers_of_prices(kind, value, found)
+        if kind in ("timetable", "calendar"):
+            asked = ("time", "to") if kind == "timetable" else ("what",)
+            for key in asked:
+                found[f"{kind} {key} at an end"] = [(("first",), value[0][key]), (("last",), value[-1][key])]
         if f"{kind} has" in WORDINGS:
             names = [one if kind == "list" else one["name"] for one in value]
             other = other_thing(rng, test, [*names, *written_beside(said)])
@@ -823,6 +854,9 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
             found["list all"].append(((), ", ".join(value)))
             found["list one"] = [((place,), one) for place, one in zip(ORDER, value, strict=False)]
             found["list one"].append((("last",), value[-1]))
+            found["list after"] = [
+                ((one,), after) for one, after in pairwise(value) if one_of_them(one, value)
+            ]
         elif kind == "hours":
             answers_of_hours(value, found)
         else:
@@ -830,6 +864,19 @@ def answers(rng: random.Random, kind: str, said: dict, test: bool) -> Answers:
             if kind == "table":
                 answers_of_columns(value, found)
     return found
+
+
+IN_WORDS = {  # what people call a key, where that is not how it is written
+    "birth": "date of birth", "valid": "expiry date", "due": "due date", "check_in": "check-in date",
+    "check_out": "check-out date", "from": "place of departure", "to": "destination", "id": "ID",
+    "best_before": "best before date", "order": "order number", "booking": "booking number",
+    "serial": "serial number", "phone": "phone number", "flight": "flight number",
+    "guests": "number of guests", "boarding": "boarding time",
+}  # fmt: skip
+
+
+def called_in_words(key: str) -> str:
+    return IN_WORDS.get(key, key.replace("_", " "))
 
 
 def by_words(entry: Any) -> str:
@@ -845,6 +892,14 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     found[f"{kind} one"] = [((place,), name) for place, name in zip(ORDER, names, strict=False)]
     found[f"{kind} one"].append((("last",), names[-1]))
     prices = [one["price"] for one in goods]
+    told_apart = [(one["name"], one["price"]) for one in goods if one_of_them(one["name"], names)]
+    for two in permutations(told_apart, 2):
+        x, y = (figures_of(price) for _, price in two)
+        if max(x, y) < 10**4:  # sums of more figures are not worked out
+            asked = tuple(name for name, _ in two)
+            found[f"{kind} together"].append((asked, worked_out(two, "+", add_aloud(x, y), x + y)))
+            if x > y:
+                found[f"{kind} dearer"].append((asked, worked_out(two, "-", subtract_aloud(x, y), x - y)))
     costs = sorted(zip(map(figures_of, prices), names, strict=True))
     if len(costs) > 1 and costs[-1][0] > 1.1 * costs[-2][0] + 50:
         highest = f"{one_beside_another(names, prices, max)} The most expensive is {costs[-1][1]}."
@@ -852,6 +907,14 @@ def answers_of_prices(kind: str, goods: list[dict], found: Answers) -> None:
     if len(costs) > 1 and 1.1 * costs[0][0] + 50 < costs[1][0]:
         lowest = f"{one_beside_another(names, prices, min)} The cheapest is {costs[0][1]}."
         found[f"{kind} cheapest"].append(((), lowest))
+
+
+def worked_out(two: tuple[tuple[str, str], ...], sign: str, steps: str, cents: int) -> str:
+    """What two things cost, then column by column, as all sums of so many figures, what that comes to."""
+    (_, price), (_, other) = two
+    currency = re.sub(r"[\d.]", "", price)
+    read = ", ".join(f"{name} {cost}" for name, cost in two)
+    return f"{read}.\n{steps}\n{price} {sign} {other} = {currency}{cents // 100}.{cents % 100:02}."
 
 
 def figures_of(told: str) -> int:
@@ -924,19 +987,23 @@ def answers_of_hours(days: list[dict], found: Answers) -> None:
     closed = [one["day"] for one in days if one["hours"] == "closed"]
     if len(closed) == 1:
         found["hours closed day"].append(((), closed[0]))
+    elif closed:
+        found["hours closed days"].append(((), ", ".join(closed)))
+    if len(days) - len(closed) > 1:
+        found["hours open days"].append(
+            ((), ", ".join(one["day"] for one in days if one["day"] not in closed))
+        )
+
+
+def lacking_keys(kind: str, said: dict) -> list[str]:
+    """What such documents say, and this one does not: nothing that another value of it might be."""
+    lacking = [key for key in MAY_LACK.get(kind, "").split() if key not in said]
+    return [key for key in lacking if kind != "form" or not {*IN_DOUBT.get(key, "").split()} & {*said}]
 
 
 def unanswered(rng: random.Random, kind: str, said: dict, test: bool) -> dict[str, tuple[str, ...]]:
     """What is asked of such documents that this one does not say: a key it lacks, of what is not on it."""
-    found: dict[str, tuple[str, ...]] = {
-        f"{kind} {key}": () for key in MAY_LACK.get(kind, "").split() if key not in said
-    }
-    if kind == "form" and "number" in said:  # it may be that of a phone
-        found.pop("form phone", None)
-    if kind == "form" and "birth" in said:
-        found.pop("form age", None)
-    if kind == "form" and {"country", "hotel", "check_in"} & {*said}:
-        found.pop("form city", None)
+    found: dict[str, tuple[str, ...]] = {f"{kind} {key}": () for key in lacking_keys(kind, said)}
     if kind in ("receipt", "menu"):
         names = [one["name"] for one in said["items" if kind == "receipt" else "dishes"]]
         found[f"{kind} price by name"] = (other_thing(rng, test, [*names, *written_beside(said)]),)
@@ -961,14 +1028,14 @@ def asked_of_document(rng: random.Random, kind: str, said: dict, test: bool) -> 
     asked_by = rng.choice([name for name, known in found.items() if known])
     named, answer = rng.choice(found[asked_by])
     if asked_by in SMALL and rng.random() < 0.6:  # nobody writes the soup with a capital letter
-        named = (named[0][0].lower() + named[0][1:], *named[1:])
+        named = tuple(name[0].lower() + name[1:] for name in named)
     return worded(rng, asked_by, *named), answer
 
 
-EVIDENCE = re.compile(  # between what is read and what follows from it there may stand how figures compare
-    r"(?P<read>.+?)\. (?:\S+ has \d figure.+\. )?"
+EVIDENCE = re.compile(  # between what is read and what follows there may be how figures compare, or a sum
+    r"(?P<read>.+?)\.(?: (?:\S+ has \d figure.+\. )?|(?s:\n.+\n))"
     r"(?P<last>Yes|No|There (?:is|are) \d+ \w+|The (?:most expensive|cheapest) is .+|"
-    r"The (?:highest|lowest) \w+: .+)\."
+    r"The (?:highest|lowest) \w+: .+|\S+ [-+] \S+ = \S+)\."
 )
 
 
@@ -983,8 +1050,8 @@ def extract(rng: random.Random, view: View, test: bool) -> Sample:
     if entries and share < (0.42 if kind == "table" else 0.58):
         return listed_entries(rng, view, called, entries)
     said = plain(said)
-    if share > 0.88:  # by no keys: by those that it has
-        chosen = said
+    if share > 0.88:  # by no keys: by its labels, or by those that such documents have
+        chosen = said if entries else {view.labels.get(key, key): value for key, value in said.items()}
         question = worded(rng, "all as JSON", called)
     else:
         keys = [key for key in said if rng.random() < 0.7] or list(said)
@@ -1004,6 +1071,8 @@ def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
     if answer == NOT_THERE or told:
         key = told["last"] if told else None
         read = tuple(told["read"].removeprefix("On it: ").split(", ")) if told else ()
+        if told and (name := re.match(r"The [^:]+?(?: is |: )(.+)", told["last"])):
+            read = (*read, name[1])
         return ask("extract", in_context(rng, question, answer), answer, view, spelled=read, key=key)
     is_alone = values(said).count(answer) == 1  # else another key may be the one that was asked for
     key = next((key for key, value in said.items() if is_alone and value == answer), None)
@@ -1016,7 +1085,10 @@ def value_asked(rng: random.Random, view: View, test: bool) -> Sample:
         return ask(
             "extract", in_turn(question, worded(rng, "just the number")), answer, view, spelled=(answer,)
         )
-    return ask("extract", in_context(rng, question, answer), answer, view, spelled=(answer,))
+    read = (answer,)
+    if "\n" in answer or answer.startswith("From "):  # of several values, between other words
+        read = tuple(text for text in values(said) if text in answer)
+    return ask("extract", in_context(rng, question, answer), answer, view, spelled=read)
 
 
 def listed_entries(rng: random.Random, view: View, called: str, entries: list) -> Sample:
@@ -1053,7 +1125,7 @@ def by_keys(rng: random.Random, kind: str, called: str, chosen: dict, said: dict
         numbers = rng.random() < 0.4
         chosen = renamed(rng, kind, in_numbers(chosen) if numbers else chosen)
         return worded(rng, "JSON by a schema", called, json.dumps(schema(rng, chosen, kind))), chosen
-    lacking = [key for key in MAY_LACK.get(kind, "").split() if key not in said]
+    lacking = lacking_keys(kind, said)
     if lacking and rng.random() < 0.2:
         at = rng.randint(0, len(chosen))
         known = list(chosen.items())

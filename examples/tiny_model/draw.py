@@ -171,6 +171,32 @@ def arranged_things(
     return things
 
 
+def all_but_one_alike(rng: random.Random, things: list[Thing]) -> None:
+    """One of another colour, of another shape, or of both."""
+    one, kind, colour, shape = rng.choice(things), rng.random(), things[0].colour, things[0].shape
+    for thing in things:
+        thing.colour, thing.shape = colour, shape
+    if kind < 0.6:
+        one.colour = rng.choice([other for other in COLOURS if other != colour])
+    if kind > 0.4:
+        one.shape = rng.choice([other for other in SHAPES if other != shape])
+
+
+IS_FARTHER = 0.03  # of the width or height: of two things that lie nearer nobody sees which comes first
+
+
+def columns(things: list[Thing], width: int) -> list[list[Thing]]:
+    """From left to right, in each from top to bottom: by their middles alone the order of two that stand
+    nearly in one column could not be seen."""
+    found: list[list[Thing]] = []
+    for thing in sorted(things, key=lambda t: t.x):
+        if found and thing.x - found[-1][-1].x < IS_FARTHER * width:
+            found[-1].append(thing)
+        else:
+            found.append([thing])
+    return [sorted(column, key=lambda t: t.y) for column in found]
+
+
 def shade(rng: random.Random, colour: str, by: int = 12) -> Colour:
     return tuple(min(255, max(0, c + rng.randint(-by, by))) for c in rng.choice(COLOURS[colour]))
 
@@ -305,6 +331,8 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
     arranged = rng.random() < 0.3 and arranged_things(rng, count, drawn, low, shapes, paints)
     apart = rng.choice([0.035, 0.004])
     things = arranged or random_things(rng, count, drawn, (low, 0.24), close, shapes, paints, apart)
+    if count > 2 and rng.random() < 0.06:
+        all_but_one_alike(rng, things)
     picture, colour = background(rng, drawn)
     ground = colour_name(colour) if picture.getcolors(1) else None
     manner = rng.choices(["plain", "edged", "hollow", "gradient"], [60, 16, 10, 14])[0]
@@ -321,7 +349,7 @@ def scene(rng: random.Random, count: int, size: Size) -> tuple[Image.Image, list
         across, down = width / drawn[0], height / drawn[1]
         for thing in things:
             thing.x, thing.y, thing.radius = thing.x * across, thing.y * down, thing.radius * across
-    return picture, sorted(things, key=lambda t: t.x), ground
+    return picture, [thing for column in columns(things, width) for thing in column], ground
 
 
 def something_else(rng: random.Random, size: Size) -> Image.Image:

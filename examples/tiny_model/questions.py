@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
-from draw import Thing
+from draw import IS_FARTHER, Thing
 from sample import View, a, listed, places, plural, sentence, sign_between, times, yes_or_no
 from wordings import worded
 from words import COLOURS, NUMBERS, SHAPES
@@ -40,7 +41,6 @@ ORDINALS = ["second", "third", "fourth", "fifth"]
 IS_LARGER = 1.35  # times the radius, or the distance: less is not asked about
 IS_CLOSER = 1.15  # times as near to a corner
 APART = 3  # hundredths, of sizes and distances: of those that differ by less neither is said to be more
-IS_FARTHER = 0.03  # of the width or height: of two things that lie nearer it is not asked which comes first
 
 Asked = tuple[str, str] | None  # the question and its answer
 
@@ -366,10 +366,14 @@ def of_each(rng: random.Random, view: View) -> Asked:
 
 
 def unlike(rng: random.Random, view: View) -> Asked:
-    """How many are not of a colour or of a shape."""
+    """How many, or which, are not of a colour or of a shape."""
     what = rng.choice(["colour", "shape"])
     found = looks(view, what)
     look = rng.choice(found)
+    if rng.random() < 0.4:
+        rest = names([t for t in view.things if getattr(t, what) != look])
+        asked = look if what == "colour" else f"{look}s"
+        return worded(rng, "which are not so", asked), those(f"not {asked}", rest)
     seen = those(f"{what}s", numbered(found, lambda i: found[i] != look))
     question = worded(rng, "how many are not so", look if what == "colour" else f"{look}s")
     return question, f"{seen} {times(len(found) - found.count(look), 'other object')}"
@@ -416,7 +420,9 @@ def exists(rng: random.Random, view: View) -> Asked:
         wanted = rng.choice([one.shape, rng.choice(SHAPES), one.colour, rng.choice(list(COLOURS))])
     found = any(wanted in (t.name, t.shape, t.colour) for t in view.things)
     what = f"{wanted} object" if wanted in COLOURS else wanted
-    if rng.random() < 0.35:
+    if wanted in COLOURS and wanted != view.truth and rng.random() < 0.5:  # else what is behind has it
+        question = worded(rng, "is anything of a colour", wanted)
+    elif rng.random() < 0.35:
         question = worded(rng, "are there any", of_kind(rng, wanted))
     else:
         question = worded(rng, "is there one", a(what))
@@ -618,6 +624,40 @@ def colours(rng: random.Random, view: View) -> Asked:
     return worded(rng, "which colours"), f"{kinds_told(view, 'colour')} {told}"
 
 
+def odd_one(view: View) -> tuple[str, Thing] | None:
+    """What it differs in, and the one thing that differs from all others, which are alike in that."""
+    found = []
+    for what in ("colour", "shape"):
+        counts = Counter(looks(view, what))
+        if len(counts) == 2 and len(view.things) > 2 and min(counts.values()) == 1:
+            found += [(what, t) for t in view.things if counts[getattr(t, what)] == 1]
+        elif len(counts) > 1:
+            return None
+    return found[0] if found and found[0][1] is found[-1][1] else None
+
+
+def odd_one_out(rng: random.Random, view: View) -> Asked:
+    if not (found := odd_one(view)):
+        return None
+    what, one = found
+    return worded(rng, "the odd one out"), f"{tally(view, what)[0]} The odd one out is {a(one.name)}."
+
+
+def in_common(rng: random.Random, view: View) -> Asked:
+    """What all are: both looks are told to the first that is another."""
+    if len(view.things) < 2:
+        return None
+    seen, shared = [], []
+    for what in ("colour", "shape"):
+        found = looks(view, what)
+        other = up_to([one != found[0] for one in found])
+        seen.append(tally(view, what, other)[0])
+        shared += [found[0]] if other is None else []
+    if not shared and rng.random() < 0.7:  # most have nothing
+        return None
+    return worded(rng, "what all have in common"), f"{' '.join(seen)} {those('in common', shared)}"
+
+
 def same(rng: random.Random, view: View) -> Asked:
     """Whether all are of one colour, or of one shape, or each of its own: told to the first that decides."""
     what = rng.choice(["colour", "shape"])
@@ -707,9 +747,24 @@ def corner(rng: random.Random, view: View) -> Asked:
         return None
     if not (near := nearest_to(view, where, view.things)):
         return None
-    seen = nearest_told(near, where, view)
-    question = worded(rng, "what is there", worded(rng, f"at the {where}"))
+    seen, there = nearest_told(near, where, view), worded(rng, f"at the {where}")
+    if rng.random() < 0.25:
+        return worded(rng, "is anything there", there), f"{seen} {yes_or_no(bool(found))}."
+    question = worded(rng, "what is there", there)
     return question, f"{seen} {sentence(a(found[0].name)) if found else 'Nothing.'}"
+
+
+def each_corner(rng: random.Random, view: View) -> Asked:
+    """What lies in each of the four, and which of them are empty."""
+    found = {where: at_spot(view, where) for where in CORNERS}
+    if None in found.values() or (not any(found.values()) and rng.random() < 0.7):  # else most are empty
+        return None
+    things = {where: a(there[0].name) if there else "nothing" for where, there in found.items()}
+    told = [sentence(f"{where}: {thing}") for where, thing in things.items()]
+    if rng.random() < 0.5:
+        return worded(rng, "what is in each corner"), " ".join(told)
+    empty = [where for where, thing in things.items() if thing == "nothing"]
+    return worded(rng, "which corners are empty"), f"{' '.join(told)} {those('empty', empty)}"
 
 
 def nearest_corner(rng: random.Random, view: View) -> Asked:
@@ -723,13 +778,13 @@ def nearest_corner(rng: random.Random, view: View) -> Asked:
 
 def look_of_place(rng: random.Random, view: View) -> Asked:
     """Colour or shape of what lies at an end or in a corner."""
-    where = rng.choice([*ENDS, *CORNERS])
+    where = rng.choice([*ENDS, *CORNERS, "middle"])
     if where in ENDS:
         thing, asked, told = from_end(view, where), at_the(rng, view, where), f"{where}most object"
     else:
         thing = next(iter(at_spot(view, where) or []), None)
         asked = f"the {worded(rng, 'thing')} {worded(rng, f'at the {where}')}"
-        told = f"object in the {where} corner"
+        told = f"object in the {where} corner" if where in CORNERS else "object in the middle"
     if not thing:
         return None
     if rng.random() < 0.7:
@@ -1001,9 +1056,10 @@ def between(rng: random.Random, view: View) -> Asked:
 
 
 KINDS: dict[Callable[[random.Random, View], Asked], float] = {  # and how often each is asked
-    count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 9,
+    count: 3.5, total: 0.7, exists: 1.2, more: 3, colour: 2.5, shape: 1.8, colours: 1.5, end: 3.2, corner: 11,
     size: 9, which: 4.5, between: 20, variety: 2, two_colours: 1.5, same: 3, both_ends: 1, in_order: 4.5,
-    look_of_place: 2.5, in_which: 4, in_half: 5, next_one: 9, closest: 15, of_each: 3, unlike: 1.5,
+    look_of_place: 2.5, in_which: 4, in_half: 5, next_one: 9, closest: 15, of_each: 3, unlike: 2.5,
     that_many: 1.2, which_of_these: 1.5, what_else: 1.5, the_only_one: 4, corners_of: 0.5, background: 3,
     alike: 2.2, end_of_kind: 2, nearest_corner: 1.2, in_between: 20,
+    each_corner: 8, odd_one_out: 20, in_common: 1.5,
 }  # fmt: skip

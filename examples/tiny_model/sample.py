@@ -27,6 +27,7 @@ class View:
     )  # boxes of other things than shapes, in pixels
     truth: Any = None  # what else the questions of this kind need
     colours: dict[str, str] = field(default_factory=dict)  # of buttons by their labels, where that is clear
+    labels: dict[str, str] = field(default_factory=dict)  # of a document's keys, as they stand before values
 
 
 @dataclass

@@ -9,18 +9,28 @@ import re
 import draw
 from draw import MOST_THINGS, Thing
 from questions import (
+    CORNERS,
     ENDS,
     KINDS,
     ORDERS,
     ORDINALS,
+    WAYS,
+    alone,
+    at_spot,
     at_the,
+    by_size,
     called,
     from_end,
     in_row,
     is_clear,
     looks,
+    nearest_thing,
+    nearest_to,
+    odd_one,
     of_kind,
     on_side,
+    others,
+    place,
 )
 from sample import Sample, View, a, ask, in_a_list, listed, marks, sentence, thousandths, times, yes_or_no
 from wordings import worded
@@ -93,7 +103,7 @@ def as_json(rng: random.Random, view: View) -> tuple[str, str]:
 
 
 def caption(rng: random.Random, view: View, test: bool) -> Sample:
-    things = view.things  # from left to right
+    things = view.things  # column by column
     if rng.random() < 0.17:
         found = [{"colour": t.colour, "shape": t.shape} for t in things]
         return ask("caption", worded(rng, "all things as JSON"), json.dumps(found), view)
@@ -103,10 +113,11 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
         return ask("caption", worded(rng, f"only the {only}"), sentence(listed(parts)), view)
     kind = rng.random()
     ends = {end: 4 if end == "top" else 2 for end in ENDS if is_clear(view, end, in_row(view, end))}
-    end = "top" if "top" in ends and "left" not in ends else "left"  # of a column and of all others
+    assert view.picture
+    end = "top" if len(draw.columns(things, view.picture.width)) == 1 else "left"
     if kind < 0.6 and ends:
         end = rng.choices(list(ends), list(ends.values()))[0]
-    things = in_row(view, end)
+        things = in_row(view, end)
     order = worded(rng, f"in order from the {end}")
     seen = listed([a(t.name) for t in things])
     answer = sentence(seen if len(things) == 1 else f"{ORDERS[end]}: {seen}")
@@ -122,6 +133,66 @@ def caption(rng: random.Random, view: View, test: bool) -> Sample:
 LISTS = {"separated by commas": "commas", "as a numbered list": "numbers", "one on each line": "lines"}
 
 
+def of_place(rng: random.Random, view: View) -> tuple[str, Thing | None]:
+    """How one is called that is meant by where it lies, by its size or as the odd one, if there is one."""
+    where, noun, found = rng.choice(ENDS), worded(rng, "thing"), None
+    kind = rng.choice("end end number spot spot size first closest odd odd".split())
+    if kind == "end":
+        found = from_end(view, where)
+        return (at_the(rng, view, where), found) if found else ("", None)
+    if kind == "number":
+        number = rng.choice([1, 1, 2])
+        if is_clear(view, where, in_row(view, where)[: number + 1]):
+            found = from_end(view, where, number)
+        return worded(rng, "the one at a number", ORDINALS[number - 1], noun, where), found
+    if kind == "spot":
+        spot = rng.choice([*CORNERS, "middle"])
+        found = next(iter(at_spot(view, spot) or []), None)
+        return f"the {noun} {worded(rng, f'at the {spot}')}", found
+    if kind == "size":
+        word = rng.choice(["largest", "biggest", "smallest"])
+        return f"the {word} {noun}", by_size(view, word)
+    if kind == "first":
+        look = rng.choice(looks(view, "shape") + looks(view, "colour"))
+        alike = [t for t in view.things if look in (t.shape, t.colour)]
+        if len(alike) > 1:
+            found = from_end(View("shapes", view.picture, things=alike), where)
+        return worded(rng, "the first of a kind", where, f"{look} {noun}" if look in COLOURS else look), found
+    if kind == "closest":
+        one = rng.choice(view.things)
+        near = nearest_thing(view, one) if alone(view, one) else None
+        if near and nearest_to(view, one, others(view, one)) is near:
+            found = near
+        return f"the {noun} {rng.choice(['closest', 'nearest'])} to the {called(rng, view, one)}", found
+    odd = odd_one(view)
+    return worded(rng, "the one that is odd"), odd[1] if odd else None
+
+
+def of_several(rng: random.Random, view: View) -> tuple[str, list[Thing]]:
+    """How those are called that lie on a side, or that are all but some; none of them if it is unclear."""
+    one, where, found = rng.choice(view.things), rng.choice(ENDS), list[Thing]()
+    kind = rng.choice(["but one", "not so", "that way", "half"])
+    row = in_row(view, where)
+    if kind == "but one":
+        found = others(view, one) if alone(view, one) else []
+        return worded(rng, "all but one", called(rng, view, one)), found
+    if kind == "not so":
+        what = rng.choice(["shape", "colour"])
+        look = getattr(one, what)
+        found = [t for t in view.things if getattr(t, what) != look]
+        return worded(rng, "all that are not so", look if what == "colour" else f"{look}s"), found
+    if kind == "that way":
+        (way,) = [way for way, end in zip(WAYS, ENDS, strict=True) if end == where]
+        if alone(view, one) and is_clear(view, where, row):
+            found = row[: row.index(one)]
+        return worded(rng, "all that way", worded(rng, way), called(rng, view, one)), found
+    across = where in ("left", "right")
+    at = [place(view, t)[0 if across else 1] for t in view.things]
+    if not any(abs(share - 0.5) < 0.08 for share in at):
+        found = on_side(view, where)
+    return worded(rng, "all in the half", where), found
+
+
 def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]] | None:
     """What to look for, whether its name is a plural, how to say that there is none, and where it is.
 
@@ -129,24 +200,26 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
     were located wrongly, of three 40 %.
     """
     one, kind = rng.choice(view.things), rng.random()
-    if kind < 0.12:
-        where = rng.choice(ENDS)
-        thing = from_end(view, where)
-        return (at_the(rng, view, where), False, "", [thing]) if thing else None
     if kind < 0.25:
+        name, thing = of_place(rng, view)
+        return (name, False, "", [thing]) if thing else None
+    if kind < 0.37:
+        name, several = of_several(rng, view)
+        return (name, True, "", [t for t in view.things if t in several]) if several else None
+    if kind < 0.48:
         shape = rng.choice(SHAPES)
         name = rng.choice([f"{rng.choice(list(COLOURS))} {shape}", shape])
     else:
         name = rng.choice([one.name, one.shape, one.colour])
         if rng.random() < 0.5:  # of many there are none or one
             shapes, colours = looks(view, "shape"), looks(view, "colour")
-            several = [look for look in shapes + colours if (shapes + colours).count(look) > 1]
-            name = rng.choice(several or [name])
-    found = view.things if kind > 0.86 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
+            often = [look for look in shapes + colours if (shapes + colours).count(look) > 1]
+            name = rng.choice(often or [name])
+    found = view.things if kind > 0.88 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
     if len(found) == 1 and name != one.name and rng.random() < 0.3:  # several are missed more often
         return None
     none = f"{name} object" if name in COLOURS else name
-    if kind > 0.86:
+    if kind > 0.88:
         return worded(rng, "all there is"), True, none, found
     if len(found) > 1 and rng.random() < 0.6:
         before = rng.choice(
@@ -162,6 +235,13 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
 def then(question: str, wish: str) -> str:
     """One behind the other, where the question may have no mark at its end."""
     return f"{question}{'' if question[-1] in '.?' else '.'} {wish}"
+
+
+def inner_half(thing: Thing, size: draw.Size) -> tuple[float, ...]:
+    """Around its middle, half as wide and as high as it: where a point is meant for it."""
+    left, top, right, bottom = thing.box()
+    across, down = (right - left) / 4, (bottom - top) / 4
+    return thousandths((left + across, top + down, right - across, bottom - down), size)
 
 
 def boxes(rng: random.Random, view: View, test: bool) -> Sample:
@@ -186,8 +266,8 @@ def boxes(rng: random.Random, view: View, test: bool) -> Sample:
     places = [t.box() if name == "bbox_2d" else (t.x, t.y) for t in found]
     edges = [thousandths(p, view.picture.size) for p in places]
     shown = marks([{name: list(e), "label": t.name} for e, t in zip(edges, found, strict=True)])
-    near = edges if name == "bbox_2d" else [(x - 25, y - 25, x + 25, y + 25) for x, y in edges]
-    return ask("boxes", question, shown, view, boxes=near)
+    on_it = edges if name == "bbox_2d" else [inner_half(t, view.picture.size) for t in found]
+    return ask("boxes", question, shown, view, boxes=on_it)
 
 
 def picture_in_language(rng: random.Random, view: View, test: bool) -> Sample:

@@ -32,7 +32,7 @@ from sample import Sample
 
 from gguf_io import GGUFError
 from qwen_ref import Model, QwenRefError, load
-from qwen_ref.evaluate.judge import overlap
+from qwen_ref.evaluate.judge import Box, mean_overlap
 from qwen_ref.grounding import find_json, find_marks
 from qwen_ref.prompt import Prompt
 
@@ -144,16 +144,15 @@ def score(row: str, sample: Sample, given: str) -> float:
         )
     if not sample.boxes:
         return float(given == sample.answer.strip())
-    found = [mark.coordinates for mark in find_marks(given)]
-    found = [(*at, *at) if len(at) == 2 else at for at in found]
-    if "point_2d" in sample.answer:  # a point counts within its square
-        hits = [
-            box[0] <= at[0] <= box[2] and box[1] <= at[1] <= box[3]
-            for at, box in zip(found, sample.boxes, strict=False)
-        ]
-        return sum(hits) / max(len(found), len(sample.boxes))
-    pairs = zip(found, sample.boxes, strict=False)
-    return sum(overlap(*pair) for pair in pairs) / max(len(found), len(sample.boxes))
+    if "point_2d" not in sample.answer:
+        return mean_overlap([Box(box) for box in sample.boxes], given)
+    found = [mark.coordinates[:2] for mark in find_marks(given)]
+    missing = list(sample.boxes)
+    for x, y in found:  # each within another box, in any order
+        hit = next((b for b in missing if b[0] <= x <= b[2] and b[1] <= y <= b[3]), None)
+        if hit:
+            missing.remove(hit)
+    return (len(sample.boxes) - len(missing)) / max(len(found), len(sample.boxes))
 
 
 def vision_of(path: Path) -> Path:

@@ -152,7 +152,10 @@ class Encoder:
         if spelled == (answer,):
             return [token for letter in answer for token in self.ids(letter)]
         strings = "|".join(re.escape(text) for text in sorted(set(spelled), key=len, reverse=True))
-        parts = re.split(f'(?<=: ")({strings})(?=")', answer)
+        whole = rf"(?<!\w)({strings})(?!\w)"
+        if answer[0] in "{[`":  # of JSON the values, no keys
+            whole = rf"""(?:(?<=: ")|(?<=, ")|(?<=\["))({strings})(?="(?!:))"""
+        parts = re.split(whole, answer)
         found = [[token for letter in part for token in self.ids(letter)] for part in parts]
         found[::2] = [self.ids(part) for part in parts[::2]]
         return [token for ids in found for token in ids]

@@ -44,7 +44,7 @@ QUESTIONS: dict[str, dict[Ask, float]] = {
     "shapes": {
         scenes.scene: 56,
         scenes.caption: 17,
-        scenes.boxes: 38,
+        scenes.boxes: 46,
         scenes.picture_in_language: 10,
         talk.beside_the_picture: 2,
         talk.role_of_picture: 8,

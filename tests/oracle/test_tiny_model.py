@@ -23,6 +23,7 @@ import agree
 import asked
 import batches
 import documents
+import draw
 import elsewhere
 import everyday
 import export
@@ -220,7 +221,7 @@ def test_what_is_long_to_tell_fits_its_group(untrained, name):
     """Four boxes, and what lies closest among five things, are learned on pictures of all sizes."""
     encoder, group = tokens.Encoder(untrained / "hf"), batches.GROUPS[name]
     fits, told = Counter(), Counter()
-    for number in range(150):
+    for number in range(200):
         rng = random.Random(number)
         view = scenes.shapes(rng, False, group.size)
         asked = questions.closest(rng, view) if len(view.things) <= 5 else None
@@ -439,10 +440,12 @@ def right_answer(kind: str, question: str, view) -> set[str]:
                     rest = [[(t.x - x) / width, (t.y - y) / height] for t in things if t is not found]
                     own = np.linalg.norm([(found.x - x) / width, (found.y - y) / height], norm)
                     assert all(np.linalg.norm(one, norm) > 1.14 * own for one in rest), question
+                if forms_of(question, ["is anything there"]):
+                    there = "No." if there == "Nothing." else "Yes."
                 return {seen + there}
             assert away < 0.45, question
             place = "in the " + " ".join(sorted(ends, key=lambda end: end in ("left", "right"))) + " corner"
-            what = f"object {place}"
+            what = f"object {place if ends else 'in the middle'}"
         else:
             found, what = counted_from(ends[0], things)[0], f"{ends[0]}most object"
         if re.search("(?<!rue)(?<!yes) or (?!not)", question):  # which of several it is
@@ -467,7 +470,7 @@ def so_far(told: list[str], that_count: list[str]) -> list[str]:
 
 EVIDENCE = (  # what is told of all, of some, or of some in order; not what only orders them
     "Colours|Shapes|Counted|Sizes|Away|From the (?!left, |top, )|From (?!the |smallest|largest).* to |"
-    "(?!Others|From|In|There)[A-Z][a-z ]+s: "
+    "(?!Others|From|In|There|Not)[A-Z][a-z ]+s: "
 )
 
 
@@ -484,7 +487,7 @@ def is_evidence(kind: str, question: str, answer: str, said: str, view) -> bool:
             ]
         if kind == "unlike":
             return parts == so_far(looks, [one for one in looks if one not in colours | shapes])
-        if kind == "same":  # to the first that comes again, or that is another
+        if kind in ("same", "in_common"):  # to the first that comes again, or that is another
             forms = [f"{asked} {what[:-1].lower()}" for asked in ("any two of one", "each of its own")]
             first = [*(colours or shapes), looks[0]][0]
             again = forms_of(question, forms)
@@ -656,6 +659,27 @@ def last_sentence(form: str, named: list[str], view) -> str | None:
             return is_so(True)
         at = f"in the {named[1]}" if named[1].endswith("half") else f"at the {named[1].rpartition(' ')[0]}"
         return f", not {at}. No."
+    if form == "which are not so":
+        rest = [t.name for t in things if t not in fits(named[0])]
+        return f"Not {named[0]}: {', '.join(rest) or 'none'}."
+    if form == "what all have in common":
+        shared = [
+            next(iter(kinds))
+            for kinds in ({t.colour for t in things}, {t.shape for t in things})
+            if len(kinds) == 1
+        ]
+        return f" In common: {', '.join(shared) or 'none'}."
+    if form == "the odd one out":
+        looks_of = lambda what: Counter(getattr(t, what) for t in things)  # noqa: E731
+        alone = [t for t in things if 1 in (looks_of("colour")[t.colour], looks_of("shape")[t.shape])]
+        return f"The odd one out is {called(*alone)}."
+    if form in ("what is in each corner", "which corners are empty"):
+        near = lambda t, x, y: max(abs(t.x / width - x), abs(t.y / height - y)) < 0.36  # noqa: E731
+        corners = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1)}
+        found = {where: [called(t) for t in things if near(t, *at)] for where, at in corners.items()}
+        empty = ", ".join(where for where, there in found.items() if not there)
+        told = [f"{where.capitalize()}: {(*there, 'nothing')[0]}." for where, there in found.items()]
+        return " ".join(told if "each" in form else [*told, f"Empty: {empty or 'none'}."])
     if form == "what is between":
         (one,), (other,) = map(fits, named)
         middle = (one.x + other.x) / 2, (one.y + other.y) / 2
@@ -681,10 +705,11 @@ def test_the_answers_to_what_strangers_ask_are_so():
         the last but one|what is at a number of a row|how many lie that way|
         does anything lie that way|what is in the half|how many are in the half|is it larger|
         from smallest to largest|from largest to smallest|the closest|the farthest|closer of two|
-        in which quarter|in which corner|is it in this part|what is between"""
+        in which quarter|in which corner|is it in this part|what is between|the odd one out|
+        what is in each corner|which corners are empty|which are not so|what all have in common"""
     forms, seen = [form.strip() for form in forms.split("|")], set()
     kinds = """variety colours of_each same unlike that_many which_of_these what_else more two_colours alike
-        in_order which next_one in_half size closest in_which in_between"""
+        in_order which next_one in_half size closest in_which in_between odd_one_out each_corner in_common"""
     for kind in kinds.split():
         for number in range(1200):
             view = views[number % 150]
@@ -749,9 +774,8 @@ def test_things_stand_in_rows_and_columns_too():
     for number in range(500):
         size = [(256, 320), (448, 160), (160, 448), (640, 480)][number % 4]
         view = scenes.shapes(random.Random(number), False, size)
-        assert [(t.x, t.y) for t in view.things] == sorted((t.x, t.y) for t in view.things)
         gaps = [other.x - one.x for one, other in pairwise(view.things)]
-        found["nearly"] += len(gaps) < 4 and 0.1 < min(gaps, default=0) < 0.025 * min(size)
+        found["nearly"] += any(0.1 < abs(gap) < 0.03 * size[0] for gap in gaps)
         lines = {len({t.x for t in view.things}), len({t.y for t in view.things})}
         if len(view.things) < 2 or lines != {1, len(view.things)}:
             found["grid"] += len(lines | {1}) == 3 and max(lines) < len(view.things)
@@ -769,6 +793,39 @@ def test_things_stand_in_rows_and_columns_too():
             assert re.findall("|".join(names), caption.answer) == names
             found["row" if is_row else "column"] += 1
     assert min(found.values()) > 4 and len(found) == 4, found
+
+
+def test_of_things_nearly_in_one_column_the_upper_one_comes_first():
+    """Which lies a hundredth further left is not to be seen; a picture of one column is told downwards."""
+    left, right = Thing("red", "circle", 200, 700, 50), Thing("blue", "star", 215, 300, 50)
+    far, under = Thing("green", "heart", 600, 100, 50), Thing("pink", "square", 190, 900, 50)
+    assert draw.columns([far, left, right], 1000) == [[right, left], [far]]
+    assert draw.columns([under, left, right], 1000) == [[right, left, under]]
+    for number in range(300):
+        view = scenes.shapes(random.Random(number), False, (320, 224))
+        columns = draw.columns(view.things, 320)
+        assert view.things == [thing for column in columns for thing in column]
+        told = scenes.caption(random.Random(number), view, True)
+        if told.messages[-1]["content"][-1]["text"] in WORDINGS["what is in the picture"] and view.things[1:]:
+            way = "From top to bottom: " if len(columns) == 1 else "From left to right: "
+            assert told.answer.startswith(way), told.answer
+            assert re.findall("(?:an?) ([a-z]+ [a-z]+)", told.answer) == [t.name for t in view.things]
+
+
+def test_marks_count_in_any_order():
+    """Boxes by their overlap, points within the inner half of their thing, each once."""
+    box = lambda *at: {"bbox_2d": at, "label": "star"}  # noqa: E731
+    point = lambda x, y: {"point_2d": [x, y], "label": "star"}  # noqa: E731
+    one, other = (100, 100, 200, 200), (100, 300, 300, 400)
+    sample = ask("boxes", "Find the stars.", json.dumps([box(*one), box(*other)]), boxes=[one, other])
+    score = lambda *marks: scores.score("boxes", sample, json.dumps(marks))  # noqa: E731
+    assert score(box(*other), box(*one)) == 1
+    assert score(box(*one)) == score(box(*one), box(*one)) == 0.5
+    sample = ask("boxes", "", json.dumps([point(150, 150), point(200, 350)]), boxes=[one, other])
+    assert score(point(110, 390), point(199, 101)) == 1
+    assert score(point(150, 150), point(150, 150)) == score(point(150, 150), point(0, 0)) == 0.5
+    thing = Thing("red", "square", 500, 500, 100)
+    assert scenes.inner_half(thing, (1000, 1000)) == (458, 458, 542, 542)
 
 
 def shown(*circles: tuple[float, float, float]):
@@ -1695,6 +1752,34 @@ def test_no_key_of_a_document_is_left_to_chance():
     assert named > 200 and unnamed > 50
 
 
+def test_keys_that_nobody_names_are_those_that_are_written():
+    """Asked for all of a form as JSON: its labels, not what other forms call the same."""
+    said = {"valid": "3 May", "teacher": "Ann Lee", "product": "Tea", "price": "$2.00"}
+    rows = [("Tea",), ("Expiry date:", "3 May"), ("TUTOR", "Ann Lee"), ("Only", "$2.00")]
+    labels = documents.written_labels(rows, said)
+    assert labels == {"valid": "expiry_date", "teacher": "tutor"}
+    view = View("document", Image.new("RGB", (32, 32)), truth=("form", said), labels=labels)
+    made = [documents.extract(random.Random(number), view, False) for number in range(300)]
+    named = [json.loads(sample.answer) for sample in made if sample.answer.startswith("{")]
+    assert {"expiry_date": "3 May", "tutor": "Ann Lee", "product": "Tea", "price": "2.00"} in named
+    for number in range(600):  # and no two of a document are one
+        view = documents.document(random.Random(number), False, (480, 640))
+        if not any(isinstance(part, list) for part in view.truth[1].values()):
+            keys = [view.labels.get(key, key) for key in view.truth[1]]
+            assert len({*keys}) == len(keys), keys
+
+
+def test_no_key_is_null_that_another_value_may_be_meant_by():
+    """The number on a form may be that of a phone: who asks for a phone is not told that there is none."""
+    said = {"number": "548150", "birth": "3 May 1999", "hotel": "Hotel Sun"}
+    assert documents.lacking_keys("form", said) == ["email"]
+    asked = [documents.by_keys(random.Random(n), "form", "form", dict(said), said)[1] for n in range(600)]
+    nulls = {key.lower() for chosen in asked for key, value in chosen.items() if value is None}
+    assert nulls and all("mail" in key for key in nulls), nulls
+    unanswered = documents.unanswered(random.Random(0), "form", said, False)
+    assert {*unanswered} == {"form email"}
+
+
 def test_what_is_so_of_someone_is_true_or_false_in_json():
     """Beside his name and numbers; each value follows from a sentence that is taken apart again."""
     seen = set()
@@ -1854,11 +1939,33 @@ def test_what_a_document_says_is_read_before_the_verdict():
         sample = documents.value_asked(rng, view, False)
         told = sample.answer.removeprefix("On it: ")
         if sample.key and sample.answer.endswith(f"{sample.key}.") and sample.answer != f"{sample.key}.":
-            assert told.startswith(", ".join(sample.spelled) + ". "), (sample.answer, sample.spelled)
-            between = told.removeprefix(", ".join(sample.spelled) + ". ").removesuffix(f"{sample.key}.")
-            assert not between or re.match(r"\S+ has \d figure", between), (sample.answer, sample.spelled)
-            seen[bool(between)] += 1
-    assert min(seen[True], seen[False]) > 40, seen
+            spelled = sample.spelled
+            if sample.key.startswith("The "):  # of this name
+                *spelled, name = spelled
+                assert sample.key.endswith((f" is {name}", f": {name}")), (sample.key, name)
+            read, _, between = told.removesuffix(f"{sample.key}.").partition(f"{', '.join(spelled)}.")
+            assert not read and re.fullmatch(r"( | \S+ has \d figure.+ |(?s:\n.+\n))", between), sample.answer
+            seen["sum" if "\n" in between else between[:1] if between == " " else "figures"] += 1
+    assert len(seen) == 3 and min(seen.values()) > 25, seen
+
+
+def test_what_is_read_is_said_letter_by_letter(untrained):
+    """In lists of JSON, in tables and before a verdict, too: there a misread word was said for ever."""
+    encoder = tokens.Encoder(untrained / "hf")
+    letters = lambda text: [token for letter in text for token in encoder.ids(letter)]  # noqa: E731
+    whole = encoder.ids
+    joined = lambda *parts: [token for part in parts for token in part]  # noqa: E731
+
+    def said(answer: str, *read: str) -> list[int]:
+        return encoder.answer_ids(Sample("extract", [], answer, spelled=read))
+
+    assert whole("Tomato") != letters("Tomato")
+    parts = [whole('["'), letters("Tomato"), whole('", "'), letters("Tomato soup"), whole('"]')]
+    assert said('["Tomato", "Tomato soup"]', "Tomato", "Tomato soup") == joined(*parts)
+    parts = [whole('{"name": "'), letters("name"), whole('", "time": "'), letters("name"), whole('"}')]
+    assert said('{"name": "name", "time": "name"}', "name") == joined(*parts)  # no keys
+    parts = [whole("On it: "), letters("Tea"), whole(", "), letters("Teapot"), whole(". Yes.")]
+    assert said("On it: Tea, Teapot. Yes.", "Tea", "Teapot") == joined(*parts)
 
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -1872,6 +1979,39 @@ def said_there(kind: str, said: dict, asked: str, named: list[str]) -> str:
     if asked == "a value by its key":
         return said.get(named[0].replace(" ", "_"), NOT_THERE)
     asked = asked.removeprefix(f"{kind} ").removeprefix("any ")
+    if asked == "two values":
+        texts = {documents.IN_WORDS.get(key, key.replace("_", " ")): value for key, value in said.items()}
+        if entries or kind == "receipt" or not {*named} <= {*texts}:
+            return NOT_THERE
+        return "\n".join(f"{name[0].upper() + name[1:]}: {texts[name]}" for name in named)
+    if asked == "day and time":
+        both = kind in ("ticket", "show", "poster") and {"date", "time"} <= {*said}
+        return f"{said['date']}, {said['time']}" if both else NOT_THERE
+    if asked == "way":
+        return f"From {said['from']} to {said['to']}." if {"from", "to"} <= {*said} else NOT_THERE
+    if asked == "after":
+        small = [one.lower() for one in entries]
+        at = small.index(named[0].lower()) + 1 if named[0].lower() in small else len(small)
+        return entries[at] if at < len(entries) else NOT_THERE
+    if asked in ("together", "dearer"):
+        prices = {one["name"].lower(): one["price"] for one in entries}
+        if not {name.lower() for name in named} <= {*prices}:
+            return NOT_THERE
+        called = [one["name"] for name in named for one in entries if one["name"].lower() == name.lower()]
+        one, other = (prices[name.lower()] for name in named)
+        x, y = (round(100 * float(price.lstrip("$€£"))) for price in (one, other))
+        if asked == "dearer" and x <= y:
+            return NOT_THERE
+        steps = (figures.add_aloud if asked == "together" else figures.subtract_aloud)(x, y)
+        total = (x + y if asked == "together" else x - y) / 100
+        result = f"{one} {'+' if asked == 'together' else '-'} {other} = {one[: one[0] in '$€£']}{total:.2f}."
+        return f"{called[0]} {one}, {called[1]} {other}.\n{steps}\n{result}"
+    if asked in ("open days", "closed days"):
+        days = [one["day"] for one in entries if (one["hours"] == "closed") == (asked == "closed days")]
+        return ", ".join(days) if len(days) > 1 else NOT_THERE
+    if asked.endswith("at an end"):
+        row = {"first": entries[0], "last": entries[-1]}.get(named[0], {})
+        return row.get(asked.split()[0], NOT_THERE)
     if asked == "how many":
         (key,) = [key for key, part in said.items() if isinstance(part, list)]
         firsts = [[one] if isinstance(one, str) else [*one.values()] for one in entries]
@@ -2307,41 +2447,84 @@ def test_prices_times_and_dates_are_told_from_other_figures():
 
 
 LOOK_FOR = re.compile(
-    rf"\b(the|every|each|all the|all {'|all '.join(NUMBERS[2:8])}|all|both) (?:({'|'.join(COLOURS)}) )?"
-    rf"({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)\b"
+    rf"(the|every|each|all(?: of)? the|all {'|all '.join(NUMBERS[2:8])}|all|both) "
+    rf"(?:({'|'.join(COLOURS)}) )?({'|'.join(SHAPES)}|object|thing|shape|item|figure|one)(s?)"
 )
 
 
-def test_what_is_located_is_there():
-    """A mark on each thing of that name, shape or colour, or on that at an end; `the` is said of one, or of
-    none, and a plural of several."""
-    kinds, marked = set(), Counter()
-    for number in range(400):
-        sample = world.sample("boxes", number, test=True)
-        question, things = sample.messages[-1]["content"][-1]["text"], sample.view.things
-        if ends := ends_in(question):
-            how_many, found = "end", counted_from(ends[0], things)[:1]
+def meant_by_place(what: str, view) -> list | None:
+    """Which things are meant, where they are not meant by a name; None where they are."""
+    things, (width, height), ends = view.things, view.picture.size, ends_in(what)
+    colours, shapes = said_of(what)
+    fits = lambda t: {t.colour} >= colours and {t.shape} >= shapes  # noqa: E731
+    if re.search("except|but|other than|others, not|apart|besides", what):
+        return [t for t in things if not fits(t)]
+    if re.search("(that|which) (aren't|are not)", what):
+        return [t for t in things if t.colour not in colours and t.shape not in shapes]
+    if " half" in what:
+        axis, sign = AXES[ends[0]]
+        middle = (width if axis == "x" else height) / 2
+        return [t for t in things if sign * (getattr(t, axis) - middle) < 0]
+    if re.search(r"\b(odd|others|rest)\b", what):
+        counts = Counter(t.colour for t in things) + Counter(t.shape for t in things)
+        return [t for t in things if 1 in (counts[t.colour], counts[t.shape])]
+    if extreme := re.search("largest|biggest|smallest", what):
+        return [(min if extreme[0] == "smallest" else max)(things, key=lambda t: t.radius)]
+    if near := re.search("the [a-z]+ (?:closest|nearest) to the ([a-z ]+)", what):
+        (one,) = [t for t in things if near[1] in (t.name, t.shape)] or [None]
+        if one:
+            return [
+                min((t for t in things if t is not one), key=lambda t: math.hypot(t.x - one.x, t.y - one.y))
+            ]
+    for way, is_so in questions.WAYS.items():
+        for said in WORDINGS[way]:
+            if shapes and (one := re.search(rf"(?:all|the) .*\b{said} the ([a-z ]+)", what)):
+                (one,) = [t for t in things if one[1] in (t.name, t.shape)]
+                return [t for t in things if t is not one and is_so(t, one)]
+    if re.search("middle|cent", what) and not ends:
+        return [min(things, key=lambda t: max(abs(t.x / width - 0.5), abs(t.y / height - 0.5)))]
+    if len(ends) == 2:
+        x, y = ("right" in ends) * width, ("bottom" in ends) * height
+        return [min(things, key=lambda t: max(abs(t.x - x) / width, abs(t.y - y) / height))]
+    number = max((n for n, word in enumerate(ORDINALS) if word in what), default=0)
+    return [counted_from(ends[0], list(filter(fits, things)))[number]] if ends else None
+
+
+def test_what_is_located_is_there(monkeypatch):
+    """A mark on each thing of that name, shape or colour, or on those that are meant by their place; `the` is
+    said of one, or of none, and a plural of several."""
+    kinds, marked, wanted = set(), Counter(), scenes.wanted
+    looked_for = []
+    monkeypatch.setattr(scenes, "wanted", lambda *given: looked_for.append(wanted(*given)) or looked_for[-1])
+    for number in range(1200):
+        view = scenes.shapes(random.Random(f"view {number}"), False, (320, 224))
+        sample = scenes.boxes(random.Random(number), view, True)
+        what, things = looked_for[-1][0], view.things
+        assert what in sample.messages[-1]["content"][-1]["text"]
+        found = meant_by_place(what, view)
+        if found is not None:
+            how_many = "place" if len(found) == 1 else "places"
         else:
-            how_many, colour, noun, several = LOOK_FOR.search(question).groups()
+            how_many, colour, noun, several = LOOK_FOR.fullmatch(what).groups()
             words = {colour} - {None} | {noun} & {*SHAPES}
             found = [t for t in things if words <= {t.colour, t.shape}]
             if words and several:
                 exactly = {"both": [2]} | {f"all {number}": [n] for n, number in enumerate(NUMBERS, 1)}
-                assert len(found) in exactly.get(how_many, range(2, 9)), question
+                assert len(found) in exactly.get(how_many, range(2, 9)), what
             if how_many == "the" and not several:
                 assert len(found) < 2, number
             how_many += several
         marks = [] if sample.answer.startswith("There is no ") else json.loads(sample.answer.strip("`json\n"))
         marked[len(marks) // 3 * 3] += 1
-        assert [mark["label"] for mark in marks] == [t.name for t in found], number
+        assert [mark["label"] for mark in marks] == [t.name for t in found], (number, what, things)
         width, height = sample.picture.size
         for mark, thing in zip(marks, found, strict=True):
             left, top, right, bottom = mark.get("bbox_2d") or mark["point_2d"] * 2
             assert left - 1 <= 1000 * thing.x / width <= right + 1, number
             assert top - 1 <= 1000 * thing.y / height <= bottom + 1, number
         kinds.add((how_many, bool(marks)))
-    assert {("the", True), ("the", False), ("every", True), ("alls", True), ("end", True)} <= kinds
-    assert {("boths", True), ("thes", True), ("all thes", True), ("each", True)} <= kinds
+    assert {("the", True), ("the", False), ("every", True), ("alls", True), ("place", True)} <= kinds
+    assert {("boths", True), ("thes", True), ("all thes", True), ("each", True), ("places", True)} <= kinds
     assert marked[3] + marked[6] > 0.2 * sum(marked.values()) and marked[6] > 8, marked
 
 
