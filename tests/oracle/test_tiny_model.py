@@ -967,9 +967,9 @@ def test_numbers_are_compared_rightly():
             kinds.add("sorted")
             first = re.search("(small|low|least|ascend|increas)|large|big|high|most|descend|decreas", said)
             down = first is not None and not first[1]
-            lengths, alike = grouped(numbers, down)
-            right = " ".join([lengths, *(group(n, found) for n, found in alike.items())])
-            right += f" In order: {', '.join(map(str, sorted(numbers, reverse=down)))}."
+            rows = [", ".join(map(str, sorted(numbers[:n], reverse=down))) for n in range(1, len(numbers))]
+            right = ". ".join([grouped(numbers, down)[0].removesuffix("."), *rows])
+            right += f". In order: {', '.join(map(str, sorted(numbers, reverse=down)))}."
         elif found := re.search(r"(largest|biggest|highest|greatest|smallest|lowest|least)", question):
             kinds.add("several")
             more = found[0] in ("largest", "biggest", "highest", "greatest")
@@ -1052,7 +1052,7 @@ def test_what_is_told_is_compared_rightly():
             assert away == [int(t.split("= ")[1]) for t in told] and pairs == one_by_one(away, min)
             assert abs(int(verdict.split()[0]) - aim) == min(away), (question, answer)
         else:
-            best = re.sub("^It is | is .*", "", verdict)
+            number, best = re.fullmatch(r"(?:It is |(\d+): )?(.*?)(?: is .*)?", verdict).groups()
             asked = question if verdict.startswith("It is") else verdict
             extreme = min if re.search("young|short|low|light|small|cheap|few|less|least", asked) else max
             named = {t.split(": ")[0]: int(t.split(": ")[1]) for t in told if t[0].isalpha()}
@@ -1063,7 +1063,8 @@ def test_what_is_told_is_compared_rightly():
                 n, seen = next(iter(alike.items()))
                 assert f"{lengths} {group(n, seen)} " in answer, (question, answer)
             assert pairs == one_by_one(seen, extreme), (question, answer)
-            assert named[best] == extreme(named.values()), (question, answer)
+            assert named[best] == extreme(named.values()) == int(number or named[best]), (question, answer)
+            assert bool(number) == (len(numbers) > 2 and best.isalpha()), (question, answer)
         kinds.add(bool(told))
     assert kinds == {True, False}
 
