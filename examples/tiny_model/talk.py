@@ -597,8 +597,8 @@ def wished(rng: random.Random, question: str, wish: str) -> str:
 
 def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
     """The same of what is seen."""
-    if rng.random() < 0.2:
-        return rng.choice([as_list, if_shown])(rng, view, test)
+    if rng.random() < 0.3:
+        return rng.choice([as_list, if_shown, if_shown])(rng, view, test)
     while True:
         sample = scenes.scene(rng, view, test)
         question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
@@ -959,7 +959,7 @@ def in_a_manner(
         around = rng.choice(list(AROUND))
         before, behind = AROUND[around]
         return worded(rng, "with marks around it", around), f"{before}{answer}{behind}"
-    if kind < 0.64:
+    if kind < 0.64 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
         return worded(rng, "twice"), f"{answer} {answer}"
     if kind < 0.69:
         title = among(rng, TITLES)

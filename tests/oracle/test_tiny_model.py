@@ -1379,6 +1379,7 @@ def test_what_was_said_before_is_repeated_and_sums_are_carried_on():
         (what,) = [w for w in ("said just now", "answered just now", "said first") if asked_ in WORDINGS[w]]
         said = {"said just now": before[-2], "answered just now": before[-1], "said first": before[0]}[what]
         begin = "" if what == "answered just now" else "You asked: " if said[-1] == "?" else "You said: "
+        assert begin != "You asked: " or not re.search(r"[.!?]\s", said), said
         assert answer == (f'{begin}"{said}"' if begin else said), answer
         seen.add((what, begin))
         sample = memory.carried_on(random.Random(number), False)
@@ -1484,6 +1485,8 @@ def test_an_answer_ends_or_begins_with_the_word_that_is_wished_for():
         for word, end in [(m["p0"], end) for form, end in ways if (m := form.fullmatch(wish))]:
             assert said.lower() == end.format(word).lower(), wish
             seen.add((word, end))
+        wish, said = talk.in_a_manner(random.Random(number), False, "From the left: 3 and 4. No.")
+        assert wish not in WORDINGS["twice"], said
     assert len(seen) > 60
 
 
@@ -1816,6 +1819,17 @@ def test_short_texts_have_what_is_asked():
                     right[-1] = right[-1].replace(f"{{{slot}}}", str(held))
             assert value in right, (shown, question, value)
     assert kinds == {"not said", "said", " Yes.", " No."}
+
+
+def test_whether_a_team_won_is_asked_of_one_that_played():
+    (match,) = [what for what in texts.TEXTS if what.name == "match"]
+    rng, played = random.Random(0), []
+    for _ in range(300):
+        said = texts.told(rng, match, False)[1]
+        asked_ = texts.is_it_so(rng, match, said, False)
+        if asked_ and "win?" in asked_[0]:
+            played.append(any(str(said[team]) in asked_[0] for team in ("winner", "loser")))
+    assert sum(played) > 0.75 * len(played) > 100
 
 
 def test_facts_are_whole():
