@@ -576,6 +576,8 @@ def roles(rng: random.Random, test: bool) -> Sample:
         return roles(rng, test)
     if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
+    if kind < 0.68 and re.fullmatch(r"[^.?!\n]+[.?!]", question):
+        return ask("roles", question, f"{question} {answer}", system=worded(rng, "question first"))
     value = sample.key or (value_of(answer) if sample.task in ("found", "languages") else None)
     wish, answer = in_a_manner(rng, test, answer, sample.task, value)
     if kind > 0.9:  # the user's own wish
@@ -700,9 +702,23 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
     said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
     kind = rng.choice(told if rng.random() < 0.88 else [one for one in HOUSE if one not in told])
     question = worded(rng, f"asked of the house: {kind}", good)
-    known = HOUSE[kind].format(values[kind], good.capitalize())
-    return ask("roles", question, known if kind in told else UNKNOWN,
-               system=" ".join([role, *said] if rng.random() < 0.7 else said))  # fmt: skip
+    answer = HOUSE[kind].format(values[kind], good.capitalize()) if kind in told else UNKNOWN
+    if rng.random() < 0.25:
+        secret = kind if kind in SECRETS and rng.random() < 0.7 else rng.choice(list(SECRETS))
+        reply = refusal(rng, test)
+        said.append(worded(rng, "keep a secret", among(rng, SECRETS[secret]), reply))
+        answer = reply if kind == secret else answer
+    return ask("roles", question, answer, system=" ".join([role, *said] if rng.random() < 0.7 else said))
+
+
+SECRETS = {  # of a house, what may be one
+    "password": "the password|the wifi password|the password of the wifi",
+    "phone": "the phone number|our phone number|the number of our phone",
+    "boss": "who the boss is|the name of the boss|the boss's name",
+    "place": "where we are|the city that we are in|our city",
+    "room": "the room of the meeting|where the meeting is|the number of the meeting room",
+    "opening": "when we open|at what time we open|the time when we open",
+}
 
 
 TOPICS = {  # what they are called in a system prompt, by the block of questions all of which are about them
@@ -746,8 +762,8 @@ def about(rng: random.Random, test: bool, topic: str) -> tuple[str, str]:
 
 def within_limits(rng: random.Random, test: bool) -> Sample:
     """What is not to be talked about is answered as the system prompt says."""
-    if rng.random() < 0.2:
-        return when_said(rng, test)
+    if rng.random() < 0.4:
+        return rng.choice([when_said, if_written, labelled, labelled])(rng, test)
     topic = rng.choice(KNOWN_TOPICS if rng.random() < 0.6 else list(TOPICS))
     question, answer = about(rng, test, topic)
     return limited(rng, test, question, answer, topic)
@@ -787,6 +803,77 @@ def when_said(rng: random.Random, test: bool) -> Sample:
         pass
     return ask("roles", question, reply if is_so else (REPLIES | REMARKS)[other],
                system=introduced(rng, system))  # fmt: skip
+
+
+def if_written(rng: random.Random, test: bool) -> Sample:
+    """What is to be replied to a word, or to each of several; another message is answered as ever."""
+    words = [any_word(rng, test).lower() for _ in range(rng.choice([1, 1, 2, 3]))]
+    replies = {word: refusal(rng, test) if rng.random() < 0.4 else phrase(rng, test) for word in words}
+    form = worded(rng, "if this is written", "{0}", "{1}")  # one for all of them
+    system = rng.choice([" ", "\n"]).join(form.format(*rule) for rule in replies.items())
+    word = rng.choice(words)
+    if rng.random() < 0.75:
+        said = rng.choice([word, word, word.capitalize(), f"{word}!", word.upper()])
+        return ask("roles", said, replies[word], system=introduced(rng, system))
+    other = small_sum(rng, test)
+    return ask("roles", other.messages[0]["content"], other.answer, system=introduced(rng, system))
+
+
+LABELS = [  # what messages may be told apart by: the labels, and where they come from
+    {
+        "greeting": "hello", "thanks": "thanks", "goodbye": "bye", "joke": "joke", "apology": "sorry",
+        "criticism": "blame", "weather": "open: weather", "food": "open: food", "computers": "open: code",
+        "music": "open: songs",
+    },
+    {"positive": "happy|success", "negative": "sad|upset|ill"},
+    {"good": "happy|success", "bad": "sad|upset|ill"},
+    {"question": "open: people|open: travel|open: things to know", "statement": "happy|sad|ill|success"},
+    {"sum": "", "greeting": "hello", "thanks": "thanks"},
+    {"English": "", **dict.fromkeys(LANGUAGES, "")},
+    dict.fromkeys(["advert", "recipe", "postcard", "invitation", "biography", "complaint"], ""),
+]  # fmt: skip
+
+
+def of_label(rng: random.Random, test: bool, label: str, block: str) -> str:
+    """A message that this label fits, and none of those beside it."""
+    if label == "sum":
+        return small_sum(rng, test).messages[0]["content"]
+    if label == "English":
+        return worded(rng, f"open: {rng.choice(['weather', 'food', 'people'])}")
+    if label in LANGUAGES:
+        return worded(rng, f"{rng.choice(['thanks', 'how', 'open'])} in {label}")
+    if not block:
+        return texts.told(rng, next(what for what in texts.TEXTS if what.name == label), test)[0]
+    while True:
+        kind = among(rng, block)
+        said = worded(rng, kind if kind.startswith("open: ") else f"say: {kind}")
+        if label != "question" or said.endswith("?"):
+            return said
+
+
+def labelled(rng: random.Random, test: bool) -> Sample:
+    """Which of several labels fits a message: the label alone, or what stands for it."""
+    known = rng.choice(LABELS)
+    labels = rng.sample(list(known), rng.randint(2, min(4, len(known))))
+    label = rng.choice(labels)
+    said = of_label(rng, test, label, known[label])
+    shown = {one for one in labels if re.search(OCCASIONS.get(known[one], ("", "$^"))[1], said.lower())}
+    if not shown <= {label} or (known[label] in OCCASIONS and not shown):
+        return labelled(rng, test)
+    called = dict(zip(labels, labels, strict=True))
+    system = worded(rng, "label messages", listed(labels), ", ".join(labels), " or ".join(labels))
+    if rng.random() < 0.4:
+        codes = rng.choice([[*"ABCD"], [*"1234"], [any_word(rng, test).lower() for _ in labels]])
+        called = dict(zip(labels, codes, strict=False))
+        if len({*labels, *called.values()}) < 2 * len(labels):  # a code is no label, nor that of two
+            return labelled(rng, test)
+        form = among(rng, "{1} = {0}|{0}: {1}|{0} -> {1}|{1} for {0}")
+        system = worded(
+            rng, "label messages by codes", ", ".join(form.format(*pair) for pair in called.items())
+        )
+    if rng.random() < 0.3:
+        return ask("roles", f"{system}{rng.choice([' ', chr(10)])}Message: {said}", called[label])
+    return ask("roles", said, called[label], system=introduced(rng, system))
 
 
 def limited(
@@ -951,34 +1038,57 @@ def in_a_manner(
         return worded(rng, form, key), json.dumps({key: said}, ensure_ascii=False)
     if kind < 0.48:
         return worded(rng, "with three marks"), answer.rstrip(".!?") + "!!!"
-    if kind < 0.52:
-        return worded(rng, "with a smiley"), f"{answer} :)"
-    if kind < 0.55:
-        return worded(rng, "with an emoji"), f"{answer} 🙂"
-    if kind < 0.6:
+    if kind < 0.54:
         around = rng.choice(list(AROUND))
         before, behind = AROUND[around]
         return worded(rng, "with marks around it", around), f"{before}{answer}{behind}"
-    if kind < 0.64 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
+    if kind < 0.58 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
         return worded(rng, "twice"), f"{answer} {answer}"
-    if kind < 0.69:
+    if kind < 0.92:
+        return (begun if kind < 0.74 else ended)(rng, test, answer)
+    (before, answer), after = begun(rng, test, answer), rng.random() < 0.7
+    behind, answer = ended(rng, test, answer)
+    wishes = [before, behind] if after else [behind, before]
+    return "\n".join(wishes), answer
+
+
+def begun(rng: random.Random, test: bool, answer: str) -> tuple[str, str]:
+    """With something before it."""
+    kind = rng.random()
+    if kind < 0.25:
         title = among(rng, TITLES)
         return worded(rng, "with a title", title), f"{title}, {answer}"
-    if kind < 0.75:
-        word = among(rng, SAID_LAST) if rng.random() < 0.5 else any_word(rng, test).lower()
-        if rng.random() < 0.5:
-            return worded(rng, "with this first word", word), f"{word} {answer}"
-        return worded(rng, "with this last word", word), f"{answer} {word}"
-    if kind < 0.89:
-        end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
-        return worded(rng, "with this end", end), f"{answer} {end}"
+    if kind < 0.45:
+        word = some_word(rng, test)
+        return worded(rng, "with this first word", word), f"{word} {answer}"
     start = among(rng, STARTS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
     return worded(rng, "with this beginning", start), f"{start} {answer}"
 
 
+def ended(rng: random.Random, test: bool, answer: str) -> tuple[str, str]:
+    """With something behind it."""
+    kind = rng.random()
+    if kind < 0.14:
+        return worded(rng, "with a smiley"), f"{answer} :)"
+    if kind < 0.25:
+        return worded(rng, "with an emoji"), f"{answer} 🙂"
+    if kind < 0.4:
+        word = some_word(rng, test)
+        return worded(rng, "with this last word", word), f"{answer} {word}"
+    end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
+    return worded(rng, "with this end", end), f"{answer} {end}"
+
+
+def some_word(rng: random.Random, test: bool) -> str:
+    return among(rng, SAID_LAST) if rng.random() < 0.5 else any_word(rng, test).lower()
+
+
 def briefly(rng: random.Random, test: bool) -> Sample:
-    """With the number alone."""
+    """With the number alone, at times as a word."""
     x, y = few(rng), few(rng)
+    if rng.random() < 0.3:
+        wish = worded(rng, "only the number as a word")
+        return ask("roles", figures.asked(rng, x, "+", y), figures.spelled(x + y), system=wish)
     return ask("roles", figures.asked(rng, x, "+", y), f"{x + y}", system=worded(rng, "only the number"))
 
 

@@ -1485,9 +1485,23 @@ def test_an_answer_ends_or_begins_with_the_word_that_is_wished_for():
         for word, end in [(m["p0"], end) for form, end in ways if (m := form.fullmatch(wish))]:
             assert said.lower() == end.format(word).lower(), wish
             seen.add((word, end))
+        if "\n" in wish:  # two wishes, of which one is for the beginning and one for the end
+            assert " 3 + 4 = 7. " in said and len(wish.split("\n")) == 2, wish
+            seen.add("both")
         wish, said = talk.in_a_manner(random.Random(number), False, "From the left: 3 and 4. No.")
         assert wish not in WORDINGS["twice"], said
-    assert len(seen) > 60
+    assert len(seen) > 60 and "both" in seen
+
+
+def test_a_number_alone_is_a_word_where_one_is_wished_for():
+    words = 0
+    for number in range(300):
+        sample = talk.briefly(random.Random(number), False)
+        x, y = map(int, re.findall(r"\d+", sample.messages[-1]["content"]))
+        as_word = sample.messages[0]["content"] in WORDINGS["only the number as a word"]
+        assert sample.answer == (figures.spelled(x + y) if as_word else str(x + y))
+        words += as_word
+    assert words > 50
 
 
 def test_pictures_in_a_manner_are_told_in_words():
@@ -1600,7 +1614,17 @@ def test_a_house_knows_what_it_was_told():
             for form in WORDINGS[f"house: {kind}"]
             if form_of(form, **{"0": r"[\w:]+( \w+)?"}).search(system)
         }
-        if sample.answer == languages.UNKNOWN:
+        kept = {
+            kind
+            for kind, ways in talk.SECRETS.items()
+            for way in ways.split("|")
+            for form in WORDINGS["keep a secret"]
+            if form.format(way, sample.answer) in system
+        }
+        if kept:
+            assert asked_for & kept, (system, question)
+            seen["secret"] += 1
+        elif sample.answer == languages.UNKNOWN:
             assert not asked_for & told, (system, question)
         else:
             _, value = re.fullmatch(
@@ -1614,7 +1638,54 @@ def test_a_house_knows_what_it_was_told():
             if {*rest} == {first}:
                 assert len(rest) == (1 if often[1] in ("twice", "two times") else 2), sample.answer
                 seen["often"] += 1
-    assert seen[True] > 50 and seen[False] > 500 and seen["often"] > 5
+    assert seen[True] > 50 and seen[False] > 500 and seen["often"] > 5 and seen["secret"] > 50
+
+
+def test_a_word_is_answered_as_the_system_prompt_says():
+    """And what is another message as ever."""
+    seen = Counter()
+    for number in range(600):
+        sample = talk.if_written(random.Random(number), number % 2 == 0)
+        system, said = (message["content"] for message in sample.messages)
+        if re.search(r"\d", said):
+            assert re.fullmatch(r"\d+ \+ \d+ = \d+\.", sample.answer), said
+            seen["sum"] += 1
+            continue
+        rule = said.strip("!").lower(), sample.answer
+        assert any(form.format(*rule) in system for form in WORDINGS["if this is written"]), (system, said)
+        seen[len(system.split("\n"))] += 1
+    assert min(seen[key] for key in ("sum", 1, 2, 3)) > 30
+
+
+def test_messages_are_labelled_by_what_they_say():
+    """Each is said in a block of its label and in none of another that is named; codes stand for labels."""
+    labels = {label for known in talk.LABELS for label in known}
+    blocks = {label: block for known in talk.LABELS for label, block in known.items() if block}
+    said_of = {
+        label: {
+            form
+            for kind in block.split("|")
+            for form in WORDINGS[kind if kind.startswith("open: ") else f"say: {kind}"]
+        }
+        for label, block in blocks.items()
+    }
+    seen = Counter()
+    for number in range(1500):
+        sample = talk.labelled(random.Random(number), False)
+        *system, user = (message["content"] for message in sample.messages)
+        wish, said = (system[0], user) if system else re.split(r"[ \n]Message: ", user, maxsplit=1)
+        named = [label for label in labels if re.search(rf"\b{label}\b", wish)]
+        label = sample.answer
+        if coded := [one for one in named if re.search(rf"\b{label}( =|:| ->| for) {one}\b", wish)] + [
+            one for one in named if re.search(rf"\b{one}(:| ->) {label}\b", wish)
+        ]:
+            (label,) = {*coded}
+        assert label in named and len(named) > 1, (wish, label)
+        if label in said_of and not any("{" in form for form in said_of[label]):
+            assert said in said_of[label], (label, said)
+            assert not any(said in said_of.get(other, ()) for other in named if other != label), said
+        seen[label, bool(coded)] += 1
+    assert {label for label, _ in seen} == labels and len({coded for _, coded in seen}) == 2
 
 
 def test_texts_are_asked_about_as_people_do():
