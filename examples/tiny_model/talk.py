@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import draw
@@ -248,23 +249,16 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     kinds = {
         sum_as_json: 12, list_as_json: 8, happening_as_json: 12, flags_as_json: 4, facts_as_json: 28,
         some_as_json: 10, note_as_json: 24, inside_an_object: 5, counts_as_json: 6, names_as_json: 9,
-        lines_as_json: 9, json_changed: 14, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+        lines_as_json: 9, json_changed: 16, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+        people_as_json: 9, with_a_list_inside: 5,
     }  # fmt: skip
     return rng.choices(list(kinds), list(kinds.values()))[0](rng, test)
 
 
 def some_as_json(rng: random.Random, test: bool) -> Sample:
     """Of a few facts that everyone tells."""
-    who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
-    job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
-    pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
-    said = [
-        ("name", who, ""), ("city", place, "{0} lives in " + place + "."),
-        ("age", age, "{0} is " + str(age) + " years old."), ("job", job, "{0} works as a " + job + "."),
-        ("colour", colour, "{0} likes " + colour + "."), ("food", food, "{0} eats " + food + "."),
-        ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
-    ]  # fmt: skip
-    chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
+    who = name(rng, test)
+    chosen = [("name", who, ""), *rng.sample(of_someone(rng, test), rng.randint(1, 4))]
     if rng.random() < 0.5:  # "45 and married": true and false only stood alone, and married was 45
         key, is_so = rng.choice(OF_PEOPLE), rng.random() < 0.5
         chosen.insert(rng.randint(1, len(chosen)), (key, is_so, among(rng, STATEMENTS[key][not is_so])))
@@ -276,7 +270,58 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
         row = {key: value for key, value, _ in chosen if not isinstance(value, bool)}
         return with_form(rng, ", ".join(str(value) for value in row.values()), json_form(rng, row), row)
     held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
-    return with_form(rng, text, json_form(rng, held), held)
+    return by_keys(rng, text, held)
+
+
+def of_someone(rng: random.Random, test: bool) -> list[tuple[str, Any, str]]:
+    """Keys, values and the sentences that say them."""
+    place, age, pets = city(rng, test), rng.randint(1, 99), rng.randint(0, 20)
+    job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
+    paid = rng.randrange(10 ** rng.randint(1, 6))
+    return [
+        ("city", place, "{0} lives in " + place + "."), ("age", age, "{0} is " + str(age) + " years old."),
+        ("job", job, "{0} works as a " + job + "."), ("colour", colour, "{0} likes " + colour + "."),
+        ("food", food, "{0} eats " + food + "."), ("pets", pets, "{0} has " + str(pets) + " pets."),
+        ("price", paid, "{0} paid " + str(paid) + "."),
+    ]  # fmt: skip
+
+
+def people_as_json(rng: random.Random, test: bool) -> Sample:
+    """The same of several people: a list of objects, or by their names."""
+    keys = rng.sample([key for key, *_ in of_someone(rng, test)], rng.choice([1, 1, 2, 2, 3]))
+    people: dict[str, dict[str, Any]] = {}
+    text = []
+    for who in dict.fromkeys(name(rng, test) for _ in range(rng.choice([2, 2, 3]))):
+        told = {key: (value, form) for key, value, form in of_someone(rng, test) if key in keys}
+        people[who] = {key: told[key][0] for key in keys}
+        forms = [told[key][1] for key in keys]
+        if rng.random() < 0.5 and len(forms) > 1:
+            forms[:2] = [in_one_sentence(*forms[:2])]
+        text.append(" ".join(form.format(who) for form in forms))
+    shown = rng.choice([" ", " ", "\n"]).join(text)
+    if rng.random() < 0.6:
+        form = worded(rng, "json of several people", listed(["name", *keys]), ", ".join(["name", *keys]))
+        return with_form(rng, shown, form, [{"name": who} | said for who, said in people.items()])
+    if len(keys) > 1:
+        return with_form(rng, shown, worded(rng, "json by the names", listed(keys)), people)
+    (key,) = keys
+    form = worded(rng, "json of one thing by the names", key)
+    return with_form(rng, shown, form, {who: said[key] for who, said in people.items()})
+
+
+def with_a_list_inside(rng: random.Random, test: bool) -> Sample:
+    """Who has or wants several things."""
+    found = rng.sample(rng.choice([FOODS, figures.THINGS, list(COLOURS)]), rng.randint(2, 4))
+    who, key = name(rng, test), among(rng, "name|who|person|user|customer")
+    things = among(rng, "items|things|list|entries|values")
+    form = among(
+        rng, "{0} has {1}.|{0} likes {1}.|{0} wants {1}.|{0} drew {1}.|{1}: that is what {0} asked for.|"
+        "For {0}: {1}|{0} wrote down {1}.|{0} cannot stand {1}.|{0}: {1}",
+    )  # fmt: skip
+    text = form.format(who, listed(found) if rng.random() < 0.7 else ", ".join(found))
+    return with_form(
+        rng, text, worded(rng, "json with a list inside", key, things), {key: who, things: found}
+    )
 
 
 def in_one_sentence(one: str, other: str) -> str:
@@ -309,8 +354,45 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
             k for f, _ in about.facts for k in f.keys
         }
         chosen[rng.choice(sorted(left))] = None
-        return with_form(rng, text, f"{json_form(rng, chosen)} {worded(rng, 'null if missing')}", chosen)
-    return with_form(rng, text, json_form(rng, chosen), chosen)
+    return by_keys(rng, text, chosen)
+
+
+def by_keys(rng: random.Random, text: str, chosen: dict[str, Any]) -> Sample:
+    """What a text says by these keys, which may be written in another way or have other names."""
+    kind = rng.random()
+    if kind < 0.12:
+        style = rng.choice(KEY_STYLES)
+        chosen = {style(key): value for key, value in chosen.items()}
+    form, chosen = renamed(rng, chosen) if kind > 0.86 else (json_form(rng, chosen), chosen)
+    if None in chosen.values():
+        form += f" {worded(rng, 'null if missing')}"
+    return with_form(rng, text, form, chosen)
+
+
+KEY_STYLES: list[Callable[[str], str]] = [
+    lambda key: re.sub(r"_(\w)", lambda letter: letter[1].upper(), key),
+    lambda key: key.replace("_", " ").capitalize(),
+    lambda key: key.replace("_", " "),
+    lambda key: key.replace("_", "-"),
+    str.upper,
+]
+
+
+def renamed(rng: random.Random, chosen: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Asks for these by names that say little or nothing; and the object that has them."""
+    names = rng.choice([
+        [key[0] for key in chosen], [key[:3] for key in chosen], [*"abcdefghijklm"], [*"xyzuvwrstopqn"],
+        [f"{among(rng, 'k|key|field|v')}{n}" for n in range(1, 14)],
+        [any_word(rng, False).lower() for _ in chosen],
+    ])[: len(chosen)]  # fmt: skip
+    if len({*names}) < len(chosen):
+        return renamed(rng, chosen)
+    form = among(rng, '{0} = {1}|{0} ({1})|{1} as {0}|{0} for {1}|{0}: {1}|{1} -> {0}|"{0}" for {1}')
+    flag = {key: " (true or false)" * isinstance(value, bool) for key, value in chosen.items()}
+    pairs = [form.format(n, key.replace("_", " ") + flag[key]) for n, key in zip(names, chosen, strict=True)]
+    return worded(rng, "json by other names", ", ".join(pairs)), dict(
+        zip(names, chosen.values(), strict=True)
+    )
 
 
 def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
@@ -340,12 +422,11 @@ def note_as_json(rng: random.Random, test: bool) -> Sample:
     """What a note, a letter, a recipe … says, or null."""
     text, said = texts.as_object(rng, test)
     chosen = part_of(rng, said)
-    if lacking := rng.random() < 0.15:
+    if rng.random() < 0.15:
         chosen[among(rng, "website|fax|blood_group|shoe_size|nickname|postcode|middle_name|tax_number")] = (
             None
         )
-    form = json_form(rng, chosen) + (f" {worded(rng, 'null if missing')}" if lacking else "")
-    return with_form(rng, text, form, chosen)
+    return by_keys(rng, text, chosen)
 
 
 def inside_an_object(rng: random.Random, test: bool) -> Sample:
@@ -416,17 +497,22 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
     key, value = rng.choice(list(said)), rng.choice([rng.randrange(100), any_word(rng, test)])
     shown = json.dumps(said)
     kind = among(
-        rng, "json with one value changed|json with a key more|json without a key|json value of a key"
+        rng, "json with one value changed|json with a key more|json without a key|json value of a key|"
+        "json with a key renamed",
+    )  # fmt: skip
+    other = rng.choice(
+        [one for one in "size age name note count extra total level".split() if one not in said]
     )
     if kind == "json with a key more":
-        key = rng.choice(
-            [one for one in "size age name note count extra total level".split() if one not in said]
-        )
-    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
+        key = other
+    second = other if kind == "json with a key renamed" else json.dumps(value)
+    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, second)
     if kind == "json value of a key":
         held = said[key]
         return ask("json", question, held if isinstance(held, str) else json.dumps(held))
-    if kind == "json without a key":
+    if kind == "json with a key renamed":
+        said = {other if one == key else one: held for one, held in said.items()}
+    elif kind == "json without a key":
         del said[key]
     else:
         said[key] = value
@@ -490,7 +576,7 @@ def contact_as_json(rng: random.Random, test: bool) -> Sample:
         said = {"name": f"{first} {last}", kind: reached}
     text = worded(rng, "json of a contact", f"{first} {last}", reached, kind)
     chosen = part_of(rng, said)
-    return with_form(rng, text, json_form(rng, chosen), chosen)
+    return by_keys(rng, text, chosen)
 
 
 def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
@@ -505,7 +591,9 @@ def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
         shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
         return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
-    flag = among(rng, "| (true or false)| (true or false)| (true/false)| (boolean)")
+    flag = among(
+        rng, "| (true or false)| (true or false)| (true/false)| (boolean)| (bool)| (yes or no, as a boolean)"
+    )
     named = [name + flag * isinstance(chosen[key], bool) for name, key in zip(named, chosen, strict=True)]
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
@@ -527,7 +615,7 @@ def sum_as_json(rng: random.Random, test: bool) -> Sample:
 def happening_as_json(rng: random.Random, test: bool) -> Sample:
     """What someone did, by keys that are named."""
     text, said = happenings.as_object(rng, test)
-    return with_form(rng, text, json_form(rng, said), said)
+    return by_keys(rng, text, said)
 
 
 def flags_as_json(rng: random.Random, test: bool) -> Sample:

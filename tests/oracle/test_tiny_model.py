@@ -1772,12 +1772,13 @@ def test_no_key_of_a_document_is_left_to_chance():
 
 def test_what_is_so_of_someone_is_true_or_false_in_json():
     """Beside his name and numbers; each value follows from a sentence that is taken apart again."""
-    seen = set()
+    seen, named = set(), {style(key): key for key in talk.STATEMENTS for style in talk.KEY_STYLES}
     for number in range(1500):
         sample = talk.some_as_json(random.Random(number), False)
         text, made = "\n".join(message["content"] for message in sample.messages), json.loads(sample.answer)
         for key, value in made.items():
-            if not isinstance(value, bool):
+            key = named.get(key, key)
+            if not isinstance(value, bool) or key not in talk.STATEMENTS:  # or has a name of another kind
                 continue
             ways = talk.STATEMENTS[key][not value].split("|")
             ends = [way.removeprefix("{0} ").removesuffix(".") for way in ways]
@@ -1786,6 +1787,67 @@ def test_what_is_so_of_someone_is_true_or_false_in_json():
             seen.add((key, value, in_schema, " (true or false)" in text, len(made) > 1))
         assert len(re.findall('"boolean"', text)) <= sum(isinstance(v, bool) for v in made.values())
     assert {key for key, *_ in seen} == {*talk.OF_PEOPLE} and len(seen) > 60
+
+
+def test_json_of_several_people_has_what_is_told_of_each():
+    """By his sentences; in a list, by names, or with nothing but one thing by each name."""
+    says = {"city": "lives in {}", "age": "is {} years", "job": "works as a {}", "colour": "likes {}"}
+    says |= {"food": "eats {}", "pets": "has {} pets", "price": "paid {}"}
+    seen = set()
+    for number in range(400):
+        sample = talk.people_as_json(random.Random(number), number % 2 == 0)
+        text, made = "\n".join(m["content"] for m in sample.messages), json.loads(sample.answer)
+        if isinstance(made, list):
+            entries = {one["name"]: {k: v for k, v in one.items() if k != "name"} for one in made}
+        else:
+            (key,) = [key for key in says if re.search(rf"\b{key}\b", text)][:1]
+            entries = {who: said if isinstance(said, dict) else {key: said} for who, said in made.items()}
+        for who, said in entries.items():
+            sentences = " ".join(re.findall(rf"\b{who} [^.]*\.", text))
+            for key, value in said.items():
+                assert says[key].format(value) in sentences and re.search(rf"\b{key}\b", text), (text, key)
+        seen.add("list" if isinstance(made, list) else type(next(iter(made.values()))))
+        sample = talk.with_a_list_inside(random.Random(number), False)
+        text, (who, things) = sample.messages[-1]["content"], json.loads(sample.answer).values()
+        assert re.search(r"(, | and )".join(things), text) and who in text, text
+    assert seen == {"list", dict, str, int}
+
+
+def test_keys_are_written_as_they_are_named():
+    """In another way, or by short names beside what they stand for."""
+    said = {"name": "Anna", "first_home": "Rome", "has_car": True}
+    by_value = {json.dumps(value): key.replace("_", " ") for key, value in said.items()}
+    ways = Counter()
+    for number in range(600):
+        sample = talk.by_keys(random.Random(number), "A text.", dict(said))
+        wish = "\n".join(message["content"] for message in sample.messages)
+        for key, value in json.loads(sample.answer).items():
+            assert re.search(rf"\b{key}\b", wish), (wish, key)
+            own = by_value[json.dumps(value)]
+            if re.sub("[_ -]", "", key).lower() == own.replace(" ", ""):
+                ways[key] += 1
+            else:
+                before = rf'\b{key}"?( =|:| for| \() ?{own}\b'
+                behind = rf"{own}( \(true or false\))? (as|->) {key}\b"
+                assert re.search(f"{before}|{behind}", wish), (wish, key)
+                ways["renamed"] += 1
+    assert {"firstHome", "First home", "first home", "first-home", "FIRST_HOME", "renamed"} <= {*ways}
+
+
+def test_a_key_of_json_is_renamed_where_it_stands():
+    seen = 0
+    for number in range(300):
+        sample = talk.json_changed(random.Random(number), False)
+        question, made = sample.messages[-1]["content"], sample.answer
+        shown = re.search(r"{.*?}", question)[0]
+        for form in WORDINGS["json with a key renamed"]:
+            if m := form_of(form.replace("\\n", "\n"), **{"0": r"{.*?}", "1": r"\w+", "2": r"\w+"}).fullmatch(
+                question
+            ):
+                assert made == shown.replace(f'"{m["p1"]}":', f'"{m["p2"]}":'), question
+                seen += 1
+                break
+    assert seen > 30
 
 
 def test_null_is_wished_for_where_nothing_is_missing_too():
