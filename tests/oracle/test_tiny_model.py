@@ -1290,6 +1290,59 @@ def test_another_word_is_in_the_language_of_the_one_before():
     assert kinds == {"language", True, False}
 
 
+def test_words_of_several_languages_are_those_that_are_asked_for():
+    """From one to another, several at once, and one of three; each is looked up again."""
+    of = {one: {word: languages.said_in(one, word) for word in languages.KNOWN} for one in LANGUAGES}
+    for one in LANGUAGES:
+        of[one] |= {(c, s): translate(one, c, s) for c in COLOURS for s in SHAPES}
+    for number in range(1500):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        question, answer = languages.between(random.Random(number), language)
+        fits = [
+            (source, other, word)
+            for source in LANGUAGES
+            for other in LANGUAGES
+            for word, said in of[source].items()
+            if source != other and any(
+                form.format(said, source, other) == question for form in WORDINGS["word between languages"]
+            )
+        ] if number < 60 else []  # fmt: skip
+        assert not fits or answer in {of[other][word] for _, other, word in fits}, question
+        assert number >= 60 or fits, question
+        assert language in question or {s for s in languages.OF_ONE_LANGUAGE[language] if s in question}, (
+            question
+        )
+        question, answer = languages.several_words(random.Random(number), language)
+        said = answer.split(", ")
+        words = [word for word in of[language] if isinstance(word, str)]
+        into = {of[language][word]: word for word in words}
+        out_of = {word: of[language][word] for word in words}
+        asked_of = [[way[one] for one in said] for way in (into, out_of) if {*said} <= {*way}]
+        rows = [row for one in asked_of for row in (", ".join(one), ", ".join(one[:-1]) + f" and {one[-1]}")]
+        assert language in question and any(row in question for row in rows), (question, answer)
+        question, answer = languages.in_several(random.Random(number), language)
+        told = dict(re.findall(r"(\w+): (.+?)\.?(?= [A-Z]\w+: |$)", answer))
+        assert {*told} == {one for one in LANGUAGES if one in question} and len(told) > 1, (question, answer)
+        assert any(all(of[one][w] == said for one, said in told.items()) for w in languages.KNOWN), answer
+        question, answer = languages.which_of_them(random.Random(number), language)
+        named = [one for one in LANGUAGES if re.search(rf"\b{one}\b", question)]
+        assert answer in question and len(named) == 1 and answer in of[named[0]].values(), question
+        question, answer = languages.what_comes_next(random.Random(number), language)
+        rows = [[of[language][word] for word in row] for row in (NUMBERS, languages.WEEKDAYS)]
+        assert any(b == answer and re.search(rf"\b{a}\b", question) for r in rows for a, b in pairwise(r))
+
+
+def test_a_word_is_asked_for_in_the_country_that_speaks_it():
+    seen = set()
+    for number in range(1500):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        question, _ = languages.asked_in(random.Random(number), language)
+        named = [one for one in LANGUAGES for land in languages.COUNTRIES[one].split("|") if land in question]
+        assert not named or named[0] == language, question
+        seen |= {*named}
+    assert seen == {*LANGUAGES}
+
+
 def test_a_word_is_asked_for_with_and_without_marks():
     """ "Wie heißt rot auf Englisch?" was answered by "Good night!", with marks around it by "red"."""
     seen = set()
@@ -2722,7 +2775,7 @@ def test_every_way_to_ask_is_used(monkeypatch):
             for number in range(8000):
                 ask_one(random.Random(number), views[number % 500], False)
     for ask_one in [*world.TEXTS, *world.TOOLS]:
-        for number in range(2000):
+        for number in range(4000):
             ask_one(random.Random(number), False)
     wishes = {f"meant {name}" for name in reading.MEANT} | {f"aim {name}" for name in reading.AIMS}
     assert {*reading.AIMS} == {*reading.MEANT}
