@@ -72,9 +72,11 @@ def filler(rng: random.Random) -> str:
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
     """One fact among other sentences, at any depth."""
     if not sentences and (kind := rng.random()) < 0.85:
-        if kind < 0.08:
+        if kind < 0.05:
+            return by_letter(rng, test)
+        if kind < 0.1:
             return asked_for_no_more(rng, test)
-        if kind < 0.17:
+        if kind < 0.18:
             return asked_in_turns(rng, test)
         return told_of(*(of_note if kind < 0.47 else of_text)(rng, test))
     thing = rng.choice(OBJECTS)
@@ -189,6 +191,46 @@ def asked_for_no_more(rng: random.Random, test: bool) -> Sample:
         return ask("found", shown, said, system=wished)
     form = among(rng, "{0} {1}|{0}\n{1}|{0}\n\n{1}|{1}\n\n{0}|{1} {0}|{0} {1}")
     return ask("found", form.format(shown, wished), said)
+
+
+LETTERS = ["A) {}", "a) {}", "A. {}", "(A) {}", "A: {}", "A = {}", "[A] {}", "1) {}", "1. {}"]
+
+
+def by_letter(rng: random.Random, test: bool) -> Sample:
+    """One of several answers, told first and then by the letter before it; or the letter alone."""
+    if rng.random() < 0.3:
+        x, y = few(rng), few(rng)
+        question, said = figures.asked(rng, x, "+", y), f"{x} + {y} = {x + y}."
+        value: str | int = x + y
+        others: list[str | int] = [abs(x + y + rng.choice([-10, -2, -1, 1, 2, 3, 10])) for _ in range(20)]
+    else:
+        about = facts.told(rng, test)
+        one, made = rng.choice(about.facts)
+        asked = facts.put(rng.choice(one.questions), who=about.who)
+        question, said = f"{' '.join(about.text)} {asked}", f"{facts.label(one, about.who)}: {made}."
+        value, others = made, [facts.value(rng, one.kind, test) for _ in range(20)]
+    options = {facts.start(value): str(value)}
+    for other in others:
+        options.setdefault(facts.start(other), str(other))
+    shown = list(options.values())[: rng.choice([2, 3, 3, 4])]
+    if len(shown) < 2:
+        return by_letter(rng, test)
+    rng.shuffle(shown)
+    style = rng.choice(LETTERS)
+    first = re.sub(r"\W", "", style.format(""))
+    letters = [chr(ord(first) + n) for n in range(len(shown))]
+    rows = [style.replace(first, one).format(option) for one, option in zip(letters, shown, strict=True)]
+    letter = letters[shown.index(str(value))]
+    behind = " " if question[-1] in ".?!" and rng.random() < 0.5 else "\n"
+    question += behind + rng.choice([" ", ", ", "\n", "\n"]).join(rows)
+    if rng.random() < 0.3:
+        wish = worded(rng, "only the letter" if first.isalpha() else "only the number of the answer")
+        if rng.random() < 0.4:
+            return ask("found", question, letter, system=wish)
+        return ask("found", f"{question}\n{wish}", letter)
+    if rng.random() < 0.4:
+        question = f"{question}\n{worded(rng, 'choose one')}"
+    return ask("found", question, f"{said} {letter}.")
 
 
 def of_text(rng: random.Random, test: bool, claimed: bool = False) -> tuple[str, str, str | None, str]:

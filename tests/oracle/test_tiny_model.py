@@ -1649,6 +1649,24 @@ def test_facts_are_in_their_text():
     assert verdicts == {None, " Yes.", " No.", " True.", " False."}
 
 
+def test_the_letter_is_that_of_the_right_answer():
+    """Which is told before it, as the sum or the fact of the text; alone where it is wished for."""
+    seen = set()
+    for number in range(800):
+        sample = talk.by_letter(random.Random(number), number % 2 == 0)
+        text, answer = sample.messages[-1]["content"], sample.answer
+        letter = answer.removesuffix(".").split()[-1]
+        row = rf"(?:\n| |, |^)[(\[]?{letter}(?:[).:\]]| =) (.+?)(?=(?:\n| |, )[(\[]?\w(?:[).:\]]| =) |\n|$)"
+        shown = re.findall(row, text)
+        said = re.search(r"(?:: | = )(.*)\. \w\.$", answer)
+        wished = any(form in str(sample.messages) for form in WORDINGS["only the letter"])
+        wished |= any(form in str(sample.messages) for form in WORDINGS["only the number of the answer"])
+        assert bool(said) != wished and shown, (text, answer)
+        assert not said or said[1] in shown, (text, answer)
+        seen.add((wished, letter))
+    assert {(False, "A"), (True, "A"), (False, "c"), (False, "3"), (True, "2")} <= seen
+
+
 def test_a_house_knows_what_it_was_told():
     """What is asked of it stands in its system prompt; what does not is unknown. Words are said so often."""
     seen = Counter()
