@@ -674,6 +674,25 @@ def flags_as_json(rng: random.Random, test: bool) -> Sample:
 
 def list_as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence lists, as strings."""
+    kind, found, text = list_told(rng, test)
+    form = worded(rng, "json of a list", kind)
+    shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
+    return ask("json", shown, json.dumps(found, ensure_ascii=False))
+
+
+def text_as_list(rng: random.Random, test: bool) -> Sample:
+    """The same in lines or behind commas."""
+    kind, found, text = list_told(rng, test)
+    kinds = among(rng, "bullets|numbers|commas|lines")
+    wish, asked = worded(rng, f"as a list with {kinds}"), worded(rng, "what a text lists", kind)
+    shown = rng.choice([f"{text}\n{asked}", f"{text} {asked}", f"{asked}\n\n{text}"])
+    if rng.random() < 0.4:
+        return ask("roles", wished(rng, shown, wish), in_a_list(found, kinds))
+    return ask("roles", shown, in_a_list(found, kinds), system=introduced(rng, wish))
+
+
+def list_told(rng: random.Random, test: bool) -> tuple[str, list[str], str]:
+    """What kind of things, the things, and a sentence that lists them."""
     kinds = {
         "foods": lambda: rng.choice(FOODS),
         "names": lambda: name(rng, test),
@@ -684,16 +703,14 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
     }
     kind = rng.choice(list(kinds))
     found = list(dict.fromkeys(kinds[kind]() for _ in range(rng.randint(2, 5))))
-    text, form = worded(rng, "sentence with a list", listed(found)), worded(rng, "json of a list", kind)
-    shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
-    return ask("json", shown, json.dumps(found, ensure_ascii=False))
+    return kind, found, worded(rng, "sentence with a list", listed(found))
 
 
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.18:
-        return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word])(rng, test)
+    if kind < 0.2:
+        return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word, text_as_list])(rng, test)
     if kind < 0.36:
         return someone(rng, test)
     if kind < 0.53:
@@ -707,7 +724,10 @@ def roles(rng: random.Random, test: bool) -> Sample:
     if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
     if kind < 0.68 and re.fullmatch(r"[^.?!\n]+[.?!]", question):
-        return ask("roles", question, f"{question} {answer}", system=worded(rng, "question first"))
+        if rng.random() < 0.5:
+            return ask("roles", question, f"{question} {answer}", system=worded(rng, "question first"))
+        system = worded(rng, "as question and answer")
+        return ask("roles", question, f"Q: {question}\nA: {answer}", system=system)
     value = sample.key or (value_of(answer) if sample.task in ("found", "languages") else None)
     wish, answer = in_a_manner(rng, test, answer, sample.task, value)
     if kind > 0.9:  # the user's own wish
@@ -759,7 +779,7 @@ def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
 
 def as_list(rng: random.Random, view: View, test: bool) -> Sample:
     """All that is seen, in lines or behind commas."""
-    kind = rng.choice(["bullets", "numbers", "commas"])
+    kind = rng.choice(["bullets", "numbers", "commas", "lines"])
     answer = in_a_list([a(thing.name) for thing in view.things], kind)
     question, wish = worded(rng, "what is in the picture"), worded(rng, f"as a list with {kind}")
     while "sentence" in question or "caption" in question.lower():  # a list is neither
@@ -991,7 +1011,7 @@ def labelled(rng: random.Random, test: bool) -> Sample:
     if not shown <= {label} or (known[label] in OCCASIONS and not shown):
         return labelled(rng, test)
     called = dict(zip(labels, labels, strict=True))
-    system = worded(rng, "label messages", listed(labels), ", ".join(labels), " or ".join(labels))
+    system = worded(rng, "kinds of messages", listed(labels), ", ".join(labels), " or ".join(labels))
     if rng.random() < 0.4:
         codes = rng.choice([[*"ABCD"], [*"1234"], [any_word(rng, test).lower() for _ in labels]])
         called = dict(zip(labels, codes, strict=False))
@@ -999,7 +1019,7 @@ def labelled(rng: random.Random, test: bool) -> Sample:
             return labelled(rng, test)
         form = among(rng, "{1} = {0}|{0}: {1}|{0} -> {1}|{1} for {0}")
         system = worded(
-            rng, "label messages by codes", ", ".join(form.format(*pair) for pair in called.items())
+            rng, "kinds of messages by codes", ", ".join(form.format(*pair) for pair in called.items())
         )
     if rng.random() < 0.3:
         return ask("roles", f"{system}{rng.choice([' ', chr(10)])}Message: {said}", called[label])
@@ -1130,6 +1150,7 @@ AROUND = {
     "brackets": "()", "round brackets": "()", "parentheses": "()", "asterisks": "**",
     "angle brackets": "<>", "curly braces": "{}", "hash signs": "##", "hyphens": "--", "tildes": "~~",
 }  # fmt: skip
+TAGS = "answer|p|b|div|reply|span|output|result|response|text|i|h1|out|li|code|message"
 KEYS = "answer|reply|result|response|output|text|message|value|content|said|data|a|final_answer|say|out"
 
 
@@ -1172,10 +1193,17 @@ def in_a_manner(
         around = rng.choice(list(AROUND))
         before, behind = AROUND[around]
         return worded(rng, "with marks around it", around), f"{before}{answer}{behind}"
-    if kind < 0.58 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
+    if kind < 0.6:
+        tag = among(rng, TAGS)
+        return rng.choice([
+            (worded(rng, "in a tag", tag), f"<{tag}>{answer}</{tag}>"),
+            (worded(rng, "in bold"), f"**{answer}**"),
+            (worded(rng, "as a heading"), f"# {answer}"),
+        ])  # fmt: skip
+    if kind < 0.63 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
         return worded(rng, "twice"), f"{answer} {answer}"
     if kind < 0.92:
-        return (begun if kind < 0.74 else ended)(rng, test, answer)
+        return (begun if kind < 0.77 else ended)(rng, test, answer)
     (before, answer), after = begun(rng, test, answer), rng.random() < 0.7
     behind, answer = ended(rng, test, answer)
     wishes = [before, behind] if after else [behind, before]
@@ -1186,7 +1214,7 @@ def begun(rng: random.Random, test: bool, answer: str) -> tuple[str, str]:
     """With something before it."""
     kind = rng.random()
     if kind < 0.25:
-        title = among(rng, TITLES)
+        title = among(rng, TITLES) if rng.random() < 0.6 else name(rng, test)
         return worded(rng, "with a title", title), f"{title}, {answer}"
     if kind < 0.45:
         word = some_word(rng, test)

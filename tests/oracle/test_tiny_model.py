@@ -1423,6 +1423,13 @@ def test_what_is_told_in_passing_has_one_answer(monkeypatch):
     assert alone > 100 and not_told > 100
 
 
+def test_what_is_asked_of_the_user_can_be_asked_first():
+    """ "Which of them is white?" asked of nothing, where it was not told."""
+    for what in texts.PASSING:
+        for question, *_ in what.questions:
+            assert not re.search(r"\b(them|which one)\b", question, re.IGNORECASE), question
+
+
 def test_what_was_said_before_is_repeated_and_sums_are_carried_on():
     """Word for word; and the result of the last sum is what the next one begins with."""
     seen = set()
@@ -1510,7 +1517,7 @@ def test_verdicts_and_values_alone_are_what_follows_from_more_words():
         if sample.answer.startswith("{"):
             assert not re.search(r"'s [\w ]+: |: \"(Yes|No|True|False)\"", sample.answer), sample.answer
             values += bool(re.fullmatch(r'{"\w+": "[\w -]+"}', sample.answer))
-    assert len(verdicts) == 4 and values > 3
+    assert len(verdicts) == 4 and values > 2
     manners = {  # is it said in JSON?
         answer: any(
             talk.in_a_manner(random.Random(number), False, answer, "scene", value)[1].startswith('{"')
@@ -1647,6 +1654,41 @@ def test_facts_are_in_their_text():
         assert ", ".join(json.loads(sample.answer)) in text.replace(" and ", ", "), text
     assert 50 < missing < 140 and numbers > 10
     assert verdicts == {None, " Yes.", " No.", " True.", " False."}
+
+
+def test_what_a_text_lists_is_told_in_the_form_that_is_wished_for():
+    marks = {"bullets": "- ", "numbers": "{}. ", "lines": "", "commas": ""}
+    seen = Counter()
+    for number in range(400):
+        sample = talk.text_as_list(random.Random(number), number % 2 == 0)
+        text = "\n".join(message["content"] for message in sample.messages)
+        (kind,) = {kind for kind in marks for form in WORDINGS[f"as a list with {kind}"] if form in text}
+        rows = sample.answer.split(", " if kind == "commas" else "\n")
+        things = [row.removeprefix(marks[kind].format(n)) for n, row in enumerate(rows, 1)]
+        assert ", ".join(things[:-1]) + f" and {things[-1]}" in text or things[0] in text, (text, things)
+        assert all(row.startswith(marks[kind].format(n)) for n, row in enumerate(rows, 1)), sample.answer
+        seen[kind, len(things) > 1] += 1
+    assert all(seen[kind, True] > 30 for kind in marks)
+
+
+def test_an_answer_stands_in_the_tag_that_is_named():
+    """Or is a heading or bold, as Markdown has it; or the question stands before it."""
+    seen = Counter()
+    for number in range(3000):
+        wish, said = talk.in_a_manner(random.Random(number), False, "It is so.")
+        for what, form in (("in bold", "**{}**"), ("as a heading", "# {}")):
+            if wish in WORDINGS[what]:
+                assert said == form.format("It is so.")
+                seen[what] += 1
+        if m := re.fullmatch(r"<(\w+)>It is so\.</(\w+)>", said):
+            assert m[1] == m[2] and re.search(rf"\b{m[1]}\b", wish), wish
+            seen["tag"] += 1
+        sample = talk.roles(random.Random(number), False)
+        if m := re.fullmatch("Q: (.*)\nA: (.*)", sample.answer, re.DOTALL):
+            assert m[1] == sample.messages[-1]["content"], sample.answer
+            assert sample.messages[0]["content"] in WORDINGS["as question and answer"]
+            seen["Q"] += 1
+    assert min(seen[what] for what in ("in bold", "as a heading", "tag", "Q")) > 5, seen
 
 
 def test_the_letter_is_that_of_the_right_answer():
