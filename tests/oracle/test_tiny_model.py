@@ -1494,6 +1494,21 @@ def test_one_question_has_one_form_of_answer():
             assert forms.setdefault(question.lower(), form) == form, (about, question)
 
 
+def test_where_someone_lives_and_works_is_called_the_same_however_it_was_told():
+    parts = dict.fromkeys(["who", "city", "place", "verb"], "Ida") | {"verb": "work"}
+    told = {q: happenings.label(what, q, answer, parts) for what in happenings.HAPPENINGS
+            for q, answer in what.questions if re.search(r"(live|work)( in)?\?", q)
+            and {*texts.slots(q + answer)} <= {*parts, "spot"}}  # fmt: skip
+    asked_for = {happenings.put(q, parts): label for q, label in told.items()}
+    seen = 0
+    for one in facts.FACTS["person"]:
+        for question in one.questions:
+            if (asked_ := question.replace("{who}", "Ida")) in asked_for:
+                assert facts.label(one, "Ida") == asked_for[asked_], asked_
+                seen += 1
+    assert seen > 2 and asked_for["Where does Ida work?"] == "Where Ida works"
+
+
 def test_verdicts_and_values_alone_are_what_follows_from_more_words():
     """Told to say yes or no only, or JSON only: the last word of the longer answer, or its value."""
     verdicts, values = set(), 0
