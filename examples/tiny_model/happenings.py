@@ -91,7 +91,7 @@ POSSIBLE = {
     "the sack race|the hill run|the sledge race|the relay",
     "instrument": "the violin|the drums|the flute|the harp|the trumpet|the guitar|the cello|the banjo|"
     "the piano|the accordion|the tuba",
-    "horse": "an old donkey|a white pony|a black mule|a grey camel|a young horse|an elephant|a brown ox",
+    "horse": "a donkey|a pony|a mule|a camel|a horse|an elephant|an ox|a llama",
     "height": "a ladder|the roof|a cart|a balcony|a swing bridge|a high wall|a stool|the stage|a camel",
     "injury": "a broken arm|a sore knee|a bump on the head|a twisted ankle|a deep cut|a black eye|"
     "two broken ribs|a stiff neck|a bloody nose",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import figures
-from sample import Sample, a, ask, yes_or_no
+from sample import Sample, a, ask, listed, yes_or_no
 from wordings import worded
 from words import COLOURS, GREETINGS, LANGUAGES, NUMBERS, SHAPES, WEEKDAYS, translate, word_in
 
@@ -32,6 +32,13 @@ MORE = {  # of WEEKDAYS, of the phrases besides the greetings, and of ANSWERS
     "Japanese": "月曜日|火曜日|水曜日|木曜日|金曜日|土曜日|日曜日|"
     "おはよう！|おやすみ！|お元気ですか？|お願いします|はい|いいえ",
 }
+COUNTRIES = {  # where it is spoken
+    "German": "Germany|Austria|Berlin|Vienna", "French": "France|Paris|Lyon",
+    "Spanish": "Spain|Mexico|Madrid|Argentina", "Italian": "Italy|Rome|Milan",
+    "Portuguese": "Portugal|Brazil|Lisbon", "Dutch": "the Netherlands|Holland|Amsterdam",
+    "Swedish": "Sweden|Stockholm", "Polish": "Poland|Warsaw", "Chinese": "China|Beijing",
+    "Japanese": "Japan|Tokyo|Kyoto",
+}  # fmt: skip
 NEWER = [*WEEKDAYS, *PHRASES[len(GREETINGS) :], *ANSWERS]
 KNOWN = [*COLOURS, *SHAPES, *NUMBERS, *PHRASES, *WEEKDAYS, *ANSWERS]
 UNKNOWN = "I don't know. I only know coloured shapes, text to read, small sums, tools and a few stories."
@@ -79,30 +86,102 @@ def said_in(language: str, word: str) -> str:
 def languages(rng: random.Random, test: bool) -> Sample:
     language = rng.choice(LANGUAGES)
     kind = rng.random()
-    if kind < 0.06:  # greeted in it
+    if kind < 0.05:  # greeted in it
         greeting = said_in(language, rng.choice(["Hello!", "Goodbye!", "Good morning!", "Good night!"]))
         return ask("languages", as_typed(rng, greeting), greeting)
-    if kind < 0.22:
+    if kind < 0.18:
         return ask("languages", *talk_in(rng, language))
-    if kind < 0.38:
+    if kind < 0.31:
         return spoken_to(rng, language)
-    if kind < 0.54:
+    if kind < 0.44:
         return ask("languages", *meaning(rng, language))
-    if kind < 0.58:
+    if kind < 0.47:
         last = rng.randint(2, 10)
         question = worded(rng, "count in a language", rng.choice([NUMBERS[last - 1], last]), language)
         return ask("languages", question, ", ".join(word_in(language, number) for number in NUMBERS[:last]))
-    if kind < 0.6:
+    if kind < 0.49:
         days = ", ".join(said_in(language, day) for day in WEEKDAYS)
         return ask("languages", worded(rng, "days in a language", language), days)
-    if kind < 0.65:
+    if kind < 0.54:
         said = as_typed(rng, rng.choice(OF_ONE_LANGUAGE[language]))
         return ask("languages", worded(rng, "which language", said), f"{language}.")
-    if kind < 0.72:
+    if kind < 0.6:
         return ask("languages", *rng.choice([is_it_the_word, is_it_of])(rng, language))
-    if kind < 0.78:
+    if kind < 0.65:
         return and_another(rng, language)
+    if kind < 0.83:
+        make = rng.choice([between, several_words, in_several, which_of_them, what_comes_next])
+        return ask("languages", *make(rng, language))
     return ask("languages", *asked_in(rng, language))
+
+
+def between(rng: random.Random, language: str) -> tuple[str, str]:
+    """A word of one language in another, neither of them English."""
+    other = rng.choice([one for one in LANGUAGES if one != language])
+    if rng.random() < 0.2:
+        colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
+        said, told = translate(language, colour, shape), translate(other, colour, shape)
+    else:
+        said, english = from_english(rng, language)
+        told = said_in(other, english)
+    question = worded(rng, "word between languages", said, language, other)
+    while language not in question and said not in OF_ONE_LANGUAGE[language]:
+        question = worded(rng, "word between languages", said, language, other)
+    return question, told
+
+
+def from_english(rng: random.Random, language: str) -> tuple[str, str]:
+    """A word of that language, and what it means: bonjour is hello."""
+    said = said_in(language, rng.choice(KNOWN))
+    return said, next(word for word in KNOWN if said_in(language, word) == said)
+
+
+def alike(rng: random.Random, count: int) -> list[str]:
+    """So many words of one kind."""
+    return rng.sample(rng.choice([list(COLOURS), SHAPES, NUMBERS, WEEKDAYS]), count)
+
+
+def several_words(rng: random.Random, language: str) -> tuple[str, str]:
+    words = alike(rng, rng.choice([2, 2, 3, 4]))
+    if rng.random() < 0.25:
+        words = [rng.choice(words), *rng.sample(ANSWERS, rng.choice([1, 2]))]
+    said = [said_in(language, word) for word in words]
+    if rng.random() < 0.3:
+        return worded(rng, "words from a language", ", ".join(said), language), ", ".join(words)
+    shown = listed(words) if rng.random() < 0.5 else ", ".join(words)
+    return worded(rng, "words into a language", shown, language), ", ".join(said)
+
+
+def in_several(rng: random.Random, language: str) -> tuple[str, str]:
+    """A word in two or three languages, each named before its own."""
+    others = [language, *rng.sample([one for one in LANGUAGES if one != language], rng.choice([1, 1, 2]))]
+    english = rng.choice(KNOWN)
+    question = worded(rng, "word into several languages", as_typed(rng, english), listed(others))
+    told = [f"{one}: {said_in(one, english)}" for one in others]
+    return question, " ".join(one + "." * one[-1].isalpha() for one in told)
+
+
+def which_of_them(rng: random.Random, language: str) -> tuple[str, str]:
+    """Which of several words is of a language, or has a meaning."""
+    if rng.random() < 0.5:
+        words = alike(rng, 3)
+        said = [said_in(language, word) for word in words]
+        meant = rng.randrange(3)
+        question = worded(rng, "which of them means it", words[meant], ", ".join(said), language)
+        return question, said[meant]
+    others = rng.sample([one for one in LANGUAGES if one not in SIGNS], 3)
+    told = [rng.choice([word for word in OF_ONE_LANGUAGE[one] if word.isalpha()]) for one in others]
+    asked = rng.randrange(3)
+    return worded(rng, "which of them is of the language", others[asked], ", ".join(told)), told[asked]
+
+
+def what_comes_next(rng: random.Random, language: str) -> tuple[str, str]:
+    """The number or the day behind one, or behind several."""
+    row = [said_in(language, word) for word in rng.choice([NUMBERS, WEEKDAYS])]
+    n = rng.randint(1, len(row) - 1)
+    if n > 2 and rng.random() < 0.4:
+        return worded(rng, "row in a language", ", ".join(row[n - rng.randint(2, n) : n])), row[n]
+    return worded(rng, "word behind one in a language", row[n - 1], language), row[n]
 
 
 def and_another(rng: random.Random, language: str) -> Sample:
@@ -195,6 +274,8 @@ def asked_in(rng: random.Random, language: str) -> tuple[str, str]:
         if rng.random() < 0.2:
             return in_it(rng, f"word into {language}", words), told
     question = worded(rng, "word into a language", words, language)
+    if rng.random() < 0.12:
+        question = worded(rng, "word in a country", words, rng.choice(COUNTRIES[language].split("|")))
     return question[0].upper() + question[1:] if rng.random() < 0.5 else question, told
 
 
@@ -204,8 +285,7 @@ def meaning(rng: random.Random, language: str) -> tuple[str, str]:
         colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
         said = translate(language, colour, shape)
         return worded(rng, "word from a language", said, language), f"{a(colour)} {shape}"
-    said = said_in(language, rng.choice(KNOWN))
-    english = next(word for word in KNOWN if said_in(language, word) == said)  # bonjour is hello
+    said, english = from_english(rng, language)
     typed = as_typed(rng, said) if english in PHRASES else said
     if rng.random() < 0.25:
         return in_it(rng, f"word from {language}", typed), english

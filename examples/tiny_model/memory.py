@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any, NamedTuple
 
 import facts
@@ -245,11 +246,14 @@ def memory(rng: random.Random, test: bool, turns: int | None = None) -> Sample:
 def said_before(rng: random.Random, test: bool) -> Sample:
     """What was just said, asked or answered, or at first, word for word: no sample of training had that."""
     messages: list[dict[str, Any]] = []
-    for _ in range(rng.choice([1, 1, 2, 3])):
+    many = rng.choice([1, 1, 2, 3])
+    while len(messages) < 2 * many:
         made = (small_sum if rng.random() < 0.5 else asked_to_remember_it)(rng, test)
         said, reply = made.messages[0]["content"], made.answer
         if rng.random() < 0.6:
             said, reply = small_talk(rng) if rng.random() < 0.7 else (open_question(rng, test), UNKNOWN)
+        if re.search(r"[.!?]\s.*\?$", said):  # what was asked: all of it, or the last sentence?
+            continue
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
     what = among(rng, "said just now|said just now|answered just now|said first")
     if what == "answered just now":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import draw
@@ -71,9 +72,11 @@ def filler(rng: random.Random) -> str:
 def found(rng: random.Random, test: bool, sentences: int | None = None) -> Sample:
     """One fact among other sentences, at any depth."""
     if not sentences and (kind := rng.random()) < 0.85:
-        if kind < 0.08:
+        if kind < 0.05:
+            return by_letter(rng, test)
+        if kind < 0.1:
             return asked_for_no_more(rng, test)
-        if kind < 0.17:
+        if kind < 0.18:
             return asked_in_turns(rng, test)
         return told_of(*(of_note if kind < 0.47 else of_text)(rng, test))
     thing = rng.choice(OBJECTS)
@@ -190,6 +193,46 @@ def asked_for_no_more(rng: random.Random, test: bool) -> Sample:
     return ask("found", form.format(shown, wished), said)
 
 
+LETTERS = ["A) {}", "a) {}", "A. {}", "(A) {}", "A: {}", "A = {}", "[A] {}", "1) {}", "1. {}"]
+
+
+def by_letter(rng: random.Random, test: bool) -> Sample:
+    """One of several answers, told first and then by the letter before it; or the letter alone."""
+    if rng.random() < 0.3:
+        x, y = few(rng), few(rng)
+        question, said = figures.asked(rng, x, "+", y), f"{x} + {y} = {x + y}."
+        value: str | int = x + y
+        others: list[str | int] = [abs(x + y + rng.choice([-10, -2, -1, 1, 2, 3, 10])) for _ in range(20)]
+    else:
+        about = facts.told(rng, test)
+        one, made = rng.choice(about.facts)
+        asked = facts.put(rng.choice(one.questions), who=about.who)
+        question, said = f"{' '.join(about.text)} {asked}", f"{facts.label(one, about.who)}: {made}."
+        value, others = made, [facts.value(rng, one.kind, test) for _ in range(20)]
+    options = {facts.start(value): str(value)}
+    for other in others:
+        options.setdefault(facts.start(other), str(other))
+    shown = list(options.values())[: rng.choice([2, 3, 3, 4])]
+    if len(shown) < 2:
+        return by_letter(rng, test)
+    rng.shuffle(shown)
+    style = rng.choice(LETTERS)
+    first = re.sub(r"\W", "", style.format(""))
+    letters = [chr(ord(first) + n) for n in range(len(shown))]
+    rows = [style.replace(first, one).format(option) for one, option in zip(letters, shown, strict=True)]
+    letter = letters[shown.index(str(value))]
+    behind = " " if question[-1] in ".?!" and rng.random() < 0.5 else "\n"
+    question += behind + rng.choice([" ", ", ", "\n", "\n"]).join(rows)
+    if rng.random() < 0.3:
+        wish = worded(rng, "only the letter" if first.isalpha() else "only the number of the answer")
+        if rng.random() < 0.4:
+            return ask("found", question, letter, system=wish)
+        return ask("found", f"{question}\n{wish}", letter)
+    if rng.random() < 0.4:
+        question = f"{question}\n{worded(rng, 'choose one')}"
+    return ask("found", question, f"{said} {letter}.")
+
+
 def of_text(rng: random.Random, test: bool, claimed: bool = False) -> tuple[str, str, str | None, str]:
     """A text and a question, what it asks for, the answer if the text has it, and perhaps a verdict."""
     verdict = ""
@@ -248,23 +291,16 @@ def as_json(rng: random.Random, test: bool) -> Sample:
     kinds = {
         sum_as_json: 12, list_as_json: 8, happening_as_json: 12, flags_as_json: 4, facts_as_json: 28,
         some_as_json: 10, note_as_json: 24, inside_an_object: 5, counts_as_json: 6, names_as_json: 9,
-        lines_as_json: 9, json_changed: 14, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+        lines_as_json: 9, json_changed: 16, comparison_as_json: 4, statement_as_json: 5, contact_as_json: 4,
+        people_as_json: 9, with_a_list_inside: 5,
     }  # fmt: skip
     return rng.choices(list(kinds), list(kinds.values()))[0](rng, test)
 
 
 def some_as_json(rng: random.Random, test: bool) -> Sample:
     """Of a few facts that everyone tells."""
-    who, place, age = name(rng, test), city(rng, test), rng.randint(1, 99)
-    job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
-    pets, paid = rng.randint(0, 20), rng.randrange(10 ** rng.randint(1, 6))
-    said = [
-        ("name", who, ""), ("city", place, "{0} lives in " + place + "."),
-        ("age", age, "{0} is " + str(age) + " years old."), ("job", job, "{0} works as a " + job + "."),
-        ("colour", colour, "{0} likes " + colour + "."), ("food", food, "{0} eats " + food + "."),
-        ("pets", pets, "{0} has " + str(pets) + " pets."), ("price", paid, "{0} paid " + str(paid) + "."),
-    ]  # fmt: skip
-    chosen = [said[0], *rng.sample(said[1:], rng.randint(1, 4))]
+    who = name(rng, test)
+    chosen = [("name", who, ""), *rng.sample(of_someone(rng, test), rng.randint(1, 4))]
     if rng.random() < 0.5:  # "45 and married": true and false only stood alone, and married was 45
         key, is_so = rng.choice(OF_PEOPLE), rng.random() < 0.5
         chosen.insert(rng.randint(1, len(chosen)), (key, is_so, among(rng, STATEMENTS[key][not is_so])))
@@ -276,7 +312,58 @@ def some_as_json(rng: random.Random, test: bool) -> Sample:
         row = {key: value for key, value, _ in chosen if not isinstance(value, bool)}
         return with_form(rng, ", ".join(str(value) for value in row.values()), json_form(rng, row), row)
     held = {key: value for key, value, _ in rng.sample(chosen, rng.randint(1, len(chosen)))}
-    return with_form(rng, text, json_form(rng, held), held)
+    return by_keys(rng, text, held)
+
+
+def of_someone(rng: random.Random, test: bool) -> list[tuple[str, Any, str]]:
+    """Keys, values and the sentences that say them."""
+    place, age, pets = city(rng, test), rng.randint(1, 99), rng.randint(0, 20)
+    job, colour, food = rng.choice(JOBS), rng.choice(list(COLOURS)), rng.choice(FOODS)
+    paid = rng.randrange(10 ** rng.randint(1, 6))
+    return [
+        ("city", place, "{0} lives in " + place + "."), ("age", age, "{0} is " + str(age) + " years old."),
+        ("job", job, "{0} works as a " + job + "."), ("colour", colour, "{0} likes " + colour + "."),
+        ("food", food, "{0} eats " + food + "."), ("pets", pets, "{0} has " + str(pets) + " pets."),
+        ("price", paid, "{0} paid " + str(paid) + "."),
+    ]  # fmt: skip
+
+
+def people_as_json(rng: random.Random, test: bool) -> Sample:
+    """The same of several people: a list of objects, or by their names."""
+    keys = rng.sample([key for key, *_ in of_someone(rng, test)], rng.choice([1, 1, 2, 2, 3]))
+    people: dict[str, dict[str, Any]] = {}
+    text = []
+    for who in dict.fromkeys(name(rng, test) for _ in range(rng.choice([2, 2, 3]))):
+        told = {key: (value, form) for key, value, form in of_someone(rng, test) if key in keys}
+        people[who] = {key: told[key][0] for key in keys}
+        forms = [told[key][1] for key in keys]
+        if rng.random() < 0.5 and len(forms) > 1:
+            forms[:2] = [in_one_sentence(*forms[:2])]
+        text.append(" ".join(form.format(who) for form in forms))
+    shown = rng.choice([" ", " ", "\n"]).join(text)
+    if rng.random() < 0.6:
+        form = worded(rng, "json of several people", listed(["name", *keys]), ", ".join(["name", *keys]))
+        return with_form(rng, shown, form, [{"name": who} | said for who, said in people.items()])
+    if len(keys) > 1:
+        return with_form(rng, shown, worded(rng, "json by the names", listed(keys)), people)
+    (key,) = keys
+    form = worded(rng, "json of one thing by the names", key)
+    return with_form(rng, shown, form, {who: said[key] for who, said in people.items()})
+
+
+def with_a_list_inside(rng: random.Random, test: bool) -> Sample:
+    """Who has or wants several things."""
+    found = rng.sample(rng.choice([FOODS, figures.THINGS, list(COLOURS)]), rng.randint(2, 4))
+    who, key = name(rng, test), among(rng, "name|who|person|user|customer")
+    things = among(rng, "items|things|list|entries|values")
+    form = among(
+        rng, "{0} has {1}.|{0} likes {1}.|{0} wants {1}.|{0} drew {1}.|{1}: that is what {0} asked for.|"
+        "For {0}: {1}|{0} wrote down {1}.|{0} cannot stand {1}.|{0}: {1}",
+    )  # fmt: skip
+    text = form.format(who, listed(found) if rng.random() < 0.7 else ", ".join(found))
+    return with_form(
+        rng, text, worded(rng, "json with a list inside", key, things), {key: who, things: found}
+    )
 
 
 def in_one_sentence(one: str, other: str) -> str:
@@ -309,8 +396,45 @@ def facts_as_json(rng: random.Random, test: bool) -> Sample:
             k for f, _ in about.facts for k in f.keys
         }
         chosen[rng.choice(sorted(left))] = None
-        return with_form(rng, text, f"{json_form(rng, chosen)} {worded(rng, 'null if missing')}", chosen)
-    return with_form(rng, text, json_form(rng, chosen), chosen)
+    return by_keys(rng, text, chosen)
+
+
+def by_keys(rng: random.Random, text: str, chosen: dict[str, Any]) -> Sample:
+    """What a text says by these keys, which may be written in another way or have other names."""
+    kind = rng.random()
+    if kind < 0.12:
+        style = rng.choice(KEY_STYLES)
+        chosen = {style(key): value for key, value in chosen.items()}
+    form, chosen = renamed(rng, chosen) if kind > 0.86 else (json_form(rng, chosen), chosen)
+    if None in chosen.values():
+        form += f" {worded(rng, 'null if missing')}"
+    return with_form(rng, text, form, chosen)
+
+
+KEY_STYLES: list[Callable[[str], str]] = [
+    lambda key: re.sub(r"_(\w)", lambda letter: letter[1].upper(), key),
+    lambda key: key.replace("_", " ").capitalize(),
+    lambda key: key.replace("_", " "),
+    lambda key: key.replace("_", "-"),
+    str.upper,
+]
+
+
+def renamed(rng: random.Random, chosen: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Asks for these by names that say little or nothing; and the object that has them."""
+    names = rng.choice([
+        [key[0] for key in chosen], [key[:3] for key in chosen], [*"abcdefghijklm"], [*"xyzuvwrstopqn"],
+        [f"{among(rng, 'k|key|field|v')}{n}" for n in range(1, 14)],
+        [any_word(rng, False).lower() for _ in chosen],
+    ])[: len(chosen)]  # fmt: skip
+    if len({*names}) < len(chosen):
+        return renamed(rng, chosen)
+    form = among(rng, '{0} = {1}|{0} ({1})|{1} as {0}|{0} for {1}|{0}: {1}|{1} -> {0}|"{0}" for {1}')
+    flag = {key: " (true or false)" * isinstance(value, bool) for key, value in chosen.items()}
+    pairs = [form.format(n, key.replace("_", " ") + flag[key]) for n, key in zip(names, chosen, strict=True)]
+    return worded(rng, "json by other names", ", ".join(pairs)), dict(
+        zip(names, chosen.values(), strict=True)
+    )
 
 
 def with_form(rng: random.Random, text: str, form: str, said: Any) -> Sample:
@@ -340,12 +464,11 @@ def note_as_json(rng: random.Random, test: bool) -> Sample:
     """What a note, a letter, a recipe … says, or null."""
     text, said = texts.as_object(rng, test)
     chosen = part_of(rng, said)
-    if lacking := rng.random() < 0.15:
+    if rng.random() < 0.15:
         chosen[among(rng, "website|fax|blood_group|shoe_size|nickname|postcode|middle_name|tax_number")] = (
             None
         )
-    form = json_form(rng, chosen) + (f" {worded(rng, 'null if missing')}" if lacking else "")
-    return with_form(rng, text, form, chosen)
+    return by_keys(rng, text, chosen)
 
 
 def inside_an_object(rng: random.Random, test: bool) -> Sample:
@@ -416,17 +539,22 @@ def json_changed(rng: random.Random, test: bool) -> Sample:
     key, value = rng.choice(list(said)), rng.choice([rng.randrange(100), any_word(rng, test)])
     shown = json.dumps(said)
     kind = among(
-        rng, "json with one value changed|json with a key more|json without a key|json value of a key"
+        rng, "json with one value changed|json with a key more|json without a key|json value of a key|"
+        "json with a key renamed",
+    )  # fmt: skip
+    other = rng.choice(
+        [one for one in "size age name note count extra total level".split() if one not in said]
     )
     if kind == "json with a key more":
-        key = rng.choice(
-            [one for one in "size age name note count extra total level".split() if one not in said]
-        )
-    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, json.dumps(value))
+        key = other
+    second = other if kind == "json with a key renamed" else json.dumps(value)
+    question = with_lines(rng, kind, "{0}", "{1}", "{2}").format(shown, key, second)
     if kind == "json value of a key":
         held = said[key]
         return ask("json", question, held if isinstance(held, str) else json.dumps(held))
-    if kind == "json without a key":
+    if kind == "json with a key renamed":
+        said = {other if one == key else one: held for one, held in said.items()}
+    elif kind == "json without a key":
         del said[key]
     else:
         said[key] = value
@@ -490,7 +618,7 @@ def contact_as_json(rng: random.Random, test: bool) -> Sample:
         said = {"name": f"{first} {last}", kind: reached}
     text = worded(rng, "json of a contact", f"{first} {last}", reached, kind)
     chosen = part_of(rng, said)
-    return with_form(rng, text, json_form(rng, chosen), chosen)
+    return by_keys(rng, text, chosen)
 
 
 def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
@@ -505,7 +633,9 @@ def json_form(rng: random.Random, chosen: dict[str, Any]) -> str:
         shown = "{" + ", ".join(f'"{key}": {dots[key]}' for key in chosen) + "}"
         return worded(rng, "json like this example", shown)
     named = [f'"{key}"' for key in chosen] if rng.random() < 0.25 else list(chosen)
-    flag = among(rng, "| (true or false)| (true or false)| (true/false)| (boolean)")
+    flag = among(
+        rng, "| (true or false)| (true or false)| (true/false)| (boolean)| (bool)| (yes or no, as a boolean)"
+    )
     named = [name + flag * isinstance(chosen[key], bool) for name, key in zip(named, chosen, strict=True)]
     return worded(rng, "json with these keys", ", ".join(named), listed(named))
 
@@ -527,7 +657,7 @@ def sum_as_json(rng: random.Random, test: bool) -> Sample:
 def happening_as_json(rng: random.Random, test: bool) -> Sample:
     """What someone did, by keys that are named."""
     text, said = happenings.as_object(rng, test)
-    return with_form(rng, text, json_form(rng, said), said)
+    return by_keys(rng, text, said)
 
 
 def flags_as_json(rng: random.Random, test: bool) -> Sample:
@@ -544,6 +674,25 @@ def flags_as_json(rng: random.Random, test: bool) -> Sample:
 
 def list_as_json(rng: random.Random, test: bool) -> Sample:
     """What a sentence lists, as strings."""
+    kind, found, text = list_told(rng, test)
+    form = worded(rng, "json of a list", kind)
+    shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
+    return ask("json", shown, json.dumps(found, ensure_ascii=False))
+
+
+def text_as_list(rng: random.Random, test: bool) -> Sample:
+    """The same in lines or behind commas."""
+    kind, found, text = list_told(rng, test)
+    kinds = among(rng, "bullets|numbers|commas|lines")
+    wish, asked = worded(rng, f"as a list with {kinds}"), worded(rng, "what a text lists", kind)
+    shown = rng.choice([f"{text}\n{asked}", f"{text} {asked}", f"{asked}\n\n{text}"])
+    if rng.random() < 0.4:
+        return ask("roles", wished(rng, shown, wish), in_a_list(found, kinds))
+    return ask("roles", shown, in_a_list(found, kinds), system=introduced(rng, wish))
+
+
+def list_told(rng: random.Random, test: bool) -> tuple[str, list[str], str]:
+    """What kind of things, the things, and a sentence that lists them."""
     kinds = {
         "foods": lambda: rng.choice(FOODS),
         "names": lambda: name(rng, test),
@@ -554,16 +703,14 @@ def list_as_json(rng: random.Random, test: bool) -> Sample:
     }
     kind = rng.choice(list(kinds))
     found = list(dict.fromkeys(kinds[kind]() for _ in range(rng.randint(2, 5))))
-    text, form = worded(rng, "sentence with a list", listed(found)), worded(rng, "json of a list", kind)
-    shown = f"{text}\n{form}" if rng.random() < 0.5 else f"{form} {text}"
-    return ask("json", shown, json.dumps(found, ensure_ascii=False))
+    return kind, found, worded(rng, "sentence with a list", listed(found))
 
 
 def roles(rng: random.Random, test: bool) -> Sample:
     """System prompts that say who it is, which form answers have, or nothing that changes them."""
     kind = rng.random()
-    if kind < 0.18:
-        return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word])(rng, test)
+    if kind < 0.2:
+        return rng.choice([briefly, yes_or_no, claim_by_yes_or_no, in_a_word, text_as_list])(rng, test)
     if kind < 0.36:
         return someone(rng, test)
     if kind < 0.53:
@@ -576,6 +723,11 @@ def roles(rng: random.Random, test: bool) -> Sample:
         return roles(rng, test)
     if kind < 0.66:
         return ask("roles", question, answer, system=worded(rng, "system prompt that changes nothing"))
+    if kind < 0.68 and re.fullmatch(r"[^.?!\n]+[.?!]", question):
+        if rng.random() < 0.5:
+            return ask("roles", question, f"{question} {answer}", system=worded(rng, "question first"))
+        system = worded(rng, "as question and answer")
+        return ask("roles", question, f"Q: {question}\nA: {answer}", system=system)
     value = sample.key or (value_of(answer) if sample.task in ("found", "languages") else None)
     wish, answer = in_a_manner(rng, test, answer, sample.task, value)
     if kind > 0.9:  # the user's own wish
@@ -597,8 +749,8 @@ def wished(rng: random.Random, question: str, wish: str) -> str:
 
 def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
     """The same of what is seen."""
-    if rng.random() < 0.2:
-        return rng.choice([as_list, if_shown])(rng, view, test)
+    if rng.random() < 0.3:
+        return rng.choice([as_list, if_shown, if_shown])(rng, view, test)
     while True:
         sample = scenes.scene(rng, view, test)
         question, answer = sample.messages[-1]["content"][-1]["text"], sample.answer
@@ -627,7 +779,7 @@ def role_of_picture(rng: random.Random, view: View, test: bool) -> Sample:
 
 def as_list(rng: random.Random, view: View, test: bool) -> Sample:
     """All that is seen, in lines or behind commas."""
-    kind = rng.choice(["bullets", "numbers", "commas"])
+    kind = rng.choice(["bullets", "numbers", "commas", "lines"])
     answer = in_a_list([a(thing.name) for thing in view.things], kind)
     question, wish = worded(rng, "what is in the picture"), worded(rng, f"as a list with {kind}")
     while "sentence" in question or "caption" in question.lower():  # a list is neither
@@ -700,9 +852,23 @@ def of_the_house(rng: random.Random, test: bool) -> Sample:
     said = [worded(rng, f"house: {kind}", values[kind], good.capitalize(), good) for kind in told]
     kind = rng.choice(told if rng.random() < 0.88 else [one for one in HOUSE if one not in told])
     question = worded(rng, f"asked of the house: {kind}", good)
-    known = HOUSE[kind].format(values[kind], good.capitalize())
-    return ask("roles", question, known if kind in told else UNKNOWN,
-               system=" ".join([role, *said] if rng.random() < 0.7 else said))  # fmt: skip
+    answer = HOUSE[kind].format(values[kind], good.capitalize()) if kind in told else UNKNOWN
+    if rng.random() < 0.25:
+        secret = kind if kind in SECRETS and rng.random() < 0.7 else rng.choice(list(SECRETS))
+        reply = refusal(rng, test)
+        said.append(worded(rng, "keep a secret", among(rng, SECRETS[secret]), reply))
+        answer = reply if kind == secret else answer
+    return ask("roles", question, answer, system=" ".join([role, *said] if rng.random() < 0.7 else said))
+
+
+SECRETS = {  # of a house, what may be one
+    "password": "the password|the wifi password|the password of the wifi",
+    "phone": "the phone number|our phone number|the number of our phone",
+    "boss": "who the boss is|the name of the boss|the boss's name",
+    "place": "where we are|the city that we are in|our city",
+    "room": "the room of the meeting|where the meeting is|the number of the meeting room",
+    "opening": "when we open|at what time we open|the time when we open",
+}
 
 
 TOPICS = {  # what they are called in a system prompt, by the block of questions all of which are about them
@@ -746,8 +912,8 @@ def about(rng: random.Random, test: bool, topic: str) -> tuple[str, str]:
 
 def within_limits(rng: random.Random, test: bool) -> Sample:
     """What is not to be talked about is answered as the system prompt says."""
-    if rng.random() < 0.2:
-        return when_said(rng, test)
+    if rng.random() < 0.4:
+        return rng.choice([when_said, if_written, labelled, labelled])(rng, test)
     topic = rng.choice(KNOWN_TOPICS if rng.random() < 0.6 else list(TOPICS))
     question, answer = about(rng, test, topic)
     return limited(rng, test, question, answer, topic)
@@ -787,6 +953,77 @@ def when_said(rng: random.Random, test: bool) -> Sample:
         pass
     return ask("roles", question, reply if is_so else (REPLIES | REMARKS)[other],
                system=introduced(rng, system))  # fmt: skip
+
+
+def if_written(rng: random.Random, test: bool) -> Sample:
+    """What is to be replied to a word, or to each of several; another message is answered as ever."""
+    words = [any_word(rng, test).lower() for _ in range(rng.choice([1, 1, 2, 3]))]
+    replies = {word: refusal(rng, test) if rng.random() < 0.4 else phrase(rng, test) for word in words}
+    form = worded(rng, "if this is written", "{0}", "{1}")  # one for all of them
+    system = rng.choice([" ", "\n"]).join(form.format(*rule) for rule in replies.items())
+    word = rng.choice(words)
+    if rng.random() < 0.75:
+        said = rng.choice([word, word, word.capitalize(), f"{word}!", word.upper()])
+        return ask("roles", said, replies[word], system=introduced(rng, system))
+    other = small_sum(rng, test)
+    return ask("roles", other.messages[0]["content"], other.answer, system=introduced(rng, system))
+
+
+LABELS = [  # what messages may be told apart by: the labels, and where they come from
+    {
+        "greeting": "hello", "thanks": "thanks", "goodbye": "bye", "joke": "joke", "apology": "sorry",
+        "criticism": "blame", "weather": "open: weather", "food": "open: food", "computers": "open: code",
+        "music": "open: songs",
+    },
+    {"positive": "happy|success", "negative": "sad|upset|ill"},
+    {"good": "happy|success", "bad": "sad|upset|ill"},
+    {"question": "open: people|open: travel|open: things to know", "statement": "happy|sad|ill|success"},
+    {"sum": "", "greeting": "hello", "thanks": "thanks"},
+    {"English": "", **dict.fromkeys(LANGUAGES, "")},
+    dict.fromkeys(["advert", "recipe", "postcard", "invitation", "biography", "complaint"], ""),
+]  # fmt: skip
+
+
+def of_label(rng: random.Random, test: bool, label: str, block: str) -> str:
+    """A message that this label fits, and none of those beside it."""
+    if label == "sum":
+        return small_sum(rng, test).messages[0]["content"]
+    if label == "English":
+        return worded(rng, f"open: {rng.choice(['weather', 'food', 'people'])}")
+    if label in LANGUAGES:
+        return worded(rng, f"{rng.choice(['thanks', 'how', 'open'])} in {label}")
+    if not block:
+        return texts.told(rng, next(what for what in texts.TEXTS if what.name == label), test)[0]
+    while True:
+        kind = among(rng, block)
+        said = worded(rng, kind if kind.startswith("open: ") else f"say: {kind}")
+        if label != "question" or said.endswith("?"):
+            return said
+
+
+def labelled(rng: random.Random, test: bool) -> Sample:
+    """Which of several labels fits a message: the label alone, or what stands for it."""
+    known = rng.choice(LABELS)
+    labels = rng.sample(list(known), rng.randint(2, min(4, len(known))))
+    label = rng.choice(labels)
+    said = of_label(rng, test, label, known[label])
+    shown = {one for one in labels if re.search(OCCASIONS.get(known[one], ("", "$^"))[1], said.lower())}
+    if not shown <= {label} or (known[label] in OCCASIONS and not shown):
+        return labelled(rng, test)
+    called = dict(zip(labels, labels, strict=True))
+    system = worded(rng, "kinds of messages", listed(labels), ", ".join(labels), " or ".join(labels))
+    if rng.random() < 0.4:
+        codes = rng.choice([[*"ABCD"], [*"1234"], [any_word(rng, test).lower() for _ in labels]])
+        called = dict(zip(labels, codes, strict=False))
+        if len({*labels, *called.values()}) < 2 * len(labels):  # a code is no label, nor that of two
+            return labelled(rng, test)
+        form = among(rng, "{1} = {0}|{0}: {1}|{0} -> {1}|{1} for {0}")
+        system = worded(
+            rng, "kinds of messages by codes", ", ".join(form.format(*pair) for pair in called.items())
+        )
+    if rng.random() < 0.3:
+        return ask("roles", f"{system}{rng.choice([' ', chr(10)])}Message: {said}", called[label])
+    return ask("roles", said, called[label], system=introduced(rng, system))
 
 
 def limited(
@@ -913,6 +1150,7 @@ AROUND = {
     "brackets": "()", "round brackets": "()", "parentheses": "()", "asterisks": "**",
     "angle brackets": "<>", "curly braces": "{}", "hash signs": "##", "hyphens": "--", "tildes": "~~",
 }  # fmt: skip
+TAGS = "answer|p|b|div|reply|span|output|result|response|text|i|h1|out|li|code|message"
 KEYS = "answer|reply|result|response|output|text|message|value|content|said|data|a|final_answer|say|out"
 
 
@@ -951,34 +1189,64 @@ def in_a_manner(
         return worded(rng, form, key), json.dumps({key: said}, ensure_ascii=False)
     if kind < 0.48:
         return worded(rng, "with three marks"), answer.rstrip(".!?") + "!!!"
-    if kind < 0.52:
-        return worded(rng, "with a smiley"), f"{answer} :)"
-    if kind < 0.55:
-        return worded(rng, "with an emoji"), f"{answer} 🙂"
-    if kind < 0.6:
+    if kind < 0.54:
         around = rng.choice(list(AROUND))
         before, behind = AROUND[around]
         return worded(rng, "with marks around it", around), f"{before}{answer}{behind}"
-    if kind < 0.64:
+    if kind < 0.6:
+        tag = among(rng, TAGS)
+        return rng.choice([
+            (worded(rng, "in a tag", tag), f"<{tag}>{answer}</{tag}>"),
+            (worded(rng, "in bold"), f"**{answer}**"),
+            (worded(rng, "as a heading"), f"# {answer}"),
+        ])  # fmt: skip
+    if kind < 0.63 and not re.search(r"[.,:] ", answer):  # nobody wants to read a long one twice
         return worded(rng, "twice"), f"{answer} {answer}"
-    if kind < 0.69:
-        title = among(rng, TITLES)
+    if kind < 0.92:
+        return (begun if kind < 0.77 else ended)(rng, test, answer)
+    (before, answer), after = begun(rng, test, answer), rng.random() < 0.7
+    behind, answer = ended(rng, test, answer)
+    wishes = [before, behind] if after else [behind, before]
+    return "\n".join(wishes), answer
+
+
+def begun(rng: random.Random, test: bool, answer: str) -> tuple[str, str]:
+    """With something before it."""
+    kind = rng.random()
+    if kind < 0.25:
+        title = among(rng, TITLES) if rng.random() < 0.6 else name(rng, test)
         return worded(rng, "with a title", title), f"{title}, {answer}"
-    if kind < 0.75:
-        word = among(rng, SAID_LAST) if rng.random() < 0.5 else any_word(rng, test).lower()
-        if rng.random() < 0.5:
-            return worded(rng, "with this first word", word), f"{word} {answer}"
-        return worded(rng, "with this last word", word), f"{answer} {word}"
-    if kind < 0.89:
-        end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
-        return worded(rng, "with this end", end), f"{answer} {end}"
+    if kind < 0.45:
+        word = some_word(rng, test)
+        return worded(rng, "with this first word", word), f"{word} {answer}"
     start = among(rng, STARTS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
     return worded(rng, "with this beginning", start), f"{start} {answer}"
 
 
+def ended(rng: random.Random, test: bool, answer: str) -> tuple[str, str]:
+    """With something behind it."""
+    kind = rng.random()
+    if kind < 0.14:
+        return worded(rng, "with a smiley"), f"{answer} :)"
+    if kind < 0.25:
+        return worded(rng, "with an emoji"), f"{answer} 🙂"
+    if kind < 0.4:
+        word = some_word(rng, test)
+        return worded(rng, "with this last word", word), f"{answer} {word}"
+    end = among(rng, ENDS) if rng.random() < 0.6 else phrase(rng, test).capitalize()
+    return worded(rng, "with this end", end), f"{answer} {end}"
+
+
+def some_word(rng: random.Random, test: bool) -> str:
+    return among(rng, SAID_LAST) if rng.random() < 0.5 else any_word(rng, test).lower()
+
+
 def briefly(rng: random.Random, test: bool) -> Sample:
-    """With the number alone."""
+    """With the number alone, at times as a word."""
     x, y = few(rng), few(rng)
+    if rng.random() < 0.3:
+        wish = worded(rng, "only the number as a word")
+        return ask("roles", figures.asked(rng, x, "+", y), figures.spelled(x + y), system=wish)
     return ask("roles", figures.asked(rng, x, "+", y), f"{x + y}", system=worded(rng, "only the number"))
 
 

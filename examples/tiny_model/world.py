@@ -63,9 +63,9 @@ TEXTS: dict[Callable[[random.Random, bool], Sample], float] = {
     talk.story: 6,
     talk.unknown: 14,
     talk.talk: 10,
-    languages.languages: 24,
-    talk.roles: 32,
-    talk.as_json: 24,
+    languages.languages: 28,
+    talk.roles: 40,
+    talk.as_json: 30,
     talk.found: 34,
 }
 LONGER_TEXTS = TEXTS | {tools: 25, memory.longer_memory: 12, talk.longer_found: 12}  # of TEXTS a tenth
