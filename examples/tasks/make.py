@@ -84,7 +84,7 @@ def line(group: str, number: int, sample: Sample, out: Path) -> dict[str, Any]:
         told |= {"score": "includes", "target": sample.key}
     elif group == "scene":
         # the verdict behind figures, which may be a hundredth off
-        told["target"] = (r"%\. " if sample.key else r"\A") + re.escape(sample.key or sample.answer) + r"\Z"
+        told["target"] = (r"\. " if sample.key else r"\A") + re.escape(sample.key or sample.answer) + r"\Z"
     elif group == "choice":
         del told["score"]
         head, _, right = sample.answer.rstrip(".").rpartition(" ")

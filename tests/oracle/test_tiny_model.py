@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import math
 import random
@@ -54,7 +55,11 @@ from wordings import WORDINGS
 from words import COLOURS, FOODS, LANGUAGES, NUMBERS, SHAPES, WORDS, translate
 
 import qwen_ref
+from qwen_ref.evaluate.judge import judge
+from qwen_ref.evaluate.task import read_task
 from qwen_ref.prompt import mrope_positions
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SPECIAL = {name: tokens.VOCAB_SIZE - 1 - n for n, name in enumerate(tokens.SPECIAL_TOKENS)}
 B, T, D = 2, 3 * tiny.CHUNK, 128
@@ -3208,6 +3213,23 @@ def test_training_has_schemas_as_clients_write_them():
         ("properties", "required", "title", "type"),
         ("type", "properties", "required", "additionalProperties"),
     } <= orders
+
+
+def test_a_task_takes_what_is_right(tmp_path):
+    """Of each group that is not one of choices; of a verdict whatever stands before it, but something."""
+    spec = importlib.util.spec_from_file_location("task_maker", ROOT / "examples/tasks/make.py")
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    for group in {*maker.COUNTS} - {"choice"}:
+        made = maker.samples(group, 120 if group == "scene" else 12)
+        lines = [maker.line(group, n, sample, tmp_path) for n, sample in enumerate(made)]
+        file = tmp_path / f"{group}.jsonl"
+        file.write_text("\n".join(map(json.dumps, lines)))
+        for one, sample in zip(read_task(str(file), "exact"), made, strict=True):
+            given = sample.answer.strip()
+            assert min(judge(one.score, one.target, given).values()) == 1, (one.target, given)
+            if group == "scene":
+                assert judge(one.score, one.target, sample.key or f"Yes. {given}") == {"regex": 0}, given
 
 
 def test_three_engines_say_the_same(tmp_path, capsys):
