@@ -223,7 +223,8 @@ def test_lessons_whose_heads_know_nothing_leave_the_tower_alone(untrained, monke
 
 @pytest.mark.parametrize("name", [name for name, group in batches.GROUPS.items() if group.frames == 1])
 def test_what_is_long_to_tell_fits_its_group(untrained, name):
-    """Four boxes, and what lies closest among five things, are learned on pictures of all sizes."""
+    """Four boxes, and what lies closest among five things, are learned on pictures of all sizes; and of all
+    that is asked there, behind other questions or not, all but one in twenty."""
     encoder, group = tokens.Encoder(untrained / "hf"), batches.GROUPS[name]
     fits, told = Counter(), Counter()
     for number in range(200):
@@ -237,6 +238,9 @@ def test_what_is_long_to_tell_fits_its_group(untrained, name):
                 told[kind] += 1
                 fits[kind] += len(encoder.encode(sample).token_ids) <= group.length
     assert all(fits[kind] > 0.9 * told[kind] > 18 for kind in ("boxes", "closest")), (fits, told)
+    views = [world.picture(number, False, group.size) for number in range(300)]
+    asked = [world.question(view, number, False) for number, view in enumerate(views)]
+    assert sum(len(encoder.encode(sample).token_ids) <= group.length for sample in asked) > 285
 
 
 @pytest.mark.parametrize("text", world.TEXTS)
