@@ -549,11 +549,7 @@ MAY_LACK = {  # keys for which one asks in vain where they are missing
     "invoice": "due customer total", "ticket": "seat date name", "card": "phone email job",
     "label": "weight price best_before origin", "show": "date seat price", "poster": "date price phone",
 }  # fmt: skip
-IN_DOUBT = {
-    "phone": "number",
-    "age": "birth",
-    "city": "country hotel check_in",
-}  # of forms with one of these
+IN_DOUBT = {"phone": "number", "age": "birth", "city": "country hotel check_in"}  # of forms with one of these
 SMALL = ["receipt price by name", "receipt has", "menu price by name", "menu has", "list has",
          "receipt together", "menu together", "receipt dearer", "menu dearer", "list after",
          "calendar time by what", "calendar day by what", "calendar with by what"]  # fmt: skip
