@@ -138,6 +138,7 @@ tiny: .venv/oracle  ## train the small model from nothing and make its files (20
 
 tiny-scores: .venv/oracle  ## what the small model knows, before and after quantization (20 minutes)
 	$(PY) examples/tiny_model/scores.py $(TINY)/tiny-bf16.gguf $(TINY)/tiny-Q4_K_M.gguf
+	$(PY) examples/tiny_model/probes.py $(TINY)/tiny-Q4_K_M.gguf
 
 tiny-engines: .venv/oracle  ## its answers beside llama.cpp's and transformers' (about an hour)
 	$(PY) examples/tiny_model/agree.py $(TINY)

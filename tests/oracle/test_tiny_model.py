@@ -35,6 +35,7 @@ import languages
 import mean
 import memory
 import model as tiny
+import probes
 import questions
 import reading
 import scenes
@@ -3236,6 +3237,50 @@ def test_a_task_takes_what_is_right(tmp_path):
             assert min(judge(one.score, one.target, given).values()) == 1, (one.target, given)
             if group == "scene":
                 assert judge(one.score, one.target, sample.key or f"Yes. {given}") == {"regex": 0}, given
+
+
+def test_probes_count_what_is_right(capsys, monkeypatch):
+    """What ships tells these; who says nothing tells none and refuses none, and who refuses knows none."""
+    rows = [*probes.PROBES]
+    assert rows[6:8] == ["not refused, of each task", "shapes in a row"]
+
+    def found(*names):
+        probes.main([str(qwen_ref.shipped.MODEL), "--count", "2", "--rows", *names])
+        told = re.findall(r"^\| (.+) \| (\d+) \| (\d+) \|$", capsys.readouterr().out, re.MULTILINE)
+        return {name: (int(right), int(asked)) for name, right, asked in told}
+
+    told = [rows[1], rows[2], rows[7], rows[8]]
+    assert found(*told) == dict.fromkeys(told, (2, 2))
+    monkeypatch.setattr(scores, "answer", lambda model, sample: "")
+    none = found(*rows)
+    known, asked = none.pop(rows[6])
+    assert none == dict.fromkeys([*rows[:6], *rows[7:]], (0, 2)) and known == asked > 25
+    monkeypatch.setattr(scores, "answer", lambda model, sample: "I don't know.")
+    assert found(rows[6])[rows[6]] == (0, asked)
+
+
+def test_boxes_in_a_grid_are_each_around_one_thing(monkeypatch):
+    """As many as there are; none of them twice, and not one around all."""
+    places = []
+    monkeypatch.setattr(probes, "draw", lambda pen, colour, shape, x, y, radius: places.append((shape, x, y)))
+    answers = {
+        "right": lambda boxes: boxes,
+        "one missing": lambda boxes: boxes[1:],
+        "one twice": lambda boxes: [boxes[0], *boxes[:-1]],
+        "one more": lambda boxes: [*boxes, [0, 0, 9, 9]],
+        "one around all": lambda boxes: [[0, 0, 1000, 1000]],
+    }
+
+    def said(picture, question):
+        wanted = [(x, y) for shape, x, y in places if f"every {shape}." in question]
+        across, down = 1000 / picture.width, 1000 / picture.height
+        boxes = [[x * across - 9, y * down - 9, x * across + 9, y * down + 9] for x, y in wanted]
+        places.clear()
+        return json.dumps([{"bbox_2d": box, "label": "it"} for box in answers[kind](boxes)])
+
+    monkeypatch.setattr(probes, "said_of", said)
+    for kind in answers:
+        assert [*probes.grids(20)] == [kind == "right"] * 20, kind
 
 
 def test_three_engines_say_the_same(tmp_path, capsys):
