@@ -93,6 +93,11 @@ def thing_of(look: str) -> str:
     return f"{look} object" if look in COLOURS else look
 
 
+def those_of(look: str) -> str:
+    """All that have it, as one says which are not: red, circles."""
+    return look if look in COLOURS else f"{look}s"
+
+
 def place(view: View, thing: Thing) -> tuple[float, float]:
     """Of its middle, as shares of the width and the height."""
     assert view.picture
@@ -372,10 +377,9 @@ def unlike(rng: random.Random, view: View) -> Asked:
     look = rng.choice(found)
     if rng.random() < 0.4:
         rest = names([t for t in view.things if getattr(t, what) != look])
-        asked = look if what == "colour" else f"{look}s"
-        return worded(rng, "which are not so", asked), those(f"not {asked}", rest)
+        return worded(rng, "which are not so", those_of(look)), those(f"not {those_of(look)}", rest)
     seen = those(f"{what}s", numbered(found, lambda i: found[i] != look))
-    question = worded(rng, "how many are not so", look if what == "colour" else f"{look}s")
+    question = worded(rng, "how many are not so", those_of(look))
     return question, f"{seen} {times(len(found) - found.count(look), 'other object')}"
 
 
@@ -419,7 +423,7 @@ def exists(rng: random.Random, view: View) -> Asked:
     else:
         wanted = rng.choice([one.shape, rng.choice(SHAPES), one.colour, rng.choice(list(COLOURS))])
     found = any(wanted in (t.name, t.shape, t.colour) for t in view.things)
-    what = f"{wanted} object" if wanted in COLOURS else wanted
+    what = thing_of(wanted)
     if wanted in COLOURS and wanted != view.truth and rng.random() < 0.5:  # else what is behind has it
         question = worded(rng, "is anything of a colour", wanted)
     elif rng.random() < 0.35:

@@ -31,6 +31,8 @@ from questions import (
     on_side,
     others,
     place,
+    thing_of,
+    those_of,
 )
 from sample import Sample, View, a, ask, in_a_list, listed, marks, sentence, thousandths, times, yes_or_no
 from wordings import worded
@@ -180,7 +182,7 @@ def of_several(rng: random.Random, view: View) -> tuple[str, list[Thing]]:
         what = rng.choice(["shape", "colour"])
         look = getattr(one, what)
         found = [t for t in view.things if getattr(t, what) != look]
-        return worded(rng, "all that are not so", look if what == "colour" else f"{look}s"), found
+        return worded(rng, "all that are not so", those_of(look)), found
     if kind == "that way":
         (way,) = [way for way, end in zip(WAYS, ENDS, strict=True) if end == where]
         if alone(view, one) and is_clear(view, where, row):
@@ -218,7 +220,7 @@ def wanted(rng: random.Random, view: View) -> tuple[str, bool, str, list[Thing]]
     found = view.things if kind > 0.88 else [t for t in view.things if name in (t.name, t.shape, t.colour)]
     if len(found) == 1 and name != one.name and rng.random() < 0.3:  # several are missed more often
         return None
-    none = f"{name} object" if name in COLOURS else name
+    none = thing_of(name)
     if kind > 0.88:
         return worded(rng, "all there is"), True, none, found
     if len(found) > 1 and rng.random() < 0.6:
