@@ -15,9 +15,7 @@ from pathlib import Path
 
 import world
 from options import whole
-from scores import ANSWER, held_out, read, vision_of
-
-from qwen_ref import load
+from scores import ANSWER, held_out, opened, read
 
 
 def main() -> None:
@@ -28,7 +26,7 @@ def main() -> None:
     parser.add_argument("--count", type=whole(1, 10**6), default=50, help="samples of each task")
     parser.add_argument("--draft", choices=["auto", "mtp"], default="auto", help="as of generate")
     args = parser.parse_args()
-    model = load(args.model, mmproj=vision_of(args.model))
+    model = opened(args.model, parser)
     print("| task | tokens | foreseen | times as fast |\n|---|---:|---:|---:|")
     in_all = {"tokens": 0, "drafted": 0, "accepted": 0, "off": 0.0, "on": 0.0}
     for task in world.TASKS:

@@ -141,8 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=whole(1, 10**4), default=60, help="samples of each row (60)")
     parser.add_argument("--rows", nargs="+", default=list(PROBES), choices=list(PROBES), metavar="ROW")
     args = parser.parse_args(arguments)
-    if not args.model.is_file():
-        parser.error(f"{args.model}: no such file")
+    scores.opened(args.model, parser)
     scores.open_model(args.model)
     print("| | right | of |\n|---|---:|---:|")
     for name in args.rows:

@@ -161,6 +161,16 @@ def vision_of(path: Path) -> Path:
     return own if own.exists() else path.with_name(f"mmproj-{path.stem.partition('-')[0]}-Q8_0.gguf")
 
 
+def opened(path: Path, parser: argparse.ArgumentParser) -> Model:
+    """With the vision file beside it; what is wrong with a file ends the command in one sentence."""
+    if not path.is_file():
+        parser.error(f"{path}: no such file")
+    try:
+        return load(path, mmproj=vision_of(path))
+    except (GGUFError, QwenRefError) as error:
+        parser.error(str(error))
+
+
 def open_model(path: Path) -> None:
     """In each process, once."""
     global model
@@ -204,12 +214,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     for path in args.models:
-        if not path.is_file():
-            parser.error(f"{path}: no such file")
-        try:
-            load(path, mmproj=vision_of(path))
-        except (GGUFError, QwenRefError) as error:
-            parser.error(str(error))
+        opened(path, parser)
     table = {row: [f"{AIMS[row]:.0%}" if row in AIMS else ""] for row in args.tasks}
     for path in args.models:
         began = time.time()

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import re
+import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -3257,6 +3258,19 @@ def test_probes_count_what_is_right(capsys, monkeypatch):
     assert none == dict.fromkeys([*rows[:6], *rows[7:]], (0, 2)) and known == asked > 25
     monkeypatch.setattr(scores, "answer", lambda model, sample: "I don't know.")
     assert found(rows[6])[rows[6]] == (0, asked)
+
+
+@pytest.mark.parametrize("command", ["scores.py", "probes.py", "drafted.py"])
+def test_a_file_that_is_cut_off_is_one_sentence(command, tmp_path):
+    cut = tmp_path / "cut.gguf"
+    for start in (None, qwen_ref.shipped.MODEL.read_bytes()[:3_000_000]):
+        if start:
+            cut.write_bytes(start)
+        ran = subprocess.run(
+            [sys.executable, ROOT / "examples/tiny_model" / command, cut], capture_output=True, text=True
+        )
+        assert ran.returncode == 2 and "Traceback" not in ran.stderr
+        assert ("but the file ends at 3000000" if start else "no such file") in ran.stderr.splitlines()[-1]
 
 
 def test_boxes_in_a_grid_are_each_around_one_thing(monkeypatch):
